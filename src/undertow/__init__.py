@@ -1,0 +1,62 @@
+"""undertow: meta-learning (MAML) with a signed learning rate in the inner loop.
+
+Public names are loaded on first use, so that importing the package (and ``undertow --help``) stays fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from undertow._version import __version__
+
+if TYPE_CHECKING:
+    from undertow import datasets, experiments, linear, plots, tasks, theory
+    from undertow._batch import TaskBatch
+    from undertow._check import InputError
+    from undertow.linear import LossSurface, Moments, RatePath, rate_path
+    from undertow.problem import Design, MixedLinearRegression
+
+_HOME = {
+    "TaskBatch": "_batch",
+    "InputError": "_check",
+    "Design": "problem",
+    "MixedLinearRegression": "problem",
+    "Moments": "linear",
+    "RatePath": "linear",
+    "LossSurface": "linear",
+    "rate_path": "linear",
+}
+_ROOMS = ("datasets", "experiments", "linear", "plots", "tasks", "theory")
+
+__all__ = [
+    "Design",
+    "InputError",
+    "LossSurface",
+    "MixedLinearRegression",
+    "Moments",
+    "RatePath",
+    "TaskBatch",
+    "__version__",
+    "datasets",
+    "experiments",
+    "linear",
+    "plots",
+    "rate_path",
+    "tasks",
+    "theory",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"undertow.{name}")
+    if name in _HOME:
+        value = getattr(import_module(f"undertow.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'undertow' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

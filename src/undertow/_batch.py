@@ -1,0 +1,89 @@
+"""TaskBatch: a task is four arrays."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from undertow import _check
+
+
+class TaskBatch(NamedTuple):
+    """A batch of m tasks, each with support rows (for the inner step) and query rows (for the loss).
+
+    When tasks have different numbers of rows, arrays are padded with zeros to the longest task and the masks say
+    which rows are real; every routine here treats padded rows as absent. When they are new tasks, the support rows
+    are the adaptation rows and the query rows are the test rows.
+    """
+
+    support_x: Any
+    """(m, n_t, p) inputs of the support rows"""
+    support_y: Any
+    """(m, n_t) targets of the support rows"""
+    query_x: Any
+    """(m, n_v, p) inputs of the query rows"""
+    query_y: Any
+    """(m, n_v) targets of the query rows"""
+    support_mask: Any = None
+    """(m, n_t) True where a support row is real; None when all are"""
+    query_mask: Any = None
+    """(m, n_v) True where a query row is real; None when all are"""
+    ids: Any = None
+    """(m,) what the tasks are called; None when they have no names"""
+
+    @property
+    def n_tasks(self) -> int:
+        """Number of tasks, m."""
+        return self.support_x.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """Number of features, p."""
+        return self.support_x.shape[-1]
+
+    @property
+    def support_counts(self) -> np.ndarray:
+        """(m,) number of real support rows of each task."""
+        return _counts(self.support_mask, self.support_x)
+
+    @property
+    def query_counts(self) -> np.ndarray:
+        """(m,) number of real query rows of each task."""
+        return _counts(self.query_mask, self.query_x)
+
+    @property
+    def n_query_rows(self) -> int:
+        """N, the number of real query rows in all tasks together."""
+        return int(self.query_counts.sum())
+
+    def select(self, tasks: Any) -> TaskBatch:
+        """Return the batch of the given tasks (an index array, a slice or a boolean array over tasks)."""
+        return TaskBatch(*(None if field is None else field[tasks] for field in self))
+
+    def validate(self) -> TaskBatch:
+        """Return self, or raise InputError naming the first field that does not fit."""
+        m, p = self.n_tasks, self.n_features
+        for name in ("support", "query"):
+            x, y, mask = (getattr(self, f"{name}_{part}") for part in ("x", "y", "mask"))
+            if x.ndim != 3 or x.shape[0] != m or x.shape[2] != p:
+                raise _check.InputError(
+                    f"{name}_x has shape {x.shape}: it must be (tasks, rows, features) = ({m}, n, {p}), as support_x."
+                )
+            if y.shape != x.shape[:2]:
+                raise _check.InputError(f"{name}_y has shape {y.shape}: with this {name}_x it must be {x.shape[:2]}.")
+            if mask is not None and mask.shape != x.shape[:2]:
+                raise _check.InputError(f"{name}_mask has shape {mask.shape}: it must be {x.shape[:2]}.")
+            counts = getattr(self, f"{name}_counts")
+            if m == 0 or counts.min() == 0:
+                which = "the batch holds no task" if m == 0 else f"task number {int(counts.argmin())} has none"
+                raise _check.InputError(f"every task needs at least one {name} row: {which}.")
+            _check.finite(x, f"{name}_x")
+            _check.finite(y, f"{name}_y")
+        return self
+
+
+def _counts(mask: Any, x: Any) -> np.ndarray:
+    if mask is None:
+        return np.full(x.shape[0], x.shape[1])
+    return np.asarray(mask).sum(axis=1)
