@@ -61,8 +61,11 @@ class TaskBatch(NamedTuple):
         """Return the batch of the given tasks (an index array, a slice or a boolean array over tasks)."""
         return TaskBatch(*(None if field is None else field[tasks] for field in self))
 
-    def validate(self) -> TaskBatch:
-        """Return self, or raise InputError naming the first field that does not fit."""
+    def validate(self, *, finite: bool = True) -> TaskBatch:
+        """Return self, or raise InputError naming the first field that does not fit.
+
+        finite: also look at every value, which reads all the data once.
+        """
         m, p = self.n_tasks, self.n_features
         for name in ("support", "query"):
             x, y, mask = (getattr(self, f"{name}_{part}") for part in ("x", "y", "mask"))
@@ -78,8 +81,9 @@ class TaskBatch(NamedTuple):
             if m == 0 or counts.min() == 0:
                 which = "the batch holds no task" if m == 0 else f"task number {int(counts.argmin())} has none"
                 raise _check.InputError(f"every task needs at least one {name} row: {which}.")
-            _check.finite(x, f"{name}_x")
-            _check.finite(y, f"{name}_y")
+            if finite:
+                _check.finite(x if mask is None else np.where(mask[..., None], x, 0), f"{name}_x")
+                _check.finite(y if mask is None else np.where(mask, y, 0), f"{name}_y")
         return self
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from undertow._batch import TaskBatch
 from undertow._check import InputError
 
 
+@runtime_checkable
 class RandomSource(Protocol):
     """What a generative model may ask of its randomness."""
 
@@ -134,7 +135,7 @@ class MixedLinearRegression:
         return TaskBatch(*rows(design.n_support), *rows(design.n_query))
 
     def sample(self, design: Design, seed: Any = 0, dtype: Any = np.float64) -> TaskBatch:
-        """Draw a TaskBatch with NumPy: support_x (m, n_t, p), support_y (m, n_t), query_x (m, n_v, p), query_y (m, n_v).
+        """Draw a TaskBatch with NumPy: support_x (m, n_t, p), support_y (m, n_t), query_x, query_y likewise.
 
         ``seed`` is an int, a SeedSequence or a Generator (which then advances); ``dtype`` is float64 or float32.
         """

@@ -1,0 +1,59 @@
+r"""Exact adaptation: k gradient steps of a linear model on a task's support rows, from the meta-learned weights."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from undertow import _check
+from undertow._batch import TaskBatch
+from undertow._check import InputError
+
+
+def adapt(weights: Any, tasks: TaskBatch, adapt_rate: float, steps: int = 1) -> np.ndarray:
+    """Return the adapted weights theta of each task, (m, p).
+
+    theta = omega - adapt_rate * gradient of half the mean squared error on the support rows, ``steps`` times.
+
+    weights: omega, (p,), or (m, p) for a starting point per task. adapt_rate: raw rate. A negative rate is taken but
+    warns: it moves up the loss of the new task, and the optimum is never negative. Raises InputError for shapes that
+    do not fit and for a rate that is not finite.
+    """
+    rate = _check.real(adapt_rate, "adapt_rate", hint="A rate may have either sign.")
+    steps = _check.positive_int(steps, "steps")
+    tasks.validate()
+    m, p = tasks.n_tasks, tasks.n_features
+    start = np.asarray(weights)
+    if start.shape not in ((p,), (m, p)):
+        raise InputError(f"weights have shape {start.shape}: with these tasks they must be ({p},) or ({m}, {p}).")
+    if rate < 0:
+        warnings.warn(
+            f"adapt_rate={rate:g} is negative: the step moves away from the new task's data. The best adaptation rate "
+            "is never negative on average; a negative rate is for meta-training (train_rate).",
+            stacklevel=2,
+        )
+    x, y = tasks.support_x, tasks.support_y
+    if tasks.support_mask is not None:
+        x, y = np.where(tasks.support_mask[..., None], x, 0), np.where(tasks.support_mask, y, 0)
+    theta = np.broadcast_to(start, (m, p)).astype(np.result_type(x, start), copy=True)
+    step = (rate / tasks.support_counts)[:, None].astype(theta.dtype)
+    for _ in range(steps):
+        error = (x @ theta[..., None])[..., 0] - y
+        theta -= step * (x.transpose(0, 2, 1) @ error[..., None])[..., 0]
+    return theta
+
+
+def stability_limit(tasks: TaskBatch) -> np.ndarray:
+    """Return 2 / lambda_max of each task's S = X_t^T X_t / n_t, (m,): positive rates below it shrink the error.
+
+    At a larger rate an inner step overshoots and repeated steps diverge. Infinite for a task whose inputs are all zero.
+    """
+    x = tasks.validate().support_x
+    if tasks.support_mask is not None:
+        x = np.where(tasks.support_mask[..., None], x, 0)
+    # The largest singular value from the smaller side's Gram: n_t is small, and p need not be.
+    gram = x @ x.transpose(0, 2, 1) if x.shape[1] <= x.shape[2] else x.transpose(0, 2, 1) @ x
+    top = np.linalg.eigvalsh(gram)[:, -1] / tasks.support_counts
+    return np.divide(2.0, top, out=np.full(len(top), np.inf), where=top > 0)

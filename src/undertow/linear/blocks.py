@@ -1,0 +1,139 @@
+r"""Rows of the outer problem, before a rate is chosen.
+
+k inner steps at rate a on a task's support rows turn its query rows into rows of a linear problem for omega,
+
+.. math:: B\omega \approx \gamma, \qquad [B, \gamma] = \sum_{j=0}^{k} c_j(a) \, [U_j, u_j],
+          \qquad U_j = X_v S^j, \quad u_0 = y_v, \quad u_j = X_v S^{j-1} X_t^T y_t / n_t ,
+
+with S = X_t^T X_t / n_t. The blocks [U_j, u_j] do not depend on the rate: everything else in this folder is a
+function of them. This file makes them, chunk by chunk, in one pass over the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from undertow._batch import TaskBatch
+from undertow._check import InputError, one_of
+
+Tasks: TypeAlias = TaskBatch | Iterable[TaskBatch]
+
+# A chunk of blocks is about 2 MB: it stays in the second-level cache between being made and being used.
+_CHUNK_NUMBERS = 1 << 18
+
+
+class Chunk(NamedTuple):
+    """Blocks of some tasks. Rows of one task lie together; padded rows are left out."""
+
+    rows: np.ndarray
+    """(R, steps + 1, p + 1) the rows [U_j, u_j], times the square root of their weight"""
+    counts: np.ndarray
+    """(c,) how many rows each task has"""
+    tasks: np.ndarray
+    """(c,) positions of the tasks in their batch"""
+    weight: float
+    """total weight of the rows"""
+
+
+def as_batches(tasks: Tasks) -> list[TaskBatch]:
+    """Return batches whose shapes fit together, or raise InputError.
+
+    Values are not looked at here, to save a pass over the data: a sum that turns out not to be finite is traced back
+    to its cause by ``trace_nonfinite``.
+    """
+    batches = [tasks] if isinstance(tasks, TaskBatch) else list(tasks)
+    if not batches or not all(isinstance(batch, TaskBatch) for batch in batches):
+        raise InputError(
+            f"tasks={type(tasks).__name__}: give a TaskBatch or a sequence of TaskBatches that is not empty; "
+            "undertow.tasks.from_table makes one from a table."
+        )
+    widths = {batch.validate(finite=False).n_features for batch in batches}
+    if len(widths) > 1:
+        raise InputError(f"batches have {sorted(widths)} features: they must all have the same.")
+    return batches
+
+
+def row_weights(batch: TaskBatch, weighting: str) -> np.ndarray | None:
+    """Weight of each query row of each task, (m,); None when all are 1."""
+    one_of(weighting, "weighting", ("rows", "tasks"))
+    return None if weighting == "rows" else 1.0 / batch.query_counts
+
+
+def chunks(batch: TaskBatch, steps: int, weighting: str = "rows", numbers: int = _CHUNK_NUMBERS) -> Iterator[Chunk]:
+    """Yield the blocks of a batch. A yielded array is reused by the next chunk: copy what must outlive it."""
+    m, n_t, p = batch.support_x.shape
+    dtype = np.result_type(batch.support_x, batch.query_x, np.float32)
+    counts_t, counts_v = batch.support_counts, batch.query_counts
+    weights = row_weights(batch, weighting)
+    prefix = batch.query_mask is not None and bool((batch.query_mask[:, 1:] <= batch.query_mask[:, :-1]).all())
+    # Tasks of like length are taken together, so that a chunk is trimmed to little more than its real rows.
+    order = np.argsort(counts_v, kind="stable") if prefix else None
+    longest = np.asarray(counts_v if order is None else counts_v[order], dtype=np.int64)
+    if order is None:
+        longest = np.full(m, batch.query_x.shape[1])
+    buffers = _Buffers(n_t, steps, p, dtype)
+    start = 0
+    while start < m:
+        size = min(m - start, max(1, numbers // int(longest[start] * buffers.width)))
+        # Lengths grow along the order: shrink the chunk until it is small enough for its own longest task.
+        while size > 1 and size * int(longest[start + size - 1]) * buffers.width > numbers:
+            size -= max(1, size // 8)
+        n_v = int(longest[start + size - 1])
+        part: np.ndarray | slice = slice(start, start + size) if order is None else order[start : start + size]
+        index = np.arange(start, start + size) if order is None else order[start : start + size]
+        start += size
+        x_t, y_t = batch.support_x[part], batch.support_y[part]
+        x_v, y_v = batch.query_x[part, :n_v], batch.query_y[part, :n_v]
+        if batch.support_mask is not None:
+            mask = batch.support_mask[part]
+            x_t, y_t = np.where(mask[..., None], x_t, 0), np.where(mask, y_t, 0)
+        rows, support = buffers.of(size, n_v)
+        rows[:, :, 0, :p], rows[:, :, 0, p] = x_v, y_v
+        support[..., :p], support[..., p] = x_t, y_t
+        # The kernel between query and support rows, and never a task's p x p matrix: it is n_v x n_t.
+        transposed = x_t.transpose(0, 2, 1)
+        for j in range(steps):
+            kernel = (x_v if j == 0 else rows[:, :, j, :p]) @ transposed
+            kernel /= counts_t[part, None, None].astype(dtype)
+            np.matmul(kernel, support, out=rows[:, :, j + 1, :])
+        total = float(counts_v[index].sum())
+        if weights is not None:
+            rows *= np.sqrt(weights[index]).astype(dtype)[:, None, None, None]
+            total = float(len(index))
+        if batch.query_mask is not None:
+            flat = rows[batch.query_mask[part, :n_v]]
+        else:
+            flat = rows.reshape(-1, steps + 1, p + 1)
+        yield Chunk(flat, counts_v[index], index, total)
+
+
+class _Buffers:
+    """Memory for one chunk, used again by the next: fresh memory would cost as much as the sums themselves."""
+
+    def __init__(self, n_support: int, steps: int, p: int, dtype: np.dtype) -> None:
+        self.width = (steps + 1) * (p + 1)
+        self._shape = (n_support, steps + 1, p + 1)
+        self._rows = np.empty(0, dtype)
+        self._support = np.empty(0, dtype)
+
+    def of(self, size: int, n_query: int) -> tuple[np.ndarray, np.ndarray]:
+        n_support, blocks, width = self._shape
+        if self._rows.size < size * n_query * self.width:
+            self._rows = np.empty(size * n_query * self.width, self._rows.dtype)
+        if self._support.size < size * n_support * width:
+            self._support = np.empty(size * n_support * width, self._rows.dtype)
+        rows = self._rows[: size * n_query * self.width].reshape(size, n_query, blocks, width)
+        return rows, self._support[: size * n_support * width].reshape(size, n_support, width)
+
+
+def trace_nonfinite(sums: np.ndarray, batch: TaskBatch) -> None:
+    """Raise InputError with the cause where sums over a batch are not finite."""
+    if np.isfinite(sums).all():
+        return
+    batch.validate()
+    raise InputError(
+        "products of the values overflow: they are finite but too large. Standardise the features and target first."
+    )

@@ -1,0 +1,66 @@
+r"""Rates on a circle.
+
+A rate a -> +inf and a -> -inf give the same fit, so a path of fits is computed in homogeneous form. With
+tan(phi) = a / scale, k inner steps at rate a are, up to the factor cos(phi)^k that no least-squares fit notices,
+
+.. math:: (I - aS)^k \cos^k\phi = \sum_j c_j S^j, \qquad
+          c_j = \binom{k}{j} \cos^{k-j}\phi \, (-\mathrm{scale} \sin\phi)^j .
+
+``scale`` is the spectral unit, 1 / lambda_max of the mean support second moment: at rate = scale the inner step just
+cancels the error along the strongest direction, on average over tasks.
+"""
+
+from __future__ import annotations
+
+from math import comb
+
+import numpy as np
+
+from undertow._check import InputError
+
+
+def grid(n_rates: int = 101) -> np.ndarray:
+    """Return ``n_rates`` angles, uniform on [-pi/2, pi/2]: 0 exactly in the middle, both ends the rate infinity.
+
+    Raises InputError when ``n_rates`` is even or less than 3, since then 0 is not among them.
+    """
+    if n_rates < 3 or n_rates % 2 == 0:
+        raise InputError(f"n_rates={n_rates}: it must be odd and at least 3, so that 0 is one of the rates.")
+    half = n_rates // 2
+    return np.arange(-half, half + 1) * (np.pi / 2 / half)
+
+
+def angles_of(rates: np.ndarray, scale: float) -> np.ndarray:
+    """Angles phi = arctan(rate / scale) in [-pi/2, pi/2] of raw rates (infinities included)."""
+    return np.asarray(np.arctan(np.asarray(rates, dtype=np.float64) / scale))
+
+
+def rates_of(angles: np.ndarray, scale: float) -> np.ndarray:
+    """Raw rates scale * tan(phi); -inf and +inf at the ends."""
+    angles = np.asarray(angles, dtype=np.float64)
+    ends = np.abs(angles) >= np.pi / 2
+    return np.where(ends, np.copysign(np.inf, angles), scale * np.tan(np.where(ends, 0.0, angles)))
+
+
+def coefficients(rates: np.ndarray, scale: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Homogeneous coefficients (k, steps + 1) of S^0 .. S^steps at raw ``rates``, and cos(phi) (k,)."""
+    t = np.atleast_1d(np.asarray(rates, dtype=np.float64)) / scale
+    infinite = np.isinf(t)
+    finite = np.where(infinite, 0.0, t)
+    # From the rate itself and not from its angle: cos(arctan t) would lose the last digits at large rates.
+    cos = np.where(infinite, 0.0, 1 / np.hypot(1.0, finite))
+    sin = np.where(infinite, np.sign(np.where(infinite, t, 0.0)), finite * cos)
+    return homogeneous(cos, -scale * sin, steps), cos
+
+
+def powers(rates: np.ndarray, steps: int) -> np.ndarray:
+    """Plain coefficients (..., steps + 1) of S^0 .. S^steps in (I - rate S)^steps, for finite rates."""
+    rates = np.asarray(rates, dtype=np.float64)
+    return homogeneous(np.ones_like(rates), np.negative(rates, out=np.empty_like(rates)), steps)
+
+
+def homogeneous(first: np.ndarray, second: np.ndarray, steps: int) -> np.ndarray:
+    """Coefficients of the binomial (first + second s)^steps, (..., steps + 1)."""
+    j = np.arange(steps + 1)
+    binomial = np.array([comb(steps, int(i)) for i in j], dtype=np.float64)
+    return binomial * first[..., None] ** (steps - j) * second[..., None] ** j

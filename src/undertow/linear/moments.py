@@ -1,0 +1,159 @@
+r"""Additive sufficient statistics of the outer problem: one Gram matrix of the blocks holds every rate.
+
+With Z = [U_0, u_0, U_1, u_1, ...] (see ``blocks``), Z^T Z gives for any rate
+
+.. math:: [B, \gamma]^T [B, \gamma] = \sum_{ij} c_i(a) c_j(a) \, [U_i, u_i]^T [U_j, u_j] ,
+
+so all rates cost one pass over the data. Moments of disjoint sets of tasks add up: cross-validation adds the moments
+of folds (never subtracts, which would lose digits), and a bootstrap over tasks reweights them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from undertow import _check
+from undertow._batch import TaskBatch
+from undertow._check import InputError
+from undertow.linear.blocks import Tasks, as_batches, chunks, trace_nonfinite
+
+# The spectral unit is a unit: beyond this many support rows of a batch, evenly spaced tasks are enough for it.
+_UNIT_ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sufficient statistics of the outer problem for every rate; ``a + b`` are those of both sets of tasks.
+
+    ``gram`` has shape (steps + 1, p + 1, steps + 1, p + 1) and holds [U_i, u_i]^T [U_j, u_j] summed over query rows.
+    """
+
+    gram: np.ndarray
+    support: np.ndarray
+    """(p, p) sum of S over ``support_tasks`` tasks, for the spectral unit"""
+    support_tasks: float
+    weight: float
+    """total weight of the query rows (their number, or the number of tasks when tasks weigh alike)"""
+    n_rows: int
+    n_tasks: int
+    eps: float
+    """unit roundoff of the precision in which the sums were made"""
+
+    @classmethod
+    def from_tasks(cls, tasks: Tasks, steps: int = 1, weighting: str = "rows") -> Moments:
+        """Make them in one pass over a TaskBatch, or over several.
+
+        steps: number of inner steps, k >= 1. weighting: "rows" (each query row counts once) or "tasks" (each task
+        counts once). float32 input is multiplied in float32 and summed up in float64.
+
+        Raises InputError when the tasks do not fit together or hold values that are not finite.
+        """
+        steps = _check.positive_int(steps, "steps")
+        return sum_moments([of_batch(batch, steps, weighting) for batch in as_batches(tasks)])
+
+    @property
+    def steps(self) -> int:
+        """Number of inner steps, k."""
+        return self.gram.shape[0] - 1
+
+    @property
+    def n_features(self) -> int:
+        """Number of features, p."""
+        return self.gram.shape[1] - 1
+
+    @property
+    def scale(self) -> float:
+        """Spectral unit of the rate: 1 / lambda_max of the mean support second moment (1 when that is zero)."""
+        top = float(np.linalg.eigvalsh(self.support)[-1]) / self.support_tasks
+        return 1 / top if top > 0 else 1.0
+
+    def at(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return [B, gamma]^T [B, gamma], (k, p + 1, p + 1), for rows of coefficients (k, steps + 1)."""
+        width = self.n_features + 1
+        pairs = coefficients[:, :, None] * coefficients[:, None, :]
+        blocks = self.gram.transpose(0, 2, 1, 3).reshape(-1, width * width)
+        return (pairs.reshape(len(coefficients), -1) @ blocks).reshape(-1, width, width)
+
+    def centred(self, init: np.ndarray) -> Moments:
+        """Return the moments of the same problem for omega - init: targets u_j become u_j - U_j init."""
+        shift = np.eye(self.n_features + 1)
+        shift[:-1, -1] = -init
+        gram = np.einsum("iajb,ax,by->ixjy", self.gram, shift, shift, optimize=True)
+        return Moments(gram, self.support, self.support_tasks, self.weight, self.n_rows, self.n_tasks, self.eps)
+
+    def quadratic(self, weights: np.ndarray) -> np.ndarray:
+        """Return sum over rows of e_i e_j with e_j = U_j omega - u_j, (..., steps + 1, steps + 1), for (..., p)."""
+        v = np.concatenate([weights, np.full((*weights.shape[:-1], 1), -1.0)], axis=-1, dtype=np.float64)
+        flat = v.reshape(-1, v.shape[-1])
+        half = np.tensordot(flat, self.gram, axes=(1, 1))  # (k, i, j, p + 1)
+        return np.einsum("kijb,kb->kij", half, flat).reshape(*v.shape[:-1], self.steps + 1, self.steps + 1)
+
+    def __add__(self, other: Moments) -> Moments:
+        if not isinstance(other, Moments):
+            return NotImplemented
+        return sum_moments([self, other])
+
+
+def sum_moments(parts: Iterable[Moments]) -> Moments:
+    """Return the moments of all tasks of the parts together. Raises InputError when their shapes differ."""
+    parts = list(parts)
+    shapes = {part.gram.shape for part in parts}
+    if len(shapes) != 1:
+        raise InputError(
+            f"moments of (steps + 1, p + 1) = {sorted(s[:2] for s in shapes)} cannot be added: use the same steps and "
+            "the same features for all."
+        )
+    if len(parts) == 1:
+        return parts[0]
+    return Moments(
+        sum(part.gram for part in parts),  # type: ignore[arg-type]
+        sum(part.support for part in parts),  # type: ignore[arg-type]
+        sum(part.support_tasks for part in parts),
+        sum(part.weight for part in parts),
+        sum(part.n_rows for part in parts),
+        sum(part.n_tasks for part in parts),
+        max(part.eps for part in parts),
+    )
+
+
+def of_batch(batch: TaskBatch, steps: int, weighting: str, support: tuple[np.ndarray, float] | None = None) -> Moments:
+    """Moments of one batch whose shapes are known to fit; ``support`` where ``support_moment`` was called before."""
+    width = batch.n_features + 1
+    gram = np.zeros(((steps + 1) * width,) * 2)
+    weight, n_rows = 0.0, 0
+    dtype = np.dtype(np.float64)
+    for chunk in chunks(batch, steps, weighting):
+        flat = chunk.rows.reshape(len(chunk.rows), -1)
+        gram += flat.T @ flat
+        weight += chunk.weight
+        n_rows += len(flat)
+        dtype = flat.dtype
+    trace_nonfinite(gram, batch)
+    return Moments(
+        gram.reshape(steps + 1, width, steps + 1, width),
+        *(support or support_moment(batch)),
+        weight,
+        n_rows,
+        batch.n_tasks,
+        float(np.finfo(dtype).eps),
+    )
+
+
+def support_moment(batch: TaskBatch) -> tuple[np.ndarray, float]:
+    """Sum of S = X_t^T X_t / n_t over (evenly spaced) tasks, (p, p), and the number of tasks in the sum."""
+    m, n_t, p = batch.support_x.shape
+    stride = -(-m * n_t // _UNIT_ROWS)
+    total = np.zeros((p, p))
+    counts = batch.support_counts
+    for start in range(0, m, 256 * stride):
+        part = slice(start, start + 256 * stride, stride)
+        x = batch.support_x[part] / np.sqrt(counts[part], dtype=batch.support_x.dtype)[:, None, None]
+        if batch.support_mask is not None:
+            x = np.where(batch.support_mask[part][..., None], x, 0)
+        flat = x.reshape(-1, p)
+        total += flat.T @ flat
+    trace_nonfinite(total, batch)
+    return total, float(-(-m // stride))

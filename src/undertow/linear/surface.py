@@ -1,0 +1,218 @@
+r"""The loss on new tasks as a function of both rates, exactly.
+
+After k_r adaptation steps at rate r the error on a test row is :math:`\sum_j c_j(r) e_j` with
+:math:`e_j = U_j \omega - u_j` (see ``blocks``; :math:`c_j(r) = \binom{k_r}{j} (-r)^j`), so the loss is a polynomial
+in r whose coefficients are the mean products of the e_j: for one step a parabola, with its minimum at
+:math:`\overline{e_0 e_1} / \overline{e_1^2}`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from undertow import _check
+from undertow._check import InputError
+from undertow.linear import circle
+from undertow.linear.blocks import Tasks, as_batches, chunks, trace_nonfinite
+from undertow.linear.moments import Moments
+
+if TYPE_CHECKING:
+    from undertow.linear.path import RatePath
+
+
+class BestRates(NamedTuple):
+    """The pair of rates with the least loss on the new tasks."""
+
+    train_rate: float
+    adapt_rate: float
+    loss: float
+    ridge: float
+    position: int
+    """position of the (nearest) train rate in the path"""
+
+
+@dataclass(frozen=True)
+class LossSurface:
+    """Mean test loss of every solution of a path, at any adaptation rate. With several ridges (k,) becomes (k, r)."""
+
+    train_rates: np.ndarray
+    """(k,) raw rates of the path"""
+    products: np.ndarray
+    """(k, steps + 1, steps + 1) mean of e_i e_j over test rows"""
+    scale: float
+    """spectral unit of the path"""
+    ridges: np.ndarray
+    """(r,) ridges of the path"""
+    task_products: np.ndarray | None = None
+    """(m, k, steps + 1, steps + 1) the same for each task, where ``per_task`` asked for it"""
+    task_weights: np.ndarray | None = None
+    """(m,) share of each task in the mean"""
+    path: RatePath | None = None
+    tasks: Any = None
+
+    @property
+    def steps(self) -> int:
+        """Number of adaptation steps, k_r."""
+        return self.products.shape[-1] - 1
+
+    def loss(self, adapt_rate: Any) -> np.ndarray:
+        """Return half the mean squared error after adaptation: (k,) for one rate, (k, q) for q rates.
+
+        ``adapt_rate`` is a raw rate and may have either sign. Raises InputError when it is not finite.
+        """
+        return _losses(self.products, _check.rates(adapt_rate, "adapt_rate"))
+
+    def task_loss(self, adapt_rate: Any) -> np.ndarray:
+        """Return the same for each task, (m, k) or (m, k, q). Raises InputError unless made with ``per_task=True``."""
+        if self.task_products is None:
+            raise InputError("the surface holds no losses of single tasks: make it with evaluate(..., per_task=True).")
+        return _losses(self.task_products, _check.rates(adapt_rate, "adapt_rate"))
+
+    @property
+    def best_adapt_rate(self) -> np.ndarray:
+        """(k,) the raw adaptation rate with the least loss for each training rate, exactly."""
+        if self.steps == 1:
+            top, bottom = self.products[..., 0, 1], self.products[..., 1, 1]
+            return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+        flat = self.products.reshape(-1, self.steps + 1, self.steps + 1)
+        best = [_least(products, self.scale) for products in flat]
+        return np.reshape(best, self.products.shape[:-2])
+
+    @property
+    def best_loss(self) -> np.ndarray:
+        """(k,) loss at ``best_adapt_rate``."""
+        c = circle.powers(self.best_adapt_rate, self.steps)
+        return 0.5 * np.einsum("...i,...ij,...j->...", c, self.products, c)
+
+    def best(self, *, refine: bool = False) -> BestRates:
+        """Return the pair of rates with the least loss over the path's training rates and all adaptation rates.
+
+        refine: also search between the rates of the path. It evaluates the new tasks about twenty times.
+        """
+        losses = self.best_loss
+        flat = int(np.nanargmin(losses))
+        index = np.unravel_index(flat, losses.shape)
+        k = flat // (losses.size // len(losses))
+        ridge = float(self.ridges[flat % (losses.size // len(losses))])
+        found = BestRates(
+            float(self.train_rates[k]), float(self.best_adapt_rate[index]), float(losses[index]), ridge, k
+        )
+        return self._refined(found) if refine else found
+
+    def _refined(self, found: BestRates) -> BestRates:
+        if self.path is None or self.tasks is None:
+            raise InputError("refine=True needs the path and the tasks: use the surface that path.evaluate returned.")
+        path, tasks = self.path, self.tasks
+        angles = np.unique(circle.angles_of(self.train_rates, self.scale))
+        here = float(circle.angles_of(np.array(found.train_rate), self.scale))
+        # On a circle: the neighbour of the last angle is the first one, half a turn further.
+        around = np.concatenate([angles - np.pi, angles, angles + np.pi])
+        below, above = around[around < here - 1e-12].max(), around[around > here + 1e-12].min()
+        column = int(np.flatnonzero(self.ridges == found.ridge)[0])
+
+        def at(angle: float) -> BestRates:
+            turned = (angle + np.pi / 2) % np.pi - np.pi / 2
+            rate = float(circle.rates_of(np.array(turned), self.scale))
+            surface = path.at(rate).evaluate(tasks, steps=self.steps)
+            adapt = surface.best_adapt_rate.reshape(-1)[column]
+            return BestRates(
+                rate, float(adapt), float(surface.best_loss.reshape(-1)[column]), found.ridge, found.position
+            )
+
+        result: Any = minimize_scalar(
+            lambda angle: at(angle).loss, bounds=(below, above), method="bounded", options={"xatol": 1e-6}
+        )
+        better = at(float(result.x))
+        return better if better.loss < found.loss else found
+
+
+def evaluate(
+    train_rates: np.ndarray,
+    weights: np.ndarray,
+    scale: float,
+    new_tasks: Tasks | Moments,
+    steps: int,
+    per_task: bool,
+    weighting: str,
+    path: RatePath,
+) -> LossSurface:
+    """Make the surface of some weights (k, p) or (k, r, p); see ``RatePath.evaluate``."""
+    steps = _check.positive_int(steps, "steps")
+    p = weights.shape[-1]
+    if isinstance(new_tasks, Moments):
+        _same_features(new_tasks.n_features, p)
+        if per_task or new_tasks.steps != steps:
+            raise InputError(
+                f"moments of {new_tasks.steps} steps give no loss of single tasks or of {steps} steps: pass the tasks."
+            )
+        products = new_tasks.quadratic(weights) / new_tasks.weight
+        return LossSurface(train_rates, products, scale, path.ridges, path=path, tasks=new_tasks)
+    batches = as_batches(new_tasks)
+    _same_features(batches[0].n_features, p)
+    lead = weights.shape[:-1]
+    flat = np.concatenate([weights.reshape(-1, p), np.full((int(np.prod(lead)), 1), -1.0)], axis=1)
+    total = np.zeros((len(flat), steps + 1, steps + 1))
+    weight, parts, shares = 0.0, [], []
+    for batch in batches:
+        tasks_total = np.zeros((batch.n_tasks, *total.shape)) if per_task else None
+        for chunk in chunks(batch, steps, weighting):
+            errors = (chunk.rows @ flat.T.astype(chunk.rows.dtype)).astype(np.float64, copy=False)  # (R, steps + 1, K)
+            trace_nonfinite(errors, batch)
+            weight += chunk.weight
+            if tasks_total is None:
+                total += np.einsum("rik,rjk->kij", errors, errors, optimize=True)
+                continue
+            starts = np.concatenate([[0], np.cumsum(chunk.counts)[:-1]])
+            for i in range(steps + 1):
+                for j in range(i + 1):
+                    sums = np.add.reduceat(errors[:, i] * errors[:, j], starts, axis=0)
+                    tasks_total[chunk.tasks, :, i, j] = tasks_total[chunk.tasks, :, j, i] = sums
+        if tasks_total is not None:
+            share = batch.query_counts.astype(float) if weighting == "rows" else np.ones(batch.n_tasks)
+            total += tasks_total.sum(axis=0)
+            parts.append(tasks_total / share[:, None, None, None])
+            shares.append(share)
+    products = (total / weight).reshape(*lead, steps + 1, steps + 1)
+    if not per_task:
+        return LossSurface(train_rates, products, scale, path.ridges, path=path, tasks=batches)
+    of_tasks = np.concatenate(parts).reshape(-1, *lead, steps + 1, steps + 1)
+    return LossSurface(
+        train_rates, products, scale, path.ridges, of_tasks, np.concatenate(shares) / weight, path, batches
+    )
+
+
+def _same_features(theirs: int, ours: int) -> None:
+    if theirs != ours:
+        raise InputError(
+            f"the new tasks have {theirs} features, but the weights were trained on {ours}: use the same columns."
+        )
+
+
+def _losses(products: np.ndarray, adapt_rates: np.ndarray) -> np.ndarray:
+    """Losses (...) for one rate, (..., q) for q rates, of mean products (..., steps + 1, steps + 1)."""
+    c = circle.powers(adapt_rates, products.shape[-1] - 1)
+    if c.ndim == 1:
+        return 0.5 * (products @ c @ c)
+    return 0.5 * np.einsum("...ij,qi,qj->...q", products, c, c, optimize=True)
+
+
+def _least(products: np.ndarray, scale: float) -> float:
+    """Global minimiser over the rate of a polynomial loss of degree 2 k_r >= 4, by the roots of its derivative."""
+    steps = products.shape[0] - 1
+    c = circle.powers(np.array(-scale), steps)  # binomial * scale^j, the rate in spectral units
+    signed = c * (-1.0) ** np.arange(steps + 1)
+    terms = np.outer(signed, signed) * products
+    poly = np.zeros(2 * steps + 1)
+    for i in range(steps + 1):
+        poly[i : i + steps + 1] += terms[i]
+    poly = np.polynomial.Polynomial(np.trim_zeros(poly, "b") if poly.any() else [0.0])
+    if poly.degree() < 2:
+        return 0.0
+    roots = poly.deriv().roots()
+    real = roots.real[np.abs(roots.imag) <= 1e-7 * (1 + np.abs(roots.real))]
+    candidates = np.concatenate([[0.0], real])
+    return float(candidates[np.argmin(poly(candidates))] * scale)
