@@ -81,7 +81,9 @@ class RatePath:
         steps: number of adaptation steps. per_task: also keep the loss of each task (memory m k (steps + 1)^2).
         Raises InputError when the tasks have another number of features.
         """
-        return evaluate(self.train_rates, self.weights, self.scale, new_tasks, steps, per_task, weighting, path=self)
+        return evaluate(
+            self.train_rates, self.weights, self.scale, self.ridges, new_tasks, steps, per_task, weighting, self
+        )
 
     def explain(self, index: int = 0) -> str:
         """Say in words how the solution at one position of the path was found, and what to do if it is poor."""

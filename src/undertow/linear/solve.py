@@ -189,7 +189,7 @@ def _outcomes(rank: np.ndarray, p: int, solved: np.ndarray, ridges: np.ndarray, 
 def _positive_solve(
     matrix: np.ndarray, right: np.ndarray, shifts: np.ndarray, eps: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Solve (matrix + shift) x = right for symmetric matrices (k, n, n): x (k, r, n), sqrt of condition (k, r), rank."""
+    """Solve (matrix + shift) x = right, symmetric (k, n, n): x (k, r, n), root of the condition number (k, r), rank."""
     k, n = right.shape
     x = np.empty((k, shifts.shape[1], n))
     condition = np.empty(shifts.shape)

@@ -134,11 +134,12 @@ def evaluate(
     train_rates: np.ndarray,
     weights: np.ndarray,
     scale: float,
+    ridges: np.ndarray,
     new_tasks: Tasks | Moments,
-    steps: int,
-    per_task: bool,
-    weighting: str,
-    path: RatePath,
+    steps: int = 1,
+    per_task: bool = False,
+    weighting: str = "rows",
+    path: RatePath | None = None,
 ) -> LossSurface:
     """Make the surface of some weights (k, p) or (k, r, p); see ``RatePath.evaluate``."""
     steps = _check.positive_int(steps, "steps")
@@ -150,7 +151,7 @@ def evaluate(
                 f"moments of {new_tasks.steps} steps give no loss of single tasks or of {steps} steps: pass the tasks."
             )
         products = new_tasks.quadratic(weights) / new_tasks.weight
-        return LossSurface(train_rates, products, scale, path.ridges, path=path, tasks=new_tasks)
+        return LossSurface(train_rates, products, scale, ridges, path=path, tasks=new_tasks)
     batches = as_batches(new_tasks)
     _same_features(batches[0].n_features, p)
     lead = weights.shape[:-1]
@@ -178,11 +179,9 @@ def evaluate(
             shares.append(share)
     products = (total / weight).reshape(*lead, steps + 1, steps + 1)
     if not per_task:
-        return LossSurface(train_rates, products, scale, path.ridges, path=path, tasks=batches)
+        return LossSurface(train_rates, products, scale, ridges, path=path, tasks=batches)
     of_tasks = np.concatenate(parts).reshape(-1, *lead, steps + 1, steps + 1)
-    return LossSurface(
-        train_rates, products, scale, path.ridges, of_tasks, np.concatenate(shares) / weight, path, batches
-    )
+    return LossSurface(train_rates, products, scale, ridges, of_tasks, np.concatenate(shares) / weight, path, batches)
 
 
 def _same_features(theirs: int, ours: int) -> None:
