@@ -155,6 +155,16 @@ def test_verdict_says_what_the_figures_say():
     assert all(one.train_rate < 0 for one in noisy.fold_picks["signed"])
 
 
+def test_a_difference_too_small_to_use_is_called_so(comparison):
+    from dataclasses import replace
+
+    losses = np.ones((24, 4))
+    losses[:, list(STRATEGIES).index("signed")] = 0.999
+    assert replace(comparison, task_losses=losses).verdict.startswith("The sign hardly matters here")
+    losses[:, list(STRATEGIES).index("signed")] = 1.1
+    assert replace(comparison, task_losses=losses).verdict.startswith("No inner loop (train rate 0) is better here")
+
+
 def test_progress_counts_up_to_its_total():
     calls = []
     compare_rates(table(m=9), 4, n_folds=3, n_draws=1, progress=lambda done, total: calls.append((done, total)))

@@ -22,6 +22,10 @@ from undertow.linear.surface import LossSurface, evaluate
 from undertow.tasks import GroupedTable, folds
 
 
+# Per cent of the held-out loss. With many tasks a smaller difference can be told from chance, but not put to use.
+NEGLIGIBLE = 0.5
+
+
 @dataclass(frozen=True)
 class RateComparison:
     """Both rates chosen on all tasks, and the held-out loss of each strategy. Losses are half mean squared errors."""
@@ -66,12 +70,14 @@ class RateComparison:
         base, _ = self.mean_loss("step")
         gain, error = (100 * value / base for value in self.difference("step", "signed"))
         side = "lower" if gain >= 0 else "higher"
-        figures = f"its held-out loss is {abs(gain):.2g} % {side} (standard error {error:.2g} %)"
+        figures = f"held-out loss {abs(gain):.2g} % {side}, standard error {error:.2g} %"
         rates = [p.train_rate for p in self.fold_picks["signed"]]
         signs = {"negative" if rate < 0 else "positive" if rate > 0 else "zero" for rate in rates}
         sign = signs.pop() if len(signs) == 1 else "not always of the same sign"
         if abs(gain) <= 2 * error:
             text = f"No evidence either way: a signed train rate does as well as no inner loop ({figures})."
+        elif abs(gain) < NEGLIGIBLE:
+            text = f"The sign hardly matters here: a signed train rate and no inner loop are next to equal ({figures})."
         elif gain > 0:
             text = f"A signed train rate helps here ({figures}); the rates chosen are {sign}."
         else:

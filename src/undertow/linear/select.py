@@ -21,9 +21,9 @@ RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 STRATEGIES = {
     "joint": "joint training, no step",
-    "step": "no inner loop (train rate 0), then a step",
+    "step": "no inner loop, then a step",
     "tied": "one positive rate for both",
-    "signed": "signed train rate, own adapt rate",
+    "signed": "signed train rate",
 }
 
 

@@ -1,1 +1,5 @@
-"""plots."""
+"""Figures: displays hold data and draw late, on given axes or on their own, in one style."""
+
+from undertow.plots.rate_path import LossSurfaceDisplay, RatePathDisplay, StrategyDisplay, comparison_figure
+
+__all__ = ["LossSurfaceDisplay", "RatePathDisplay", "StrategyDisplay", "comparison_figure"]
