@@ -1,1 +1,18 @@
-"""tasks."""
+"""Your own data as tasks: grouped tables, support/query draws, splits by task."""
+
+from undertow._batch import TaskBatch
+from undertow.tasks.grouped import GroupedTable
+from undertow.tasks.scaling import Scaling
+from undertow.tasks.split import draws, folds, split_tasks
+from undertow.tasks.table import from_table, read_table
+
+__all__ = [
+    "GroupedTable",
+    "Scaling",
+    "TaskBatch",
+    "draws",
+    "folds",
+    "from_table",
+    "read_table",
+    "split_tasks",
+]

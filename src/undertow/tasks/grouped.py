@@ -1,0 +1,252 @@
+"""GroupedTable: rows of many tasks as plain arrays, sorted by task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from undertow import _check
+from undertow._batch import TaskBatch
+from undertow._check import InputError
+from undertow.tasks import drawing
+from undertow.tasks.scaling import Scaling, fit_scaling
+from undertow.tasks.shapes import Bounds, Counts, Features, RowNumbers, Target
+
+
+@dataclass(frozen=True, eq=False)
+class GroupedTable:
+    """Rows of m tasks, sorted by task; within a task in the order of the original table.
+
+    Letters: R rows in all, m tasks, p features. Task number i has the rows ``offsets[i] : offsets[i + 1]``.
+    """
+
+    x: Features
+    """(R, p) features, each in its own unit until standardised"""
+    y: Target
+    """(R,) target"""
+    offsets: Bounds
+    """(m + 1,) where each task starts; the last is R"""
+    ids: np.ndarray
+    """(m,) what the tasks are called, sorted"""
+    feature_names: tuple[str, ...]
+    """(p,) names of the columns of x"""
+    task: str
+    """name of the task column"""
+    target: str
+    """name of the target column"""
+    rows: RowNumbers
+    """(R,) number of each row in the original table, counted from 0"""
+
+    def __post_init__(self) -> None:
+        for name in ("x", "y", "offsets", "ids", "rows"):
+            # A view, so that the caller's own array stays writeable.
+            view = getattr(self, name).view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x: Any,
+        y: Any,
+        groups: Any,
+        *,
+        feature_names: Sequence[str] | None = None,
+        task: str = "task",
+        target: str = "target",
+    ) -> GroupedTable:
+        """Return the table of (R, p) features, (R,) targets and the (R,) ids of the tasks that the rows
+        belong to.
+
+        feature_names: (p,) names; None for x0, x1, and so on. Raises InputError for shapes that do not fit,
+        for values that are not finite, and for ids that cannot be sorted.
+        """
+        x, y, groups = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), np.asarray(groups)
+        if x.ndim != 2 or 0 in x.shape or y.shape != x.shape[:1] or groups.shape != x.shape[:1]:
+            raise InputError(
+                f"x has shape {x.shape}, y {y.shape}, groups {groups.shape}: they must be (R, p), (R,) and "
+                "(R,), none empty."
+            )
+        _check.finite(x, "x")
+        _check.finite(y, "y")
+        names = tuple(f"x{j}" for j in range(x.shape[1])) if feature_names is None else tuple(feature_names)
+        if len(names) != x.shape[1] or len(set(names)) < len(names):
+            raise InputError(
+                f"feature_names={list(names)}: it must hold {x.shape[1]} distinct names, one for each feature."
+            )
+        try:
+            ids, codes = np.unique(groups, return_inverse=True)
+        except TypeError:
+            raise InputError(
+                "groups mixes kinds of ids that cannot be sorted: make them all text or all numbers."
+            ) from None
+        return cls.from_codes(x, y, codes, ids, names, task, target)
+
+    @classmethod
+    def from_codes(
+        cls,
+        x: Features,
+        y: Target,
+        codes: RowNumbers,
+        ids: np.ndarray,
+        feature_names: tuple[str, ...],
+        task: str,
+        target: str,
+    ) -> GroupedTable:
+        """Return the table of checked rows whose tasks are numbered: row r belongs to task ``ids[codes[r]]``."""
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(ids)))])
+        order = np.argsort(codes, kind="stable")
+        return cls(x[order], y[order], offsets, ids, feature_names, task, target, order)
+
+    @property
+    def n_tasks(self) -> int:
+        """Number of tasks, m."""
+        return len(self.ids)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows, R."""
+        return len(self.y)
+
+    @property
+    def n_features(self) -> int:
+        """Number of features, p."""
+        return self.x.shape[1]
+
+    @property
+    def counts(self) -> Counts:
+        """(m,) number of rows of each task."""
+        return np.diff(self.offsets)
+
+    @property
+    def groups(self) -> np.ndarray:
+        """(R,) id of the task of each row, as scikit-learn's ``groups``."""
+        return np.repeat(self.ids, self.counts)
+
+    def __repr__(self) -> str:
+        low, high = (int(self.counts.min()), int(self.counts.max())) if self.n_tasks else (0, 0)
+        return (
+            f"GroupedTable({self.n_tasks} tasks ({self.task}) of {low} to {high} rows, {self.n_rows} rows, "
+            f"{self.n_features} features, target {self.target})"
+        )
+
+    def select(self, tasks: Any) -> GroupedTable:
+        """Return the table of the given tasks: distinct task numbers, a slice or a boolean array over tasks.
+
+        Tasks stay in the order of this table, whatever the order of the numbers; rows keep their original
+        numbers. Raises InputError for a number out of range or twice there, or where no task is left.
+        """
+        try:
+            numbers = np.arange(self.n_tasks)[tasks]
+        except IndexError as error:
+            raise InputError(f"tasks: {error}. There are {self.n_tasks} tasks, numbered from 0.") from None
+        chosen = np.bincount(np.atleast_1d(numbers), minlength=self.n_tasks)
+        if not chosen.any():
+            raise InputError("no task is selected: a table needs at least one.")
+        if chosen.max() > 1:
+            raise InputError(
+                f"tasks holds {int(chosen.argmax())} {chosen.max()} times: a table has each task once. Draw "
+                "a batch, and select from that."
+            )
+        chosen = chosen.astype(bool)
+        if chosen.all():
+            return self
+        kept = np.repeat(chosen, self.counts)
+        offsets = np.concatenate([[0], np.cumsum(self.counts[chosen])])
+        return replace(
+            self, x=self.x[kept], y=self.y[kept], offsets=offsets, ids=self.ids[chosen], rows=self.rows[kept]
+        )
+
+    def with_intercept(self) -> GroupedTable:
+        """Return the table with a last feature "intercept" that is 1 in every row.
+
+        Raises InputError where a feature of that name is there already.
+        """
+        if "intercept" in self.feature_names:
+            raise InputError("the table has a feature 'intercept' already: rename it, or leave the call out.")
+        x = np.concatenate([self.x, np.ones((self.n_rows, 1))], axis=1)
+        return replace(self, x=x, feature_names=(*self.feature_names, "intercept"))
+
+    def standardized(self, clip: float | None = 4.0, *, target: bool = False) -> tuple[GroupedTable, Scaling]:
+        """Return the table with features centred, scaled to deviation 1 and clipped, and the numbers used.
+
+        clip: largest absolute value, in standard deviations: a rare indicator would otherwise take values of
+            10 and more and dominate gradient steps. ``scaling.n_clipped`` says how many values it touched.
+            None for no limit.
+        target: also centre and scale the target (it is never clipped).
+
+        Constant features are left as they are. Use ``scaling.apply(other)`` on test tasks, so that they are
+        measured in the unit of the training tasks.
+        """
+        if clip is not None:
+            clip = _check.real(clip, "clip", hint="Use None for no limit.")
+            if clip <= 0:
+                raise InputError(f"clip={clip!r}: it must be greater than 0. Use None for no limit.")
+        scaling = fit_scaling(self, clip, target)
+        return scaling.apply(self), scaling
+
+    def draw(
+        self,
+        n_support: int,
+        seed: Any = 0,
+        n_query: int | None = None,
+        *,
+        dtype: Any = np.float64,
+        on_small: str = "raise",
+    ) -> TaskBatch:
+        """Return a batch: ``n_support`` random support rows of each task, and its other rows as query rows.
+
+        n_support: n_t, support rows of every task.
+        seed: a whole number, a SeedSequence, or a Generator (which then advances).
+        n_query: at most this many random query rows for each task; None for all that are left.
+        dtype: float64 or float32.
+        on_small: a task needs n_support + 1 rows; "raise" names those that have fewer, "drop" leaves them
+            out.
+
+        Returns support_x (m, n_support, p), query_x (m, longest, p) and so on, with ``ids``. Shorter tasks
+        are padded with zeros and ``query_mask`` says which rows are real; it is None where all are.
+
+        The draw of a task depends on the seed and on the original numbers of its rows, and on nothing else:
+        not on the other tasks that are there, nor on n_query or dtype. Support rows of a smaller n_support
+        are the first of a larger one. Raises InputError also where one batch would be huge and nearly all
+        padding: see draw_buckets.
+        """
+        plan = self._plan(n_support, seed, n_query, dtype, on_small)
+        drawing.refuse_padding(plan.n_queries, self.n_features, plan.dtype)
+        return self._gather(plan, np.arange(len(plan.tasks)))
+
+    def draw_buckets(
+        self,
+        n_support: int,
+        seed: Any = 0,
+        n_query: int | None = None,
+        *,
+        dtype: Any = np.float64,
+        on_small: str = "raise",
+    ) -> list[TaskBatch]:
+        """Return the draw of ``draw`` in batches of tasks of like length: padding at most doubles memory.
+
+        A batch holds the tasks with 2^k to 2^(k+1) - 1 query rows; the batches come in order of length, tasks
+        in their order, and ``ids`` says which they are. For the same seed every task has the same rows as in
+        ``draw``.
+        """
+        plan = self._plan(n_support, seed, n_query, dtype, on_small)
+        return [self._gather(plan, tasks) for tasks in drawing.buckets(plan.n_queries)]
+
+    def _plan(self, n_support: int, seed: Any, n_query: int | None, dtype: Any, on_small: str) -> drawing.Plan:
+        n_support = _check.positive_int(n_support, "n_support")
+        if n_query is not None:
+            n_query = _check.positive_int(n_query, "n_query")
+        kind = drawing.float_type(dtype, self.x, self.y)
+        rule = f"with n_support={n_support} a task needs {n_support + 1}, one of them as a query row"
+        tasks = drawing.enough_rows(self.counts, self.ids, n_support + 1, rule, on_small)
+        order = drawing.random_order(seed, self.rows, self.counts)
+        n_queries = drawing.query_counts(self.counts[tasks], n_support, n_query)
+        return drawing.Plan(tasks, order, n_support, n_queries, kind)
+
+    def _gather(self, plan: drawing.Plan, chosen: np.ndarray) -> TaskBatch:
+        tasks = plan.tasks[chosen]
+        return drawing.gather(self.x, self.y, self.ids[tasks], self.offsets[tasks], plan, plan.n_queries[chosen])

@@ -1,0 +1,194 @@
+"""Open a table wherever it is: a data frame, an Arrow table, a CSV or a Parquet file.
+
+Frames go through narwhals, so neither pandas nor polars is imported here. Every source ends as named Arrow
+columns.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import narwhals as nw
+import pyarrow as pa
+
+from undertow._check import InputError
+from undertow.tasks.wording import did_you_mean, some
+
+_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+
+
+class Source(NamedTuple):
+    """Named columns that are fetched when asked for."""
+
+    label: str
+    """what the table is called in messages"""
+    names: list[str]
+    fetch: Callable[[Sequence[str]], list[pa.ChunkedArray]]
+    index_names: tuple[str, ...] = ()
+    """names of a pandas index, which is no column"""
+
+    def require(self, name: Any, role: str) -> None:
+        """Raise InputError unless ``name`` is a column."""
+        if name in self.names:
+            return
+        if name in self.index_names:
+            way_out = f"It is the index of the frame: use frame.reset_index() to make {name!r} a column."
+        else:
+            way_out = f"The columns are {some(self.names, 30)}.{did_you_mean(str(name), self.names)}"
+        raise InputError(f"{role}={name!r}: {self.label} has no such column. {way_out}")
+
+    def others(self, *named: str) -> list[str]:
+        """Return the columns that are not ``named``; raise InputError where one has no name."""
+        # pandas keeps an index under such a name in Parquet, and takes it for no column when it reads the
+        # file.
+        rest = [name for name in self.names if name not in named and not name.startswith("__index_level_")]
+        if any(not name.strip() for name in rest):
+            raise InputError(
+                f"{self.label} has a column without a name, which may be row numbers that were saved with "
+                "it: leave it out by naming the columns you want in features=[...], or save the table with "
+                "index=False."
+            )
+        return rest
+
+
+def open_source(source: Any) -> Source:
+    """Return the columns of ``source``; raise InputError where it is no table, or cannot be read."""
+    if isinstance(source, str | os.PathLike):
+        opened = _open_file(Path(source))
+    elif isinstance(source, pa.Table | pa.RecordBatch):
+        opened = _of_arrow(source, "the table")
+    else:
+        opened = _open_frame(source)
+    twice = sorted({name for name in opened.names if opened.names.count(name) > 1})
+    if twice:
+        raise InputError(
+            f"{opened.label} has more than one column named {some(twice)}: names must be unique. Rename or drop one."
+        )
+    return opened
+
+
+def _of_arrow(table: Any, label: str) -> Source:
+    def fetch(names: Sequence[str]) -> list[pa.ChunkedArray]:
+        return [_chunked(table.column(name)) for name in names]
+
+    return Source(label, list(table.schema.names), fetch)
+
+
+def _chunked(column: Any) -> pa.ChunkedArray:
+    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+
+
+def _open_frame(frame: Any) -> Source:
+    if nw.dependencies.is_pandas_like_dataframe(frame):
+        # Before narwhals sees the frame: its own messages about names do not say what to do.
+        names = list(frame.columns)
+        if not all(isinstance(name, str) for name in names):
+            other = next(name for name in names if not isinstance(name, str))
+            raise InputError(
+                f"the frame has a column named {other!r}: column names must be text. "
+                "Use frame.columns = [str(c) for c in frame.columns]."
+            )
+        if len(set(names)) < len(names):
+            return Source("the frame", names, lambda _: [])
+    try:
+        native: Any = nw.from_native(frame)
+    except TypeError:
+        if hasattr(frame, "__arrow_c_stream__"):
+            try:
+                return _of_arrow(pa.table(frame), "the table")
+            except (pa.ArrowException, TypeError):
+                pass
+        raise InputError(
+            f"a source of type {type(frame).__name__} is no table: give a pandas, polars or Arrow table, or "
+            f"the path of a file that ends in {', '.join(_SUFFIXES)}."
+        ) from None
+    if isinstance(native, nw.LazyFrame):
+        native = native.collect()
+    if not isinstance(native, nw.DataFrame):
+        raise InputError(f"a source of type {type(frame).__name__} is one column: give the whole frame.")
+
+    def fetch(names: Sequence[str]) -> list[pa.ChunkedArray]:
+        return [_chunked(_frame_column(native[name], name)) for name in names]
+
+    index_names = tuple(str(name) for name in getattr(getattr(frame, "index", None), "names", ()) if name is not None)
+    return Source("the frame", list(native.columns), fetch, index_names)
+
+
+def _frame_column(series: nw.Series[Any], name: str) -> Any:
+    try:
+        return series.to_arrow()
+    except (pa.ArrowException, OverflowError, TypeError):
+        values = series.to_list()
+    try:
+        # Python integers beyond 64 bits have no Arrow type, but they have a float.
+        if all(value is None or isinstance(value, int) for value in values):
+            return pa.array([None if value is None else float(value) for value in values], pa.float64())
+    except OverflowError:
+        pass
+    raise InputError(
+        f"column {name!r} mixes kinds of values ({', '.join(_kinds(values))}): a column must be all numbers "
+        f"or all text. Convert it first, for example with frame[{name!r}].astype(str), or leave it out."
+    ) from None
+
+
+def _kinds(values: list[Any]) -> list[str]:
+    first = {type(value).__name__: value for value in reversed(values) if value is not None}
+    return [f"{kind} such as {value!r}" for kind, value in sorted(first.items())]
+
+
+def _open_file(path: Path) -> Source:
+    name = path.name.lower()
+    if not name.endswith(_SUFFIXES):
+        raise InputError(
+            f"{str(path)!r}: the name of a table file must end in {', '.join(_SUFFIXES)}. Convert the file."
+        )
+    if not path.exists():
+        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = did_you_mean(path.name, beside)
+        raise InputError(f"{str(path)!r}: there is no such file.{near} The working directory is {str(Path.cwd())!r}.")
+    if path.is_dir():
+        raise InputError(f"{str(path)!r} is a directory: give one file.")
+    return _read_parquet(path) if name.endswith(".parquet") else _read_text(path)
+
+
+def _readable(path: Path, read: Callable[[], Any]) -> Any:
+    """Return ``read()``; where the file is not what its name says, raise InputError."""
+    try:
+        return read()
+    except (pa.ArrowException, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(
+            f"{str(path)!r} cannot be read: {first}. Check that the file is complete and that its name says "
+            "what it holds; text must be UTF-8."
+        ) from error
+
+
+def _read_parquet(path: Path) -> Source:
+    import pyarrow.parquet as pq
+
+    def read(names: Sequence[str]) -> pa.Table:
+        with pq.ParquetFile(path) as file:
+            return file.read(columns=list(names))
+
+    def fetch(names: Sequence[str]) -> list[pa.ChunkedArray]:
+        # One read for all columns, so that the file is passed over once.
+        table = _readable(path, lambda: read(names))
+        return [table.column(name) for name in names]
+
+    schema = _readable(path, lambda: pq.read_schema(path))
+    return Source(repr(path.name), list(schema.names), fetch)
+
+
+def _read_text(path: Path) -> Source:
+    from pyarrow import csv
+
+    separator = "\t" if ".tsv" in path.name.lower() else ","
+
+    def read() -> pa.Table:
+        # Quoted text may hold line breaks; without the option Arrow would cut blocks there.
+        return csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=separator, newlines_in_values=True))
+
+    return _of_arrow(_readable(path, read), repr(path.name))

@@ -1,0 +1,102 @@
+"""Splits by task: folds, training and test tasks, and several support/query draws of one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from undertow import _check
+from undertow._batch import TaskBatch
+from undertow._check import InputError
+from undertow.tasks.drawing import seed_sequence
+from undertow.tasks.grouped import GroupedTable
+from undertow.tasks.wording import some
+
+
+def folds(tasks: Any, n_folds: int, seed: Any = 0, *, rows: Any = None) -> list[np.ndarray]:
+    """Return ``n_folds`` sorted index arrays of nearly equal size; each task is in exactly one.
+
+    tasks: the number of tasks, or their (m,) distinct ids. With ids the fold of a task follows its id and not
+        its place: the same set of ids gives the same folds in any order.
+    seed: a whole number, a SeedSequence or a Generator (which then advances).
+    rows: (m,) rows of each task. Then rows are balanced too: tasks are dealt out by size, forwards and
+        backwards in turn, and the rows of two folds differ by no more than the largest task has.
+
+    Fold k is meant as the test tasks of split k; the training tasks are all others. Raises InputError where
+    there are more folds than tasks, or fewer than two.
+    """
+    m, rank = _numbered(tasks)
+    n_folds = _check.positive_int(n_folds, "n_folds", minimum=2)
+    if n_folds > m:
+        only = "only one task" if m == 1 else f"only {m} tasks"
+        raise InputError(
+            f"n_folds={n_folds}: there are {only}, and a fold needs at least one. Use n_folds <= {m}, or more tasks."
+        )
+    shuffled = rank[_generator(seed).permutation(m)]
+    if rows is None:
+        return [np.sort(part) for part in np.array_split(shuffled, n_folds)]
+    counts = np.asarray(rows)
+    if counts.shape != (m,):
+        raise InputError(f"rows has shape {counts.shape}: with {m} tasks it must be ({m},).")
+    # Stable, so that tasks of equal size stay in random order.
+    by_size = shuffled[np.argsort(-counts[shuffled], kind="stable")]
+    turn, place = np.divmod(np.arange(m), n_folds)
+    fold = np.where(turn % 2 == 0, place, n_folds - 1 - place)
+    return [np.sort(by_size[fold == k]) for k in range(n_folds)]
+
+
+def split_tasks(table: Any, test_share: float = 0.3, seed: Any = 0) -> tuple[Any, Any]:
+    """Return (training, test): a GroupedTable or a TaskBatch split at random by task, never within one.
+
+    test_share: share of the tasks that are test tasks, between 0 and 1; both sides keep at least one task.
+    Raises InputError for a share outside (0, 1), or where there is only one task.
+    """
+    test_share = _check.real(test_share, "test_share")
+    if not 0 < test_share < 1:
+        raise InputError(f"test_share={test_share!r}: it must lie between 0 and 1, both excluded.")
+    m, rank = _numbered(table.n_tasks if table.ids is None else table.ids)
+    if m < 2:
+        raise InputError("there is only one task: training and test tasks need at least two. Split its rows instead.")
+    n_test = min(max(round(test_share * m), 1), m - 1)
+    shuffled = rank[_generator(seed).permutation(m)]
+    return table.select(np.sort(shuffled[n_test:])), table.select(np.sort(shuffled[:n_test]))
+
+
+def draws(
+    table: GroupedTable,
+    n_support: int,
+    n_draws: int,
+    seed: Any = 0,
+    n_query: int | None = None,
+    **options: Any,
+) -> Iterator[TaskBatch]:
+    """Return an iterator over ``n_draws`` independent draws of support and query rows: see GroupedTable.draw.
+
+    Draw k depends on the seed and on k only, so a longer run starts with the draws of a shorter one. ``seed``
+    is a whole number or a SeedSequence.
+    """
+    n_draws = _check.positive_int(n_draws, "n_draws")
+    root = seed_sequence(seed)
+    # spawn() would count the children of the caller's object; a key leaves it as it was.
+    seeds = [np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, k)) for k in range(n_draws)]
+    return (table.draw(n_support, each, n_query, **options) for each in seeds)
+
+
+def _numbered(tasks: Any) -> tuple[int, np.ndarray]:
+    """Return the number of tasks and their indices in the order of their ids."""
+    if np.ndim(tasks) == 0:
+        m = _check.positive_int(tasks, "tasks")
+        return m, np.arange(m)
+    ids = np.asarray(tasks)
+    rank = np.argsort(ids, kind="stable")
+    again = ids[rank][1:][ids[rank][1:] == ids[rank][:-1]]
+    if ids.ndim != 1 or len(ids) == 0 or len(again):
+        what = f"{some(np.unique(again))} more than once" if len(again) else f"shape {ids.shape}"
+        raise InputError(f"tasks has {what}: give each task's id once, such as table.ids, or the number of tasks.")
+    return len(ids), rank
+
+
+def _generator(seed: Any) -> np.random.Generator:
+    return seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed_sequence(seed))

@@ -1,0 +1,194 @@
+"""From a grouped table to tasks: read_table for all of it, from_table for one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from undertow import _check
+from undertow._batch import TaskBatch
+from undertow._check import InputError
+from undertow.tasks import drawing
+from undertow.tasks.columns import codes_of, indicators, is_category, numbers
+from undertow.tasks.grouped import GroupedTable
+from undertow.tasks.source import Source, open_source
+from undertow.tasks.wording import some
+
+
+def read_table(
+    source: Any,
+    task: str | None = None,
+    target: str | None = None,
+    features: Iterable[str] | None = None,
+    *,
+    categories: str = "raise",
+    max_levels: int = 50,
+    on_constant: str = "raise",
+    min_rows: int = 1,
+    on_small: str = "raise",
+) -> GroupedTable:
+    """Return a table's rows as arrays sorted by task, or raise InputError with the fault and the way out.
+
+    source: a pandas, polars or Arrow table, the path of a file (.csv, .csv.gz, .tsv, .tsv.gz, .parquet), or a
+        record with attributes ``table``, ``task``, ``target`` (such as those of undertow.datasets), which
+        then are the defaults.
+    task: the column that says which task a row belongs to: text, whole numbers, categories, dates.
+    target: the column to predict, numeric.
+    features: the columns to predict from; None for all others. Numbers and booleans; a categorical of numbers
+        counts as its numbers.
+    categories: what to do with text among the features. "raise" names it; "onehot" makes an indicator column
+        "sex=F" for each level but the first, of text and of categoricals alike.
+    max_levels: most levels that "onehot" accepts in one column.
+    on_constant: what to do with a feature that has one value only: "raise", "drop" or "keep".
+    min_rows, on_small: what to do with tasks of fewer than ``min_rows`` rows: "raise" or "drop".
+
+    Missing or infinite values are never filled: InputError gives their row numbers.
+    """
+    _check.one_of(categories, "categories", ("raise", "onehot"))
+    _check.one_of(on_constant, "on_constant", ("raise", "drop", "keep"))
+    max_levels = _check.positive_int(max_levels, "max_levels", minimum=2)
+    min_rows = _check.positive_int(min_rows, "min_rows")
+    source, task, target, features = _with_defaults(source, task, target, features)
+    opened = open_source(source)
+    chosen = _choose(opened, task, target, features)
+    labels, outcome, *columns = opened.fetch([task, target, *chosen])
+    if len(labels) == 0:
+        raise InputError(f"{opened.label} has no rows: there is nothing to learn from.")
+
+    codes, ids = codes_of(labels, task, "task column")
+    y = numbers(outcome, target, "target", "Encode it as numbers first.")
+    x, names = _features(columns, chosen, categories, max_levels)
+    table = GroupedTable.from_codes(x, y, codes, ids, tuple(names), task, target)
+    table = table.select(drawing.enough_rows(table.counts, ids, min_rows, f"min_rows={min_rows}", on_small))
+    return table if on_constant == "keep" else _without_constants(table, on_constant)
+
+
+def from_table(
+    frame: Any,
+    task: str | None = None,
+    target: str | None = None,
+    n_support: int = 5,
+    seed: Any = 0,
+    features: Iterable[str] | None = None,
+    n_query: int | None = None,
+    *,
+    dtype: Any = np.float64,
+    categories: str = "raise",
+    max_levels: int = 50,
+    on_constant: str = "raise",
+    on_small: str = "raise",
+) -> TaskBatch:
+    """Return one batch with a random choice of ``n_support`` support rows for each task of a table.
+
+    Features and target are the raw values: nothing is standardised and no intercept is added. To have both,
+    write ``read_table(...).standardized()[0].with_intercept().draw(...)``. Arguments are those of read_table
+    and of GroupedTable.draw; tasks with fewer than n_support + 1 rows raise InputError, or are left out by
+    on_small="drop".
+    """
+    n_support = _check.positive_int(n_support, "n_support")
+    _check.one_of(on_small, "on_small", ("raise", "drop"))
+    table = read_table(
+        frame,
+        task,
+        target,
+        features,
+        categories=categories,
+        max_levels=max_levels,
+        on_constant=on_constant,
+        # Small tasks leave before features are looked at; to complain of them is the draw's part.
+        min_rows=n_support + 1 if on_small == "drop" else 1,
+        on_small=on_small,
+    )
+    return table.draw(n_support, seed, n_query, dtype=dtype, on_small=on_small)
+
+
+def _with_defaults(source: Any, task: Any, target: Any, features: Any) -> tuple[Any, str, str, Any]:
+    """Take what is not said from a record that knows its task and target columns."""
+    own_task, own_target = getattr(source, "task", None), getattr(source, "target", None)
+    # A data frame with a column "task" has an attribute of that name too, but it is no text.
+    if isinstance(own_task, str) and isinstance(own_target, str) and hasattr(source, "table"):
+        task, target = task or own_task, target or own_target
+        features = getattr(source, "features", None) if features is None else features
+        source = source.table
+    for value, role, what in (
+        (task, "task", "says which task a row belongs to"),
+        (target, "target", "is to be predicted"),
+    ):
+        if value is None:
+            raise InputError(f"{role} is not given: name the column that {what}, such as {role}='...'.")
+        if not isinstance(value, str):
+            raise InputError(f"{role}={value!r}: it must be the name of one column, as text.")
+    return source, task, target, features
+
+
+def _choose(opened: Source, task: str, target: str, features: Any) -> list[str]:
+    """Return the feature columns after checking every name."""
+    opened.require(task, "task")
+    opened.require(target, "target")
+    if task == target:
+        raise InputError(f"task and target are both {task!r}: they must be different columns.")
+    if isinstance(features, str):
+        raise InputError(f"features={features!r}: it must be a list of column names, such as [{features!r}].")
+    chosen = opened.others(task, target) if features is None else list(features)
+    if not chosen:
+        raise InputError(
+            f"no features are left: {opened.label} has the columns {some(opened.names, 30)}, and "
+            "features=[...] must name at least one besides task and target."
+        )
+    for name in chosen:
+        opened.require(name, "features")
+        if name in (task, target):
+            raise InputError(
+                f"features holds {name!r}, which is the {'task' if name == task else 'target'}: leave it out."
+            )
+    twice = sorted({name for name in chosen if chosen.count(name) > 1})
+    if twice:
+        raise InputError(f"features holds {some(twice)} more than once: name each column once.")
+    return chosen
+
+
+def _features(
+    columns: Sequence[pa.ChunkedArray], names: Sequence[str], categories: str, max_levels: int
+) -> tuple[np.ndarray, list[str]]:
+    """Return (R, p) features and their names."""
+    onehot = categories == "onehot"
+    offers = "Give categories='onehot' for indicator columns, or name the columns you want in features=[...]."
+    parts: list[np.ndarray] = []
+    expanded: list[str] = []
+    for column, name in zip(columns, names, strict=True):
+        if onehot and is_category(column):
+            part, part_names = indicators(column, name, max_levels)
+        else:
+            part, part_names = numbers(column, name, "feature", "" if onehot else offers), [name]
+        parts.append(part)
+        expanded += part_names
+    twice = sorted({name for name in expanded if expanded.count(name) > 1})
+    if twice:
+        raise InputError(f"one-hot columns and others are both named {some(twice)}: rename the columns of the table.")
+    x = np.empty((len(columns[0]), len(expanded)))
+    at = 0
+    for part in parts:
+        width = 1 if part.ndim == 1 else part.shape[1]
+        x[:, at : at + width] = part.reshape(len(x), width)
+        at += width
+    return x, expanded
+
+
+def _without_constants(table: GroupedTable, on_constant: str) -> GroupedTable:
+    constant = table.x.max(axis=0) == table.x.min(axis=0)
+    if not constant.any():
+        return table
+    named = ", ".join(f"{table.feature_names[j]!r} is {table.x[0, j]:g}" for j in np.flatnonzero(constant)[:5])
+    if on_constant == "raise":
+        raise InputError(
+            f"{constant.sum()} of {table.n_features} features have one value in all rows ({named}): they "
+            "tell nothing. Drop them with on_constant='drop', or keep them with on_constant='keep'."
+        )
+    if constant.all():
+        raise InputError(f"no features are left after dropping constant ones ({named}): choose other features.")
+    kept = np.flatnonzero(~constant)
+    return replace(table, x=table.x[:, kept], feature_names=tuple(table.feature_names[j] for j in kept))

@@ -1,0 +1,125 @@
+"""Standardised features against numbers worked out one column at a time."""
+
+import statistics
+
+import numpy as np
+import pytest
+
+from undertow import InputError
+from undertow.tasks import GroupedTable
+
+
+def table_of(x, y=None, groups=None):
+    x = np.asarray(x, dtype=float)
+    y = np.arange(len(x), dtype=float) if y is None else y
+    return GroupedTable.from_arrays(x, y, np.zeros(len(x), int) if groups is None else groups)
+
+
+@pytest.fixture
+def table():
+    rng = np.random.default_rng(0)
+    x = rng.normal(3, 5, size=(60, 3)) * [1.0, 1e-3, 1e6]
+    return table_of(x, rng.normal(size=60), rng.integers(0, 6, 60))
+
+
+def test_numbers_are_those_of_the_statistics_module(table):
+    z, scaling = table.standardized(clip=None)
+    for j in range(3):
+        column = table.x[:, j].tolist()
+        assert np.isclose(scaling.centre[j], statistics.fmean(column), rtol=1e-13, atol=0)
+        assert np.isclose(scaling.scale[j], statistics.pstdev(column), rtol=1e-13, atol=0)
+        expected = [(v - statistics.fmean(column)) / statistics.pstdev(column) for v in column]
+        assert np.allclose(z.x[:, j], expected, rtol=0, atol=1e-12)
+    assert np.array_equal(z.y, table.y)
+    assert np.array_equal(z.rows, table.rows)
+
+
+def test_rare_indicators_are_clipped_and_counted():
+    x = np.zeros((400, 2))
+    x[:3, 0] = 1  # 11.5 standard deviations away
+    x[:, 1] = np.arange(400)
+    z, scaling = table_of(x).standardized()
+    assert scaling.clipped.tolist() == [3, 0]
+    assert scaling.n_clipped == 3
+    assert z.x.max() == 4.0
+    _, wide = table_of(x).standardized(clip=20)
+    assert wide.n_clipped == 0
+    z2, _ = table_of(x).standardized(clip=1.0)
+    assert np.abs(z2.x).max() == 1.0
+
+
+def test_constant_features_stay_as_they_are():
+    x = np.column_stack([np.arange(5.0), np.full(5, 0.1), np.full(5, 1e6)])
+    z, scaling = table_of(x).with_intercept().standardized()
+    assert scaling.constant.tolist() == [False, True, True, True]
+    assert np.array_equal(z.x[:, 1:3], x[:, 1:])
+    assert (z.x[:, 3] == 1).all()
+    assert scaling.n_clipped == 0
+
+
+def test_a_feature_that_varies_little_is_not_constant():
+    z, scaling = table_of([[1e9], [1e9 + 1], [1e9], [1e9 + 1]]).standardized()
+    assert scaling.constant.tolist() == [False]
+    assert z.x[:, 0].tolist() == [-1.0, 1.0, -1.0, 1.0]
+
+
+def test_a_feature_of_mean_0_and_deviation_1_is_clipped_too():
+    x = np.zeros((128, 1))
+    x[0], x[1] = 8.0, -8.0  # mean 0 and mean square 1, exactly
+    z, scaling = table_of(x).standardized()
+    assert (scaling.centre[0], scaling.scale[0]) == (0.0, 1.0)
+    assert scaling.n_clipped == 2
+    assert np.abs(z.x).max() == 4.0
+
+
+def test_equal_values_whose_mean_is_rounded_are_constant():
+    """The mean of ten times 0.1 need not be 0.1."""
+    x = np.full((10, 1), 0.1) * np.arange(1, 200) / 7
+    assert (x.mean(0) != x[0]).any()
+    z, scaling = table_of(x).standardized()
+    assert scaling.constant.all()
+    assert np.array_equal(z.x, x)
+
+
+def test_extreme_units_neither_overflow_nor_vanish():
+    x = np.array([[1.7e308, 1e-300], [-1.7e308, -1e-300]] * 2) / [2, 1]
+    z, _ = table_of(x).standardized()
+    assert np.allclose(np.abs(z.x), 1.0, rtol=1e-12, atol=0)
+
+
+def test_test_tasks_are_measured_in_the_unit_of_training_tasks(table):
+    train, test = table.select(slice(0, 4)), table.select(slice(4, None))
+    own, scaling = train.standardized()
+    assert np.array_equal(scaling.apply(train).x, own.x)
+    applied = scaling.apply(test)
+    assert np.allclose(applied.x, np.clip((test.x - train.x.mean(0)) / train.x.std(0), -4, 4), rtol=0, atol=1e-12)
+    assert list(applied.ids) == list(test.ids)
+
+
+def test_it_can_be_undone(table):
+    z, scaling = table.standardized(clip=None, target=True)
+    assert abs(z.y.mean()) < 1e-14
+    assert np.isclose(z.y.std(), 1.0, rtol=1e-13, atol=0)
+    assert np.allclose(scaling.restore_target(z.y), table.y, rtol=1e-13, atol=1e-14)
+    assert np.allclose(scaling.restore_features(z.x), table.x, rtol=1e-12, atol=1e-12)
+    batch = z.draw(1)
+    raw = table.draw(1)
+    assert np.allclose(scaling.features(raw.support_x), batch.support_x, rtol=0, atol=1e-14)
+
+
+def test_a_constant_target_is_left_alone():
+    z, scaling = table_of([[1.0], [2.0]], [5.0, 5.0]).standardized(target=True)
+    assert z.y.tolist() == [5.0, 5.0]
+    assert (scaling.target_centre, scaling.target_scale) == (0.0, 1.0)
+
+
+def test_other_features_are_refused(table):
+    _, scaling = table.standardized()
+    with pytest.raises(InputError, match=r"intercept.*must be the same, in the same order.*features="):
+        scaling.apply(table.with_intercept())
+
+
+@pytest.mark.parametrize("clip", [0.0, -1.0, np.nan, np.inf])
+def test_clip_must_be_positive(table, clip):
+    with pytest.raises(InputError, match=rf"clip={clip}.*None for no limit"):
+        table.standardized(clip)

@@ -1,0 +1,256 @@
+"""Each fault of a table is named, with the value, the rule and the way out."""
+
+import datetime
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from undertow import InputError
+from undertow.tasks import from_table, read_table
+
+GOOD = {"school": ["a", "a", "b", "b"], "age": [1.0, 2.0, 3.0, 4.0], "score": [1.0, 2.0, 3.0, 4.0]}
+
+
+def frame(**changes):
+    columns = {**GOOD, **changes}
+    return pd.DataFrame({name: values for name, values in columns.items() if values is not None})
+
+
+def fault(source, task="school", target="score", features=None, **options):
+    with pytest.raises(InputError) as error:
+        read_table(source, task, target, features, **options)
+    return str(error.value)
+
+
+def holds(message, *parts):
+    for part in parts:
+        assert part in message, message
+
+
+def test_missing_columns():
+    holds(
+        fault(frame(), target="scores"),
+        "target='scores'",
+        "no such column",
+        "'school', 'age', 'score'",
+        "Did you mean 'score'?",
+    )
+    holds(fault(frame(), task="School"), "task='School'", "Did you mean 'school'?")
+    holds(fault(frame(), target="SCORE"), "Did you mean 'score'?")
+    holds(fault(frame(), features=["ages"]), "features='ages'", "Did you mean 'age'?")
+    message = fault(frame(), target="zzzzz")
+    assert "Did you mean" not in message
+    wide = frame(**{f"column{i:02}": [1, 2, 3, 4] for i in range(40)})
+    holds(fault(wide, target="nothing like it"), "'column26', ...")
+    holds(fault(frame().set_index("school")), "task='school'", "index", "frame.reset_index()")
+
+
+def test_roles():
+    holds(fault(frame(), target="school"), "task and target are both 'school'", "different columns")
+    holds(fault(frame(), task=None), "task is not given", "task='...'")
+    holds(fault(frame(), target=None), "target is not given")
+    holds(fault(frame(), features=["age", "school"]), "'school', which is the task", "leave it out")
+    holds(fault(frame(), features=["score"]), "which is the target")
+    holds(fault(frame(), features=["age", "age"]), "'age' more than once")
+    holds(fault(frame(), features="age"), "features='age'", "['age']")
+    holds(fault(frame(age=None)), "no features are left", "'school', 'score'", "features=[...]")
+    holds(fault(frame(), features=[]), "no features are left")
+
+
+def test_column_names():
+    twice = pd.DataFrame([[1, 2.0, 3.0, 4.0]], columns=["school", "age", "age", "score"])
+    holds(fault(twice), "more than one column named 'age'", "Rename or drop")
+    arrow = pa.Table.from_arrays([pa.array([1])] * 4, names=["school", "age", "age", "score"])
+    holds(fault(arrow), "more than one column named 'age'")
+    holds(fault(pd.DataFrame([[1, 2.0]], columns=["school", 0])), "named 0", "frame.columns = ")
+    holds(fault(frame(**{"": [0, 1, 2, 3]})), "column without a name", "index=False", "features=[...]")
+
+
+def test_text_features():
+    message = fault(frame(sex=["M", "F", "M", "F"]))
+    holds(message, "feature 'sex' holds text ('M', 'F')", "categories='onehot'", "features=[...]")
+    holds(
+        fault(frame(size=["1.5", "2", "1e3", "4"])),
+        "'size' holds numbers stored as text ('1.5', '2', '1e3', ...)",
+        "astype(float)",
+        "categories='onehot'",
+    )
+    holds(
+        fault(frame(size=["1.5", "2", "n/a", "4"])),
+        "'size' holds numbers, but also text ('n/a')",
+        "in 1 of 4 rows (row 2; counted from 0)",
+        "mend or drop",
+    )
+    holds(fault(frame(sex=pd.Categorical(["M", "F", "M", "F"]))), "feature 'sex' holds text")
+    holds(fault(pl.DataFrame({**GOOD, "sex": ["M", "F", "M", "F"]})), "feature 'sex' holds text")
+    holds(fault(frame(sex=["M", "F", "M", "F"]), target="sex"), "target 'sex' holds text", "Encode it as numbers")
+
+
+def test_mixed_kinds():
+    message = fault(frame(mess=[1, "two", 3, 4]))
+    holds(message, "column 'mess' mixes kinds", "int such as 1", "str such as 'two'", "astype(str)")
+    holds(fault(frame(school=[1, "a", 1, "a"])), "column 'school' mixes kinds")
+
+
+def test_onehot():
+    many = pa.table({"school": ["a"] * 60, "score": np.arange(60.0), "name": [f"n{i:02}" for i in range(60)]})
+    holds(
+        fault(many, categories="onehot"),
+        "feature 'name' has 60 levels ('n00', 'n01', 'n02', 'n03', 'n04', ...)",
+        "at most 50",
+        "max_levels=60",
+    )
+    assert read_table(many, "school", "score", categories="onehot", max_levels=60).n_features == 59
+    digits = many.set_column(2, "name", pa.array([str(i) for i in range(60)]))
+    holds(fault(digits, categories="onehot"), "60 levels", "look like numbers")
+    holds(fault(frame(sex=["M", None, "M", "F"]), categories="onehot"), "feature 'sex' is missing", "row 1;")
+    holds(fault(frame(sex=["M", "", "", "F"]), categories="onehot"), "empty text", "(rows 1, 2;")
+    holds(
+        fault(frame(**{"sex": ["M", "F", "M", "F"], "sex=M": [1, 2, 3, 4]}), categories="onehot"), "both named 'sex=M'"
+    )
+    holds(fault(frame(sex=["M"] * 4), categories="onehot"), "'sex=M' is 1", "on_constant")
+    holds(fault(frame(), categories="drop"), "categories='drop'", "'raise', 'onehot'")
+    holds(fault(frame(), max_levels=1), "max_levels=1", "at least 2")
+
+
+MISSING = [
+    pd.DataFrame({**GOOD, "age": [1.0, np.nan, 3.0, np.nan]}),
+    pd.DataFrame({**GOOD, "age": pd.array([1, None, 3, None], dtype="Int64")}),
+    pl.DataFrame({**GOOD, "age": [1.0, float("nan"), 3.0, None]}),
+    pa.table({**GOOD, "age": [1, None, 3, None]}),
+    pa.table({**GOOD, "age": [True, None, True, None]}),
+]
+
+
+@pytest.mark.parametrize("source", MISSING)
+def test_missing_numbers(source):
+    holds(
+        fault(source),
+        "feature 'age' is missing (null or NaN) in 2 of 4 rows (rows 1, 3; counted from 0)",
+        "Drop or fill",
+    )
+    holds(fault(source, target="age", features=["score"]), "target 'age' is missing", "(rows 1, 3;")
+
+
+def test_numbers_that_are_not_finite():
+    holds(fault(frame(age=[1.0, 2.0, np.inf, 4.0])), "feature 'age' is infinite in 1 of 4 rows (row 2;")
+    holds(fault(frame(age=[-np.inf, np.nan, 3.0, 4.0])), "'age' is missing (null or NaN) or infinite in 2 of 4 rows")
+    holds(fault(frame(age=[np.inf, -np.inf, 3.0, 4.0])), "is infinite in 2 of 4 rows")
+    holds(fault(frame(age=[None] * 4)), "'age' is missing in all 4 rows", "Leave the column out")
+    many = pd.DataFrame({"school": "a", "age": np.nan, "score": np.arange(90.0)})
+    holds(fault(many), "in 90 of 90 rows (rows 0, 1, 2, 3, 4, ...; counted from 0)")
+    # Finite values whose sum overflows are finite values.
+    assert read_table(frame(age=[1e308, 1e308, 1.0, 2.0]), "school", "score").x.max() == 1e308
+
+
+def test_row_numbers_are_those_of_the_table_and_not_of_its_index():
+    source = frame(age=[1.0, 2.0, 3.0, np.nan])
+    source.index = pd.Index([10, 20, 30, 40])
+    holds(fault(source), "(row 3; counted from 0)")
+
+
+@pytest.mark.parametrize(
+    ("labels", "where"),
+    [
+        (["a", None, "b", "b"], "in 1 of 4 rows (row 1;"),
+        (["a", "", "b", ""], "in 2 of 4 rows (rows 1, 3;"),
+        ([1.0, np.nan, 2.0, 2.0], "in 1 of 4 rows (row 1;"),
+        (pd.array([1, 2, None, 2], dtype="Int64"), "in 1 of 4 rows (row 2;"),
+        (pd.Categorical(["a", "b", "a", None]), "in 1 of 4 rows (row 3;"),
+        ([None] * 4, "in 4 of 4 rows"),
+    ],
+)
+def test_missing_tasks(labels, where):
+    holds(fault(frame(school=labels)), "task column 'school' is missing", where, "Drop or fill")
+
+
+def test_nan_among_polars_tasks():
+    holds(fault(pl.DataFrame({**GOOD, "school": [1.0, float("nan"), 2.0, 2.0]})), "task column 'school'", "row 1;")
+
+
+def test_dates_and_other_kinds():
+    days = [datetime.date(2020, 1, day) for day in (1, 2, 3, 4)]
+    holds(fault(frame(day=days)), "feature 'day' holds dates or times (date32[day])", "days since a start")
+    holds(fault(frame(day=pd.to_datetime(days))), "'day' holds dates or times (timestamp")
+    holds(fault(frame(gap=pd.to_timedelta([1, 2, 3, 4], "D"))), "'gap' holds dates or times (duration")
+    holds(fault(frame(day=days), target="day"), "target 'day' holds dates")
+    holds(fault(pa.table({**GOOD, "pair": [[1, 2]] * 4})), "feature 'pair' holds values of kind list", "Leave it out")
+    holds(fault(pa.table({**GOOD, "school": [[1, 2]] * 4})), "task column 'school' holds values of kind list")
+    holds(fault(pa.table({**GOOD, "school": [b"a"] * 4})), "kind binary", "text, a number or a date")
+
+
+def test_small_tasks():
+    source = frame(school=["a", "b", "b", "b"])
+    holds(
+        fault(source, min_rows=2),
+        "1 of 2 tasks have fewer than 2 rows (task 'a' has 1)",
+        "min_rows=2",
+        "on_small='drop'",
+    )
+    holds(fault(source, min_rows=9, on_small="drop"), "no task has 9 rows or more", "leaves none")
+    holds(fault(source, on_small="skip"), "on_small='skip'")
+    holds(fault(source, min_rows=0), "min_rows=0")
+    with pytest.raises(InputError) as error:
+        from_table(source, "school", "score", n_support=2)
+    holds(str(error.value), "task 'a' has 1", "n_support=2 a task needs 3", "on_small='drop'")
+    assert from_table(source, "school", "score", n_support=2, on_small="drop").ids.tolist() == ["b"]
+    with pytest.raises(InputError, match="n_support=0"):
+        from_table(source, "school", "score", n_support=0)
+
+
+def test_constant_features():
+    source = frame(age=[7.5] * 4, size=[1, 2, 3, 4])
+    holds(fault(source), "1 of 2 features have one value", "'age' is 7.5", "on_constant='drop'", "on_constant='keep'")
+    holds(fault(frame(age=[7.5] * 4), on_constant="drop"), "no features are left", "'age' is 7.5")
+    holds(fault(source, on_constant="ignore"), "on_constant='ignore'", "'drop'")
+
+
+def test_empty_tables():
+    holds(fault(frame().iloc[:0]), "has no rows")
+    holds(fault(pl.DataFrame(GOOD).clear()), "has no rows")
+    holds(fault(pd.DataFrame()), "task='school'", "no such column")
+
+
+def test_sources_that_are_no_tables():
+    holds(fault(np.zeros((3, 3))), "type ndarray is no table", ".parquet")
+    holds(fault({"school": [1]}), "type dict is no table")
+    holds(fault(None), "type NoneType is no table")
+    holds(fault(pd.Series([1.0])), "type Series")
+    holds(fault(pl.Series([1.0])), "type Series")
+
+
+def test_files(tmp_path):
+    frame().to_csv(tmp_path / "exam.csv", index=False)
+    holds(fault(tmp_path / "exams.csv"), "exams.csv", "no such file", "Did you mean 'exam.csv'?", "working directory")
+    holds(fault(str(tmp_path / "nowhere" / "t.csv")), "no such file")
+    holds(fault(tmp_path / "t.xlsx"), "t.xlsx", "must end in .csv, .csv.gz, .tsv, .tsv.gz, .parquet")
+    (tmp_path / "dir.csv").mkdir()
+    holds(fault(tmp_path / "dir.csv"), "is a directory: give one file")
+    (tmp_path / "fake.parquet").write_text("school,age,score\n")
+    holds(fault(tmp_path / "fake.parquet"), "fake.parquet", "cannot be read", "complete")
+    (tmp_path / "fake.csv.gz").write_text("school,age,score\n")
+    holds(fault(tmp_path / "fake.csv.gz"), "fake.csv.gz", "cannot be read")
+    (tmp_path / "empty.csv").write_text("")
+    holds(fault(tmp_path / "empty.csv"), "cannot be read", "Empty CSV")
+    (tmp_path / "latin.csv").write_bytes("school,age,score\né,1,2\n".encode("latin-1"))
+    holds(fault(tmp_path / "latin.csv"), "task column 'school' holds values of kind binary")
+    (tmp_path / "short.csv").write_text("school,age,score\na,1,2\na,1\n")
+    holds(fault(tmp_path / "short.csv"), "cannot be read", "Expected 3 columns, got 2")
+    frame().to_csv(tmp_path / "index.csv")
+    holds(fault(tmp_path / "index.csv"), "column without a name", "index=False")
+    (tmp_path / "twice.csv").write_text("school,age,age,score\na,1,1,2\n")
+    holds(fault(tmp_path / "twice.csv"), "more than one column named 'age'")
+    (tmp_path / "gap.csv").write_text("school,age,score\na,1,2\na,,3\na,NA,4\n")
+    holds(fault(tmp_path / "gap.csv"), "feature 'age' is missing (null or NaN) in 2 of 3 rows (rows 1, 2;")
+
+
+def test_a_damaged_parquet_file(tmp_path):
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"school": "a", "age": np.random.default_rng(0).normal(size=5000), "score": 1.0}).to_parquet(path)
+    data = bytearray(path.read_bytes())
+    data[4:20_000] = b"\xff" * 19_996
+    path.write_bytes(data)
+    holds(fault(path), "t.parquet", "cannot be read")
