@@ -1,6 +1,7 @@
 """Sphinx configuration."""
 
 import os
+import re
 
 from undertow import __version__
 
@@ -41,3 +42,41 @@ sphinx_gallery_conf = {
     "min_reported_time": 1e9,
     "image_scrapers": ("matplotlib",),
 }
+
+
+_PARAMETER = re.compile(r"^([a-z_][a-z_0-9]*(?:, [a-z_][a-z_0-9]*)*): (\S.*)$")
+
+
+def _escape(line: str) -> str:
+    """Escape bars and stars outside of backticks: norms and omega* are no markup in our docstrings."""
+    parts = re.split(r"(`+[^`]*`+)", line)
+    return "".join(part if part.startswith("`") else re.sub(r"([|*])", r"\\\1", part) for part in parts)
+
+
+def _lists(app, what, name, obj, options, lines: list[str]) -> None:
+    """Turn our plain "name: text" lines, with their indented continuations, into a list."""
+    out: list[str] = []
+    listed = directive = False
+    for line in lines:
+        if line.lstrip().startswith(".. "):
+            directive = True
+        elif line and not line.startswith(" "):
+            directive = False
+        if directive:
+            out.append(line)
+            continue
+        found = _PARAMETER.match(line)
+        if found:
+            out += ([] if listed else [""]) + [f"- **{found[1]}**: {_escape(found[2])}"]
+            listed = True
+        elif listed and line.startswith(" "):
+            out.append("  " + _escape(line.strip()))
+        else:
+            out += ([""] if listed and line else []) + [_escape(line)]
+            listed = False
+    lines[:] = out
+
+
+def setup(app) -> None:
+    """Hook into autodoc."""
+    app.connect("autodoc-process-docstring", _lists)

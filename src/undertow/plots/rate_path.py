@@ -170,7 +170,7 @@ class StrategyDisplay:
             axes.set_yticks(range(len(self.names)), labels)
             axes.set_ylim(len(self.names) - 0.5, -0.5)
             axes.grid(axis="y", visible=False)
-            axes.set_xlabel("held-out loss against no inner loop, % (\u00b1 2 s.e.)")
+            axes.set_xlabel("change of held-out loss, % (\u00b1 2 s.e.)")
         return axes
 
 
