@@ -94,7 +94,7 @@ def test_impossible_designs_are_refused():
 
 @pytest.mark.wrong_type
 def test_half_a_task_is_refused():
-    with pytest.raises(ut.InputError, match="n_tasks=2.5"):
+    with pytest.raises(ut.InputError, match=r"n_tasks=2.5"):
         ut.Design(2.5, 1, 1)
     with pytest.raises(ut.InputError, match="n_support=True"):
         ut.Design(2, True, 1)

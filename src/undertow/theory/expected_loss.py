@@ -119,8 +119,9 @@ def distance(
         d2 = _check.real(init_distance, "init_distance", minimum=0.0, hint="It is a norm, |omega_0 - w_0|.") ** 2
     else:
         d2 = float((_offset(problem, init) ** 2).sum())
-    parts = methods.coefficients(problem, design, train.ravel(), method, steps)
-    return parts.distance(d2, *sources(problem)).reshape(train.shape)
+    rates, places = _distinct(train)
+    parts = methods.coefficients(problem, design, rates, method, steps)
+    return parts.distance(d2, *sources(problem))[places]
 
 
 def excess(
@@ -146,8 +147,9 @@ def excess(
         offset = np.zeros(problem.n_features)
     if method == "auto":
         method = anisotropic.method_for(problem, design)[0]
-    values = anisotropic.excess_coefficients(problem, design, train.ravel(), offset, method)
-    return np.moveaxis(np.asarray(values), -1, 0).reshape(3, *train.shape)
+    rates, places = _distinct(train)
+    values = anisotropic.excess_coefficients(problem, design, rates, offset, method)
+    return np.moveaxis(np.asarray(values), -1, 0)[:, places]
 
 
 def loss_form(
@@ -164,6 +166,12 @@ def loss_form(
     # An infinite mean is infinite at every adapt rate; inf - inf would make it nan.
     infinite = np.isinf(q[0])
     return np.where(infinite, np.array([np.inf, 0.0, 0.0]).reshape(shape), form)
+
+
+def _distinct(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct rates, with one infinity, and where each rate is among them: both infinities get one value."""
+    rates, places = np.unique(np.where(np.isinf(train), np.inf, train), return_inverse=True)
+    return rates, places.reshape(train.shape)
 
 
 def sources(problem: MixedLinearRegression) -> tuple[float, float]:

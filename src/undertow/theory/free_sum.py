@@ -33,6 +33,7 @@ class FreeSum:
 
     def __init__(self, p: int, design: Design, steps: int) -> None:
         self._p, self._m, self._steps, self._n_support = p, design.n_tasks, steps, design.n_support
+        self._n_query = design.n_query
         rows, rank = min(design.n_query, p), min(p, design.n_support)
         n_draws = int(np.clip(_WORK / (4 + rows**2 / 8), 64, 3000))
         self._values = wishart.eigenvalue_draws(p, design.n_support, n_draws)
@@ -53,11 +54,27 @@ class FreeSum:
         # Variance of the query residuals' noise along each eigenvector: 1 + u^T X_v N(S) X_v^T u / n_t.
         growth = (c**k - power) ** 2 / values / self._n_support
         noise = c ** (2 * k) + ((vectors.swapaxes(1, 2) @ x) ** 2 @ growth[:, :, None])[..., 0]
-        omega = _subordinate(eigenvalues, self._p / m)
+        weights = self._weights(c, s, eigenvalues, noise)
+        omega = _subordinate(eigenvalues, weights, self._p / m)
         shrunk = eigenvalues / (eigenvalues + omega)
-        slope = (shrunk * (1 - shrunk)).sum(axis=1).mean()
-        task = (shrunk**2).sum(axis=1).mean() / slope
-        return (1 - 1 / m) * np.array([task, self._p * (noise * shrunk**2 / eigenvalues).sum(axis=1).mean() / slope])
+        slope = weights @ (shrunk * (1 - shrunk)).sum(axis=1)
+        task, label = (weights @ x.sum(axis=1) for x in (shrunk**2, noise * shrunk**2 / eigenvalues))
+        return (1 - 1 / m) / slope * np.array([task, self._p * label])
+
+    def _weights(self, c: float, s: float, eigenvalues: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Weights of the draws with which E tr W, E tr W^2 and E tr B^T M B W are exact, as control variates.
+
+        These make the leading order in 1/m exact, so that few draws are enough.
+        """
+        rate, unit, one = np.array([s / c]), c ** (2 * self._steps), Design(1, self._n_support, self._n_query)
+        h = wishart.inner_step(rate, self._steps, self._p, self._n_support).square[0]
+        lead, n_v = underparameterized.leading(self._p, one, rate, self._steps), self._n_query
+        known = np.array([self._p * h, self._p * lead.task[0] * h**2 * unit, lead.noise[0] * h**2 * unit]) * unit
+        drawn = np.stack([n_v * eigenvalues, eigenvalues**2, noise * eigenvalues]).sum(axis=2).T / n_v**2
+        x = drawn / known - 1
+        centred, n = x - x.mean(axis=0), len(x)
+        # The third repeats the first at rate 0: a solution of least norm.
+        return (1 - centred @ (np.linalg.pinv(centred.T @ centred / n, rcond=1e-10) @ x.mean(axis=0))) / n
 
 
 def _query_rows(p: int, n_query: int, rank: int, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
@@ -79,13 +96,13 @@ def _query_rows(p: int, n_query: int, rank: int, n_draws: int) -> tuple[np.ndarr
     return np.ascontiguousarray(x[:, :, :rank]), null @ null.swapaxes(1, 2)
 
 
-def _subordinate(eigenvalues: np.ndarray, target: float) -> float:
+def _subordinate(eigenvalues: np.ndarray, weights: np.ndarray, target: float) -> float:
     """Solve E sum_j lambda_j/(lambda_j + omega) = target for omega > 0, by bisection of its logarithm."""
-    low, high = np.log(eigenvalues.min()) - 40, np.log(eigenvalues.sum(axis=1).mean() / target)
+    low, high = np.log(eigenvalues.min()) - 40, np.log(weights @ eigenvalues.sum(axis=1) / target)
     while high - low > 1e-12 * max(1.0, abs(high)):
         middle = 0.5 * (low + high)
         omega = np.exp(middle)
-        if (eigenvalues / (eigenvalues + omega)).sum(axis=1).mean() > target:
+        if weights @ (eigenvalues / (eigenvalues + omega)).sum(axis=1) > target:
             low = middle
         else:
             high = middle
