@@ -9,7 +9,6 @@ import undertow as ut
 from undertow import InputError
 from undertow.theory import expected_distance, expected_loss, method_for, optimal_train_rate
 
-CURVES = [(60, 30, 2, 3), (60, 30, 2, 40), (1000, 500, 6, 20), (1000, 30, 100, 30), (12, 6, 4, 2)]
 UNDER, OVER = ut.Design(20, 10, 4), ut.Design(3, 10, 2, 8)
 PROBLEM = ut.MixedLinearRegression(30, 1.0, 0.5)
 
