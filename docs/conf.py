@@ -15,6 +15,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
     "sphinx.ext.viewcode",
     "sphinx_gallery.gen_gallery",
 ]
@@ -30,7 +31,8 @@ suppress_warnings = ["config.cache"]
 
 html_theme = "furo"
 html_title = "undertow"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
