@@ -88,8 +88,26 @@ def test_impossible_problems_are_refused(arguments, words):
 def test_impossible_designs_are_refused():
     with pytest.raises(ut.InputError, match="n_query=0: it must be a whole number"):
         ut.Design(1, 1, 0)
-    with pytest.raises(ut.InputError, match="dtype=int64"):
+    with pytest.raises(ut.InputError, match="float64 or float32"):
         ut.MixedLinearRegression(3).sample(ut.Design(1, 1, 1), dtype=np.int64)
+
+
+@pytest.mark.wrong_type
+def test_what_is_no_seed_design_or_vector_is_refused():
+    problem = ut.MixedLinearRegression(3)
+    with pytest.raises(ut.InputError, match="seed=-1"):
+        problem.sample(ut.Design(1, 1, 1), -1)
+    with pytest.raises(ut.InputError, match="seed='a'"):
+        problem.sample(ut.Design(1, 1, 1), "a")
+    with pytest.raises(ut.InputError, match="design=3"):
+        problem.sample(3)
+    with pytest.raises(ut.InputError, match="dtype='foo'"):
+        problem.sample(ut.Design(1, 1, 1), dtype="foo")
+    for arguments in ({"mean_weights": "ab"}, {"input_covariance": [[1], [1, 2]]}, {"task_std": "a"}):
+        with pytest.raises(ut.InputError, match=next(iter(arguments))):
+            ut.MixedLinearRegression(3, **arguments)
+    with pytest.raises(ut.InputError, match="task_std=1 contradicts"):
+        ut.MixedLinearRegression(3, task_std=1, task_covariance=np.zeros(3))
 
 
 @pytest.mark.wrong_type

@@ -62,29 +62,55 @@ class TaskBatch(NamedTuple):
         return TaskBatch(*(None if field is None else field[tasks] for field in self))
 
     def validate(self, *, finite: bool = True) -> TaskBatch:
-        """Return self, or raise InputError naming the first field that does not fit.
+        """Return the batch as arrays (float32 or float64, masks bool), or raise InputError for what does not fit.
 
         finite: also look at every value, which reads all the data once.
         """
-        m, p = self.n_tasks, self.n_features
+        batch = self._as_arrays()
+        m, p = (batch.support_x.shape[0], batch.support_x.shape[-1]) if batch.support_x.ndim == 3 else (0, 0)
         for name in ("support", "query"):
-            x, y, mask = (getattr(self, f"{name}_{part}") for part in ("x", "y", "mask"))
-            if x.ndim != 3 or x.shape[0] != m or x.shape[2] != p:
+            x, y, mask = (getattr(batch, f"{name}_{part}") for part in ("x", "y", "mask"))
+            if x.ndim != 3 or x.shape[0] != m or x.shape[2] != p or p == 0:
                 raise _check.InputError(
-                    f"{name}_x has shape {x.shape}: it must be (tasks, rows, features) = ({m}, n, {p}), as support_x."
+                    f"{name}_x has shape {x.shape}: it must be (tasks, rows, features), with at least one feature and "
+                    "as many tasks and features for query rows as for support rows."
                 )
             if y.shape != x.shape[:2]:
                 raise _check.InputError(f"{name}_y has shape {y.shape}: with this {name}_x it must be {x.shape[:2]}.")
             if mask is not None and mask.shape != x.shape[:2]:
                 raise _check.InputError(f"{name}_mask has shape {mask.shape}: it must be {x.shape[:2]}.")
-            counts = getattr(self, f"{name}_counts")
+            counts = getattr(batch, f"{name}_counts")
             if m == 0 or counts.min() == 0:
                 which = "the batch holds no task" if m == 0 else f"task number {int(counts.argmin())} has none"
                 raise _check.InputError(f"every task needs at least one {name} row: {which}.")
             if finite:
                 _check.finite(x if mask is None else np.where(mask[..., None], x, 0), f"{name}_x")
                 _check.finite(y if mask is None else np.where(mask, y, 0), f"{name}_y")
-        return self
+        return batch
+
+    def _as_arrays(self) -> TaskBatch:
+        """The same batch as floating-point arrays and boolean masks; itself where it holds just that already."""
+        changed = {}
+        for name in ("support_x", "support_y", "query_x", "query_y"):
+            value = getattr(self, name)
+            array = np.asarray(value) if not isinstance(value, np.ndarray) else value
+            kind = np.dtype(array.dtype)
+            if kind not in (np.dtype(np.float64), np.dtype(np.float32)):
+                if kind.kind not in "fiub":
+                    raise _check.InputError(f"{name} has dtype {kind}: it must hold numbers.")
+                small = kind.kind == "f" and kind.itemsize <= 4
+                array = array.astype(np.float32 if small else np.float64)
+            if array is not value:
+                changed[name] = array
+        for name in ("support_mask", "query_mask"):
+            value = getattr(self, name)
+            if value is None or (isinstance(value, np.ndarray) and value.dtype == bool):
+                continue
+            array = np.asarray(value)
+            if not np.isin(array, (0, 1)).all():
+                raise _check.InputError(f"{name} holds other values than True and False: it says which rows are real.")
+            changed[name] = array.astype(bool)
+        return self._replace(**changed) if changed else self
 
 
 def _counts(mask: Any, x: Any) -> np.ndarray:

@@ -23,11 +23,17 @@ def positive_int(value: Any, name: str, minimum: int = 1) -> int:
 
 def real(value: Any, name: str, *, minimum: float = -math.inf, hint: str = "") -> float:
     """Return ``value`` as a finite float of at least ``minimum``, or raise InputError."""
-    if isinstance(value, bool) or not isinstance(value, Real | np.floating) or not math.isfinite(value):
+    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "fiu":
+        value = value.item()
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.nan
+    if not math.isfinite(number):
         raise InputError(f"{name}={value!r}: it must be one finite number. {hint}".strip())
-    if value < minimum:
+    if number < minimum:
         raise InputError(f"{name}={value!r}: it must be at least {minimum:g}. {hint}".strip())
-    return float(value)
+    return number
 
 
 def rates(value: Any, name: str, *, infinite: bool = False) -> np.ndarray:
@@ -36,8 +42,11 @@ def rates(value: Any, name: str, *, infinite: bool = False) -> np.ndarray:
     ``infinite=True`` also accepts plus and minus infinity, which are one point: only U omega = u is left there.
     """
     try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiu" and not (array.dtype == object and _all_real(array)):
+            raise TypeError
+        array = array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{name}={value!r}: it must be a number or a sequence of numbers.") from None
     if array.ndim > 1:
         raise InputError(f"{name} has shape {array.shape}: it must be one number or a flat sequence.")
@@ -47,6 +56,30 @@ def rates(value: Any, name: str, *, infinite: bool = False) -> np.ndarray:
     if bad.any():
         rule = "not be NaN" if infinite else "be finite"
         raise InputError(f"{name}={array[bad].flat[0]}: a rate may have either sign or be 0, but must {rule}.")
+    return array
+
+
+def _all_real(array: np.ndarray) -> bool:
+    return all(isinstance(one, Real) and not isinstance(one, bool) for one in array.ravel())
+
+
+def vector(value: Any, name: str, n: int) -> np.ndarray:
+    """Return ``value`` as a new float64 array (n,), or raise InputError."""
+    array = numbers(value, name)
+    if array.shape != (n,):
+        raise InputError(f"{name} has shape {array.shape}: with {n} features it must be ({n},).")
+    return array
+
+
+def numbers(value: Any, name: str) -> np.ndarray:
+    """Return ``value`` as a new float64 array of finite numbers, or raise InputError."""
+    try:
+        if np.asarray(value).dtype.kind not in "fiub":
+            raise TypeError
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}={value!r}: it must be an array of numbers.") from None
+    finite(array, name)
     return array
 
 

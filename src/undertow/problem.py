@@ -34,7 +34,10 @@ class NumpySource:
     """A NumPy generator as a RandomSource. ``seed`` is anything that ``numpy.random.default_rng`` takes."""
 
     def __init__(self, seed: Any = None, dtype: Any = np.float64) -> None:
-        self.generator = np.random.default_rng(seed)
+        try:
+            self.generator = np.random.default_rng(seed)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"seed={seed!r}: {error}. Give a whole number, a SeedSequence or a Generator.") from None
         self.dtype = np.dtype(dtype)
 
     def normal(self, shape: tuple[int, ...]) -> np.ndarray:
@@ -115,10 +118,11 @@ class MixedLinearRegression:
         if self.task_covariance is None:
             return 0.5 if self.task_std is None else _check.real(self.task_std, "task_std", minimum=0.0)
         implied = math.sqrt(float(trace(self.task_covariance)))
-        if self.task_std is not None and not math.isclose(self.task_std, implied, rel_tol=1e-9, abs_tol=1e-12):
+        given = implied if self.task_std is None else _check.real(self.task_std, "task_std", minimum=0.0)
+        if not math.isclose(given, implied, rel_tol=1e-9, abs_tol=1e-12):
             raise InputError(
                 f"task_std={self.task_std!r} contradicts task_covariance, whose trace is {implied**2:g}: task_std^2 is "
-                f"that trace. Leave task_std out, or scale the covariance by {(self.task_std / implied) ** 2:g}."
+                "that trace. Leave task_std out, or scale the covariance."
             )
         return implied
 
@@ -139,9 +143,15 @@ class MixedLinearRegression:
 
         ``seed`` is an int, a SeedSequence or a Generator (which then advances); ``dtype`` is float64 or float32.
         """
-        dtype = np.dtype(dtype)
-        if dtype not in (np.float64, np.float32):
-            raise InputError(f"dtype={dtype}: it must be float64 or float32.")
+        try:
+            kind = np.dtype(dtype)
+        except TypeError:
+            kind = np.dtype(object)
+        if kind not in (np.float64, np.float32):
+            raise InputError(f"dtype={dtype!r}: it must be float64 or float32.")
+        if not isinstance(design, Design):
+            raise InputError(f"design={design!r}: give the sizes as Design(n_tasks, n_support, n_query).")
+        dtype = kind
         batch = self.draw(NumpySource(seed, dtype), design)
         return TaskBatch(*(None if a is None else a.astype(dtype, copy=False) for a in batch))
 
@@ -160,24 +170,17 @@ def trace(covariance: np.ndarray) -> float:
 
 
 def _vector(value: Any, name: str, p: int) -> np.ndarray:
-    if value is None:
-        return _frozen(np.zeros(p))
-    array = np.array(value, dtype=np.float64)
-    if array.shape != (p,):
-        raise InputError(f"{name} has shape {array.shape}: with n_features={p} it must be ({p},).")
-    _check.finite(array, name)
-    return _frozen(array)
+    return _frozen(np.zeros(p) if value is None else _check.vector(value, name, p))
 
 
 def _covariance(value: Any, name: str, p: int) -> np.ndarray | None:
     if value is None:
         return None
-    array = np.array(value, dtype=np.float64)
+    array = _check.numbers(value, name)
     if array.shape not in ((p,), (p, p)):
         raise InputError(
             f"{name} has shape {array.shape}: with n_features={p} it must be ({p}, {p}), or ({p},) for a diagonal one."
         )
-    _check.finite(array, name)
     if array.ndim == 2 and not np.allclose(array, array.T, rtol=1e-10, atol=1e-12 * abs(array).max()):
         raise InputError(f"{name} is not symmetric: a covariance must be. Use (C + C.T) / 2 if that is what is meant.")
     lowest = float(array.min() if array.ndim == 1 else np.linalg.eigvalsh(array)[0])

@@ -175,8 +175,14 @@ def test_two_folds_and_bad_input():
     assert compare_rates(table(m=8), 4, n_folds=2, n_draws=1).task_losses.shape == (8, 4)
     with pytest.raises(ut.InputError, match="n_folds=30"):
         compare_rates(table(), 4, n_folds=30)
-    with pytest.raises(ut.InputError, match="n_support=12"):
+    with pytest.raises(ut.InputError, match=r"n_support=12: .* of 24 tasks have no row left"):
         compare_rates(table(), 12)
+    flat = GroupedTable.from_arrays(table().x, np.ones(table().n_rows), table().groups)
+    with pytest.raises(ut.InputError, match="one value only"):
+        compare_rates(flat)
+    surface = cross_validate(iter([ut.Moments.from_tasks(table().draw(4))] * 2), np.array([0.1]), 0.1)
+    with pytest.raises(ut.InputError, match="allows none of the train rates"):
+        pick(surface, "step")
     moments = ut.Moments.from_tasks(table().draw(4))
     with pytest.raises(ut.InputError, match="1 folds"):
         cross_validate([moments], np.array([0.0]))

@@ -91,6 +91,34 @@ def test_best_pair_and_its_refinement():
     assert near[1] <= near.min() + 1e-12
 
 
+def test_refinement_keeps_the_weighting():
+    tasks, new = stacked.ragged(sample(5, 20, 8, 6)), stacked.ragged(sample(5, 13, 8, 6, seed=11), seed=4)
+    for seed in range(5):
+        path = ut.rate_path(stacked.ragged(sample(5, 20, 8, 6, seed), seed), weighting="tasks")
+        fine = path.evaluate(new, weighting="tasks").best(refine=True)
+        again = path.at(fine.train_rate).evaluate(new, weighting="tasks")
+        assert fine.loss == pytest.approx(again.best_loss[0], rel=1e-10)
+    assert path.evaluate(ut.Moments.from_tasks(tasks, weighting="tasks")).weighting == "tasks"
+    with pytest.raises(ut.InputError, match="moments were made with 'tasks'"):
+        path.evaluate(ut.Moments.from_tasks(tasks, weighting="tasks"), weighting="rows")
+    with pytest.raises(ut.InputError, match="moments were made with 'rows'"):
+        ut.rate_path(ut.Moments.from_tasks(tasks), [0.1], weighting="tasks")
+    with pytest.raises(ut.InputError, match="one weighting"):
+        ut.Moments.from_tasks(tasks) + ut.Moments.from_tasks(tasks, weighting="tasks")
+
+
+def test_a_loss_is_never_negative_and_records_compare_by_identity():
+    one = ut.MixedLinearRegression(1, 0.0, 1.0).sample(ut.Design(1, 1, 1), 0)
+    path = ut.rate_path(one, [-1.0, 0.5])
+    surface = path.evaluate(one)
+    assert (surface.loss(np.linspace(-2, 2, 101)) >= 0).all()
+    assert (surface.best_loss >= 0).all()
+    assert path == path
+    assert path != ut.rate_path(one, [-1.0, 0.5])
+    assert len({path, surface}) == 2
+    assert len(repr(surface)) < 200
+
+
 def test_best_pair_with_ridges():
     problem, design = ut.MixedLinearRegression(60, 1.0, 0.5), ut.Design(3, 30, 2, 20)
     path = ut.rate_path(problem.sample(design, seed=0), [-1.0, 0.0, 0.2], ridge=[0.0, 0.1, 1.0])
@@ -162,6 +190,7 @@ def test_stability_limit(new_tasks):
         assert limits[i] == pytest.approx(2 / np.linalg.eigvalsh(x.T @ x / len(x))[-1], rel=1e-10)
 
 
+@pytest.mark.wrong_type
 def test_bad_input(path, new_tasks):
     surface = path.evaluate(new_tasks)
     with pytest.raises(ut.InputError, match="adapt_rate=inf"):
@@ -180,6 +209,13 @@ def test_bad_input(path, new_tasks):
         ut.rate_path(ut.Moments.from_tasks(new_tasks), [0.1], solver="rows")
     with pytest.raises(ut.InputError, match=r"weights have shape \(4,\)"):
         adapt(np.zeros(4), new_tasks, 0.1)
+    with pytest.raises(ut.InputError, match="steps=9"):
+        path.evaluate(new_tasks, steps=9)
+    with pytest.raises(ut.InputError, match="beyond 1e50"):
+        surface.loss(1e60)
+    with pytest.raises(ut.InputError, match="adapt_rate=True"):
+        adapt(np.zeros(5), new_tasks, True)
+    np.testing.assert_array_equal(adapt(np.zeros(5), new_tasks, np.array(0.3)), adapt(np.zeros(5), new_tasks, 0.3))
     bad = new_tasks._replace(query_y=np.full_like(new_tasks.query_y, np.nan))
     with pytest.raises(ut.InputError, match="query_y"):
         path.evaluate(bad)

@@ -42,7 +42,7 @@ def test_rare_indicators_are_clipped_and_counted():
     assert scaling.clipped.tolist() == [3, 0]
     assert scaling.n_clipped == 3
     assert z.x.max() == 4.0
-    _, wide = table_of(x).standardized(clip=20)
+    _, wide = table_of(x).standardized(clip=20.0)
     assert wide.n_clipped == 0
     z2, _ = table_of(x).standardized(clip=1.0)
     assert np.abs(z2.x).max() == 1.0

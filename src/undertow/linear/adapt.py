@@ -10,6 +10,7 @@ import numpy as np
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow.linear.blocks import one_batch, trace_nonfinite
 
 
 def adapt(weights: Any, tasks: TaskBatch, adapt_rate: float, steps: int = 1) -> np.ndarray:
@@ -23,9 +24,9 @@ def adapt(weights: Any, tasks: TaskBatch, adapt_rate: float, steps: int = 1) -> 
     """
     rate = _check.real(adapt_rate, "adapt_rate", hint="A rate may have either sign.")
     steps = _check.positive_int(steps, "steps")
-    tasks.validate()
+    tasks = one_batch(tasks)
     m, p = tasks.n_tasks, tasks.n_features
-    start = np.asarray(weights)
+    start = _check.numbers(weights, "weights") if not isinstance(weights, np.ndarray) else weights
     if start.shape not in ((p,), (m, p)):
         raise InputError(f"weights have shape {start.shape}: with these tasks they must be ({p},) or ({m}, {p}).")
     if rate < 0:
@@ -37,11 +38,13 @@ def adapt(weights: Any, tasks: TaskBatch, adapt_rate: float, steps: int = 1) -> 
     x, y = tasks.support_x, tasks.support_y
     if tasks.support_mask is not None:
         x, y = np.where(tasks.support_mask[..., None], x, 0), np.where(tasks.support_mask, y, 0)
-    theta = np.broadcast_to(start, (m, p)).astype(np.result_type(x, start), copy=True)
+    theta = np.broadcast_to(start, (m, p)).astype(np.result_type(x, start, np.float32), copy=True)
     step = (rate / tasks.support_counts)[:, None].astype(theta.dtype)
     for _ in range(steps):
         error = (x @ theta[..., None])[..., 0] - y
         theta -= step * (x.transpose(0, 2, 1) @ error[..., None])[..., 0]
+    if not np.isfinite(theta).all():
+        trace_nonfinite(theta, tasks)
     return theta
 
 
@@ -50,7 +53,8 @@ def stability_limit(tasks: TaskBatch) -> np.ndarray:
 
     At a larger rate an inner step overshoots and repeated steps diverge. Infinite for a task whose inputs are all zero.
     """
-    x = tasks.validate().support_x
+    tasks = one_batch(tasks)
+    x = tasks.support_x
     if tasks.support_mask is not None:
         x = np.where(tasks.support_mask[..., None], x, 0)
     # The largest singular value from the smaller side's Gram: n_t is small, and p need not be.

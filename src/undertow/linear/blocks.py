@@ -16,10 +16,14 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError, one_of
 
 Tasks: TypeAlias = TaskBatch | Iterable[TaskBatch]
+
+# Beyond this the powers S^j, whose signs alternate in (I - aS)^k, cancel all digits of a loss or a fit.
+MAX_STEPS = 8
 
 # A chunk of blocks is about 2 MB: it stays in the second-level cache between being made and being used.
 _CHUNK_NUMBERS = 1 << 18
@@ -44,16 +48,24 @@ def as_batches(tasks: Tasks) -> list[TaskBatch]:
     Values are not looked at here, to save a pass over the data: a sum that turns out not to be finite is traced back
     to its cause by ``trace_nonfinite``.
     """
-    batches = [tasks] if isinstance(tasks, TaskBatch) else list(tasks)
+    batches = [tasks] if isinstance(tasks, TaskBatch) else list(tasks) if isinstance(tasks, Iterable) else []
     if not batches or not all(isinstance(batch, TaskBatch) for batch in batches):
         raise InputError(
             f"tasks={type(tasks).__name__}: give a TaskBatch or a sequence of TaskBatches that is not empty; "
             "undertow.tasks.from_table makes one from a table."
         )
-    widths = {batch.validate(finite=False).n_features for batch in batches}
+    batches = [batch.validate(finite=False) for batch in batches]
+    widths = {batch.n_features for batch in batches}
     if len(widths) > 1:
         raise InputError(f"batches have {sorted(widths)} features: they must all have the same.")
     return batches
+
+
+def one_batch(tasks: TaskBatch) -> TaskBatch:
+    """Return the batch with its shapes checked, or raise InputError where it is not one TaskBatch."""
+    if not isinstance(tasks, TaskBatch):
+        raise InputError(f"tasks={type(tasks).__name__}: give one TaskBatch.")
+    return as_batches(tasks)[0]
 
 
 def row_weights(batch: TaskBatch, weighting: str) -> np.ndarray | None:
@@ -108,6 +120,39 @@ def chunks(batch: TaskBatch, steps: int, weighting: str = "rows", numbers: int =
         else:
             flat = rows.reshape(-1, steps + 1, p + 1)
         yield Chunk(flat, counts_v[index], index, total)
+
+
+def check_steps(steps: int) -> int:
+    """Return the number of steps, or raise InputError where the blocks cannot hold so many."""
+    steps = _check.positive_int(steps, "steps")
+    if steps > MAX_STEPS:
+        raise InputError(
+            f"steps={steps}: moments and losses as functions of the rate keep their digits up to {MAX_STEPS} steps. "
+            "Use fewer steps at a larger rate; undertow.linear.adapt takes any number."
+        )
+    return steps
+
+
+def stepped(batch: TaskBatch, steps: int, stay: float, move: float, weighting: str) -> Iterator[np.ndarray]:
+    """Yield rows [B, gamma] (R, p + 1) of (stay I + move S)^steps, one step after the other, in float64.
+
+    A step back from the query rows: [b, g] becomes stay [b, g] + move (b X_t^T / n_t) [X_t, y_t].
+    """
+    weights = row_weights(batch, weighting)
+    m, n_v, width = batch.n_tasks, batch.query_x.shape[1], batch.n_features + 1
+    size = max(1, _CHUNK_NUMBERS // (n_v * width))
+    for start in range(0, m, size):
+        part = slice(start, start + size)
+        support = np.concatenate([batch.support_x[part], batch.support_y[part, :, None]], axis=2, dtype=np.float64)
+        if batch.support_mask is not None:
+            support = np.where(batch.support_mask[part][..., None], support, 0)
+        rows = np.concatenate([batch.query_x[part], batch.query_y[part, :, None]], axis=2, dtype=np.float64)
+        transposed = support[..., :-1].transpose(0, 2, 1) * (move / batch.support_counts[part])[:, None, None]
+        for _ in range(steps):
+            rows = stay * rows + (rows[..., :-1] @ transposed) @ support
+        if weights is not None:
+            rows *= np.sqrt(weights[part])[:, None, None]
+        yield rows.reshape(-1, width) if batch.query_mask is None else rows[batch.query_mask[part]]
 
 
 class _Buffers:

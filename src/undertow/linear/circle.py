@@ -44,7 +44,8 @@ def rates_of(angles: np.ndarray, scale: float) -> np.ndarray:
 
 def coefficients(rates: np.ndarray, scale: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Homogeneous coefficients (k, steps + 1) of S^0 .. S^steps at raw ``rates``, and cos(phi) (k,)."""
-    t = np.atleast_1d(np.asarray(rates, dtype=np.float64)) / scale
+    with np.errstate(over="ignore"):
+        t = np.atleast_1d(np.asarray(rates, dtype=np.float64)) / scale
     infinite = np.isinf(t)
     finite = np.where(infinite, 0.0, t)
     # From the rate itself and not from its angle: cos(arctan t) would lose the last digits at large rates.

@@ -7,13 +7,15 @@ are over tasks and not over rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from undertow import _check
 from undertow._batch import TaskBatch
+from undertow._check import InputError
 from undertow.linear import circle
 from undertow.linear.moments import Moments, sum_moments
 from undertow.linear.path import rate_path
@@ -25,7 +27,7 @@ from undertow.tasks import GroupedTable, folds
 NEGLIGIBLE = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RateComparison:
     """Both rates chosen on all tasks, and the held-out loss of each strategy. Losses are half mean squared errors."""
 
@@ -101,7 +103,7 @@ def compare_rates(
     *,
     n_folds: int = 5,
     n_draws: int = 5,
-    ridges: Sequence[float] = RIDGES,
+    ridges: Any = RIDGES,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> RateComparison:
@@ -113,7 +115,18 @@ def compare_rates(
         losses less noisy. progress: called with (done, total) as paths are solved.
     Raises InputError for a table with too few tasks or rows.
     """
-    n_draws = _check.positive_int(n_draws, "n_draws")
+    n_draws, n_support = _check.positive_int(n_draws, "n_draws"), _check.positive_int(n_support, "n_support")
+    seed = _check.positive_int(seed, "seed", minimum=0)
+    if not isinstance(table, GroupedTable):
+        raise InputError(f"table={type(table).__name__}: give a GroupedTable, from undertow.tasks.read_table.")
+    few = table.counts <= n_support
+    if few.any():
+        raise InputError(
+            f"n_support={n_support}: {int(few.sum())} of {table.n_tasks} tasks have no row left for the loss, first "
+            f"{table.ids[few][0]}. Use fewer support rows, or table.select the others."
+        )
+    if not np.ptp(table.y) > 0:
+        raise InputError(f"the target {table.target} has one value only, {table.y[0]:g}: there is nothing to predict.")
     parts = folds(table.ids, n_folds, seed)
     tables = [_Fold(table.select(part), n_support, n_draws, seed) for part in parts]
     moments = [fold.moments() for fold in tables]

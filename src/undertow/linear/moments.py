@@ -11,20 +11,19 @@ of folds (never subtracts, which would lose digits), and a bootstrap over tasks 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
-from undertow.linear.blocks import Tasks, as_batches, chunks, trace_nonfinite
+from undertow.linear.blocks import Tasks, as_batches, check_steps, chunks, trace_nonfinite
 
 # The spectral unit is a unit: beyond this many support rows of a batch, evenly spaced tasks are enough for it.
 _UNIT_ROWS = 1 << 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Moments:
     """Sufficient statistics of the outer problem for every rate; ``a + b`` are those of both sets of tasks.
 
@@ -41,6 +40,8 @@ class Moments:
     n_tasks: int
     eps: float
     """unit roundoff of the precision in which the sums were made"""
+    weighting: str = "rows"
+    """how query rows were weighted: "rows" or "tasks" """
 
     @classmethod
     def from_tasks(cls, tasks: Tasks, steps: int = 1, weighting: str = "rows") -> Moments:
@@ -51,7 +52,7 @@ class Moments:
 
         Raises InputError when the tasks do not fit together or hold values that are not finite.
         """
-        steps = _check.positive_int(steps, "steps")
+        steps = check_steps(steps)
         return sum_moments([of_batch(batch, steps, weighting) for batch in as_batches(tasks)])
 
     @property
@@ -77,12 +78,17 @@ class Moments:
         blocks = self.gram.transpose(0, 2, 1, 3).reshape(-1, width * width)
         return (pairs.reshape(len(coefficients), -1) @ blocks).reshape(-1, width, width)
 
+    def cancellation(self, coefficients: np.ndarray) -> np.ndarray:
+        """How much larger the terms of B^T B are than their sum, (k,): as many digits cancel, at most."""
+        p = self.n_features
+        size = np.sqrt(np.einsum("iaia->i", self.gram[:, :p, :, :p]))
+        return cancellation(np.abs(coefficients) @ size, np.trace(self.at(coefficients)[:, :p, :p], axis1=1, axis2=2))
+
     def centred(self, init: np.ndarray) -> Moments:
         """Return the moments of the same problem for omega - init: targets u_j become u_j - U_j init."""
         shift = np.eye(self.n_features + 1)
         shift[:-1, -1] = -init
-        gram = np.einsum("iajb,ax,by->ixjy", self.gram, shift, shift, optimize=True)
-        return Moments(gram, self.support, self.support_tasks, self.weight, self.n_rows, self.n_tasks, self.eps)
+        return replace(self, gram=np.einsum("iajb,ax,by->ixjy", self.gram, shift, shift, optimize=True))
 
     def quadratic(self, weights: np.ndarray) -> np.ndarray:
         """Return sum over rows of e_i e_j with e_j = U_j omega - u_j, (..., steps + 1, steps + 1), for (..., p)."""
@@ -97,6 +103,11 @@ class Moments:
         return sum_moments([self, other])
 
 
+def cancellation(terms: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """(sum of sizes)^2 / squared size of the sum, at least 1; 1 where there is nothing."""
+    return np.maximum(np.divide(terms**2, total, out=np.ones_like(total), where=total > 0), 1.0)
+
+
 def sum_moments(parts: Iterable[Moments]) -> Moments:
     """Return the moments of all tasks of the parts together. Raises InputError when their shapes differ."""
     parts = list(parts)
@@ -106,6 +117,8 @@ def sum_moments(parts: Iterable[Moments]) -> Moments:
             f"moments of (steps + 1, p + 1) = {sorted(s[:2] for s in shapes)} cannot be added: use the same steps and "
             "the same features for all."
         )
+    if len({part.weighting for part in parts}) != 1:
+        raise InputError("moments weighted by rows and by tasks cannot be added: use one weighting for all.")
     if len(parts) == 1:
         return parts[0]
     return Moments(
@@ -116,6 +129,7 @@ def sum_moments(parts: Iterable[Moments]) -> Moments:
         sum(part.n_rows for part in parts),
         sum(part.n_tasks for part in parts),
         max(part.eps for part in parts),
+        parts[0].weighting,
     )
 
 
@@ -139,6 +153,7 @@ def of_batch(batch: TaskBatch, steps: int, weighting: str, support: tuple[np.nda
         n_rows,
         batch.n_tasks,
         float(np.finfo(dtype).eps),
+        weighting,
     )
 
 

@@ -11,12 +11,22 @@ from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError, one_of
 from undertow.linear import circle
-from undertow.linear.blocks import Tasks, as_batches
+from undertow.linear.blocks import MAX_STEPS, Tasks, as_batches, check_steps
 from undertow.linear.moments import Moments, of_batch, sum_moments, support_moment
-from undertow.linear.solve import ILL_CONDITIONED, MINIMUM_NORM, REMEDY, DualSolver, Fit, GramSolver, RowSolver, Solver
+from undertow.linear.solve import (
+    ILL_CONDITIONED,
+    MINIMUM_NORM,
+    REMEDY,
+    DualSolver,
+    Fit,
+    GramSolver,
+    RowSolver,
+    Solver,
+    StepSolver,
+)
 from undertow.linear.surface import LossSurface, evaluate
 
-SOLVERS = ("auto", "gram", "dual", "rows")
+SOLVERS = ("auto", "gram", "dual", "rows", "stepwise")
 
 # Below this many multiplications the slowest solver, which keeps all digits, takes about a tenth of a second.
 _CHEAP = 2e7
@@ -24,7 +34,7 @@ _CHEAP_TO_COMPRESS = 5e8
 _NUMBERS_AT_ONCE = 1 << 24
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RatePath:
     """Exact meta-learned weights at each training rate (and each ridge).
 
@@ -74,7 +84,7 @@ class RatePath:
         return _solve(self.problem, rates, self.ridges, self.outcome.ndim == 2)
 
     def evaluate(
-        self, new_tasks: Tasks | Moments, *, steps: int = 1, per_task: bool = False, weighting: str = "rows"
+        self, new_tasks: Tasks | Moments, *, steps: int = 1, per_task: bool = False, weighting: str | None = None
     ) -> LossSurface:
         """Return the test loss on new tasks as a function of both rates, exactly.
 
@@ -88,6 +98,8 @@ class RatePath:
 
     def explain(self, index: int = 0) -> str:
         """Say in words how the solution at one position of the path was found, and what to do if it is poor."""
+        if not -len(self.train_rates) <= index < len(self.train_rates):
+            raise InputError(f"index={index}: the path has {len(self.train_rates)} rates, numbered from 0.")
         name = str(np.atleast_2d(self.outcome.T).T[index].flat[0])
         condition = float(np.atleast_2d(self.condition.T).T[index].flat[0])
         return (
@@ -112,7 +124,7 @@ def rate_path(
     steps: int = 1,
     *,
     rate_unit: str = "raw",
-    weighting: str = "rows",
+    weighting: str | None = None,
     solver: str = "auto",
 ) -> RatePath:
     """Solve the outer problem of MAML exactly at every training rate, in one pass over the tasks.
@@ -123,11 +135,13 @@ def rate_path(
     ridge: one number or several >= 0, relative to tr(B^T B) / p of the outer problem; it pulls towards ``init``.
     init: omega_0, (p,); None means zeros. With fewer independent rows than features and no ridge the solution is the
         one nearest to it.
-    steps: number of inner steps, each at the same rate.
+    steps: number of inner steps, each at the same rate. Beyond 8 the tasks are read once per rate.
     rate_unit: "raw", or "spectral" when ``train_rates`` are multiples of 1 / lambda_max (see ``RatePath.scale``).
-    weighting: "rows" (each query row counts once, as in one stacked least-squares problem) or "tasks" (each task once).
-    solver: "gram" (moments), "dual" (kernel between rows), "rows" (singular values, all digits), or "auto", which
-        takes the cheapest and goes over to "rows" where it would lose more than half of the digits.
+    weighting: "rows" (each query row counts once, as in one stacked least-squares problem) or "tasks" (each task once);
+        None means "rows", or that of the moments.
+    solver: "gram" (moments), "dual" (kernel between rows), "rows" (singular values, all digits), "stepwise" (the same,
+        reading the tasks anew at each rate, for many steps), or "auto", which takes the cheapest and goes over to the
+        next where more than half of the digits would be lost.
 
     Raises InputError naming the argument that cannot be used.
     """
@@ -142,9 +156,11 @@ def rate_path(
 
 
 def _ridges(ridge: Any) -> np.ndarray:
-    ridges = np.atleast_1d(_check.rates(ridge, "ridge"))
-    if (ridges < 0).any():
-        raise InputError(f"ridge={ridges.min():g}: it must be at least 0 (0 means none).")
+    ridges = np.atleast_1d(_check.numbers(ridge, "ridge"))
+    if ridges.ndim > 1 or ridges.size == 0 or (ridges < 0).any():
+        raise InputError(
+            f"ridge={ridge!r}: it must be one number or a flat sequence of numbers, each at least 0 (none)."
+        )
     return ridges
 
 
@@ -168,7 +184,7 @@ class _Problem:
     _rows: RowSolver | None = None
 
     @classmethod
-    def of(cls, tasks: Tasks | Moments, steps: int, init: Any, weighting: str, choice: str) -> _Problem:
+    def of(cls, tasks: Tasks | Moments, steps: int, init: Any, weighting: str | None, choice: str) -> _Problem:
         """Check the arguments and read the spectral unit."""
         steps = _check.positive_int(steps, "steps")
         if isinstance(tasks, Moments):
@@ -176,6 +192,8 @@ class _Problem:
                 raise InputError(
                     f"steps={steps}, but the moments were made for {tasks.steps}: make them with steps={steps}."
                 )
+            if weighting not in (None, tasks.weighting):
+                raise InputError(f"weighting={weighting!r}, but the moments were made with {tasks.weighting!r}.")
             if choice not in ("auto", "gram"):
                 raise InputError(f"solver={choice!r} needs the tasks themselves, not their moments: use solver='gram'.")
             start = _init(init, tasks.n_features)
@@ -187,7 +205,7 @@ class _Problem:
                 moments,
                 steps,
                 start,
-                weighting,
+                tasks.weighting,
                 "gram",
                 tasks.scale,
                 tasks.n_rows,
@@ -199,10 +217,11 @@ class _Problem:
         start = _init(init, batches[0].n_features)
         n_rows = sum(batch.n_query_rows for batch in batches)
         n_tasks = sum(batch.n_tasks for batch in batches)
-        one_of(weighting, "weighting", ("rows", "tasks"))
+        weighting = one_of("rows" if weighting is None else weighting, "weighting", ("rows", "tasks"))
         support = [support_moment(batch) for batch in batches]
         top = float(np.linalg.eigvalsh(sum(part[0] for part in support))[-1]) / sum(part[1] for part in support)
         dtype = np.result_type(*(a for b in batches for a in (b.support_x, b.query_x)), np.float32)
+        _refuse_extreme_units(top, steps, dtype)
         weight = float(n_rows if weighting == "rows" else n_tasks)
         scale = 1 / top if top > 0 else 1.0
         return cls(batches, support, None, steps, start, weighting, choice, scale, n_rows, n_tasks, weight, dtype)
@@ -211,26 +230,38 @@ class _Problem:
     def n_features(self) -> int:
         return len(self.init)
 
-    def solve(self, coefficients: np.ndarray, ridges: np.ndarray) -> Fit:
-        """Solve by the chosen solver; "auto" mends by rows what the faster ones could not do well."""
-        name = self._cheapest(len(coefficients)) if self.choice == "auto" else self.choice
-        fit = self._in_parts(name, coefficients, ridges)
-        if self.choice != "auto" or name == "rows":
-            return fit
-        # A rank that moments or kernel find too low may be lost digits; under a ridge it does no harm.
-        low = (fit.outcome == MINIMUM_NORM).any(axis=1) & (fit.rank < min(self.n_rows, self.n_features))
-        poor = (fit.outcome == ILL_CONDITIONED).any(axis=1) | low
-        if poor.any():
-            better = self._in_parts("rows", coefficients[poor], ridges)
-            for ours, theirs in zip(fit, better, strict=True):
-                ours[poor] = theirs
+    def solve(self, turns: np.ndarray, ridges: np.ndarray) -> Fit:
+        """Solve by the chosen solver; "auto" mends by slower ones what the faster ones could not do well.
+
+        turns: (k, 2) the homogeneous coefficients of one step, cos(phi) and -scale sin(phi).
+        """
+        if self.choice != "auto":
+            return self._in_parts(self.choice, turns, ridges)
+        if self.steps > MAX_STEPS:
+            return self._in_parts("stepwise", turns, ridges)
+        name = self._cheapest(len(turns))
+        fit = self._in_parts(name, turns, ridges)
+        if name != "rows":
+            # A rank that moments or kernel find too low may be lost digits; under a ridge it does no harm.
+            low = (fit.outcome == MINIMUM_NORM).any(axis=1) & (fit.rank < min(self.n_rows, self.n_features))
+            self._mend(fit, (fit.outcome == ILL_CONDITIONED).any(axis=1) | low, "rows", turns, ridges)
+        # Well-conditioned, and yet digits are lost: in the powers of S, which taking the steps one by one avoids.
+        cancelled = (fit.outcome == ILL_CONDITIONED) & (fit.condition < 1e6)
+        self._mend(fit, cancelled.any(axis=1), "stepwise", turns, ridges)
         return fit
 
-    def _in_parts(self, name: str, coefficients: np.ndarray, ridges: np.ndarray) -> Fit:
+    def _mend(self, fit: Fit, poor: np.ndarray, name: str, turns: np.ndarray, ridges: np.ndarray) -> None:
+        if self.batches is None or not poor.any():
+            return
+        for ours, theirs in zip(fit, self._in_parts(name, turns[poor], ridges), strict=True):
+            ours[poor] = theirs
+
+    def _in_parts(self, name: str, turns: np.ndarray, ridges: np.ndarray) -> Fit:
         """Solve for some rates at a time, so that their matrices never take more than about 128 MB."""
         p, n = self.n_features, self.n_rows
         short = min(n, (self.steps + 1) * (p + 1))
-        numbers = {"gram": (p + 1) ** 2, "dual": n * n, "rows": short * (p + 1)}[name]
+        numbers = {"gram": (p + 1) ** 2, "dual": n * n, "rows": short * (p + 1), "stepwise": 1}[name]
+        coefficients = turns if name == "stepwise" else circle.homogeneous(turns[:, 0], turns[:, 1], self.steps)
         size = max(1, _NUMBERS_AT_ONCE // numbers)
         solver = self.by(name)
         parts = [solver.solve(coefficients[i : i + size], ridges) for i in range(0, len(coefficients), size)]
@@ -249,6 +280,9 @@ class _Problem:
 
     def by(self, name: str) -> Solver:
         """Return one solver, making it if it is not there yet."""
+        if name == "stepwise":
+            return StepSolver(self._tasks, self.steps, self.weighting, self.init)
+        check_steps(self.steps)
         if name == "gram":
             if self.moments is None:
                 parts = zip(self._tasks, self.support, strict=True)
@@ -269,19 +303,26 @@ class _Problem:
         return self.batches
 
 
+def _refuse_extreme_units(top: float, steps: int, dtype: np.dtype) -> None:
+    """Raise InputError where products of the blocks would leave the range of the numbers."""
+    limits = np.finfo(dtype)
+    power = np.log10(top) * (2 * min(steps, MAX_STEPS) + 1) if top > 0 else 0.0
+    if not np.log10(limits.tiny) + 12 < power < np.log10(limits.max) - 12:
+        raise InputError(
+            f"the largest mean square of the features is about {top:.3g}: products for {steps} steps leave the range "
+            f"of {dtype}. Scale the features to about 1 first."
+        )
+
+
 def _init(init: Any, p: int) -> np.ndarray:
     if init is None:
         return np.zeros(p)
-    array = np.array(init, dtype=np.float64)
-    if array.shape != (p,):
-        raise InputError(f"init has shape {array.shape}: with {p} features it must be ({p},).")
-    _check.finite(array, "init")
-    return array
+    return _check.vector(init, "init", p)
 
 
 def _solve(problem: _Problem, rates: np.ndarray, ridges: np.ndarray, many: bool) -> RatePath:
-    coefficients, cos = circle.coefficients(rates, problem.scale, problem.steps)
-    fit = problem.solve(coefficients, ridges)
+    turns, cos = circle.coefficients(rates, problem.scale, 1)
+    fit = problem.solve(turns, ridges)
     loss = _raw_loss(fit.residual / (2 * problem.weight), cos ** (2 * problem.steps), fit, problem, ridges)
     weights = (problem.init + fit.weights).astype(problem.dtype)
     take = slice(None) if many else 0
@@ -305,6 +346,6 @@ def _solve(problem: _Problem, rates: np.ndarray, ridges: np.ndarray, many: bool)
 def _raw_loss(scaled: np.ndarray, factor: np.ndarray, fit: Fit, problem: _Problem, ridges: np.ndarray) -> np.ndarray:
     """Undo the homogeneous form: at the rate infinity any residual is an infinite loss."""
     interpolates = (fit.rank == problem.n_rows)[:, None] & (ridges == 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         raw = scaled / factor[:, None]
     return np.where(factor[:, None] > 0, raw, np.where(interpolates, 0.0, np.inf))

@@ -6,8 +6,8 @@ the loss is a quadratic form of them. So the rows are read once, however many ra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,9 +50,9 @@ def candidate_rates(scale: float) -> np.ndarray:
 
 
 def cross_validate(
-    folds: Sequence[Moments],
+    folds: Iterable[Moments],
     train_rates: np.ndarray,
-    ridges: Sequence[float] = RIDGES,
+    ridges: Any = RIDGES,
     on_fold: Callable[[], None] | None = None,
 ) -> LossSurface:
     """Return the mean loss of each fold's tasks under the paths trained on all other folds.
@@ -60,19 +60,20 @@ def cross_validate(
     folds: moments of disjoint sets of tasks. train_rates: raw rates (k,). on_fold: called when a fold is done.
     The surface has shape (k, r). Raises InputError for fewer than two folds.
     """
+    folds, ridges = list(folds), np.atleast_1d(ridges)
     if len(folds) < 2:
         raise InputError(f"{len(folds)} folds: cross-validation needs at least two.")
     total, weight, scale = np.zeros(0), 0.0, sum_moments(folds).scale
     for i, fold in enumerate(folds):
         # Added up from the others and never subtracted from the whole, which would lose digits.
         others = sum_moments(other for j, other in enumerate(folds) if j != i)
-        path = rate_path(others, train_rates, ridge=list(ridges), steps=others.steps)
+        path = rate_path(others, train_rates, ridge=ridges, steps=others.steps)
         part = fold.quadratic(path.weights)
         total = part if i == 0 else total + part
         weight += fold.weight
         if on_fold is not None:
             on_fold()
-    return LossSurface(np.asarray(train_rates, dtype=np.float64), total / weight, scale, np.asarray(ridges))
+    return LossSurface(np.asarray(train_rates, dtype=np.float64), total / weight, scale, ridges)
 
 
 def pick(surface: LossSurface, strategy: str) -> Pick:
@@ -95,6 +96,10 @@ def pick(surface: LossSurface, strategy: str) -> Pick:
         allowed = rates == 0
         loss = surface.best_loss if strategy == "step" else surface.loss(0.0)
         adapt = adapt if strategy == "step" else np.zeros_like(adapt)
-    loss = np.where(allowed[:, None], loss, np.inf)
+    loss = np.where(allowed[:, None] & np.isfinite(loss), loss, np.inf)
+    if np.isinf(loss).all():
+        raise InputError(
+            f"strategy={strategy!r} allows none of the train rates of the surface: add 0 and positive ones."
+        )
     k, r = np.unravel_index(int(loss.argmin()), loss.shape)
     return Pick(strategy, float(rates[k]), float(adapt[k, r]), float(surface.ridges[r]), float(loss[k, r]), int(k))

@@ -16,10 +16,10 @@ import numpy as np
 from scipy.linalg import get_lapack_funcs
 
 from undertow._batch import TaskBatch
-from undertow.linear.blocks import chunks, trace_nonfinite
-from undertow.linear.moments import Moments
+from undertow.linear.blocks import chunks, stepped, trace_nonfinite
+from undertow.linear.moments import Moments, cancellation
 
-_potrf, _pocon, _potrs = get_lapack_funcs(("potrf", "pocon", "potrs"), dtype=np.float64)
+_potrf, _pocon, _potrs, _pstrf = get_lapack_funcs(("potrf", "pocon", "potrs", "pstrf"), dtype=np.float64)
 
 FULL_RANK = "full_rank"
 MINIMUM_NORM = "minimum_norm"
@@ -63,10 +63,13 @@ class GramSolver:
         full = self.moments.at(coefficients)
         matrix, right = full[:, :p, :p], full[:, :p, p]
         shifts = np.trace(matrix, axis1=1, axis2=2)[:, None] * ridges / p
-        weights, condition, rank = _positive_solve(matrix, right, shifts, self.moments.eps)
+        weights, condition, rank = positive_solve(matrix, right, shifts, self.moments.eps)
+        lost = self.moments.cancellation(coefficients)[:, None]
         v = np.concatenate([weights, np.full((*weights.shape[:2], 1), -1.0)], axis=-1)
         residual = np.einsum("kra,kab,krb->kr", v, full, v, optimize=True).clip(0)
-        return Fit(weights, residual, _outcomes(rank, p, condition**2, ridges, self.moments.eps), condition, rank)
+        return Fit(
+            weights, residual, _outcomes(rank, p, lost * condition**2, ridges, self.moments.eps), condition, rank
+        )
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,12 @@ class DualSolver:
         matrix = np.einsum("ki,kj,nimj->knm", coefficients, coefficients, self.kernel, optimize=True)
         right = np.einsum("kj,nj->kn", coefficients, self.rows[..., -1])
         shifts = np.trace(matrix, axis1=1, axis2=2)[:, None] * ridges / p
-        dual, condition, rank = _positive_solve(matrix, right, shifts, self.eps)
+        dual, condition, rank = positive_solve(matrix, right, shifts, self.eps)
+        size = np.sqrt(np.einsum("nini->i", self.kernel))
+        lost = cancellation(np.abs(coefficients) @ size, np.trace(matrix, axis1=1, axis2=2))[:, None]
         weights = np.einsum("krn,kj,njp->krp", dual, coefficients, self.rows[..., :-1], optimize=True)
         residual = ((np.einsum("knm,krm->krn", matrix, dual) - right[:, None]) ** 2).sum(-1)
-        return Fit(weights, residual, _outcomes(rank, p, condition**2, ridges, self.eps), condition, rank)
+        return Fit(weights, residual, _outcomes(rank, p, lost * condition**2, ridges, self.eps), condition, rank)
 
 
 @dataclass(frozen=True)
@@ -138,24 +143,65 @@ class RowSolver:
     def solve(self, coefficients: np.ndarray, ridges: np.ndarray) -> Fit:
         """Solve at each rate by one singular value decomposition, which serves all ridges."""
         full = np.tensordot(coefficients, self.rows, axes=(1, 1))
-        matrix, right = full[..., :-1], full[..., -1]
-        p = matrix.shape[2]
-        eps = float(np.finfo(np.float64).eps)
-        left, s, right_t = np.linalg.svd(matrix, full_matrices=False)
-        top = s[:, :1]
-        kept = s > eps * max(self.n_rows, p) * top
-        rank = kept.sum(axis=1)
-        shifts = (s**2).sum(axis=1)[:, None] * ridges / p
-        inverse = _filtered(np.where(kept, s, 0)[:, None, :], shifts[..., None])
-        projected = np.einsum("knq,kn->kq", left, right)
-        weights = np.einsum("krq,kqp->krp", inverse * projected[:, None, :], right_t, optimize=True)
-        residual = ((np.einsum("knp,krp->krn", matrix, weights, optimize=True) - right[:, None]) ** 2).sum(-1)
-        low = np.where(kept, s, np.inf).min(axis=1)[:, None]
-        condition = np.sqrt(_ratio(top**2 + shifts, np.where(np.isfinite(low), low, top) ** 2 + shifts))
-        return Fit(weights, residual, _outcomes(rank, p, condition, ridges, eps), condition, rank)
+        size = np.sqrt((self.rows[..., :-1] ** 2).sum(axis=(0, 2)))
+        lost = np.sqrt(cancellation(np.abs(coefficients) @ size, (full[..., :-1] ** 2).sum(axis=(1, 2))))
+        return solve_rows(full, ridges, self.n_rows, lost)
 
 
-Solver: TypeAlias = GramSolver | DualSolver | RowSolver
+@dataclass(frozen=True)
+class StepSolver:
+    """Rows of B made anew for each rate, by taking its steps one after the other: nothing cancels."""
+
+    batches: list[TaskBatch]
+    steps: int
+    weighting: str
+    init: np.ndarray
+
+    def solve(self, coefficients: np.ndarray, ridges: np.ndarray) -> Fit:
+        """Solve at each rate. ``coefficients`` are (k, 2), of one step."""
+        fits = []
+        for stay, move in coefficients:
+            rows, n_rows = self._rows(float(stay), float(move))
+            fits.append(solve_rows(rows[None], ridges, n_rows, np.ones(1)))
+        return Fit(*(np.concatenate(field) for field in zip(*fits, strict=True)))
+
+    def _rows(self, stay: float, move: float) -> tuple[np.ndarray, int]:
+        """[B, gamma] at one rate, compressed."""
+        width = len(self.init) + 1
+        parts, n_rows = [np.empty((0, width))], 0
+        for batch in self.batches:
+            for chunk in stepped(batch, self.steps, stay, move, self.weighting):
+                trace_nonfinite(chunk, batch)
+                parts.append(centre(chunk, self.init))
+                n_rows += len(chunk)
+                if sum(map(len, parts)) > 4 * width:
+                    parts = [_triangle(np.concatenate(parts))]
+        return np.concatenate(parts), n_rows
+
+
+def solve_rows(full: np.ndarray, ridges: np.ndarray, n_rows: int, lost: np.ndarray) -> Fit:
+    """Solutions of least squares on rows [B, gamma], (k, n, p + 1), that stand for ``n_rows`` rows.
+
+    lost: (k,) by how much the terms that B was added up from exceed it; its digits are fewer by as much.
+    """
+    matrix, right = full[..., :-1], full[..., -1]
+    p = matrix.shape[2]
+    eps = float(np.finfo(np.float64).eps)
+    left, s, right_t = np.linalg.svd(matrix, full_matrices=False)
+    top = s[:, :1]
+    kept = s > eps * max(n_rows, p) * lost[:, None] * top
+    rank = kept.sum(axis=1)
+    shifts = (s**2).sum(axis=1)[:, None] * ridges / p
+    inverse = _filtered(np.where(kept, s, 0)[:, None, :], shifts[..., None])
+    projected = np.einsum("knq,kn->kq", left, right)
+    weights = np.einsum("krq,kqp->krp", inverse * projected[:, None, :], right_t, optimize=True)
+    residual = ((np.einsum("knp,krp->krn", matrix, weights, optimize=True) - right[:, None]) ** 2).sum(-1)
+    low = np.where(kept, s, np.inf).min(axis=1)[:, None]
+    condition = np.sqrt(_ratio(top**2 + shifts, np.where(np.isfinite(low), low, top) ** 2 + shifts))
+    return Fit(weights, residual, _outcomes(rank, p, lost[:, None] * condition, ridges, eps), condition, rank)
+
+
+Solver: TypeAlias = GramSolver | DualSolver | RowSolver | StepSolver
 
 
 def _triangle(rows: np.ndarray) -> np.ndarray:
@@ -176,7 +222,8 @@ def _filtered(s: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    return np.divide(top, bottom, out=np.full(np.broadcast_shapes(top.shape, bottom.shape), np.inf), where=bottom > 0)
+    """top / bottom; infinite where bottom is 0, and 1 where both are: nothing was asked, nothing was lost."""
+    return np.divide(top, bottom, out=np.where((top > 0) | (bottom > 0), np.inf, 1.0), where=bottom > 0)
 
 
 def _outcomes(rank: np.ndarray, p: int, solved: np.ndarray, ridges: np.ndarray, eps: float) -> np.ndarray:
@@ -186,7 +233,7 @@ def _outcomes(rank: np.ndarray, p: int, solved: np.ndarray, ridges: np.ndarray, 
     return np.where(solved > eps**-0.5, ILL_CONDITIONED, names)
 
 
-def _positive_solve(
+def positive_solve(
     matrix: np.ndarray, right: np.ndarray, shifts: np.ndarray, eps: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Solve (matrix + shift) x = right, symmetric (k, n, n): x (k, r, n), root of the condition number (k, r), rank."""
@@ -202,6 +249,9 @@ def _positive_solve(
             if info == 0:
                 reciprocal, _ = _pocon(factor, np.abs(shifted).sum(axis=0).max(), uplo="L")
                 if reciprocal > limit:
+                    if shifts[i, 0] > 0:
+                        # The shift hides the rank: pivots of the matrix itself show it.
+                        rank[i] = _pstrf(matrix[i], tol=limit * matrix[i].diagonal().max(), lower=1)[2]
                     x[i, 0], condition[i, 0] = _potrs(factor, right[i], lower=1)[0], reciprocal**-0.5
                     continue
         values, vectors = np.linalg.eigh(matrix[i])

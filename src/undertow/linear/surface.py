@@ -9,7 +9,7 @@ in r whose coefficients are the mean products of the e_j: for one step a parabol
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -17,11 +17,8 @@ from scipy.optimize import minimize_scalar
 from undertow import _check
 from undertow._check import InputError
 from undertow.linear import circle
-from undertow.linear.blocks import Tasks, as_batches, chunks, trace_nonfinite
+from undertow.linear.blocks import Tasks, as_batches, check_steps, chunks, trace_nonfinite
 from undertow.linear.moments import Moments
-
-if TYPE_CHECKING:
-    from undertow.linear.path import RatePath
 
 
 class BestRates(NamedTuple):
@@ -35,7 +32,7 @@ class BestRates(NamedTuple):
     """position of the (nearest) train rate in the path"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class LossSurface:
     """Mean test loss of every solution of a path, at any adaptation rate. With several ridges (k,) becomes (k, r)."""
 
@@ -51,26 +48,36 @@ class LossSurface:
     """(m, k, steps + 1, steps + 1) the same for each task, where ``per_task`` asked for it"""
     task_weights: np.ndarray | None = None
     """(m,) share of each task in the mean"""
-    path: RatePath | None = None
+    weighting: str = "rows"
+    """how test rows were weighted: "rows" or "tasks" """
+    path: Any = None
+    """the path that was evaluated, for ``best(refine=True)``"""
     tasks: Any = None
+    """the new tasks, for the same"""
 
     @property
     def steps(self) -> int:
         """Number of adaptation steps, k_r."""
         return self.products.shape[-1] - 1
 
+    def __repr__(self) -> str:
+        return (
+            f"LossSurface({len(self.train_rates)} train rates, {len(self.ridges)} ridges, steps={self.steps}, "
+            f"least loss {self.best().loss:.4g})"
+        )
+
     def loss(self, adapt_rate: Any) -> np.ndarray:
         """Return half the mean squared error after adaptation: (k,) for one rate, (k, q) for q rates.
 
         ``adapt_rate`` is a raw rate and may have either sign. Raises InputError when it is not finite.
         """
-        return _losses(self.products, _check.rates(adapt_rate, "adapt_rate"))
+        return _losses(self.products, _adapt_rates(adapt_rate))
 
     def task_loss(self, adapt_rate: Any) -> np.ndarray:
         """Return the same for each task, (m, k) or (m, k, q). Raises InputError unless made with ``per_task=True``."""
         if self.task_products is None:
             raise InputError("the surface holds no losses of single tasks: make it with evaluate(..., per_task=True).")
-        return _losses(self.task_products, _check.rates(adapt_rate, "adapt_rate"))
+        return _losses(self.task_products, _adapt_rates(adapt_rate))
 
     @property
     def best_adapt_rate(self) -> np.ndarray:
@@ -86,15 +93,15 @@ class LossSurface:
     def best_loss(self) -> np.ndarray:
         """(k,) loss at ``best_adapt_rate``."""
         c = circle.powers(self.best_adapt_rate, self.steps)
-        return 0.5 * np.einsum("...i,...ij,...j->...", c, self.products, c)
+        return (0.5 * np.einsum("...i,...ij,...j->...", c, self.products, c)).clip(0)
 
     def best(self, *, refine: bool = False) -> BestRates:
         """Return the pair of rates with the least loss over the path's training rates and all adaptation rates.
 
         refine: also search between the rates of the path. It evaluates the new tasks about twenty times.
         """
-        losses = self.best_loss
-        flat = int(np.nanargmin(losses))
+        losses = np.where(np.isfinite(self.best_loss), self.best_loss, np.inf)
+        flat = int(losses.argmin())
         index = np.unravel_index(flat, losses.shape)
         k = flat // (losses.size // len(losses))
         ridge = float(self.ridges[flat % (losses.size // len(losses))])
@@ -117,7 +124,7 @@ class LossSurface:
         def at(angle: float) -> BestRates:
             turned = (angle + np.pi / 2) % np.pi - np.pi / 2
             rate = float(circle.rates_of(np.array(turned), self.scale))
-            surface = path.at(rate).evaluate(tasks, steps=self.steps)
+            surface = path.at(rate).evaluate(tasks, steps=self.steps, weighting=self.weighting)
             adapt = surface.best_adapt_rate.reshape(-1)[column]
             return BestRates(
                 rate, float(adapt), float(surface.best_loss.reshape(-1)[column]), found.ridge, found.position
@@ -138,11 +145,11 @@ def evaluate(
     new_tasks: Tasks | Moments,
     steps: int = 1,
     per_task: bool = False,
-    weighting: str = "rows",
-    path: RatePath | None = None,
+    weighting: str | None = None,
+    path: Any = None,
 ) -> LossSurface:
     """Make the surface of some weights (k, p) or (k, r, p); see ``RatePath.evaluate``."""
-    steps = _check.positive_int(steps, "steps")
+    steps = check_steps(steps)
     p = weights.shape[-1]
     if isinstance(new_tasks, Moments):
         _same_features(new_tasks.n_features, p)
@@ -150,8 +157,13 @@ def evaluate(
             raise InputError(
                 f"moments of {new_tasks.steps} steps give no loss of single tasks or of {steps} steps: pass the tasks."
             )
+        if weighting not in (None, new_tasks.weighting):
+            raise InputError(f"weighting={weighting!r}, but the moments were made with {new_tasks.weighting!r}.")
         products = new_tasks.quadratic(weights) / new_tasks.weight
-        return LossSurface(train_rates, products, scale, ridges, path=path, tasks=new_tasks)
+        return LossSurface(
+            train_rates, products, scale, ridges, weighting=new_tasks.weighting, path=path, tasks=new_tasks
+        )
+    weighting = "rows" if weighting is None else weighting
     batches = as_batches(new_tasks)
     _same_features(batches[0].n_features, p)
     lead = weights.shape[:-1]
@@ -179,9 +191,10 @@ def evaluate(
             shares.append(share)
     products = (total / weight).reshape(*lead, steps + 1, steps + 1)
     if not per_task:
-        return LossSurface(train_rates, products, scale, ridges, path=path, tasks=batches)
+        return LossSurface(train_rates, products, scale, ridges, weighting=weighting, path=path, tasks=batches)
     of_tasks = np.concatenate(parts).reshape(-1, *lead, steps + 1, steps + 1)
-    return LossSurface(train_rates, products, scale, ridges, of_tasks, np.concatenate(shares) / weight, path, batches)
+    shares = np.concatenate(shares) / weight
+    return LossSurface(train_rates, products, scale, ridges, of_tasks, shares, weighting, path, batches)
 
 
 def _same_features(theirs: int, ours: int) -> None:
@@ -191,12 +204,20 @@ def _same_features(theirs: int, ours: int) -> None:
         )
 
 
+def _adapt_rates(value: Any) -> np.ndarray:
+    rates = _check.rates(value, "adapt_rate")
+    if np.abs(rates).max() > 1e50:
+        raise InputError(f"adapt_rate={np.abs(rates).max():g}: losses at rates beyond 1e50 are not numbers any more.")
+    return rates
+
+
 def _losses(products: np.ndarray, adapt_rates: np.ndarray) -> np.ndarray:
     """Losses (...) for one rate, (..., q) for q rates, of mean products (..., steps + 1, steps + 1)."""
     c = circle.powers(adapt_rates, products.shape[-1] - 1)
+    # A mean of squares: below 0 by rounding only.
     if c.ndim == 1:
-        return 0.5 * (products @ c @ c)
-    return 0.5 * np.einsum("...ij,qi,qj->...q", products, c, c, optimize=True)
+        return (0.5 * (products @ c @ c)).clip(0)
+    return (0.5 * np.einsum("...ij,qi,qj->...q", products, c, c, optimize=True)).clip(0)
 
 
 def _least(products: np.ndarray, scale: float) -> float:
