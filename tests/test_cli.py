@@ -74,6 +74,15 @@ def test_list_names_every_experiment():
         (["theory", *SIZES, "--rates", "0:1:0"], "is empty"),
         (["theory", *SIZES, "--rates", "0,nan"], "must be finite"),
         (["theory", *SIZES, "--method", "magic"], "method='magic'"),
+        (["theory", *SIZES, "--rates", "-1:1:-3"], "give LOW:HIGH:COUNT"),
+        (["theory", *SIZES, "--rates", "1:2:1000000000000"], "1000000000000 rates are too many. Give at most 100000"),
+        (["theory", *SIZES, "--rates", "1e308"], "--rates 1e+308: it must lie between -1e+06 and 1e+06"),
+        (["theory", *SIZES, "--rates", "-1e308:1e308:3"], "--rates 1e+308: it must lie between"),
+        (["theory", *SIZES, "--adapt-rate", "1e200"], "--adapt-rate 1e+200: it must lie between"),
+        (["theory", *SIZES, "--noise-std", "1e200"], "--noise-std 1e+200: it must lie between"),
+        (["theory", *SIZES, "--task-std", "1e200"], "--task-std 1e+200: it must lie between"),
+        (["theory", *SIZES, "--init-distance", "1e200"], "--init-distance 1e+200: it must lie between"),
+        (["theory", *SIZES, "--n-features", "10000000000000"], "less than or equal to 100000000"),
         (["theory", *SIZES, "--plot", "curve.txt"], "must end in .png, .svg or .pdf"),
         (["theory", *SIZES, "--rates", "-1,0", "--plot", "missing/curve.png"], "missing/curve.png"),
     ],
@@ -96,7 +105,54 @@ def test_a_real_process_exits_with_2_and_shows_no_traceback(args, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("defect", [ZeroDivisionError, ValueError])
+def test_a_figure_that_cannot_be_written_is_refused_before_anything_is_computed(monkeypatch, tmp_path):
+    monkeypatch.setattr(ut.theory, "expected_loss", None)
+    for place, words in ((tmp_path / "no" / "c.png", "there is no directory"), (tmp_path / "c.txt", "must end in")):
+        done = call("theory", *SIZES, "--plot", place)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert words in done.stderr
+
+
+@pytest.mark.parametrize("rate", ["-1e6", "1e6"])
+def test_the_largest_rate_is_an_infinite_one_to_six_digits(rate):
+    done = call("theory", *SIZES, "--rates", rate, "--json")
+    limit = ut.theory.expected_loss(ut.MixedLinearRegression(60, 1.0, 0.5), ut.Design(3, 30, 2, 20), np.inf, 0.2)
+    assert json.loads(done.stdout)["loss"] == [pytest.approx(float(limit), rel=1e-6)]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OverflowError(34, "Numerical result out of range"), "(Numerical result out of range): change its unit"),
+        (MemoryError("Unable to allocate 72.8 TiB"), "not enough memory (Unable to allocate 72.8 TiB)"),
+        (MemoryError(), "not enough memory"),
+        (UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "bad"), "must be UTF-8"),
+    ],
+)
+def test_what_is_too_large_or_no_text_is_one_message(monkeypatch, error, message):
+    def broken():
+        raise error
+
+    monkeypatch.setattr("undertow.experiments.names", broken)
+    done = call("list")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_python_m_undertow_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "undertow", "--version"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, f"undertow {ut.__version__}")
+
+
+def test_help_is_plain_text():
+    assert "`" not in call("list", "--help").output
+    assert "......" not in (text := call("reproduce", "--help").output)
+    assert "]......" not in text
+    assert "NAME...]" not in text
+
+
+@pytest.mark.parametrize("defect", [TypeError, ValueError])
 def test_a_defect_is_not_dressed_up_as_bad_input(monkeypatch, defect):
     def broken():
         raise defect

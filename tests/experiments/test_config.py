@@ -37,6 +37,8 @@ def test_defaults_and_quick_settings_are_valid_and_survive_a_file(name):
         ({"train_rates": (0.0, 0.0)}, "rates must ascend"),
         ({"train_rates": (0.0, float("inf"))}, "finite"),
         ({"train_rates": (0.0,)}, "at least 2"),
+        ({"noise_std": 0.0, "task_std": 0.0}, "noise_std and task_std are both 0"),
+        ({"noise_std": 1e-200, "task_std": 0.0}, "noise_std and task_std are both 0"),
     ],
 )
 def test_bad_settings_are_refused(name, settings, message):
@@ -51,6 +53,7 @@ def test_bad_settings_are_refused(name, settings, message):
         ("overparameterized", {"train_rates": (-1.0, 1.0)}, "must contain exactly 0"),
         ("underparameterized", {"n_tasks": 6}, r"n_query \* n_tasks = 30 with n_features = 30"),
         ("threshold", {"n_tasks": (4, 2)}, "n_tasks must ascend"),
+        ("threshold", {"train_rates": (-0.5, 0.2)}, "must contain exactly 0"),
         ("threshold", {"runs": 1}, "greater than or equal to 2"),
         ("anisotropic", {"input_variances": (1.0, 0.0)}, "must be positive"),
         ("anisotropic", {"input_variances": (1.0, 1.0, 1.0)}, "cannot be shared equally"),

@@ -6,7 +6,7 @@ import pytest
 from undertow import experiments
 from undertow.experiments.reading import beyond_error
 from undertow.experiments.summary import optima_of, rows_of
-from undertow.experiments.threshold import HEAVY, regime_curve
+from undertow.experiments.threshold import ENOUGH_RUNS, HEAVY, regime_curve
 
 
 @pytest.fixture(scope="module", params=["quick", pytest.param("full", marks=pytest.mark.long)])
@@ -108,6 +108,10 @@ def test_the_verdict_says_how_far_theory_is_and_where_the_optimum_lies(tables, n
     lines = record.verdict(table, config)
     assert any("|z|" in line for line in lines)
     if name == "threshold":
+        heavy = [line for line in lines if "heavy tails" in line]
+        few = config.runs < ENOUGH_RUNS
+        assert heavy
+        assert all(("too few runs" in line, "|z|" in line) == (few, not few) for line in heavy)
         assert any(f"N = {config.n_features}: the mean is infinite" in line for line in lines)
         return
     for panel in record.panels(config):

@@ -156,9 +156,43 @@ def test_a_folder_that_is_not_ours_is_refused(tmp_path):
     (tmp_path / NAME / "thesis.tex").write_text("")
     with pytest.raises(InputError, match=r"not empty and holds no config\.json"):
         experiments.reproduce(NAME, tmp_path, config=small())
-    (tmp_path / NAME / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="cannot be read as settings"):
-        experiments.reproduce(NAME, tmp_path, config=small())
+    keys = {"experiment": NAME, "config": {}, "versions": {}, "hash": ""}
+    wrong = [json.dumps({**keys, key: value}) for key in keys for value in (3, None, [])]
+    for content in ("{}", "[]", "3", "null", "{", "\xff", *wrong):
+        (tmp_path / NAME / "config.json").write_text(content, encoding="latin-1")
+        with pytest.raises(InputError, match="cannot be read as settings"):
+            experiments.reproduce(NAME, tmp_path, config=small())
+        with pytest.raises(InputError, match="cannot be read as settings"):
+            experiments.redraw(tmp_path / NAME)
+
+
+@pytest.mark.wrong_type
+@pytest.mark.parametrize("config", [experiments.get("threshold").config(quick=True), small().model_dump(), 3])
+def test_a_config_of_another_experiment_is_refused_before_a_folder_is_made(tmp_path, config):
+    with pytest.raises(InputError, match=rf"config is of type .*get\('{NAME}'\)\.config"):
+        experiments.reproduce(NAME, tmp_path / "out", config=config)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("again", ["reproduce", "redraw"])
+def test_a_complete_folder_is_collected_again_where_theory_changed(tmp_path, monkeypatch, again):
+    first = experiments.reproduce(NAME, tmp_path, config=small())
+    before = experiments.redraw(first.folder).table
+    assert before.equals(first.table, check_metadata=True)
+    column = "undertow.experiments.summary.theory_column"
+    monkeypatch.setattr(column, lambda panel, method: np.full(panel.grid[0].size, 7.0))
+    call = {
+        "reproduce": lambda: experiments.reproduce(NAME, tmp_path, config=small()),
+        "redraw": lambda: experiments.redraw(first.folder),
+    }[again]
+    changed = call()
+    assert (changed.computed, changed.was_complete) == (0, True)
+    assert set(changed.table["theory_exact"].to_pylist()) == {7.0}
+    assert pq.read_table(first.folder / "table.parquet").equals(changed.table)
+    # Without all cells there is nothing to collect from: the table is what is left.
+    monkeypatch.undo()
+    next((first.folder / "cells").iterdir()).unlink()
+    assert set(call().table["theory_exact"].to_pylist()) == {7.0}
 
 
 def test_a_new_version_does_not_mix_with_the_cells_of_an_old_one(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from undertow import InputError
 from undertow.tasks import GroupedTable, from_table, read_table
 
 KINDS = ["pandas", "polars", "lazy", "arrow", "batch", "csv", "csv.gz", "tsv", "parquet", "pandas arrow", "stream"]
@@ -275,6 +276,57 @@ def test_text_that_means_missing_elsewhere_is_text_in_a_csv(tmp_path):
     """NA is the code of Namibia."""
     (tmp_path / "t.csv").write_text("country,x,y\nNA,1,1\nNA,2,2\nDE,3,3\n")
     assert read_table(tmp_path / "t.csv", "country", "y").ids.tolist() == ["DE", "NA"]
+
+
+@pytest.mark.parametrize(
+    ("written", "ids"),
+    [
+        (["01", "1", "10"], ["01", "1", "10"]),
+        (["-01", "-1", "1"], ["-01", "-1", "1"]),
+        (["10", "9", "0"], [0, 9, 10]),
+        (["0.5", "-0.5", "0.50"], [-0.5, 0.5]),
+        (["007", "0.5", "1"], ["0.5", "007", "1"]),
+        (["12345678901234567890", "12345678901234567891"], ["12345678901234567890", "12345678901234567891"]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "tsv", "csv.gz"])
+def test_ids_that_a_csv_tells_apart_stay_apart(tmp_path, written, ids, kind):
+    separator = "\t" if kind == "tsv" else ","
+    path = tmp_path / f"t.{kind}"
+    lines = [f"{label}{separator}{i}{separator}1" for i, label in enumerate(written)]
+    with (gzip.open if kind == "csv.gz" else open)(path, "wt") as file:
+        file.write("\n".join([separator.join("gxy"), *lines]))
+    table = read_table(path, "g", "y")
+    assert sorted(table.ids.tolist()) == sorted(ids)
+
+
+def test_periods_are_labels():
+    frame = pd.DataFrame({"g": pd.period_range("2020-01", periods=2, freq="M").repeat(2), "x": range(4), "y": 0.0})
+    assert read_table(frame, "g", "y").ids.tolist() == ["2020-01", "2020-02"]
+    assert read_table(pa.Table.from_pandas(frame), "g", "y").n_tasks == 2
+    frame.loc[1, "g"] = pd.NaT
+    with pytest.raises(InputError, match=r"task column 'g' is missing.*row 1;"):
+        read_table(frame, "g", "y")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_small_file_is_read_by_one_thread(columns, kind, tmp_path, monkeypatch):
+    import pyarrow.csv
+
+    asked = []
+    options, read = pyarrow.csv.ReadOptions, pq.ParquetFile.read
+    note = lambda options: asked.append(options.get("use_threads", True)) or options  # noqa: E731
+    monkeypatch.setattr(pyarrow.csv, "ReadOptions", lambda **o: options(**note(o)))
+    monkeypatch.setattr(pq.ParquetFile, "read", lambda self, **o: read(self, **note(o)))
+    read_table(as_kind(columns, kind, tmp_path), "school", "score", ["age"])
+    assert asked
+    assert not any(asked)
+
+
+def test_the_table_says_how_many_tasks_were_left_out():
+    frame = pd.DataFrame({"g": [1, 1, 1, 2, 3], "x": [1.0, 2, 3, 4, 5], "y": 0.0})
+    assert read_table(frame, "g", "y").n_left_out == 0
+    assert read_table(frame, "g", "y", min_rows=2, on_small="drop").standardized()[0].n_left_out == 2
 
 
 def test_a_csv_may_change_its_mind_late_and_quote_line_breaks(tmp_path):

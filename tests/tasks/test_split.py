@@ -67,7 +67,7 @@ def test_folds_by_id_do_not_depend_on_the_order_of_ids():
     ("call", "parts"),
     [
         (lambda: folds(3, 5), ("n_folds=5", "only 3 tasks", "n_folds <= 3")),
-        (lambda: folds(1, 2), ("n_folds=2", "only one task")),
+        (lambda: folds(1, 2), ("n_folds=2", "there is only one task", "folds need at least two")),
         (lambda: folds(3, 1), ("n_folds=1", "at least 2")),
         (lambda: folds(0, 2), ("tasks=0", "at least 1")),
         (lambda: folds(["a", "b", "a"], 2), ("'a' more than once", "number of tasks")),

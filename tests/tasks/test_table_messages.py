@@ -58,6 +58,7 @@ def test_roles():
     holds(fault(frame(), features="age"), "features='age'", "['age']")
     holds(fault(frame(age=None)), "no features are left", "'school', 'score'", "features=[...]")
     holds(fault(frame(), features=[]), "no features are left")
+    holds(fault(frame(), features=3), "features=3", "a list of column names")
 
 
 def test_column_names():
@@ -197,6 +198,9 @@ def test_small_tasks():
         from_table(source, "school", "score", n_support=2)
     holds(str(error.value), "task 'a' has 1", "n_support=2 a task needs 3", "on_small='drop'")
     assert from_table(source, "school", "score", n_support=2, on_small="drop").ids.tolist() == ["b"]
+    # In a table of one row every feature is constant, but that is not what is wrong with it.
+    with pytest.raises(InputError, match=r"task 'a' has 1.*n_support=1 a task needs 2"):
+        from_table(source.iloc[:1], "school", "score", n_support=1)
     with pytest.raises(InputError, match="n_support=0"):
         from_table(source, "school", "score", n_support=0)
 
@@ -236,7 +240,9 @@ def test_files(tmp_path):
     (tmp_path / "empty.csv").write_text("")
     holds(fault(tmp_path / "empty.csv"), "cannot be read", "Empty CSV")
     (tmp_path / "latin.csv").write_bytes("school,age,score\né,1,2\n".encode("latin-1"))
-    holds(fault(tmp_path / "latin.csv"), "task column 'school' holds values of kind binary")
+    holds(fault(tmp_path / "latin.csv"), "latin.csv", "column 'school' is not UTF-8", "iconv -f LATIN1 -t UTF-8")
+    (tmp_path / "header.csv").write_bytes("école,age,score\na,1,2\n".encode("latin-1"))
+    holds(fault(tmp_path / "header.csv"), "header.csv", "a column name is not UTF-8", "iconv -f LATIN1 -t UTF-8")
     (tmp_path / "short.csv").write_text("school,age,score\na,1,2\na,1\n")
     holds(fault(tmp_path / "short.csv"), "cannot be read", "Expected 3 columns, got 2")
     frame().to_csv(tmp_path / "index.csv")

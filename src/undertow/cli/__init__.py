@@ -9,6 +9,7 @@ import typer
 from undertow._version import __version__
 from undertow.cli import listing, path, reproduce, theory
 from undertow.cli.errors import Group
+from undertow.cli.output import escape_what_cannot_be_shown
 
 
 def _version(wanted: bool) -> None:
@@ -45,4 +46,5 @@ app.command("list")(listing.list_experiments)
 
 def main() -> None:
     """Entry point of the ``undertow`` command."""
+    escape_what_cannot_be_shown()
     app()

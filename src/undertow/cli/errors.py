@@ -14,8 +14,9 @@ INTERRUPTED = 130
 class Group(TyperGroup):
     """The command group; it turns the errors of its commands into messages.
 
-    Exit codes: 2 for input that cannot be used (as for a mistyped option), 130 after Ctrl-C. An error that is none of
-    the user's, a defect, passes through with its traceback.
+    Exit codes: 2 for input that cannot be used (as for a mistyped option), 130 after Ctrl-C. Numbers too large to
+    compute with, or for the memory, are input too. An error that is none of the user's, a defect, passes through with
+    its traceback.
     """
 
     def invoke(self, ctx: Any) -> Any:
@@ -29,6 +30,13 @@ class Group(TyperGroup):
         except OSError as error:
             where = f" {error.filename}:" if error.filename else ""
             _fail(f"Error:{where} {error.strerror or error}", USAGE)
+        except MemoryError as error:
+            _fail(f"Error: not enough memory ({str(error) or 'no more could be had'}): ask for smaller sizes.", USAGE)
+        except ArithmeticError as error:
+            what = error.args[-1] if error.args else type(error).__name__
+            _fail(f"Error: a number is too large or too small to compute with ({what}): change its unit.", USAGE)
+        except UnicodeError as error:
+            _fail(f"Error: text cannot be read or written ({error}): it must be UTF-8.", USAGE)
         except ValueError as error:
             message = _input_error(error)
             if message is None:

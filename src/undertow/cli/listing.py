@@ -4,18 +4,17 @@ from __future__ import annotations
 
 
 def list_experiments() -> None:
-    """List the experiments that ``reproduce`` can run."""
-    from rich.console import Console
+    """List the experiments that 'undertow reproduce' can run."""
     from rich.table import Table
 
     from undertow import experiments
+    from undertow.cli.output import console
 
-    console = Console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("name", no_wrap=True)
     table.add_column("full run", no_wrap=True)
-    table.add_column("what it shows")
+    table.add_column("what it shows", overflow="fold")
     for name in experiments.names():
         record = experiments.get(name)
         table.add_row(name, record.run_time, record.title)
-    console.print(table)
+    console().print(table)

@@ -26,11 +26,14 @@ def path(
     n_support: Annotated[int, typer.Option(min=1, help="Rows of a task that the step may use.")] = 5,
     folds: Annotated[int, typer.Option(min=2, help="Folds of tasks.")] = 5,
     draws: Annotated[int, typer.Option(min=1, help="Random draws of support and query rows for each task.")] = 5,
-    clip: Annotated[float, typer.Option(help="Largest standardised value of a feature.")] = 4.0,
+    clip: Annotated[float, typer.Option(help="Largest standardised value of a feature; inf for no limit.")] = 4.0,
     intercept: Annotated[bool, typer.Option("--intercept/--no-intercept", help="Add a constant feature.")] = True,
     categories: Annotated[str, typer.Option(help="Text among the features: raise, or onehot.")] = "raise",
-    on_small: Annotated[str, typer.Option(help="Tasks with too few rows: raise, or drop.")] = "raise",
-    on_constant: Annotated[str, typer.Option(help="Features with one value only: raise, or drop.")] = "raise",
+    on_small: Annotated[
+        str | None,
+        typer.Option(help="Tasks with too few rows: raise, or drop.", show_default="raise; drop for our data sets"),
+    ] = None,
+    on_constant: Annotated[str, typer.Option(help="Features with one value only: raise, drop or keep.")] = "raise",
     seed: Annotated[int, typer.Option(min=0, help="Seed of folds and draws.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for figure and tables.", show_default="NAME-path")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other settings there.")] = False,
@@ -40,12 +43,17 @@ def path(
     A task is a group of rows: the pupils of a school, the visits of a patient. Features and target are standardised.
     """
     from undertow import _check
-    from undertow._check import InputError
+    from undertow.cli.output import check_folder
+    from undertow.cli.wording import in_options
     from undertow.linear import compare_rates
     from undertow.tasks import read_table
 
-    _check.one_of(on_small, "--on-small", ("raise", "drop"))
     name, source = _source(table, task, target)
+    if on_small is None:
+        # The rows of a data set of ours are known; of a table of the user's no task leaves unasked.
+        on_small = "raise" if isinstance(source, Path) else "drop"
+    _check.one_of(on_small, "--on-small", ("raise", "drop"))
+    limit = None if clip == math.inf else clip
     chosen = None if features is None else [part.strip() for part in features.split(",")]
     settings = {
         "table": table,
@@ -55,7 +63,7 @@ def path(
         "n_support": n_support,
         "folds": folds,
         "draws": draws,
-        "clip": clip,
+        "clip": limit,
         "intercept": intercept,
         "categories": categories,
         "on_small": on_small,
@@ -64,7 +72,8 @@ def path(
     }
     folder = Path(f"{name}-path") if out is None else out
     _refuse_other_results(folder, settings, overwrite)
-    try:
+    check_folder(folder)
+    with in_options(n_support), _bar() as progress:
         raw = read_table(
             source,
             task,
@@ -75,15 +84,13 @@ def path(
             min_rows=n_support + 1,
             on_small=on_small,
         )
-    except InputError as error:
-        raise InputError(_as_options(str(error), n_support)) from None
-    data, scaling = raw.standardized(clip, target=True)
-    data = data.with_intercept() if intercept else data
-    folder.mkdir(parents=True, exist_ok=True)
-    with _bar() as progress:
+        _refuse_constant_target(raw)
+        data, scaling = raw.standardized(limit, target=True)
+        data = data.with_intercept() if intercept else data
         comparison = compare_rates(data, n_support, n_folds=folds, n_draws=draws, seed=seed, progress=progress)
     _print(name, raw, scaling, comparison, n_support, folds)
-    _write(folder, name, settings, data, scaling, comparison)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder, name, settings, raw, data, scaling, comparison)
     typer.echo(f"files: {folder}/figure.png, figure.svg, path.parquet, held_out.parquet, weights.parquet, summary.json")
 
 
@@ -93,13 +100,17 @@ def _source(table: str, task: str | None, target: str | None) -> tuple[str, Any]
     from undertow._check import InputError
 
     place = Path(table)
-    if not place.exists() and table in datasets.names():
+    if not place.is_file() and table in datasets.names():
         return table, datasets.load(table)
+    if place.is_dir():
+        raise InputError(f"{table!r} is a directory: give one file.")
     if not place.exists() and not place.suffix:
         raise InputError(
             f"{table!r} is neither a file nor a data set: give a .csv or .parquet file, or one of "
             f"{', '.join(datasets.names())}."
         )
+    if not place.exists():
+        raise InputError(f"{table!r}: there is no such file. The working directory is {str(Path.cwd())!r}.")
     missing = [option for option, value in (("--task", task), ("--target", target)) if value is None]
     if missing:
         raise InputError(f"{table} is a file: say with {' and '.join(missing)} COL which column it is.")
@@ -113,10 +124,12 @@ def _refuse_other_results(folder: Path, settings: dict[str, Any], overwrite: boo
 
     if overwrite or not folder.exists() or not any(folder.iterdir()):
         return
-    summary = folder / "summary.json"
-    if not summary.exists():
-        raise InputError(f"{folder} is not empty and holds no results of this command: choose another --out.")
-    before = json.loads(summary.read_text()).get("settings", {})
+    try:
+        before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["settings"]
+        if not isinstance(before, dict):
+            raise TypeError
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        raise InputError(f"{folder} is not empty and holds no results of this command: choose another --out.") from None
     other = [key for key in settings if before.get(key) != settings[key]]
     if other:
         raise InputError(
@@ -125,27 +138,28 @@ def _refuse_other_results(folder: Path, settings: dict[str, Any], overwrite: boo
         )
 
 
-def _as_options(message: str, n_support: int) -> str:
-    """Say in the words of the command line what a message says in those of the library."""
-    message = re.sub(
-        r"\b(on_small|on_constant|categories)='(\w+)'", lambda m: f"--{m[1].replace('_', '-')} {m[2]}", message
-    )
-    message = re.sub(r"min_rows=\d+", f"--n-support {n_support} needs {n_support + 1} rows", message)
-    return message.replace("features=[...]", "--features A,B,...")
+def _refuse_constant_target(raw: GroupedTable) -> None:
+    from undertow._check import InputError
+
+    if raw.y.min() == raw.y.max():
+        raise InputError(
+            f"target {raw.target!r} is {raw.y[0]:g} in all {raw.n_rows} rows: there is nothing to predict."
+        )
 
 
 def _bar() -> Any:
     """A context that gives a progress callback; silent where the output is no terminal."""
     from contextlib import contextmanager
 
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from undertow.cli.output import console
 
     @contextmanager
     def shown() -> Any:
-        console = Console(stderr=True)
+        to = console(stderr=True)
         columns = (TextColumn("paths"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        with Progress(*columns, console=to, transient=True, disable=not to.is_terminal) as bar:
             row = bar.add_task("paths", total=None)
             yield lambda done, total: bar.update(row, completed=done, total=total)
 
@@ -155,46 +169,40 @@ def _bar() -> Any:
 def _print(
     name: str, raw: GroupedTable, scaling: Scaling, comparison: RateComparison, n_support: int, folds: int
 ) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+    from undertow.cli.output import console, show_table
     from undertow.linear.select import STRATEGIES
 
-    console = Console(highlight=False, soft_wrap=True)
+    to = console(soft_wrap=True)
     counts = raw.counts
-    console.print(
+    to.print(
         f"{name}: {raw.n_tasks} tasks ({raw.task}) of {counts.min()} to {counts.max()} rows, {raw.n_rows} rows, "
         f"{raw.n_features} features, target {raw.target}"
     )
-    console.print(
-        f"features and target standardised ({scaling.n_clipped} values clipped at {scaling.clip:g}); "
-        f"{n_support} support rows, {folds} folds of tasks"
-    )
-    rates = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    rates.add_column("chosen on all tasks", no_wrap=True)
-    for title in ("train rate", "spectral", "adapt rate", "spectral", "ridge"):
-        rates.add_column(title, justify="right")
-    held_out = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    held_out.add_column("on held-out tasks", no_wrap=True)
-    for title in ("MSE/variance", "s.e.", "from no inner loop", "s.e."):
-        held_out.add_column(title, justify="right")
+    if raw.n_left_out:
+        to.print(
+            f"left out: {raw.n_left_out} of {raw.n_left_out + raw.n_tasks} tasks, which have fewer than "
+            f"{n_support + 1} rows"
+        )
+    clipped = "not clipped" if scaling.clip is None else f"{scaling.n_clipped} values clipped at {scaling.clip:g}"
+    to.print(f"features and target standardised ({clipped}); {n_support} support rows, {folds} folds of tasks")
+    rates, held_out = [], []
     base = comparison.mean_loss("step")[0] / 100
     for strategy, words in STRATEGIES.items():
         one = comparison.picks[strategy]
         pairs = [(rate, unit) for rate in (one.train_rate, one.adapt_rate) for unit in (1.0, comparison.scale)]
-        rates.add_row(words, *(_rate(rate, unit) for rate, unit in pairs), f"{one.ridge:g}")
+        rates.append((words, *(_rate(rate, unit) for rate, unit in pairs), f"{one.ridge:g}"))
         loss, error = comparison.mean_loss(strategy)
         gap, gap_error = comparison.difference(strategy, "step")
         against = ("", "") if strategy == "step" else (f"{gap / base:+.2f} %", f"{gap_error / base:.2f} %")
-        held_out.add_row(words, f"{2 * loss:.4f}", f"{2 * error:.4f}", *against)
-    console.print(rates)
-    console.print(held_out)
+        held_out.append((words, f"{2 * loss:.4f}", f"{2 * error:.4f}", *against))
+    show_table(to, ("chosen on all tasks", "train rate", "spectral", "adapt rate", "spectral", "ridge"), rates)
+    show_table(to, ("on held-out tasks", "MSE/variance", "s.e.", "from no inner loop", "s.e."), held_out)
     picks = sorted(one.train_rate / comparison.scale for one in comparison.fold_picks["signed"])
-    console.print(
+    to.print(
         f"signed train rate chosen without each fold: {_rate(picks[0], 1.0)} to {_rate(picks[-1], 1.0)} (spectral); "
         f"spectral unit 1 / largest eigenvalue = {comparison.scale:.4g}"
     )
-    console.print(comparison.verdict)
+    to.print(comparison.verdict)
 
 
 def _rate(rate: float, unit: float) -> str:
@@ -202,7 +210,13 @@ def _rate(rate: float, unit: float) -> str:
 
 
 def _write(
-    folder: Path, name: str, settings: dict[str, Any], data: GroupedTable, scaling: Scaling, comparison: RateComparison
+    folder: Path,
+    name: str,
+    settings: dict[str, Any],
+    raw: GroupedTable,
+    data: GroupedTable,
+    scaling: Scaling,
+    comparison: RateComparison,
 ) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -239,6 +253,7 @@ def _write(
         "spectral_unit": scale,
         "target_variance": variance,
         "values_clipped": scaling.n_clipped,
+        "tasks_left_out": raw.n_left_out,
         "verdict": comparison.verdict,
         "strategies": {
             s: {
@@ -255,7 +270,7 @@ def _write(
             for s, one in comparison.picks.items()
         },
     }
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     with style.context():
         made = comparison_figure(comparison, f"{name}: {comparison.verdict}")
         for suffix in ("png", "svg"):

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Experiments; none means all.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Experiments; none means all.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer runs and points, into OUT/NAME-quick.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the results; each experiment has its own in it.")] = Path(
         "undertow-results"
     ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw earlier results away and start anew.")] = False,
-    redraw: Annotated[bool, typer.Option("--redraw", help="Only draw again from the stored tables.")] = False,
+    redraw: Annotated[bool, typer.Option("--redraw", help="Only draw again from what is stored.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of all draws.", show_default="0")] = None,
 ) -> None:
     """Run the experiments and compare them with theory.
@@ -44,16 +44,16 @@ def reproduce(
 
 
 def _run(record: Experiment, config: ExperimentConfig, out: Path, quick: bool, overwrite: bool) -> Result:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from undertow import experiments
+    from undertow.cli.output import console
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    to = console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         # Piped output gets no bar: its control characters would be noise in a file.
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        with Progress(*columns, console=to, transient=True, disable=not to.is_terminal) as bar:
             task = bar.add_task(record.name, total=None)
             return experiments.reproduce(
                 record.name,

@@ -12,16 +12,23 @@ if TYPE_CHECKING:
     import numpy as np
 
 _ROWS_SHOWN = 15
+_MOST_RATES = 100_000
+# Input variances are 1: a rate beyond this is an infinite one to six digits, and its powers soon overflow.
+_LARGEST_RATE = 1e6
+# The loss is of second order in these: far from where a square overflows.
+_LARGEST_SCALE = 1e50
+_MOST_FEATURES, _MOST_ROWS = 10**8, 10**12
 _BEST = ("optimal_train_rate", "loss_at_optimal_train_rate", "loss_at_train_rate_zero")
 
 
 def theory(
-    n_features: Annotated[int, typer.Option(min=1, help="Features, p.")],
-    n_support: Annotated[int, typer.Option(min=1, help="Rows of a task for the inner step, n_t.")],
-    n_query: Annotated[int, typer.Option(min=1, help="Rows of a task for the outer loss, n_v.")],
-    n_tasks: Annotated[int, typer.Option(min=1, help="Tasks, m.")],
+    n_features: Annotated[int, typer.Option(min=1, max=_MOST_FEATURES, help="Features, p.")],
+    n_support: Annotated[int, typer.Option(min=1, max=_MOST_ROWS, help="Rows of a task for the inner step, n_t.")],
+    n_query: Annotated[int, typer.Option(min=1, max=_MOST_ROWS, help="Rows of a task for the outer loss, n_v.")],
+    n_tasks: Annotated[int, typer.Option(min=1, max=_MOST_ROWS, help="Tasks, m.")],
     n_adapt: Annotated[
-        int | None, typer.Option(min=1, help="Rows of a new task to adapt on, n_r.", show_default="n_support")
+        int | None,
+        typer.Option(min=1, max=_MOST_ROWS, help="Rows of a new task to adapt on, n_r.", show_default="n_support"),
     ] = None,
     noise_std: Annotated[float, typer.Option(help="Standard deviation of the noise, sigma.")] = 1.0,
     task_std: Annotated[float, typer.Option(help="Spread of the tasks, nu; nu^2 = E|w - w0|^2.")] = 0.5,
@@ -38,8 +45,18 @@ def theory(
     import numpy as np
 
     import undertow as ut
+    from undertow.cli.output import check_file
 
+    if plot is not None:
+        check_file(plot, "--plot", (".png", ".svg", ".pdf"))
     train_rates = parse_rates(rates)
+    for value, option, most in (
+        (adapt_rate, "--adapt-rate", _LARGEST_RATE),
+        (noise_std, "--noise-std", _LARGEST_SCALE),
+        (task_std, "--task-std", _LARGEST_SCALE),
+        (init_distance, "--init-distance", _LARGEST_SCALE),
+    ):
+        _refuse_large(value, option, most)
     problem = ut.MixedLinearRegression(n_features, noise_std, task_std)
     design = ut.Design(n_tasks, n_support, n_query, n_adapt)
 
@@ -91,16 +108,36 @@ def parse_rates(text: str) -> np.ndarray:
 
     try:
         if ":" in text:
-            low, high, count = text.split(":")
-            # Rounded, so that the rate in the middle of an even sweep is 0 and not 4e-17.
-            values = np.linspace(float(low), float(high), int(count)).round(12) + 0.0
+            low, high, number = text.split(":")
+            ends, count = [float(low), float(high)], int(number)
+            if count < 0:
+                raise ValueError
         else:
-            values = np.array([float(part) for part in text.split(",")])
+            ends, count = [float(part) for part in text.split(",")], None
     except ValueError:
         raise _check.InputError(
             f"--rates {text!r}: give LOW:HIGH:COUNT, for example -3:3:61, or numbers with commas, for example -1,0,0.2."
         ) from None
-    return np.unique(_check.rates(values, "--rates"))
+    values = _check.rates(ends, "--rates")
+    _refuse_large(abs(values).max(), "--rates", _LARGEST_RATE)
+    if count is None:
+        return np.unique(values)
+    if count > _MOST_RATES:
+        raise _check.InputError(f"--rates {text!r}: {count} rates are too many. Give at most {_MOST_RATES}.")
+    # Rounded, so that the rate in the middle of an even sweep is 0 and not 4e-17.
+    return np.unique(_check.rates(np.linspace(ends[0], ends[1], count).round(12) + 0.0, "--rates"))
+
+
+def _refuse_large(value: float, option: str, most: float) -> None:
+    from undertow._check import InputError
+
+    if abs(value) > most:
+        way_out = (
+            "A larger one is an infinite rate to six digits"
+            if most == _LARGEST_RATE
+            else "Measure the target in another unit"
+        )
+        raise InputError(f"{option} {value:g}: it must lie between -{most:g} and {most:g}. {way_out}.")
 
 
 def _finite(value: float) -> float | None:
@@ -110,36 +147,33 @@ def _finite(value: float) -> float | None:
 
 def _print(answer: dict[str, Any], losses: np.ndarray, train_rates: np.ndarray, n_features: int) -> None:
     import numpy as np
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from undertow.cli.output import console
+
+    to = console()
     side = "<" if answer["n_query_rows"] < n_features else ">" if answer["n_query_rows"] > n_features else "="
-    console.print(
-        f"N = {answer['n_query_rows']} query rows {side} p = {n_features} features; method: {answer['method']}"
-    )
+    to.print(f"N = {answer['n_query_rows']} query rows {side} p = {n_features} features; method: {answer['method']}")
     if (error := answer["expected_relative_error"]) is not None:
-        console.print(f"expected relative error of E|omega* - w0|^2: {error:.2g}")
+        to.print(f"expected relative error of E|omega* - w0|^2: {error:.2g}")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("training rate", justify="right")
-    table.add_column(f"test loss at adaptation rate {answer['adapt_rate']:g}", justify="right")
+    table.add_column("training rate", justify="right", overflow="fold")
+    table.add_column(f"test loss at adaptation rate {answer['adapt_rate']:g}", justify="right", overflow="fold")
     shown = np.unique(np.linspace(0, len(losses) - 1, min(len(losses), _ROWS_SHOWN)).round().astype(int))
     for i in shown:
         table.add_row(f"{train_rates[i]:+.4g}" if train_rates[i] else "0", f"{losses[i]:.6g}")
-    console.print(table)
+    to.print(table)
     if len(shown) < len(losses):
-        console.print(f"({len(shown)} of {len(losses)} rates; --json prints all)")
+        to.print(f"({len(shown)} of {len(losses)} rates; --json prints all)")
     if "optimal_train_rate" in answer:
         rate, least, zero = (answer[key] for key in _BEST)
         saved = f", {1 - least / zero:.2%} below rate 0" if least is not None and zero else ""
-        console.print(
-            f"best training rate: {'infinite' if rate is None else f'{rate:+.4f}'}, loss {_text(least)}{saved}"
-        )
-        console.print(
+        to.print(f"best training rate: {'infinite' if rate is None else f'{rate:+.4f}'}, loss {_text(least)}{saved}")
+        to.print(
             f"best adaptation rate there: {answer['optimal_adapt_rate']:+.4f}, "
             f"loss {_text(answer['loss_at_both_optima'])}"
         )
-    console.print(f"E|omega* - w0|^2: {answer['message']}")
+    to.print(f"E|omega* - w0|^2: {answer['message']}")
 
 
 def _text(value: float | None) -> str:
@@ -147,12 +181,9 @@ def _text(value: float | None) -> str:
 
 
 def _plot(path: Path, losses: np.ndarray, train_rates: np.ndarray, answer: dict[str, Any]) -> None:
-    from undertow._check import InputError
     from undertow.plots import style
     from undertow.plots.regimes import LossCurve
 
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise InputError(f"--plot {path}: the name must end in .png, .svg or .pdf.")
     with style.context():
         made, axes = style.figure(width=5.2)
         curve = LossCurve(

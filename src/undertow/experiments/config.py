@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 def evenly(low: float, high: float, count: int) -> tuple[float, ...]:
@@ -44,3 +44,10 @@ class ExperimentConfig(BaseModel):
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed that all draws derive from")
     n_test_tasks: Size = Field(100, description="new tasks per run on which the raw loss is measured")
     n_test_rows: Size = Field(50, description="test rows of each new task")
+
+    @model_validator(mode="after")
+    def _something_to_measure(self) -> ExperimentConfig:
+        scales = [getattr(self, name, 1.0) for name in ("noise_std", "task_std")]
+        if sum(scale * scale for scale in scales) == 0:
+            raise ValueError("noise_std and task_std are both 0: every loss is 0 then, so make one of them larger")
+        return self

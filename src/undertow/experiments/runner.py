@@ -61,10 +61,16 @@ def reproduce(
     same numbers, to the last bit, as one that was never stopped. A complete folder is only drawn again.
 
     config: None means the experiment's full settings, or its quick ones. overwrite: throw earlier results away.
-    Raises InputError for an unknown name, and where the folder holds results of other settings.
+    Raises InputError for an unknown name, for a config of another experiment, and where the folder holds results of
+    other settings.
     """
     experiment = get(name)
     config = experiment.config(quick) if config is None else config
+    if not isinstance(config, experiment.Config):
+        raise InputError(
+            f"config is of type {type(config).__module__}.{type(config).__name__}: {name} needs its own. Make it with "
+            f"undertow.experiments.get({name!r}).config(...)."
+        )
     store = Folder(folder_of(name, out, quick))
     store.open(name, config, overwrite=overwrite)
     if store.read_table() is not None:
@@ -87,7 +93,10 @@ def reproduce(
 
 
 def redraw(folder: Path | str) -> Result:
-    """Draw the figure and write the verdict again from a folder's table; nothing is computed anew.
+    """Draw the figure and write the verdict again from what a complete folder holds; no run is computed anew.
+
+    Where all cells are there the table is collected from them again: theory may have been mended since. Where some were
+    deleted the table stays as it is.
 
     Raises InputError where the folder holds no complete experiment.
     """
@@ -98,8 +107,13 @@ def redraw(folder: Path | str) -> Result:
         raise InputError(f"{store.path} holds {what}: there is no table to draw. Run it first, without --redraw.")
     experiment = get(record["experiment"])
     config = experiment.Config(**record["config"])
+    cells = experiment.cells(config)
+    finished = [found for cell in cells if (found := store.finished(cell)) is not None]
+    if len(finished) == len(cells):
+        table = experiment.collect(config, finished)
+        store.write_table(table)
     verdict = _report(store, experiment, config, table)
-    return Result(store.path, table, verdict, 0, len(experiment.cells(config)), True)
+    return Result(store.path, table, verdict, 0, len(cells), True)
 
 
 def _report(store: Folder, experiment: Experiment, config: ExperimentConfig, table: pa.Table) -> list[str]:

@@ -29,6 +29,10 @@ TABLE, CONFIG, VERDICT, FIGURES, CELLS = (
 )
 
 
+_RECORD = {"experiment": str, "config": dict, "versions": dict, "hash": str}
+"""What is read of config.json, and of which type it must be."""
+
+
 class Folder:
     """One experiment's results at ``path``: config.json, cells/, table.parquet, figure.png and .svg, verdict.txt.
 
@@ -57,7 +61,7 @@ class Folder:
         elif self.path.is_dir() and any(self.path.iterdir()):
             raise InputError(f"{self.path} is not empty and holds no {CONFIG}: choose another --out.")
         (self.path / CELLS).mkdir(parents=True, exist_ok=True)
-        self._write(CONFIG, lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
+        self._write(CONFIG, lambda path: path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8"))
 
     def read_record(self) -> dict[str, Any] | None:
         """What config.json says, or None where there is none."""
@@ -65,9 +69,11 @@ class Folder:
         if not path.is_file():
             return None
         try:
-            record = json.loads(path.read_text())
-            return {key: record[key] for key in ("experiment", "config", "versions", "hash")}
-        except (ValueError, KeyError, TypeError):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if any(not isinstance(record[key], kind) for key, kind in _RECORD.items()):
+                raise TypeError
+            return {key: record[key] for key in _RECORD}
+        except (ValueError, LookupError, TypeError):
             raise InputError(f"{path} cannot be read as settings: choose another --out, or give --overwrite.") from None
 
     def finished(self, cell: Cell) -> pa.Table | None:
@@ -157,6 +163,7 @@ def _read(path: Path) -> pa.Table | None:
         return None
     try:
         # From memory, so that the file is not held open while another call replaces it.
-        return pq.read_table(pa.BufferReader(path.read_bytes()))
+        # One thread: the files are small.
+        return pq.read_table(pa.BufferReader(path.read_bytes()), use_threads=False)
     except pa.ArrowInvalid:
         return None  # damaged from outside: computed again

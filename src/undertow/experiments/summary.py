@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from undertow._check import InputError
 from undertow.experiments.optimum import empirical_optimum
@@ -31,7 +30,7 @@ def collect(panels: Sequence[Panel], tables: Sequence[pa.Table], seed: int) -> p
     cells = pa.concat_tables(tables)
     parts, optima = [], {}
     for panel in panels:
-        rows = cells.filter(pc.field("panel") == panel.name)
+        rows = _of_panel(cells, panel.name)
         losses = {name: _by_run(panel, rows, name) for name in ESTIMATES}
         parts.append(_points(panel, losses))
         if panel.seek_optimum:
@@ -51,8 +50,12 @@ def optima_of(table: pa.Table, panel: str) -> dict[str, Any]:
 
 def rows_of(table: pa.Table, panel: str) -> dict[str, np.ndarray]:
     """The panel's columns as arrays; null becomes NaN."""
-    part = table.filter(pc.field("panel") == panel)
+    part = _of_panel(table, panel)
     return {name: part[name].to_numpy(zero_copy_only=False) for name in part.column_names}
+
+
+def _of_panel(table: pa.Table, panel: str) -> pa.Table:
+    return table.filter(pa.array(table["panel"].to_numpy() == panel))
 
 
 def _by_run(panel: Panel, rows: pa.Table, name: str) -> np.ndarray:

@@ -82,6 +82,9 @@ def indicators(column: pa.ChunkedArray, name: str, max_levels: int) -> tuple[np.
 def codes_of(column: pa.ChunkedArray, name: str, role: str) -> tuple[np.ndarray, np.ndarray]:
     """Return (rows,) int64 codes and (levels,) sorted labels; raise InputError where a label is missing."""
     column = _plain(column)
+    if isinstance(column.type, pa.BaseExtensionType):
+        # Such as a pandas Period in an Arrow table: its numbers, counted from 1970, are labels as good as its dates.
+        column = column.cast(column.type.storage_type)
     kind = column.type
     if pa.types.is_nested(kind) or "binary" in str(kind):
         raise InputError(f"{role} {name!r} holds values of kind {kind}: a label must be text, a number or a date.")

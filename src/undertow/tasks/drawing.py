@@ -154,6 +154,11 @@ def float_type(dtype: Any, *arrays: np.ndarray) -> np.dtype:
     return kind
 
 
+def support_rule(n_support: int) -> str:
+    """Return why a task needs n_support + 1 rows, in words."""
+    return f"with n_support={n_support} a task needs {n_support + 1}, one of them as a query row"
+
+
 def enough_rows(counts: np.ndarray, ids: np.ndarray, least: int, rule: str, on_small: str) -> np.ndarray:
     """Return the numbers of the tasks with ``least`` rows or more; smaller ones raise, or are left out."""
     _check.one_of(on_small, "on_small", ("raise", "drop"))

@@ -39,6 +39,8 @@ class GroupedTable:
     """name of the target column"""
     rows: RowNumbers
     """(R,) number of each row in the original table, counted from 0"""
+    n_left_out: int = 0
+    """how many tasks read_table left out since they have too few rows"""
 
     def __post_init__(self) -> None:
         for name in ("x", "y", "offsets", "ids", "rows"):
@@ -241,7 +243,7 @@ class GroupedTable:
         if n_query is not None:
             n_query = _check.positive_int(n_query, "n_query")
         kind = drawing.float_type(dtype, self.x, self.y)
-        rule = f"with n_support={n_support} a task needs {n_support + 1}, one of them as a query row"
+        rule = drawing.support_rule(n_support)
         tasks = drawing.enough_rows(self.counts, self.ids, n_support + 1, rule, on_small)
         order = drawing.random_order(seed, self.rows, self.counts)
         n_queries = drawing.query_counts(self.counts[tasks], n_support, n_query)

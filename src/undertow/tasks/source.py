@@ -9,13 +9,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 import narwhals as nw
 import pyarrow as pa
+import pyarrow.compute
 
 from undertow._check import InputError
 from undertow.tasks.wording import did_you_mean, some
+
+# These functions are made at import, where a type checker cannot see them.
+pc: Any = pyarrow.compute
+
+# A small file is read as fast by one thread, and starts no pool of them.
+_SMALL_FILE = 1 << 20
 
 _SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
@@ -29,6 +37,20 @@ class Source(NamedTuple):
     fetch: Callable[[Sequence[str]], list[pa.ChunkedArray]]
     index_names: tuple[str, ...] = ()
     """names of a pandas index, which is no column"""
+    as_text: Callable[[str], pa.ChunkedArray] | None = None
+    """a column as the file spells it, where the kind of a column was guessed from its text"""
+
+    def labels(self, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Return the fetched column of task ids, as text where numbers would merge ids that the file tells apart.
+
+        "01" and "1" are one number, and so are whole numbers of many digits that only float64 holds.
+        """
+        kind = column.type
+        if self.as_text is None or not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            return column
+        text = self.as_text(name)
+        pattern = r"^\s*-?0[0-9]" if pa.types.is_integer(kind) else r"^\s*-?(0[0-9]|[0-9]{17,}\s*$)"
+        return text if pc.any(pc.match_substring_regex(text, pattern)).as_py() else column
 
     def require(self, name: Any, role: str) -> None:
         """Raise InputError unless ``name`` is a column."""
@@ -119,7 +141,12 @@ def _open_frame(frame: Any) -> Source:
 
 def _frame_column(series: nw.Series[Any], name: str) -> Any:
     try:
-        return series.to_arrow()
+        column = series.to_arrow()
+        if not isinstance(column.type, pa.BaseExtensionType):
+            return column
+        # A kind of pandas' own, such as Period: no function of Arrow knows it, but it has a spelling.
+        missing = series.is_null().to_list()
+        return pa.array([None if null else str(value) for value, null in zip(series, missing, strict=True)])
     except (pa.ArrowException, OverflowError, TypeError):
         values = series.to_list()
     try:
@@ -158,6 +185,8 @@ def _readable(path: Path, read: Callable[[], Any]) -> Any:
     """Return ``read()``; where the file is not what its name says, raise InputError."""
     try:
         return read()
+    except UnicodeError:
+        raise _not_utf8(path, "a column name") from None
     except (pa.ArrowException, OSError) as error:
         first = str(error).splitlines()[0]
         raise InputError(
@@ -166,12 +195,24 @@ def _readable(path: Path, read: Callable[[], Any]) -> Any:
         ) from error
 
 
+def _not_utf8(path: Path, what: str) -> InputError:
+    old, new = quote(path.name), quote(f"utf8-{path.name}")
+    return InputError(
+        f"{str(path)!r}: {what} is not UTF-8 text. Convert the file first, for example with "
+        f"iconv -f LATIN1 -t UTF-8 {old} > {new}, or save it as UTF-8 in the program that wrote it."
+    )
+
+
+def _threads(path: Path) -> bool:
+    return path.stat().st_size > _SMALL_FILE
+
+
 def _read_parquet(path: Path) -> Source:
     import pyarrow.parquet as pq
 
     def read(names: Sequence[str]) -> pa.Table:
         with pq.ParquetFile(path) as file:
-            return file.read(columns=list(names))
+            return file.read(columns=list(names), use_threads=_threads(path))
 
     def fetch(names: Sequence[str]) -> list[pa.ChunkedArray]:
         # One read for all columns, so that the file is passed over once.
@@ -187,8 +228,27 @@ def _read_text(path: Path) -> Source:
 
     separator = "\t" if ".tsv" in path.name.lower() else ","
 
-    def read() -> pa.Table:
-        # Quoted text may hold line breaks; without the option Arrow would cut blocks there.
-        return csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=separator, newlines_in_values=True))
+    def read(**convert: Any) -> pa.Table:
+        return csv.read_csv(
+            path,
+            read_options=csv.ReadOptions(use_threads=_threads(path)),
+            # Quoted text may hold line breaks; without the option Arrow would cut blocks there.
+            parse_options=csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+            convert_options=csv.ConvertOptions(**convert),
+        )
 
-    return _of_arrow(_readable(path, read), repr(path.name))
+    def as_text(name: str) -> pa.ChunkedArray:
+        return _readable(path, lambda: read(include_columns=[name], column_types={name: pa.string()})).column(0)
+
+    table = _readable(path, read)
+    opened = _readable(path, lambda: _of_arrow(table, repr(path.name)))
+
+    def fetch(names: Sequence[str]) -> list[pa.ChunkedArray]:
+        columns = opened.fetch(names)
+        for name, column in zip(names, columns, strict=True):
+            # Arrow takes text for bytes where it is not UTF-8.
+            if pa.types.is_binary(column.type):
+                raise _not_utf8(path, f"column {name!r}")
+        return columns
+
+    return opened._replace(fetch=fetch, as_text=as_text)

@@ -30,9 +30,11 @@ def folds(tasks: Any, n_folds: int, seed: Any = 0, *, rows: Any = None) -> list[
     m, rank = _numbered(tasks)
     n_folds = _check.positive_int(n_folds, "n_folds", minimum=2)
     if n_folds > m:
-        only = "only one task" if m == 1 else f"only {m} tasks"
+        if m == 1:
+            raise InputError(f"n_folds={n_folds}: there is only one task, and folds need at least two. Use more tasks.")
         raise InputError(
-            f"n_folds={n_folds}: there are {only}, and a fold needs at least one. Use n_folds <= {m}, or more tasks."
+            f"n_folds={n_folds}: there are only {m} tasks, and a fold needs at least one. Use n_folds <= {m}, or more "
+            "tasks."
         )
     shuffled = rank[_generator(seed).permutation(m)]
     if rows is None:

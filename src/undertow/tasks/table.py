@@ -46,16 +46,36 @@ def read_table(
     on_constant: what to do with a feature that has one value only: "raise", "drop" or "keep".
     min_rows, on_small: what to do with tasks of fewer than ``min_rows`` rows: "raise" or "drop".
 
-    Missing or infinite values are never filled: InputError gives their row numbers.
+    Missing or infinite values are never filled: InputError gives their row numbers. A CSV file does not say what is
+    text: a task column with ids such as "01" is read as text, so that "01" and "1" stay two tasks.
     """
+    min_rows = _check.positive_int(min_rows, "min_rows")
+    return _read(
+        source, task, target, features, categories, max_levels, on_constant, min_rows, on_small, f"min_rows={min_rows}"
+    )
+
+
+def _read(
+    source: Any,
+    task: str | None,
+    target: str | None,
+    features: Iterable[str] | None,
+    categories: str,
+    max_levels: int,
+    on_constant: str,
+    min_rows: int,
+    on_small: str,
+    rule: str,
+) -> GroupedTable:
+    """Return what read_table does; ``rule`` says why a task needs ``min_rows`` rows."""
     _check.one_of(categories, "categories", ("raise", "onehot"))
     _check.one_of(on_constant, "on_constant", ("raise", "drop", "keep"))
     max_levels = _check.positive_int(max_levels, "max_levels", minimum=2)
-    min_rows = _check.positive_int(min_rows, "min_rows")
     source, task, target, features = _with_defaults(source, task, target, features)
     opened = open_source(source)
     chosen = _choose(opened, task, target, features)
     labels, outcome, *columns = opened.fetch([task, target, *chosen])
+    labels = opened.labels(task, labels)
     if len(labels) == 0:
         raise InputError(f"{opened.label} has no rows: there is nothing to learn from.")
 
@@ -63,7 +83,8 @@ def read_table(
     y = numbers(outcome, target, "target", "Encode it as numbers first.")
     x, names = _features(columns, chosen, categories, max_levels)
     table = GroupedTable.from_codes(x, y, codes, ids, tuple(names), task, target)
-    table = table.select(drawing.enough_rows(table.counts, ids, min_rows, f"min_rows={min_rows}", on_small))
+    large = drawing.enough_rows(table.counts, ids, min_rows, rule, on_small)
+    table = replace(table.select(large), n_left_out=len(ids) - len(large))
     return table if on_constant == "keep" else _without_constants(table, on_constant)
 
 
@@ -91,18 +112,9 @@ def from_table(
     """
     n_support = _check.positive_int(n_support, "n_support")
     _check.one_of(on_small, "on_small", ("raise", "drop"))
-    table = read_table(
-        frame,
-        task,
-        target,
-        features,
-        categories=categories,
-        max_levels=max_levels,
-        on_constant=on_constant,
-        # Small tasks leave before features are looked at; to complain of them is the draw's part.
-        min_rows=n_support + 1 if on_small == "drop" else 1,
-        on_small=on_small,
-    )
+    # Small tasks come before features: in a table of one row every feature is constant, which is not what is wrong.
+    rule = drawing.support_rule(n_support)
+    table = _read(frame, task, target, features, categories, max_levels, on_constant, n_support + 1, on_small, rule)
     return table.draw(n_support, seed, n_query, dtype=dtype, on_small=on_small)
 
 
@@ -133,7 +145,10 @@ def _choose(opened: Source, task: str, target: str, features: Any) -> list[str]:
         raise InputError(f"task and target are both {task!r}: they must be different columns.")
     if isinstance(features, str):
         raise InputError(f"features={features!r}: it must be a list of column names, such as [{features!r}].")
-    chosen = opened.others(task, target) if features is None else list(features)
+    try:
+        chosen = opened.others(task, target) if features is None else list(features)
+    except TypeError:
+        raise InputError(f"features={features!r}: it must be a list of column names, such as ['age'].") from None
     if not chosen:
         raise InputError(
             f"no features are left: {opened.label} has the columns {some(opened.names, 30)}, and "
