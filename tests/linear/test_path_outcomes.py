@@ -6,6 +6,7 @@ import stacked
 
 import undertow as ut
 
+RATES = [-np.inf, -4.0, -0.7, -0.05, 0.0, 0.1, 0.9, 3.0, np.inf]
 SIZES = {"tall": (8, 20, 12, 5), "wide": (30, 4, 40, 3)}
 
 
