@@ -1,9 +1,9 @@
 """Mixed models and ridge adaptation on real grouped tables: error on tasks that the fit has not seen.
 
-70/30 splits by task, ``--support`` support rows of each test task (fewer where its tasks are short), the rest are query rows.
-Errors are mean squared errors over query rows in units of the training tasks' target variance. Features are standardised
-on the training tasks and clipped at 4; a constant feature is added. The last column is the chosen structure against the
-best of the others, paired by split.
+70/30 splits by task, ``--support`` support rows of each test task (fewer where its tasks are short), the rest are
+query rows. Errors are mean squared errors over query rows in units of the training tasks' target variance. Features
+are standardised on the training tasks and clipped at 4; a constant feature is added. The last column is the chosen
+structure against the best of the others, paired by split.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/mixed_on_tables.py [--data ../shared/data] [--splits 10] [--out FILE]
 """
@@ -14,6 +14,7 @@ import argparse
 import json
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,18 @@ from undertow.linear.mixed_stats import TaskStatistics
 from undertow.linear.rules import RATIOS, RidgeMoments, ridge_adapt, sum_ridge_moments
 from undertow.tasks import GroupedTable, folds, read_table, split_tasks
 
-METHODS = ("pooled", "ridge", "intercept", "isotropic", "diagonal", "full", "half", "chosen", "mixedlm", "mixedlm_slopes")
+METHODS = (
+    "pooled",
+    "ridge",
+    "intercept",
+    "isotropic",
+    "diagonal",
+    "full",
+    "half",
+    "chosen",
+    "mixedlm",
+    "mixedlm_slopes",
+)
 
 
 def tables(folder: Path) -> dict[str, GroupedTable]:
@@ -109,7 +121,7 @@ def one_split(table: GroupedTable, n_support: int, seed: int, methods) -> dict[s
         start, note = time.perf_counter(), ""
         if name == "pooled":
             omega = np.linalg.lstsq(train.x, train.y, rcond=None)[0]
-            adapt = lambda batch, omega=omega: np.broadcast_to(omega, (batch.n_tasks, len(omega)))
+            adapt = partial(ridge_adapt, omega, ratio=np.inf)
         elif name == "ridge":
             adapt = ridge_towards_pooled(train, n_support, seed)
         elif name == "chosen":
@@ -149,7 +161,10 @@ def main() -> None:
         done = [m for m in methods if all(m in run for run in runs)]
         values = np.array([[run[m][0] for m in done] for run in runs])
         means = values.mean(axis=0)
-        line = {m: {"mse": float(v), "seconds": float(np.median([run[m][1] for run in runs]))} for m, v in zip(done, means, strict=True)}
+        line = {
+            m: {"mse": float(v), "seconds": float(np.median([run[m][1] for run in runs]))}
+            for m, v in zip(done, means, strict=True)
+        }
         text = "  ".join(f"{m} {v:.4f}" for m, v in zip(done, means, strict=True))
         if "chosen" in done:
             others = [i for i, m in enumerate(done) if m != "chosen"]

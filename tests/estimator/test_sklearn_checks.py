@@ -6,7 +6,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import undertow as ut
 
 # The checks fit without groups, which warns by design.
-pytestmark = pytest.mark.filterwarnings("ignore::undertow.linear.estimator.MissingGroupsWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::undertow.linear.estimator.MissingGroupsWarning"),
+    # Some hand parameters of a wrong type to the constructors, which only store them.
+    pytest.mark.wrong_type,
+]
 
 
 @parametrize_with_checks([ut.MAMLRegressor(), ut.MAMLRegressorCV(), ut.MAMLClassifier(), ut.MAMLClassifierCV()])

@@ -4,122 +4,14 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
+from mixed_tables import MEAN, ROOT, draw
 
 import undertow as ut
 from undertow.linear.mixed import STRUCTURES, components_of, fit_mixed, shrunk_fit
-from undertow.linear.mixed_likelihood import Model, evaluate, information, score
+from undertow.linear.mixed_likelihood import Model, evaluate
 from undertow.linear.mixed_search import root_of, search_components
 from undertow.linear.mixed_stats import TaskStatistics
 from undertow.tasks import GroupedTable
-
-ROOT = np.array([[0.7, 0.0, 0.0], [0.3, 0.4, 0.0], [-0.2, 0.1, 0.5]])
-MEAN = np.array([1.0, -0.5, 2.0])
-
-
-def draw(m=40, rows=(1, 12), noise=0.8, root=ROOT, mean=MEAN, seed=0, intercept=True):
-    """A ragged table whose tasks follow the model; the last feature is constant."""
-    rng = np.random.default_rng(seed)
-    counts = np.full(m, rows) if np.isscalar(rows) else rng.integers(rows[0], rows[1] + 1, m)
-    groups = np.repeat(np.arange(m), counts)
-    x = rng.standard_normal((len(groups), len(mean)))
-    if intercept:
-        x[:, -1] = 1.0
-    weights = mean + rng.standard_normal((m, root.shape[1])) @ root.T
-    y = (x * weights[groups]).sum(1) + noise * rng.standard_normal(len(groups))
-    return GroupedTable.from_arrays(x, y, groups)
-
-
-def dense(table, covariance, noise):
-    """V of all rows, written out."""
-    same = table.groups[:, None] == table.groups[None, :]
-    return np.where(same, table.x @ covariance @ table.x.T, 0.0) + noise * np.eye(table.n_rows)
-
-
-def brute_likelihood(table, covariance, noise, restricted, precision=None):
-    v = dense(table, covariance, noise)
-    x, y = table.x, table.y
-    if precision is not None:
-        # A normal prior on some weights of the mean is integrated out; the flat ones stay fixed effects.
-        free = precision == 0
-        v = v + (x[:, ~free] / precision[~free]) @ x[:, ~free].T
-        x = x[:, free]
-    inverse = np.linalg.inv(v)
-    gls = np.linalg.solve(x.T @ inverse @ x, x.T @ inverse @ y)
-    value = multivariate_normal(np.zeros(len(y)), v, allow_singular=False).logpdf(y - x @ gls)
-    if restricted:
-        value -= 0.5 * np.linalg.slogdet(x.T @ inverse @ x)[1] - 0.5 * x.shape[1] * np.log(2 * np.pi)
-    return value, gls
-
-
-def unscaled(table):
-    """Statistics in the data's own units, so that values compare without a change of units."""
-    stats = TaskStatistics.from_tasks(table)
-    factors = np.append(stats.unit, stats.target_unit)
-    for block in stats.blocks:
-        block.rows[...] *= factors
-        block.residual[...] *= stats.target_unit**2
-    return stats
-
-
-@pytest.mark.parametrize("rows", [8, (1, 12)])
-@pytest.mark.parametrize("restricted", [True, False])
-def test_likelihood_and_mean_are_those_of_dense_matrices(rows, restricted):
-    table, covariance, noise = draw(25, rows), ROOT @ ROOT.T, 0.64
-    model = Model(restricted, 0.0, np.zeros(3, dtype=bool))
-    here = evaluate(unscaled(table), root_of(covariance), noise, model)
-    value, gls = brute_likelihood(table, covariance, noise, restricted)
-    assert here.value == pytest.approx(value, rel=1e-11)
-    np.testing.assert_allclose(here.mean, gls, rtol=1e-10)
-
-
-def test_likelihood_with_a_prior_on_the_mean_is_that_of_dense_matrices():
-    table, covariance, noise = draw(25), ROOT @ ROOT.T, 0.64
-    penalised = np.array([True, True, False])
-    here = evaluate(unscaled(table), root_of(covariance), noise, Model(True, 3.0, penalised))
-    value, gls = brute_likelihood(table, covariance, noise, True, np.where(penalised, 3.0, 0.0))
-    assert here.value == pytest.approx(value, rel=1e-11)
-    assert here.mean[2] == pytest.approx(gls[0], rel=1e-10)
-    # The prior precision that is chosen is the best one: neighbours are worse.
-    chosen = evaluate(unscaled(table), root_of(covariance), noise, Model(True, None, penalised))
-    for factor in (0.5, 0.99, 1.01, 2.0):
-        worse = evaluate(
-            unscaled(table), root_of(covariance), noise, Model(True, factor * chosen.mean_precision, penalised)
-        )
-        assert worse.value < chosen.value
-
-
-@pytest.mark.parametrize("restricted", [True, False])
-def test_scores_are_the_slopes_of_the_likelihood(restricted):
-    stats, noise, step = unscaled(draw(25)), 0.64, 1e-5
-    model = Model(restricted, None if restricted else 0.0, np.array([restricted, restricted, False]))
-    covariance = ROOT @ ROOT.T
-
-    def value(change, noise=noise):
-        return evaluate(stats, np.linalg.cholesky(covariance + change), noise, model).value
-
-    slopes = score(evaluate(stats, root_of(covariance), noise, model), full=True)
-    for i in range(3):
-        for j in range(i + 1):
-            change = np.zeros((3, 3))
-            change[i, j] = change[j, i] = step
-            slope = (value(change) - value(-change)) / (2 * step)
-            assert slope == pytest.approx(slopes.covariance[i, j] * (1 if i == j else 2), rel=1e-5, abs=1e-6)
-    slope = (value(0 * covariance, noise + step) - value(0 * covariance, noise - step)) / (2 * step)
-    assert slope == pytest.approx(slopes.noise, rel=1e-5, abs=1e-6)
-    diagonal = score(evaluate(stats, root_of(covariance), noise, model), full=False)
-    np.testing.assert_allclose(diagonal.covariance, np.diag(slopes.covariance), rtol=1e-10)
-
-
-def test_information_is_that_of_dense_matrices_by_either_road():
-    table, covariance, noise = draw(12), ROOT @ ROOT.T, 0.64
-    here = evaluate(unscaled(table), root_of(covariance), noise, Model(False, 0.0, np.zeros(3, dtype=bool)))
-    inverse = np.linalg.inv(dense(table, covariance, noise))
-    same = table.groups[:, None] == table.groups[None, :]
-    for components in (np.eye(3), np.array([[1.0], [0.5], [0.0]])):  # many, and few: two ways to sum
-        parts = [np.where(same, (table.x * c) @ table.x.T, 0.0) for c in components.T] + [np.eye(table.n_rows)]
-        brute = [[0.5 * np.trace(inverse @ a @ inverse @ b) for a in parts] for b in parts]
-        np.testing.assert_allclose(information(here, components), brute, rtol=1e-9)
 
 
 @pytest.mark.parametrize("rows", [7, (1, 12)])
@@ -233,7 +125,9 @@ def test_no_noise_gives_least_squares_of_each_task():
     tasks = table.draw(4)
     for theta, x, y in zip(fit.adapt(tasks), tasks.support_x, tasks.support_y, strict=True):
         np.testing.assert_allclose(theta, np.linalg.lstsq(x, y, rcond=None)[0], rtol=1e-4)
-    mean_of_tasks = np.mean([np.linalg.lstsq(x, y, rcond=None)[0] for x, y in zip(tasks.support_x, tasks.support_y, strict=True)], axis=0)
+    mean_of_tasks = np.mean(
+        [np.linalg.lstsq(x, y, rcond=None)[0] for x, y in zip(tasks.support_x, tasks.support_y, strict=True)], axis=0
+    )
     np.testing.assert_allclose(fit.mean, mean_of_tasks, atol=1e-4)
 
 

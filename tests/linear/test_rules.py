@@ -75,6 +75,9 @@ def test_limits_of_the_ratio():
     for theta, x, y in zip(ridge_adapt(start, few, 0.0), few.support_x, few.support_y, strict=True):
         # Of all exact fits the one nearest to the start.
         assert relative(theta, start + np.linalg.pinv(x) @ (y - x @ start)) < 1e-10
+    # The same row twice: nothing is divided by the zero that this leaves.
+    again = few._replace(support_x=few.support_x[:, [0, 1, 2, 2]], support_y=few.support_y[:, [0, 1, 2, 2]])
+    np.testing.assert_allclose(ridge_adapt(start, again, 0.0), ridge_adapt(start, few, 0.0), rtol=1e-8)
     np.testing.assert_array_equal(ridge_adapt(start, few, np.inf), np.broadcast_to(start, (7, 5)))
     # A large penalty is a small gradient step, at rate n_t / ratio.
     near = ridge_adapt(start, few, 1e6) - start

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -72,7 +73,7 @@ class BlockMoments:
                     by_block = np.argsort(block, kind="stable")
                     flat, block = flat[by_block], block[by_block]
                 ends = np.concatenate([[0], np.flatnonzero(np.diff(block)) + 1, [len(block)]])
-                for start, end in zip(ends[:-1], ends[1:], strict=True):
+                for start, end in pairwise(ends):
                     part = flat[start:end]
                     gram[block[start]] += part.T @ part
                 n_rows += len(flat)

@@ -23,8 +23,8 @@ from undertow.linear.influence import Influences
 VERDICTS = ("negative", "positive", "no evidence either way", "the inner loop is not worth it here")
 
 # Shares of the two variances (own losses; jackknife with its excess taken off) for a slope and for a difference of
-# losses far apart. The first leaves out that fits share training tasks, the second overstates it; the shares were set
-# by simulation (benchmarks/calibration.py).
+# losses far apart. The first leaves out that fits share training tasks, the second overstates it where only estimation
+# noise tells rates apart; the shares were set by simulation (benchmarks/calibration.py).
 _OWN_IN_SLOPE = 0.75
 _OWN_IN_DIFFERENCE = 0.5
 # A gain's own-loss variance misses the same; twice it is what simulation asks for.
@@ -109,12 +109,12 @@ class Choice:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold (infinities as the words "inf" and "-inf")."""
-        return _plain(asdict(self) | {name: {k: list(v) for k, v in getattr(self, name).items()} for name in _MAPS})
+        return plain(asdict(self) | {name: {k: list(v) for k, v in getattr(self, name).items()} for name in _MAPS})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Choice:
         """Return the record of ``to_dict``."""
-        raw = _unplain(values)
+        raw = unplain(values)
         return cls(
             **{k: v for k, v in raw.items() if k not in (*_MAPS, "interval")},
             interval=RateInterval(**raw["interval"]),
@@ -150,11 +150,13 @@ def rate_interval(
     arc = _arc(kept)
     low, high = float(angles[arc[0]]), float(angles[arc[-1]])
     whole = len(arc) == len(angles)
-    rates = np.tan(angles)
+    # The true end lies between a rate that is kept and its neighbour that is not.
+    half = np.pi / len(angles) / 2
+    low, high = _turned(low - half), _turned(high + half)
     zero, end = int(np.abs(angles).argmin()), int(np.abs(np.abs(angles) - np.pi / 2).argmin())
     return RateInterval(
-        low=-np.inf if whole else float(rates[arc[0]]) if abs(low) < np.pi / 2 else -np.inf,
-        high=np.inf if whole else float(rates[arc[-1]]) if abs(high) < np.pi / 2 else np.inf,
+        low=-np.inf if whole else math.tan(low),
+        high=np.inf if whole else math.tan(high),
         level=level,
         whole_circle=whole,
         contains_zero=zero in arc,
@@ -167,7 +169,15 @@ def _variance(found: Influences, own_share: float) -> np.ndarray:
     n_blocks = len(found.weight)
     spread = found.own - found.weight[:, None] * found.mean
     own = n_blocks / max(n_blocks - 1, 1) * (spread**2).sum(axis=0) / found.weight.sum() ** 2
-    return own_share * own + (1 - own_share) * found.variance()[0]
+    jackknife = found.variance()[0]
+    # Where the rates' fits stay apart however many tasks there are, the jackknife is right, and the own losses may
+    # overstate: a kind of task that is frequent by chance is so in training too.
+    return np.minimum(own_share * own + (1 - own_share) * jackknife, jackknife)
+
+
+def _turned(angle: float) -> float:
+    """The same point of the circle, in [-pi/2, pi/2)."""
+    return (angle + np.pi / 2) % np.pi - np.pi / 2
 
 
 def _arc(kept: np.ndarray) -> np.ndarray:
@@ -237,11 +247,12 @@ def uniform_angles(n_rates: int) -> np.ndarray:
     return circle.grid(n_rates)[:-1]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: an infinity or NaN as its name."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, bool | np.bool_):
         return bool(value)
     if isinstance(value, int | np.integer):
@@ -251,9 +262,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _unplain(value: Any) -> Any:
+def unplain(value: Any) -> Any:
+    """Return the value that ``plain`` was given."""
     if isinstance(value, Mapping):
-        return {k: _unplain(v) for k, v in value.items()}
+        return {k: unplain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_unplain(v) for v in value]
-    return float(value) if value in ("inf", "-inf", "nan") else value
+        return [unplain(v) for v in value]
+    return float(value) if isinstance(value, str) and value in ("inf", "-inf", "nan") else value

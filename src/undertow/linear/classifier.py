@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -15,8 +15,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from undertow._check import InputError
 from undertow.linear.estimator_base import MAMLBase
 from undertow.linear.estimator_input import as_array
-from undertow.linear.regressor import FixedMixin, SearchMixin
 from undertow.linear.search import RULES
+from undertow.linear.training import FixedMixin, SearchMixin
+
+Fitted = TypeVar("Fitted", bound="_Classification")
 
 
 class _Classification(ClassifierMixin, MAMLBase):
@@ -25,7 +27,7 @@ class _Classification(ClassifierMixin, MAMLBase):
     _scale_targets = False
     classes_: np.ndarray
 
-    def fit(self, X: Any, y: Any, *, groups: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self: Fitted, X: Any, y: Any, *, groups: Any = None, sample_weight: Any = None) -> Fitted:
         """Fit to X (R, p), labels y (R,), with the task of each row in groups (R,).
 
         X: NumPy, pandas, polars, Arrow, or anything with ``__dlpack__`` in main memory; float32 stays float32.
@@ -37,7 +39,9 @@ class _Classification(ClassifierMixin, MAMLBase):
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
-            raise InputError(f"y has one class only, {self.classes_[0]!r}: a classifier needs samples of two classes.")
+            raise InputError(
+                f"y has one class only, {self.classes_.tolist()[0]!r}: a classifier needs samples of two classes."
+            )
         return self._fit(X, self._columns(y, X.dtype), groups, sample_weight)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None) -> float:
@@ -66,8 +70,8 @@ class _Classification(ClassifierMixin, MAMLBase):
         strange = ~np.isin(y, self.classes_)
         if strange.any():
             raise InputError(
-                f"y holds {y[strange][0]!r}, which was no class in training ({self.classes_.tolist()}): adaptation and "
-                "score need the same classes."
+                f"y holds {y[strange].tolist()[0]!r}, which was no class in training ({self.classes_.tolist()}): "
+                "adaptation and score need the same classes."
             )
         return X, self._columns(y, X.dtype)
 
@@ -98,7 +102,7 @@ class MAMLClassifier(_Classification, FixedMixin):
         train_ratio: float = math.inf,
         adapt_ratio: float = 10.0,
         structure: str = "diagonal",
-        n_draws: int = 5,
+        n_draws: int | None = None,
         standardize: bool = True,
         clip: float | None = 4.0,
         fit_intercept: bool = True,
@@ -134,10 +138,10 @@ class MAMLClassifierCV(_Classification, SearchMixin):
         self,
         n_support: int = 5,
         cv: Any = 5,
-        rules: Sequence[str] = RULES,
+        rules: str | Sequence[str] = RULES,
         *,
-        ridges: Sequence[float] | None = None,
-        steps: Sequence[int] = (1,),
+        ridges: Any = None,
+        steps: int | Sequence[int] = (1,),
         n_rates: int | None = None,
         n_draws: int | None = None,
         level: float = 0.95,

@@ -1,4 +1,4 @@
-"""The estimators with scikit-learn's conventions. Importing this module imports scikit-learn; ``undertow`` alone does not."""
+"""The estimators with scikit-learn's conventions. This module imports scikit-learn; ``undertow`` alone does not."""
 
 from undertow.linear.classifier import MAMLClassifier, MAMLClassifierCV
 from undertow.linear.estimator_input import MissingGroupsWarning

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -19,6 +19,9 @@ from undertow.linear.adaptation import GradientRule, Rule
 from undertow.linear.estimator_input import as_array, group_values, task_codes, warn_no_groups
 from undertow.linear.rows import TaskRows, sort_by_task
 from undertow.linear.standard import Standard
+
+# The type of an estimator that returns itself, or another of its kind.
+Fitted = TypeVar("Fitted", bound="MAMLBase")
 
 
 class MAMLBase(BaseEstimator):
@@ -56,7 +59,7 @@ class MAMLBase(BaseEstimator):
     def _restored(self, predictions: np.ndarray) -> np.ndarray:
         """Return what predict returns from predictions (R, q) in the targets' units."""
 
-    def _fit(self, x: np.ndarray, y: np.ndarray, groups: Any, sample_weight: Any) -> Self:
+    def _fit(self: Fitted, x: np.ndarray, y: np.ndarray, groups: Any, sample_weight: Any) -> Fitted:
         """Fit on checked x (R, p) and targets y (R, q)."""
         _check.positive_int(self.n_support, "n_support")
         _check.one_of(self.on_small, "on_small", ("drop", "raise"))
@@ -112,8 +115,8 @@ class MAMLBase(BaseEstimator):
         if large.n_tasks < rows.n_tasks:
             warnings.warn(
                 f"{rows.n_tasks - large.n_tasks} of {rows.n_tasks} tasks have no more than n_support={self.n_support} "
-                "rows: they cannot give both support and query rows, and on_small='drop' leaves them out. Use a smaller "
-                "n_support to keep them.",
+                "rows: they cannot give both support and query rows, and on_small='drop' leaves them out. Use a "
+                "smaller n_support to keep them.",
                 stacklevel=4,
             )
         self._train(rows, large)
@@ -130,7 +133,7 @@ class MAMLBase(BaseEstimator):
         """Whether coef_ is (p,) and not (q, p)."""
         return False
 
-    def adapt(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def adapt(self: Fitted, X: Any, y: Any, sample_weight: Any = None) -> Fitted:
         """Return a new fitted estimator whose weights are adapted to one task by its rows X (n, p), y (n,).
 
         Any number of rows from one on will do; ``self`` is left as it is. Raises InputError for other columns.
@@ -247,9 +250,10 @@ class MAMLBase(BaseEstimator):
     @staticmethod
     def _weights(sample_weight: Any, x: np.ndarray) -> np.ndarray:
         weights = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
-        if not (weights > 0).any():
-            raise InputError("sample_weight is 0 in every row: at least one row must count.")
-        return weights
+        if not weights.any():
+            # Newer versions of scikit-learn have said so already.
+            raise InputError("sample_weight holds only zero weights: at least one row must count.")
+        return np.asarray(weights)
 
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer) and not isinstance(self.random_state, bool):

@@ -1,4 +1,4 @@
-"""What users hand to an estimator: arrays and frames of many kinds, groups and weights, with messages where they fail."""
+"""What users hand to an estimator: arrays, groups and folds of many kinds, and messages where they are of no use."""
 
 from __future__ import annotations
 
@@ -43,14 +43,7 @@ def task_codes(groups: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
 
 def group_values(groups: Any, n_rows: int) -> np.ndarray:
     """Return groups as a flat array of text, numbers or dates, one for each row, without a missing one."""
-    if hasattr(groups, "to_numpy") and not isinstance(groups, np.ndarray):
-        # Arrow and polars keep text in their own types; as Python objects it is text again.
-        try:
-            values = np.asarray(groups.to_numpy())
-        except TypeError:
-            values = np.asarray(groups)
-    else:
-        values = np.asarray(as_array(groups))
+    values = np.asarray(as_array(groups))
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.shape != (n_rows,):
@@ -76,15 +69,16 @@ def group_values(groups: Any, n_rows: int) -> np.ndarray:
 def warn_no_groups(name: str, why: str) -> None:
     """Warn that ``groups`` are missing."""
     warnings.warn(
-        f"{name} was called without groups: {why} Pass groups=..., one task id for each row. Inside scikit-learn's tools "
-        "they arrive only with metadata routing: sklearn.set_config(enable_metadata_routing=True) and params={'groups': ...}.",
+        f"{name} was called without groups: {why} Pass groups=..., one task id for each row. Inside scikit-learn's "
+        "tools they arrive only with metadata routing: sklearn.set_config(enable_metadata_routing=True), and "
+        "params={'groups': ...}.",
         MissingGroupsWarning,
         stacklevel=3,
     )
 
 
 def task_folds(cv: Any, rows: TaskRows) -> int | list[np.ndarray]:
-    """Return the number of folds, or the task numbers of each fold of a scikit-learn splitter or of (train, test) pairs.
+    """Return the number of folds, or the tasks of each fold of a scikit-learn splitter or of (train, test) pairs.
 
     cv: as in scikit-learn: a whole number, an object with ``split``, or pairs of row numbers. Raises InputError where a
     test set cuts through a task, or where a task is in no test set or in two.
@@ -118,8 +112,8 @@ def task_folds(cv: Any, rows: TaskRows) -> int | list[np.ndarray]:
         if (count[part] != rows.counts[part]).any():
             cut = rows.ids[part[count[part] != rows.counts[part]][0]]
             raise InputError(
-                f"cv puts some rows of task {cut.item()!r} into a test set and others not: folds must hold whole tasks. "
-                "Use a whole number, or GroupKFold."
+                f"cv puts some rows of task {cut.item()!r} into a test set and others not: folds must hold whole "
+                "tasks. Use a whole number, or GroupKFold."
             )
         tested[part] += 1
         if len(part):

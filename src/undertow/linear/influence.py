@@ -8,8 +8,8 @@ weights exactly by
 
 and with it the losses of all blocks c of that fold, R_{cb}. The jackknife of Quenouille and Tukey sums own loss and all
 R_{cb} into one influence per block. Where the fits of all rates would agree with more data, the loss differences
-are a degenerate U-statistic (pairs of a test block and a training block); then the jackknife counts each pair twice, and
-its excess, the sum of squares over pairs, is taken off (Efron and Stein, "The jackknife estimate of variance",
+are a degenerate U-statistic (pairs of a test block and a training block); then the jackknife counts each pair twice,
+and its excess, the sum of squares over pairs, is taken off (Efron and Stein, "The jackknife estimate of variance",
 Annals of Statistics 9, 1981).
 """
 

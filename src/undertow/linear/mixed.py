@@ -6,8 +6,8 @@ The weights of a new task are its best linear unbiased prediction (BLUP) from it
 
 .. math:: \theta = \mu + \Sigma_w X^T (X \Sigma_w X^T + \sigma^2 I)^{-1} (y - X \mu) ,
 
-which is the proximal rule of ``rules`` with a penalty of its own for every direction, and what gradient steps with a rate
-per feature approach: Meta-SGD in closed form. Source: Laird & Ware, Biometrics 38 (1982).
+which is the proximal rule of ``rules`` with a penalty of its own for every direction, and what gradient steps with a
+rate per feature approach: Meta-SGD in closed form. Source: Laird & Ware, Biometrics 38 (1982).
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class MixedFit:
     def penalties(self) -> np.ndarray:
         """(p,) sigma^2 / variance of each weight: what the proximal rule charges for leaving the mean; inf where fixed.
 
-        In half the *sum* of squared errors; divide by the number of support rows for half the mean. Exact for a diagonal
-        covariance.
+        In half the *sum* of squared errors; divide by the number of support rows for half the mean. Exact for a
+        diagonal covariance.
         """
         return np.divide(
             self.noise_variance, self.variances, out=np.full(self.n_features, np.inf), where=self.variances > 0
@@ -114,9 +114,7 @@ class MixedFit:
 
         noise_factor: multiplies the noise variance; above 1 it holds the weights nearer to the mean.
         """
-        return ridge_adapt(
-            self.mean, tasks, noise_factor * self.noise_variance, task_covariance=self.task_covariance
-        )
+        return ridge_adapt(self.mean, tasks, noise_factor * self.noise_variance, task_covariance=self.task_covariance)
 
     def predict_variance(self, tasks: TaskBatch) -> np.ndarray:
         """Return the variance of a new target at each query row given the support rows, (m, n_v).
@@ -163,8 +161,9 @@ def fit_mixed(
         target per root mean square of a feature. math.inf for none. None chooses it by the likelihood with "reml", and
         means none with "ml". It matters with many features and few rows.
     row_weights, task_weights: see ``TaskStatistics.from_tasks``.
-    max_tasks: variances are estimated from at most this many tasks, drawn at random with ``seed``; the mean from all. The
-        standard error of a variance is then about sqrt(2 / max_tasks) of it, or less.
+    max_tasks: variances are estimated from at most this many tasks, drawn at random with ``seed``; the mean from all.
+        The standard error of a variance is then about sqrt(2 / max_tasks) times the variance of what single tasks'
+        own rows say about that weight.
     max_iterations: most steps of each search. tolerance: the search stops when a step promises less log-likelihood.
     near: a fit of the same structure to similar tasks; the search starts from it and takes fewer steps.
 
@@ -199,7 +198,7 @@ def shrunk_fit(stats: TaskStatistics, full: MixedFit, diagonal: MixedFit, share:
     """Return the model with a share (0 to 1) of the diagonal fit's Sigma_w and sigma^2 and the rest of the full one's.
 
     With few tasks for the p (p + 1) / 2 numbers of a full covariance it predicts better than either. The mean is made
-    anew. Raises InputError for a share outside [0, 1].
+    anew, with a prior chosen anew unless the full fit had none. Raises InputError for a share outside [0, 1].
     """
     share = _check.real(share, "share", minimum=0.0)
     if share > 1:
@@ -207,7 +206,7 @@ def shrunk_fit(stats: TaskStatistics, full: MixedFit, diagonal: MixedFit, share:
     ratio = stats.target_unit / stats.unit
     covariance = (1 - share) * _square(full.task_covariance) + share * _square(diagonal.task_covariance)
     noise = (1 - share) * full.noise_variance + share * diagonal.noise_variance
-    model = _model(stats, full.method, full.mean_scale)
+    model = _model(stats, full.method, math.inf if full.mean_scale == math.inf else None)
     inside = covariance / np.outer(ratio, ratio)
     value = evaluate(stats, root_of(inside), noise / stats.target_unit**2, model, keep=False).value
     found = Search(inside, noise / stats.target_unit**2, value, full.converged and diagonal.converged, 0, [])
@@ -303,6 +302,11 @@ def _words(covariance: np.ndarray, structure: str, found: Search) -> str:
             f"Stopped after {found.iterations} steps, before the likelihood stood still: the estimates are usable, but "
             "allow more with max_iterations, or use a simpler structure."
         )
+    if found.noise <= 2 * NOISE_FLOOR:
+        return (
+            "Converged with next to no noise: the spread of the weights explains every row. If the target is not free "
+            "of noise, there are too many variances for these rows: use a simpler structure."
+        )
     if structure == "none":
         return "Converged: all tasks share their weights."
     if covariance.ndim == 1:
@@ -317,5 +321,7 @@ def _words(covariance: np.ndarray, structure: str, found: Search) -> str:
     values = np.linalg.eigvalsh(covariance / np.outer(deviations, deviations))
     rank = int((values > 1e-6 * values[-1]).sum())
     if rank < len(covariance):
-        return f"Converged: the weights of tasks differ in {rank} of {len(covariance)} directions (singular covariance)."
+        return (
+            f"Converged: the weights of tasks differ in {rank} of {len(covariance)} directions (singular covariance)."
+        )
     return "Converged."

@@ -21,6 +21,9 @@ SHARES = (0.25, 0.5, 0.75)
 # A full covariance has p (p + 1) / 2 numbers, and its search is as long: beyond this many features it is not tried.
 _FULL_FEATURES = 32
 
+# With more features, steps of the search for their variances become slow and many.
+_DIAGONAL_FEATURES = 160
+
 # To compare structures, variances from this many tasks are as good as from all.
 _FOLD_TASKS = 1000
 
@@ -71,10 +74,11 @@ def choose_mixed(
 ) -> MixedChoice:
     """Fit the mixed model with the structure that predicts held-out tasks best from ``n_support`` of their rows.
 
-    structures: names from ``STRUCTURES``; None for all that apply (a full covariance for at most 32 features). Where both
-        "diagonal" and "full" are tried, so are mixtures of the two.
-    n_draws: random draws of support rows of each held-out task; None for 2 to 20, more for fewer tasks. Tasks with no row
-        to spare serve the fits only.
+    structures: names from ``STRUCTURES``; None for all that apply: a full covariance for at most 32 features, a
+        diagonal one for at most 160 and five rows for each. Where "diagonal" and "full" are tried, so are mixtures of
+        the two.
+    n_draws: random draws of support rows of each held-out task; None for 2 to 20, more for fewer tasks. Tasks with no
+        row to spare serve the fits only.
     method, max_tasks, row_weights, task_weights: as in ``fit_mixed``; the losses are not weighted.
 
     Raises InputError for too few tasks or rows.
@@ -118,6 +122,9 @@ def _default_structures(stats: TaskStatistics) -> tuple[str, ...]:
     skipped = set() if stats.constant.any() else {"intercept"}
     if stats.n_features > _FULL_FEATURES:
         skipped.add("full")
+    # One variance for each feature needs several rows for each, or the spread of weights explains away all noise.
+    if stats.n_features > min(stats.total_rows / 5, _DIAGONAL_FEATURES):
+        skipped |= {"diagonal", "full"}
     return tuple(name for name in STRUCTURES if name not in skipped)
 
 

@@ -5,8 +5,8 @@ With :math:`H_i = \sigma^2 I + X_i \Sigma_w X_i^T`, :math:`A_i = H_i^{-1/2} X_i`
 
 .. math:: -2 \ell = \sum_i \left[ \log |H_i| + |e_i|^2 \right] + \mu^T \Lambda \mu + \log |P| - \log |\Lambda| ,
 
-restricted likelihood for a mean with prior variance :math:`1 / \Lambda` (flat where 0, which drops its term from the last
-logarithm); maximum likelihood leaves the last two terms out. The score is
+restricted likelihood for a mean with prior variance :math:`1 / \Lambda` (flat where 0, which drops its term from the
+last logarithm); maximum likelihood leaves the last two terms out. The score is
 
 .. math:: \frac{\partial \ell}{\partial \Sigma_w} = \tfrac12 \sum_i A_i^T \left[ e_i e_i^T - I + A_i P^{-1} A_i^T
           \right] A_i .
@@ -76,9 +76,7 @@ class Score(NamedTuple):
     """by sigma^2"""
 
 
-def evaluate(
-    stats: TaskStatistics, root: np.ndarray, noise: float, model: Model, keep: bool = True
-) -> Evaluation:
+def evaluate(stats: TaskStatistics, root: np.ndarray, noise: float, model: Model, keep: bool = True) -> Evaluation:
     """Return the likelihood at Sigma_w = root root^T and sigma^2 = noise.
 
     root: (p, q) with q <= p columns, or (p,) for a diagonal one. keep: also keep what ``score`` needs.
@@ -191,7 +189,13 @@ def score(at: Evaluation, full: bool) -> Score:
         squared = inverse @ inverse.transpose(0, 2, 1)
         bend = (e[:, None, :] @ squared @ e[..., None])[:, 0, 0]
         noise += float(
-            w @ ((squared * middle).sum(axis=(1, 2)) + bend + block.residual / at.noise**2 - (block.counts - k) / at.noise)
+            w
+            @ (
+                (squared * middle).sum(axis=(1, 2))
+                + bend
+                + block.residual / at.noise**2
+                - (block.counts - k) / at.noise
+            )
         )
     return Score(0.5 * total, 0.5 * noise)
 
@@ -199,10 +203,9 @@ def score(at: Evaluation, full: bool) -> Score:
 def _middle(at: Evaluation, a: np.ndarray) -> np.ndarray:
     """A P^{-1} A^T - I, (b, k, k)."""
     k = a.shape[1]
+    middle = np.zeros((len(a), k, k))
     if at.restricted:
-        middle = (a @ at.mean_covariance) @ a.transpose(0, 2, 1)
-    else:
-        middle = np.zeros((len(a), k, k))
+        np.matmul(a @ at.mean_covariance, a.transpose(0, 2, 1), out=middle)
     middle[:, np.arange(k), np.arange(k)] -= 1.0
     return middle
 

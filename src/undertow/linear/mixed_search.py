@@ -61,7 +61,7 @@ def search_components(
     p, c = components.shape
 
     def at(v: np.ndarray) -> Evaluation:
-        return evaluate(stats, root_of(components @ v[:c]), v[c], model)
+        return evaluate(stats, root_of(components @ v[:c]), float(v[c]), model)
 
     if near is None:
         start = np.full(c + 1, _mean_square(at(np.append(np.zeros(c), 1.0)), stats))
@@ -146,8 +146,8 @@ def search_full(
 ) -> Search:
     """Maximise over a full Sigma_w = L L^T and sigma^2.
 
-    near: covariance, (p, p) or (p,) diagonal, and noise variance to start from. Where it is singular it is raised: a zero
-    would never be left, since the gradient by L vanishes there.
+    near: covariance, (p, p) or (p,) diagonal, and noise variance to start from. Where it is singular it is raised: a
+    zero would never be left, since the gradient by L vanishes there.
     """
     p = stats.n_features
     square = np.diag(near[0]) if near[0].ndim == 1 else near[0]
@@ -161,7 +161,9 @@ def search_full(
     history: list[float] = []
     used, converged = 0, False
     for _ in range(4):
-        factor, noise, converged, steps = _factor_steps(stats, factor, noise, model, iterations - used, tolerance, history)
+        factor, noise, converged, steps = _factor_steps(
+            stats, factor, noise, model, iterations - used, tolerance, history
+        )
         used += steps
         here = evaluate(stats, factor, noise, model)
         top, directions = np.linalg.eigh(unit[:, None] * score(here, full=True).covariance * unit)
@@ -171,7 +173,7 @@ def search_full(
         escape = directions[:, -1] * np.where(stats.zero, 0.0, 1.0)
         raised = factor @ factor.T / np.outer(safe, safe) + 1e-2 * np.outer(escape, escape) + 1e-10 * np.eye(p)
         factor = unit[:, None] * np.linalg.cholesky(raised)
-    return Search(factor @ factor.T, noise, here.value, converged, used, history)
+    return Search(factor @ factor.T, noise, history[-1], converged, used, history)
 
 
 def _factor_steps(

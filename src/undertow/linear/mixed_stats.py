@@ -269,7 +269,7 @@ def _compressed(piece: _Piece, task_weights: np.ndarray) -> Block:
         rows = rows * np.sqrt(piece.weights[..., None])
         counts = piece.weights.sum(axis=1)
     if k >= width:
-        rows = np.linalg.qr(rows, mode="r")
+        rows = np.asarray(np.linalg.qr(rows, mode="r"))
         residual = rows[:, -1, -1] ** 2
         rows = np.ascontiguousarray(rows[:, :-1])
     return Block(piece.tasks, rows, counts, residual, task_weights)

@@ -108,9 +108,9 @@ class TaskRows:
         """Yield (batch, task numbers (c,), weight of their query rows (c,)): a random choice of support rows of each
         task, and all others as query rows.
 
-        Batches hold tasks of like length, and of one label where there are ``labels`` (m,); they are small, so that what
-        is made of one is still in the cache when it is used. Targets have shape (c, n, q). The choice in a task depends
-        on the seed and the numbers of its rows only. Every task must have more than ``n_support`` rows.
+        Batches hold tasks of like length, and of one label where there are ``labels`` (m,); they are small, so that
+        what is made of one is still in the cache when it is used. Targets have shape (c, n, q). The choice in a task
+        depends on the seed and the numbers of its rows only. Every task must have more than ``n_support`` rows.
         """
         order = drawing.random_order(seed, self.rows, self.counts)
         left = self.counts - n_support

@@ -3,15 +3,16 @@ r"""The proximal rule of adaptation: ridge regression of a task's support rows t
 .. math:: \theta = \arg\min_\theta \tfrac12 |y_t - X_t \theta|^2 + \tfrac{\kappa}{2} |\theta - \omega|^2
           = \omega + X_t^T (X_t X_t^T + \kappa I)^{-1} (y_t - X_t \omega) .
 
-In half the *mean* squared error the penalty is :math:`\kappa / n_t`: it falls with the number of support rows. The number
-that all tasks share is :math:`\kappa = \sigma^2 / \tau^2`, noise variance over the variance of a weight over tasks; with it
-the rule is the mixed model's prediction (BLUP) for weights that vary by :math:`\tau^2 I` around :math:`\omega`. With a
-``task_covariance`` C the penalty is :math:`(\theta - \omega)^T C^{-1} (\theta - \omega)`, for instance one per feature.
+In half the *mean* squared error the penalty is :math:`\kappa / n_t`: it falls with the number of support rows. The
+number that all tasks share is :math:`\kappa = \sigma^2 / \tau^2`, noise variance over the variance of a weight over
+tasks; with it the rule is the mixed model's prediction (BLUP) for weights that vary by :math:`\tau^2 I` around
+:math:`\omega`. With a ``task_covariance`` C the penalty is :math:`(\theta - \omega)^T C^{-1} (\theta - \omega)`, for
+instance one per feature.
 
 :math:`\theta` is linear in :math:`\omega`, so as an inner rule at training it leaves the outer problem linear,
-:math:`B \omega \approx \gamma`: one eigendecomposition of each task's support Gram matrix, on its smaller side, serves all
-ratios. :math:`\kappa = \infty` is no inner step. Source: iMAML's proximal inner problem (Rajeswaran et al., NeurIPS
-2019), here in closed form.
+:math:`B \omega \approx \gamma`: one eigendecomposition of each task's support Gram matrix, on its smaller side,
+serves all ratios. :math:`\kappa = \infty` is no inner step. Source: iMAML's proximal inner problem (Rajeswaran et
+al., NeurIPS 2019), here in closed form.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from undertow.linear.solve import Fit, _outcomes, _positive_solve
 # As large as a chunk of gradient blocks: it stays in the second-level cache.
 _CHUNK_NUMBERS = 1 << 18
 
-RATIOS = tuple(float(r) for r in np.geomspace(1e-2, 1e4, 13)) + (float("inf"),)
+RATIOS = (*(float(r) for r in np.geomspace(1e-2, 1e4, 13)), float("inf"))
 """Noise over task variance, from next to none to no adaptation: half a decade apart, for standardised features."""
 
 
@@ -93,8 +94,8 @@ class RidgeMoments:
         """Make them in one pass over a TaskBatch, or over several.
 
         ratios: kappa >= 0, math.inf included. task_covariance: (p,) or (p, p) shape of the penalty; None means the
-        identity. weighting: "rows" or "tasks", what counts once. To weigh rows of a task, multiply support and query rows,
-        target included, by the square root of their weight.
+        identity. weighting: "rows" or "tasks", what counts once. To weigh rows of a task, multiply support and query
+        rows, target included, by the square root of their weight.
 
         Raises InputError when the tasks do not fit together or hold values that are not finite.
         """

@@ -30,7 +30,7 @@ from undertow.tasks import folds
 RULES = ("gradient", "ridge", "mixed")
 
 # Multiplications that the draws of support rows may cost together: small tables get many draws, large ones one.
-_WORK = 1e10
+WORK = 1e10
 _MOST_DRAWS = 10
 # The mixed model has a variance for each feature; beyond this many it is not tried.
 _MIXED_COLUMNS = 160
@@ -76,7 +76,7 @@ def search(
     n_folds = len(parts)
     if n_draws is None:
         work = float(len(rows.y)) * ((max(steps) + 1) * (d + 1)) ** 2
-        n_draws = int(np.clip(_WORK // work, 1, _MOST_DRAWS))
+        n_draws = int(np.clip(WORK // work, 1, _MOST_DRAWS))
     if n_rates is None:
         n_rates = 101 if d <= 128 else 41 if d <= 400 else 21
     plan = Plan(rows, everything, parts, n_support, n_draws, seed)

@@ -95,8 +95,9 @@ class Standard:
         if not np.isfinite(self.clip):
             return 0
         reach = self.clip * self.spread
+        low, high = self.centre - reach, self.centre + reach
         parts = (x[start : start + _ROWS] for start in range(0, len(x), _ROWS))
-        return sum(int((np.abs(part - self.centre) > reach).sum()) for part in parts)
+        return sum(int(np.count_nonzero((part < low) | (part > high))) for part in parts)
 
     def restore_targets(self, y: np.ndarray) -> np.ndarray:
         """Return standardised predictions (..., q) in the unit of the targets."""
@@ -117,16 +118,22 @@ def _moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.
     w = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64)
     total = w.sum()
     # About the first row, so that a large common offset costs no digits; then once more about the mean.
-    centre = x[0].astype(np.float64)
-    shift = squares = np.zeros(x.shape[1])
-    for _ in range(2):
-        shift, squares = np.zeros(x.shape[1]), np.zeros(x.shape[1])
-        for start in range(0, len(x), _ROWS):
-            part = x[start : start + _ROWS] - centre
-            shift += w[start : start + _ROWS] @ part
-            squares += w[start : start + _ROWS] @ part**2
-        shift /= total
-        centre = centre + shift
-    spread = np.sqrt((squares / total - shift**2).clip(0))
+    first = x[int(np.argmax(w > 0))].astype(np.float64)
+    shift, constant = np.zeros(x.shape[1]), np.ones(x.shape[1], dtype=bool)
+    for start in range(0, len(x), _ROWS):
+        part = x[start : start + _ROWS] - first
+        shift += w[start : start + _ROWS] @ part
+        if constant.any():
+            # A row of weight 0 does not make a column vary.
+            varied = part != 0 if weights is None else (part != 0) & (w[start : start + _ROWS, None] > 0)
+            constant &= ~varied.any(axis=0)
+    mean = first + shift / total
+    squares = np.zeros(x.shape[1])
+    for start in range(0, len(x), _ROWS):
+        part = x[start : start + _ROWS] - mean
+        if weights is None:
+            squares += np.einsum("rp,rp->p", part, part)
+        else:
+            squares += np.einsum("rp,rp,r->p", part, part, w[start : start + _ROWS])
     # A constant column has spread 0 exactly, whatever rounding its mean suffered.
-    return centre, np.where((x == x[0]).all(axis=0), 0.0, spread)
+    return np.where(constant, first, mean), np.where(constant, 0.0, np.sqrt(squares / total))

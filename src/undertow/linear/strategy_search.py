@@ -31,8 +31,10 @@ GRADIENT = ("joint", "step", "tied", "signed")
 PROXIMAL = ("pooled_ridge", "ridge")
 
 # Held-out losses are taken on at most this many tasks, evenly spread over the folds: standard errors are small by then.
-_MOST_TASKS = 4000
+_MOST_TASKS = 3000
 _VARIANCE_TASKS = 500
+# The proximal rule chooses its ratios on at most this many tasks, each ratio being a pass; it is then trained on all.
+_RATIO_TASKS = 4096
 _MANY_RATIOS = 10**9
 
 
@@ -112,6 +114,7 @@ class ProximalFamily:
     """Ridge regression towards omega, at training (a ratio, infinity for none) and at adaptation (another)."""
 
     def __init__(self, plan: Plan, moments: list[list[RidgeMoments]], ridges: Sequence[float]):
+        self.plan = plan
         self.moments = moments
         """[target][fold]"""
         self.ridges = np.asarray(ridges, dtype=np.float64)
@@ -131,6 +134,15 @@ class ProximalFamily:
     def _train(folds: list[RidgeMoments], fold: int | None) -> RidgeMoments:
         return sum_ridge_moments(part for i, part in enumerate(folds) if i != fold)
 
+    def _on_all_tasks(self, ratio: float) -> list[RidgeMoments]:
+        """Moments of each target at one ratio, from every task."""
+        parts: list[list[RidgeMoments]] = [[] for _ in self.moments]
+        for draw in self.plan.draws(self.plan.rows):
+            for batch, _, _ in draw:
+                for j, of_j in enumerate(parts):
+                    of_j[:] = [sum_ridge_moments([*of_j, RidgeMoments.from_tasks(of_target(batch, j), [ratio])])]
+        return [of_j[0] for of_j in parts]
+
     def pick(self, strategy: str, leave_out: int | None = None) -> tuple[int, int, int]:
         """Return positions of the adapt ratio, the train ratio and the ridge with the least loss."""
         kept = [i for i in range(len(self.losses)) if i != leave_out]
@@ -143,10 +155,14 @@ class ProximalFamily:
     def found(self, strategy: str, fold: int | None = None) -> Found:
         """Return the strategy chosen and trained on all tasks, or without one fold."""
         adapt, train, ridge = self.pick(strategy, fold)
-        weights = np.stack([self._train(f, fold).solve([self.ridges[ridge]]).weights[train, 0] for f in self.moments])
+        ratio = float(self.ratios[train])
+        trained = [self._train(folds, fold) for folds in self.moments]
+        if fold is None and trained[0].n_tasks < self.plan.n_draws * self.plan.rows.n_tasks:
+            trained, train = self._on_all_tasks(ratio), 0
+        weights = np.stack([one.solve([self.ridges[ridge]]).weights[train, 0] for one in trained])
         rule = ProximalRule(float(self.ratios[adapt]))
         settings = {
-            "train_ratio": float(self.ratios[train]),
+            "train_ratio": ratio,
             "adapt_ratio": float(self.ratios[adapt]),
             "ridge": float(self.ridges[ridge]),
         }
@@ -202,11 +218,20 @@ def gather_moments(
     # The rows of a batch go into all sums while they are in the cache.
     proximal: list[list[list[RidgeMoments]]] = [[[] for _ in plan.folds] for _ in range(plan.n_targets)]
 
+    # Even shares of each fold, whatever the lengths of their tasks; they get labels, and so batches, of their own.
+    most = math.ceil(_RATIO_TASKS / len(plan.folds))
+    labels = 2 * fold_of + 1
+    for part in plan.folds:
+        labels[_evenly(part, most)] -= 1
+
     def batches() -> Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]:
-        for draw in plan.draws(plan.rows, fold_of):
+        for draw in plan.draws(plan.rows, labels):
             for batch, tasks, weight in draw:
-                for j in range(plan.n_targets if ratios is not None else 0):
-                    proximal[j][fold_of[tasks[0]]].append(RidgeMoments.from_tasks(of_target(batch, j), ratios))
+                if ratios is not None and labels[tasks[0]] % 2 == 0:
+                    for j in range(plan.n_targets):
+                        own = proximal[j][fold_of[tasks[0]]]
+                        # Summed up at once: of a wide table a list of them would be larger than the table.
+                        own[:] = [sum_ridge_moments([*own, RidgeMoments.from_tasks(of_target(batch, j), ratios)])]
                 yield batch, tasks, weight
 
     moments = BlockMoments.from_batches(batches(), blocks, of_block, steps)
@@ -226,8 +251,7 @@ def held_out_losses(
     most = max(1, math.ceil(_MOST_TASKS / n_folds))
     losses, weights, numbers = [], [], []
     for fold, part in enumerate(plan.folds):
-        # Spread evenly; which tasks are in a fold is random already.
-        chosen = part[np.linspace(0, len(part) - 1, min(most, len(part))).round().astype(int)]
+        chosen = _evenly(part, most)
         found = [families[name].found(name, fold) for name in strategies]
         rows = plan.rows.select(chosen)
         sums, weight = np.zeros((len(chosen), len(found))), np.zeros(len(chosen))
@@ -244,6 +268,11 @@ def held_out_losses(
         weights.append(weight)
         numbers.append(chosen)
     return np.concatenate(losses), np.concatenate(weights), np.concatenate(numbers)
+
+
+def _evenly(part: np.ndarray, most: int) -> np.ndarray:
+    """At most ``most`` of a fold's tasks, spread evenly; which tasks are in a fold is random already."""
+    return part[np.linspace(0, len(part) - 1, min(most, len(part))).round().astype(int)]
 
 
 def default_ratios(n_rows: int, n_columns: int) -> tuple[float, ...]:
