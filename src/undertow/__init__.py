@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from undertow._batch import TaskBatch
     from undertow._check import InputError
     from undertow.linear import LossSurface, Moments, RatePath, rate_path
+    from undertow.linear.estimator import MAMLClassifier, MAMLClassifierCV, MAMLRegressor, MAMLRegressorCV
     from undertow.problem import Design, MixedLinearRegression
 
 _HOME = {
@@ -26,6 +27,10 @@ _HOME = {
     "RatePath": "linear",
     "LossSurface": "linear",
     "rate_path": "linear",
+    "MAMLClassifier": "linear.estimator",
+    "MAMLClassifierCV": "linear.estimator",
+    "MAMLRegressor": "linear.estimator",
+    "MAMLRegressorCV": "linear.estimator",
 }
 _ROOMS = ("datasets", "experiments", "linear", "plots", "tasks", "theory")
 
@@ -33,6 +38,10 @@ __all__ = [
     "Design",
     "InputError",
     "LossSurface",
+    "MAMLClassifier",
+    "MAMLClassifierCV",
+    "MAMLRegressor",
+    "MAMLRegressorCV",
     "MixedLinearRegression",
     "Moments",
     "RatePath",

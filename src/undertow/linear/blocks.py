@@ -33,7 +33,8 @@ class Chunk(NamedTuple):
     """Blocks of some tasks. Rows of one task lie together; padded rows are left out."""
 
     rows: np.ndarray
-    """(R, steps + 1, p + 1) the rows [U_j, u_j], times the square root of their weight"""
+    """(R, steps + 1, p + q) the rows [U_j, u_j], times the square root of their weight; q is 1 unless targets have a
+    third axis (see ``chunks``)"""
     counts: np.ndarray
     """(c,) how many rows each task has"""
     tasks: np.ndarray
@@ -75,8 +76,14 @@ def row_weights(batch: TaskBatch, weighting: str) -> np.ndarray | None:
 
 
 def chunks(batch: TaskBatch, steps: int, weighting: str = "rows", numbers: int = _CHUNK_NUMBERS) -> Iterator[Chunk]:
-    """Yield the blocks of a batch. A yielded array is reused by the next chunk: copy what must outlive it."""
+    """Yield the blocks of a batch. A yielded array is reused by the next chunk: copy what must outlive it.
+
+    Targets of shape (m, n, q) give blocks with a column u_j for each of the q targets; the inputs are multiplied once.
+    """
     m, n_t, p = batch.support_x.shape
+    if batch.support_y.ndim == 2:
+        batch = batch._replace(support_y=batch.support_y[..., None], query_y=batch.query_y[..., None])
+    q = batch.support_y.shape[2]
     dtype = np.result_type(batch.support_x, batch.query_x, np.float32)
     counts_t, counts_v = batch.support_counts, batch.query_counts
     weights = row_weights(batch, weighting)
@@ -86,7 +93,7 @@ def chunks(batch: TaskBatch, steps: int, weighting: str = "rows", numbers: int =
     longest = np.asarray(counts_v if order is None else counts_v[order], dtype=np.int64)
     if order is None:
         longest = np.full(m, batch.query_x.shape[1])
-    buffers = _Buffers(n_t, steps, p, dtype)
+    buffers = _Buffers(n_t, steps, p + q, dtype)
     start = 0
     while start < m:
         size = min(m - start, max(1, numbers // int(longest[start] * buffers.width)))
@@ -101,10 +108,10 @@ def chunks(batch: TaskBatch, steps: int, weighting: str = "rows", numbers: int =
         x_v, y_v = batch.query_x[part, :n_v], batch.query_y[part, :n_v]
         if batch.support_mask is not None:
             mask = batch.support_mask[part]
-            x_t, y_t = np.where(mask[..., None], x_t, 0), np.where(mask, y_t, 0)
+            x_t, y_t = np.where(mask[..., None], x_t, 0), np.where(mask[..., None], y_t, 0)
         rows, support = buffers.of(size, n_v)
-        rows[:, :, 0, :p], rows[:, :, 0, p] = x_v, y_v
-        support[..., :p], support[..., p] = x_t, y_t
+        rows[:, :, 0, :p], rows[:, :, 0, p:] = x_v, y_v
+        support[..., :p], support[..., p:] = x_t, y_t
         # The kernel between query and support rows, and never a task's p x p matrix: it is n_v x n_t.
         transposed = x_t.transpose(0, 2, 1)
         for j in range(steps):
@@ -118,7 +125,7 @@ def chunks(batch: TaskBatch, steps: int, weighting: str = "rows", numbers: int =
         if batch.query_mask is not None:
             flat = rows[batch.query_mask[part, :n_v]]
         else:
-            flat = rows.reshape(-1, steps + 1, p + 1)
+            flat = rows.reshape(-1, steps + 1, p + q)
         yield Chunk(flat, counts_v[index], index, total)
 
 
@@ -158,9 +165,9 @@ def stepped(batch: TaskBatch, steps: int, stay: float, move: float, weighting: s
 class _Buffers:
     """Memory for one chunk, used again by the next: fresh memory would cost as much as the sums themselves."""
 
-    def __init__(self, n_support: int, steps: int, p: int, dtype: np.dtype) -> None:
-        self.width = (steps + 1) * (p + 1)
-        self._shape = (n_support, steps + 1, p + 1)
+    def __init__(self, n_support: int, steps: int, columns: int, dtype: np.dtype) -> None:
+        self.width = (steps + 1) * columns
+        self._shape = (n_support, steps + 1, columns)
         self._rows = np.empty(0, dtype)
         self._support = np.empty(0, dtype)
 

@@ -40,13 +40,13 @@ class Pick(NamedTuple):
     """position of the train rate among those tried"""
 
 
-def candidate_rates(scale: float) -> np.ndarray:
+def candidate_rates(scale: float, n_rates: int = 101) -> np.ndarray:
     """Return the raw train rates that are tried: the grid on the circle, and finer ones near 0.
 
     A grid that is coarse near 0 makes a tied rate look worse than it is, since its best value may be small.
     """
     fine = np.array([0.003, 0.006, 0.012, 0.02])
-    return scale * np.sort(np.concatenate([circle.rates_of(circle.grid(), 1.0), -fine, fine]))
+    return scale * np.sort(np.concatenate([circle.rates_of(circle.grid(n_rates), 1.0), -fine, fine]))
 
 
 def cross_validate(

@@ -67,9 +67,7 @@ class GramSolver:
         lost = self.moments.cancellation(coefficients)[:, None]
         v = np.concatenate([weights, np.full((*weights.shape[:2], 1), -1.0)], axis=-1)
         residual = np.einsum("kra,kab,krb->kr", v, full, v, optimize=True).clip(0)
-        return Fit(
-            weights, residual, _outcomes(rank, p, lost * condition**2, ridges, self.moments.eps), condition, rank
-        )
+        return Fit(weights, residual, outcomes(rank, p, lost * condition**2, ridges, self.moments.eps), condition, rank)
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ class DualSolver:
         lost = cancellation(np.abs(coefficients) @ size, np.trace(matrix, axis1=1, axis2=2))[:, None]
         weights = np.einsum("krn,kj,njp->krp", dual, coefficients, self.rows[..., :-1], optimize=True)
         residual = ((np.einsum("knm,krm->krn", matrix, dual) - right[:, None]) ** 2).sum(-1)
-        return Fit(weights, residual, _outcomes(rank, p, lost * condition**2, ridges, self.eps), condition, rank)
+        return Fit(weights, residual, outcomes(rank, p, lost * condition**2, ridges, self.eps), condition, rank)
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,7 @@ def solve_rows(full: np.ndarray, ridges: np.ndarray, n_rows: int, lost: np.ndarr
     residual = ((np.einsum("knp,krp->krn", matrix, weights, optimize=True) - right[:, None]) ** 2).sum(-1)
     low = np.where(kept, s, np.inf).min(axis=1)[:, None]
     condition = np.sqrt(_ratio(top**2 + shifts, np.where(np.isfinite(low), low, top) ** 2 + shifts))
-    return Fit(weights, residual, _outcomes(rank, p, lost[:, None] * condition, ridges, eps), condition, rank)
+    return Fit(weights, residual, outcomes(rank, p, lost[:, None] * condition, ridges, eps), condition, rank)
 
 
 Solver: TypeAlias = GramSolver | DualSolver | RowSolver | StepSolver
@@ -226,7 +224,7 @@ def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     return np.divide(top, bottom, out=np.where((top > 0) | (bottom > 0), np.inf, 1.0), where=bottom > 0)
 
 
-def _outcomes(rank: np.ndarray, p: int, solved: np.ndarray, ridges: np.ndarray, eps: float) -> np.ndarray:
+def outcomes(rank: np.ndarray, p: int, solved: np.ndarray, ridges: np.ndarray, eps: float) -> np.ndarray:
     """Names (k, r). ``solved``: condition number of the factorised matrix; half the digits must hold."""
     names = np.where(rank[:, None] < p, MINIMUM_NORM, FULL_RANK)
     names = np.where(ridges > 0, RIDGE, names)

@@ -1,0 +1,160 @@
+r"""Moments of blocks of tasks: what cross-validation, influences and a bootstrap over tasks are made of.
+
+Tasks are dealt into folds and each fold into blocks. One pass over the rows gives the Gram matrix of each block (see
+``moments``; with q targets the blocks [U_j, u_j] have p + q columns). All else adds and reweights these: a fold's
+training problem is the sum of the other folds' blocks, and leaving out or drawing again a block of tasks never goes
+back to the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from undertow._batch import TaskBatch
+from undertow.linear.blocks import chunks, trace_nonfinite
+from undertow.linear.moments import Moments, support_moment
+
+# Blocks are the units of standard errors: more than this adds little to them and costs memory and time.
+_MOST_BLOCKS = 100
+_MOST_BYTES = 1 << 27
+
+
+@dataclass(frozen=True, eq=False)
+class BlockMoments:
+    """Letters: B blocks, p features, q targets, k inner steps."""
+
+    gram: np.ndarray
+    """(B, k + 1, p + q, k + 1, p + q) sums of [U_i, u_i]^T [U_j, u_j] over the query rows of each block"""
+    weight: np.ndarray
+    """(B,) total weight of the query rows of each block"""
+    folds: np.ndarray
+    """(B,) number of the fold that each block belongs to"""
+    support: np.ndarray
+    """(p, p) sum of S over ``support_tasks`` tasks"""
+    support_tasks: float
+    n_rows: int
+    """number of query rows, in all draws together"""
+    n_tasks: int
+    n_targets: int
+    """q"""
+    eps: float
+    """unit roundoff of the precision in which the sums were made"""
+
+    @classmethod
+    def from_batches(
+        cls,
+        batches: Iterable[tuple[TaskBatch, np.ndarray, np.ndarray]],
+        blocks: np.ndarray,
+        folds: np.ndarray,
+        steps: int,
+    ) -> BlockMoments:
+        """Make them in one pass over (batch, task numbers (c,), weight of each task's query rows (c,)).
+
+        Targets have shape (c, n, q). blocks: (m,) block of each task. folds: (B,) fold of each block.
+        """
+        gram, weight, support = np.zeros((0, 0, 0)), np.zeros(0), np.zeros((0, 0))
+        support_tasks, n_rows, q, eps = 0.0, 0, 1, 0.0
+        for batch, tasks, task_weight in batches:
+            p, q = batch.n_features, batch.support_y.shape[2]
+            if not gram.size:
+                gram = np.zeros((len(folds), (steps + 1) * (p + q), (steps + 1) * (p + q)))
+                weight, support = np.zeros(len(folds)), np.zeros((p, p))
+            of_task = blocks[tasks]
+            np.add.at(weight, of_task, task_weight)
+            for chunk in chunks(batch, steps):
+                flat = chunk.rows.reshape(len(chunk.rows), -1)
+                eps = float(np.finfo(flat.dtype).eps)
+                block = np.repeat(of_task[chunk.tasks], chunk.counts)
+                if (np.diff(block) < 0).any():
+                    by_block = np.argsort(block, kind="stable")
+                    flat, block = flat[by_block], block[by_block]
+                ends = np.concatenate([[0], np.flatnonzero(np.diff(block)) + 1, [len(block)]])
+                for start, end in pairwise(ends):
+                    part = flat[start:end]
+                    gram[block[start]] += part.T @ part
+                n_rows += len(flat)
+            trace_nonfinite(gram.sum(axis=0), batch)
+            part, number = support_moment(batch)
+            support, support_tasks = support + part, support_tasks + number
+        shape = (len(folds), steps + 1, gram.shape[1] // (steps + 1))
+        return cls(
+            gram.reshape(*shape, *shape[1:]),
+            weight,
+            folds,
+            support,
+            support_tasks,
+            n_rows,
+            len(blocks),
+            q,
+            eps,
+        )
+
+    @property
+    def steps(self) -> int:
+        """Number of inner steps, k."""
+        return self.gram.shape[1] - 1
+
+    @property
+    def n_features(self) -> int:
+        """Number of features, p."""
+        return self.gram.shape[2] - self.n_targets
+
+    @property
+    def scale(self) -> float:
+        """Spectral unit of the rate: 1 / lambda_max of the mean support second moment (1 when that is zero)."""
+        top = float(np.linalg.eigvalsh(self.support)[-1]) / self.support_tasks
+        return 1 / top if top > 0 else 1.0
+
+    def __add__(self, other: BlockMoments) -> BlockMoments:
+        """Another draw of the same tasks in the same blocks."""
+        if not isinstance(other, BlockMoments):
+            return NotImplemented
+        return replace(
+            self,
+            gram=self.gram + other.gram,
+            weight=self.weight + other.weight,
+            support=self.support + other.support,
+            support_tasks=self.support_tasks + other.support_tasks,
+            n_rows=self.n_rows + other.n_rows,
+        )
+
+    def of_fold(self, fold: int) -> np.ndarray:
+        """Sum of the Gram matrices of one fold's blocks."""
+        return self.gram[self.folds == fold].sum(axis=0)
+
+    def without(self, fold: int) -> np.ndarray:
+        """Sum of the Gram matrices of all other folds; added up, never subtracted from the whole."""
+        return self.gram[self.folds != fold].sum(axis=0)
+
+    def first(self, steps: int) -> BlockMoments:
+        """Return the moments for fewer inner steps, which these contain."""
+        return replace(self, gram=self.gram[:, : steps + 1, :, : steps + 1])
+
+    def moments(self, target: int = 0) -> Moments:
+        """Return the moments of all tasks for one target, as ``rate_path`` takes them."""
+        p = self.n_features
+        columns = [*range(p), p + target]
+        gram = self.gram.sum(axis=0)[:, columns][:, :, :, columns]
+        total = float(self.weight.sum())
+        return Moments(gram, self.support, self.support_tasks, total, self.n_rows, self.n_tasks, self.eps)
+
+
+def deal(folds: Sequence[np.ndarray], n_numbers: int) -> tuple[np.ndarray, np.ndarray]:
+    """Deal the tasks of each fold into blocks; return the block of each task (m,) and the fold of each block (B,).
+
+    folds: task numbers of each fold; each task is in one. Blocks of a fold are dealt round robin.
+    n_numbers: numbers that the moments of one block hold; with wide tables blocks are fewer, but at least two a fold
+        where tasks allow.
+    """
+    m, n_folds = sum(len(part) for part in folds), len(folds)
+    most = min(_MOST_BLOCKS, max(2 * n_folds, _MOST_BYTES // (8 * n_numbers)))
+    blocks, of_block = np.empty(m, dtype=np.int64), []
+    for fold, part in enumerate(folds):
+        size = min(len(part), max(1, most // n_folds))
+        blocks[part] = len(of_block) + np.arange(len(part)) % size
+        of_block += [fold] * size
+    return blocks, np.array(of_block)

@@ -1,0 +1,139 @@
+r"""Standardised space: where an estimator's inner steps take place, and the way back to the user's units.
+
+Features are centred, divided by their standard deviation and clipped, and a last feature "1" carries the intercept; so
+one rate means the same along every feature. Targets are centred, and scaled where they are numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+# Rows at a time: sums are made in float64, and a float64 copy of all rows is never there.
+_ROWS = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Standard:
+    """z = clip((x - centre) / spread), then a constant; targets (y - target_centre) / target_spread."""
+
+    centre: np.ndarray
+    """(p,) float64"""
+    spread: np.ndarray
+    """(p,) float64; 1 for a constant feature"""
+    clip: float
+    """largest absolute value that is let through; infinity for no limit"""
+    intercept: bool
+    """whether a last column of ones is added"""
+    target_centre: np.ndarray
+    """(q,) float64"""
+    target_spread: np.ndarray
+    """(q,) float64"""
+
+    @classmethod
+    def fit(
+        cls,
+        x: np.ndarray,
+        y: np.ndarray,
+        weights: np.ndarray | None,
+        *,
+        features: bool,
+        targets: bool,
+        intercept: bool,
+        clip: float | None,
+    ) -> Standard:
+        """Read the numbers from rows x (R, p) and targets y (R, q) with row weights (R,).
+
+        features, targets: whether to scale to deviation 1; without ``intercept`` nothing is centred.
+        """
+        centre, spread = _moments(x, weights)
+        target_centre, target_spread = _moments(y, weights)
+        p, q = x.shape[1], y.shape[1]
+        if not intercept:
+            # Deviation from 0: what is not centred must not be measured from its mean.
+            spread, target_spread = np.hypot(spread, centre), np.hypot(target_spread, target_centre)
+            centre, target_centre = np.zeros(p), np.zeros(q)
+        return cls(
+            centre,
+            np.where(spread > 0, spread, 1.0) if features else np.ones(p),
+            np.inf if clip is None or not features else float(clip),
+            intercept,
+            target_centre,
+            np.where(target_spread > 0, target_spread, 1.0) if targets else np.ones(q),
+        )
+
+    @property
+    def width(self) -> int:
+        """Number of columns in standardised space, d: p, and one for the intercept."""
+        return len(self.centre) + self.intercept
+
+    def features(self, x: np.ndarray, order: Any = None) -> np.ndarray:
+        """Return rows x (R, p), in the given order, as (R, d) in the precision of x."""
+        n = len(x) if order is None else len(order)
+        p = len(self.centre)
+        z = np.empty((n, self.width), x.dtype)
+        centre, spread = self.centre.astype(x.dtype), self.spread.astype(x.dtype)
+        for start in range(0, n, _ROWS):
+            part = slice(start, start + _ROWS)
+            block = z[part, :p]
+            np.subtract(x[part] if order is None else x[order[part]], centre, out=block)
+            block /= spread
+            if np.isfinite(self.clip):
+                np.clip(block, -self.clip, self.clip, out=block)
+        if self.intercept:
+            z[:, p] = 1
+        return z
+
+    def targets(self, y: np.ndarray) -> np.ndarray:
+        """Return targets (R, q) in standardised units."""
+        return ((y - self.target_centre) / self.target_spread).astype(y.dtype)
+
+    def n_clipped(self, x: np.ndarray) -> int:
+        """Return how many values of x (R, p) the limit touches."""
+        if not np.isfinite(self.clip):
+            return 0
+        reach = self.clip * self.spread
+        low, high = self.centre - reach, self.centre + reach
+        parts = (x[start : start + _ROWS] for start in range(0, len(x), _ROWS))
+        return sum(int(np.count_nonzero((part < low) | (part > high))) for part in parts)
+
+    def restore_targets(self, y: np.ndarray) -> np.ndarray:
+        """Return standardised predictions (..., q) in the unit of the targets."""
+        return y * self.target_spread.astype(y.dtype) + self.target_centre.astype(y.dtype)
+
+    def restore_weights(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return coefficients (..., q, p) and intercepts (..., q) in the user's units, from weights (..., q, d)."""
+        wide = np.asarray(weights, dtype=np.float64)
+        p = len(self.centre)
+        coef = wide[..., :p] / self.spread * self.target_spread[:, None]
+        constant = wide[..., p] if self.intercept else np.zeros(wide.shape[:-1])
+        intercept = self.target_centre + self.target_spread * constant - coef @ self.centre
+        return coef.astype(weights.dtype), intercept.astype(weights.dtype)
+
+
+def _moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and standard deviation (divisor: sum of weights) of the columns, in float64."""
+    w = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64)
+    total = w.sum()
+    # About the first row, so that a large common offset costs no digits; then once more about the mean.
+    first = x[int(np.argmax(w > 0))].astype(np.float64)
+    shift, constant = np.zeros(x.shape[1]), np.ones(x.shape[1], dtype=bool)
+    for start in range(0, len(x), _ROWS):
+        part = x[start : start + _ROWS] - first
+        shift += w[start : start + _ROWS] @ part
+        if constant.any():
+            # A row of weight 0 does not make a column vary.
+            varied = part != 0 if weights is None else (part != 0) & (w[start : start + _ROWS, None] > 0)
+            constant &= ~varied.any(axis=0)
+    mean = first + shift / total
+    squares = np.zeros(x.shape[1])
+    for start in range(0, len(x), _ROWS):
+        part = x[start : start + _ROWS] - mean
+        if weights is None:
+            squares += np.einsum("rp,rp->p", part, part)
+        else:
+            squares += np.einsum("rp,rp,r->p", part, part, w[start : start + _ROWS])
+    # A constant column has spread 0 exactly, whatever rounding its mean suffered.
+    return np.where(constant, first, mean), np.where(constant, 0.0, np.sqrt(squares / total))

@@ -1,0 +1,280 @@
+r"""Strategies of meta-learning tried on the same tasks, and their losses on tasks that neither fit nor choice has seen.
+
+Each family (the gradient rule; the proximal rule; the mixed model) chooses its own rates, penalties and ridge from
+additive moments of folds. What a family is worth is then measured task by task: for each fold, it chooses by the losses
+of the other folds, its weights are those trained without the fold, and the fold's tasks adapt and are predicted. So
+losses of all strategies are on the same rows, and are compared in pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from undertow._batch import TaskBatch
+from undertow.linear.adaptation import GradientRule, ProximalRule, Rule
+from undertow.linear.block_moments import BlockMoments, deal
+from undertow.linear.circle import coefficients
+from undertow.linear.mixed import MixedFit, fit_mixed
+from undertow.linear.mixed_stats import TaskStatistics
+from undertow.linear.rate_search import RatePick, RateSearch, search_rates, solve
+from undertow.linear.rows import TaskRows, of_target
+from undertow.linear.rules import RATIOS, RidgeMoments, sum_ridge_moments
+from undertow.linear.select import candidate_rates
+from undertow.tasks import GroupedTable
+
+GRADIENT = ("joint", "step", "tied", "signed")
+PROXIMAL = ("pooled_ridge", "ridge")
+
+# Held-out losses are taken on at most this many tasks, evenly spread over the folds: standard errors are small by then.
+_MOST_TASKS = 3000
+_VARIANCE_TASKS = 500
+# The proximal rule chooses its ratios on at most this many tasks, each ratio being a pass; it is then trained on all.
+_RATIO_TASKS = 4096
+_MANY_RATIOS = 10**9
+
+
+class Found(NamedTuple):
+    """What a strategy trains and how it adapts."""
+
+    weights: np.ndarray
+    """(q, d) omega of each target"""
+    rules: tuple[Rule, ...]
+    """rule of each target"""
+    settings: dict[str, float]
+    """what was chosen: raw rates, ratios, ridge, steps"""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Tasks, folds and draws of one search."""
+
+    rows: TaskRows
+    """tasks with enough rows for support and query"""
+    everything: TaskRows
+    """all tasks, for the mixed model, which has a use for short ones"""
+    folds: list[np.ndarray]
+    """task numbers of each fold, in ``rows``"""
+    n_support: int
+    n_draws: int
+    seed: int
+
+    def draws(
+        self, rows: TaskRows, labels: np.ndarray | None = None
+    ) -> Iterator[Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]]:
+        """Yield each draw of support and query rows as batches, each with tasks of one label."""
+        for k in range(self.n_draws):
+            yield rows.draw(self.n_support, np.random.SeedSequence(self.seed, spawn_key=(k,)), labels)
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets, q."""
+        return self.rows.y.shape[1]
+
+
+class GradientFamily:
+    """Signed rates: no inner loop, one tied rate, or a free one."""
+
+    def __init__(self, plan: Plan, moments: BlockMoments, ridges: Sequence[float], steps: Sequence[int], n_rates: int):
+        self.moments = moments
+        self.rates = candidate_rates(moments.scale, n_rates)
+        self.ridges = np.asarray(ridges, dtype=np.float64)
+        self.searches: dict[int, RateSearch] = {
+            k: search_rates(moments.first(k), self.rates, self.ridges) for k in sorted(set(steps))
+        }
+
+    def pick(self, strategy: str, leave_out: int | None = None) -> RatePick:
+        """Return the best rates, ridge and number of steps."""
+        picks = [search.pick(strategy, leave_out) for search in self.searches.values()]
+        return min(picks, key=lambda one: one.loss)
+
+    def found(self, strategy: str, fold: int | None = None) -> Found:
+        """Return the strategy chosen and trained on all tasks, or without one fold."""
+        best = self.pick(strategy, fold)
+        moments = self.moments.first(best.steps)
+        gram = moments.gram.sum(axis=0) if fold is None else moments.without(fold)
+        # The raw rate means the same in every fold, whose own spectral units differ a little.
+        c, _ = coefficients(np.array([best.train_rate]), moments.scale, best.steps)
+        weights = solve(gram, moments.n_targets, c, np.array([best.ridge]), moments.eps)[0, 0]
+        rule = GradientRule(best.adapt_rate, best.steps)
+        settings = {
+            "train_rate": best.train_rate,
+            "adapt_rate": best.adapt_rate,
+            "ridge": best.ridge,
+            "steps": best.steps,
+        }
+        return Found(weights, (rule,) * moments.n_targets, settings)
+
+
+class ProximalFamily:
+    """Ridge regression towards omega, at training (a ratio, infinity for none) and at adaptation (another)."""
+
+    def __init__(self, plan: Plan, moments: list[list[RidgeMoments]], ridges: Sequence[float]):
+        self.plan = plan
+        self.moments = moments
+        """[target][fold]"""
+        self.ridges = np.asarray(ridges, dtype=np.float64)
+        self.ratios = moments[0][0].ratios
+        n_folds, r = len(plan.folds), len(self.ratios)
+        self.losses = np.zeros((n_folds, r, r, len(self.ridges)))
+        """(fold, adapt ratio, train ratio, ridge) summed loss of the fold's rows"""
+        self.weight = np.zeros(n_folds)
+        for folds in moments:
+            for fold, own in enumerate(folds):
+                weights = self._train(folds, fold).solve(self.ridges.tolist()).weights
+                losses = own.loss(weights.reshape(-1, weights.shape[-1])).reshape(r, r, len(self.ridges))
+                self.losses[fold] += losses * own.weight
+                self.weight[fold] += own.weight / len(moments)
+
+    @staticmethod
+    def _train(folds: list[RidgeMoments], fold: int | None) -> RidgeMoments:
+        return sum_ridge_moments(part for i, part in enumerate(folds) if i != fold)
+
+    def _on_all_tasks(self, ratio: float) -> list[RidgeMoments]:
+        """Moments of each target at one ratio, from every task."""
+        parts: list[list[RidgeMoments]] = [[] for _ in self.moments]
+        for draw in self.plan.draws(self.plan.rows):
+            for batch, _, _ in draw:
+                for j, of_j in enumerate(parts):
+                    of_j[:] = [sum_ridge_moments([*of_j, RidgeMoments.from_tasks(of_target(batch, j), [ratio])])]
+        return [of_j[0] for of_j in parts]
+
+    def pick(self, strategy: str, leave_out: int | None = None) -> tuple[int, int, int]:
+        """Return positions of the adapt ratio, the train ratio and the ridge with the least loss."""
+        kept = [i for i in range(len(self.losses)) if i != leave_out]
+        total = self.losses[kept].sum(axis=0)
+        if strategy == "pooled_ridge":
+            total = np.where(np.isinf(self.ratios)[None, :, None], total, np.inf)
+        adapt, train, ridge = np.unravel_index(int(total.argmin()), total.shape)
+        return int(adapt), int(train), int(ridge)
+
+    def found(self, strategy: str, fold: int | None = None) -> Found:
+        """Return the strategy chosen and trained on all tasks, or without one fold."""
+        adapt, train, ridge = self.pick(strategy, fold)
+        ratio = float(self.ratios[train])
+        trained = [self._train(folds, fold) for folds in self.moments]
+        if fold is None and trained[0].n_tasks < self.plan.n_draws * self.plan.rows.n_tasks:
+            trained, train = self._on_all_tasks(ratio), 0
+        weights = np.stack([one.solve([self.ridges[ridge]]).weights[train, 0] for one in trained])
+        rule = ProximalRule(float(self.ratios[adapt]))
+        settings = {
+            "train_ratio": ratio,
+            "adapt_ratio": float(self.ratios[adapt]),
+            "ridge": float(self.ridges[ridge]),
+        }
+        return Found(weights, (rule,) * len(self.moments), settings)
+
+
+class MixedFamily:
+    """The mixed model: mean, task covariance and noise by restricted maximum likelihood, from all rows."""
+
+    def __init__(self, plan: Plan, structures: Sequence[str]):
+        rows = plan.everything
+        self.structures = tuple(structures)
+        self.statistics = [task_statistics(rows, j) for j in range(rows.y.shape[1])]
+        # Tasks too short to be tested are training tasks of every fold.
+        position = np.searchsorted(rows.ids, plan.rows.ids)
+        self.tested = [position[part] for part in plan.folds]
+        self.seed = plan.seed
+
+    def found(self, strategy: str, fold: int | None = None) -> Found:
+        """Return the model ("mixed_" and its structure) of all tasks, or without one fold."""
+        structure = strategy.removeprefix("mixed_")
+        fits: list[MixedFit] = []
+        for statistics in self.statistics:
+            part = statistics
+            if fold is not None:
+                part = statistics.select(np.setdiff1d(np.arange(statistics.n_tasks), self.tested[fold]))
+            most = 2000 if fold is None else _VARIANCE_TASKS
+            fits.append(fit_mixed(part, structure, max_tasks=most, seed=self.seed))
+        rules = tuple(ProximalRule(max(fit.noise_variance, 1e-12), fit.task_covariance) for fit in fits)
+        settings = {
+            "noise_std": float(np.mean([fit.noise_std for fit in fits])),
+            "task_std": float(np.mean([fit.task_std for fit in fits])),
+        }
+        return Found(np.stack([fit.mean for fit in fits]), rules, settings)
+
+
+def task_statistics(rows: TaskRows, target: int) -> TaskStatistics:
+    """Statistics of the mixed model for one target."""
+    names = tuple(f"x{j}" for j in range(rows.n_columns))
+    table = GroupedTable(rows.inputs(), rows.y[:, target], rows.offsets, rows.ids, names, "task", "target", rows.rows)
+    return TaskStatistics.from_tasks(table, rows.weights)
+
+
+def gather_moments(
+    plan: Plan, steps: int, ratios: Sequence[float] | None
+) -> tuple[BlockMoments, list[list[RidgeMoments]] | None]:
+    """Read the rows once for each draw: moments of blocks, and of the proximal rule by target and fold."""
+    numbers = ((steps + 1) * (plan.rows.n_columns + plan.n_targets)) ** 2
+    blocks, of_block = deal(plan.folds, numbers)
+    fold_of = np.empty(plan.rows.n_tasks, dtype=np.int64)
+    for i, part in enumerate(plan.folds):
+        fold_of[part] = i
+    # The rows of a batch go into all sums while they are in the cache.
+    proximal: list[list[list[RidgeMoments]]] = [[[] for _ in plan.folds] for _ in range(plan.n_targets)]
+
+    # Even shares of each fold, whatever the lengths of their tasks; they get labels, and so batches, of their own.
+    most = math.ceil(_RATIO_TASKS / len(plan.folds))
+    labels = 2 * fold_of + 1
+    for part in plan.folds:
+        labels[_evenly(part, most)] -= 1
+
+    def batches() -> Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]:
+        for draw in plan.draws(plan.rows, labels):
+            for batch, tasks, weight in draw:
+                if ratios is not None and labels[tasks[0]] % 2 == 0:
+                    for j in range(plan.n_targets):
+                        own = proximal[j][fold_of[tasks[0]]]
+                        # Summed up at once: of a wide table a list of them would be larger than the table.
+                        own[:] = [sum_ridge_moments([*own, RidgeMoments.from_tasks(of_target(batch, j), ratios)])]
+                yield batch, tasks, weight
+
+    moments = BlockMoments.from_batches(batches(), blocks, of_block, steps)
+    if ratios is None:
+        return moments, None
+    return moments, [[sum_ridge_moments(parts) for parts in folds] for folds in proximal]
+
+
+def held_out_losses(
+    plan: Plan, strategies: Sequence[str], families: dict[str, GradientFamily | ProximalFamily | MixedFamily]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return losses (m', n) of held-out tasks under each strategy, their weights (m',) and their numbers (m',).
+
+    A loss is half the mean squared error over the task's query rows, draws and targets.
+    """
+    n_folds, q = len(plan.folds), plan.n_targets
+    most = max(1, math.ceil(_MOST_TASKS / n_folds))
+    losses, weights, numbers = [], [], []
+    for fold, part in enumerate(plan.folds):
+        chosen = _evenly(part, most)
+        found = [families[name].found(name, fold) for name in strategies]
+        rows = plan.rows.select(chosen)
+        sums, weight = np.zeros((len(chosen), len(found))), np.zeros(len(chosen))
+        for draw in plan.draws(rows):
+            for batch, tasks, row_weight in draw:
+                weight[tasks] += row_weight
+                for j in range(q):
+                    one = of_target(batch, j)
+                    for column, strategy in enumerate(found):
+                        theta = strategy.rules[j].adapt(strategy.weights[j].astype(batch.query_x.dtype), one)
+                        error = (one.query_x @ theta[..., None])[..., 0] - one.query_y
+                        sums[tasks, column] += 0.5 * (error.astype(np.float64) ** 2).sum(axis=1)
+        losses.append(sums / (q * weight[:, None]))
+        weights.append(weight)
+        numbers.append(chosen)
+    return np.concatenate(losses), np.concatenate(weights), np.concatenate(numbers)
+
+
+def _evenly(part: np.ndarray, most: int) -> np.ndarray:
+    """At most ``most`` of a fold's tasks, spread evenly; which tasks are in a fold is random already."""
+    return part[np.linspace(0, len(part) - 1, min(most, len(part))).round().astype(int)]
+
+
+def default_ratios(n_rows: int, n_columns: int) -> tuple[float, ...]:
+    """Ratios that are tried: half a decade apart, and a decade apart for large tables, where each costs much."""
+    return RATIOS if n_rows * n_columns**2 <= _MANY_RATIOS else (*RATIOS[:-1:2], math.inf)

@@ -1,0 +1,181 @@
+"""The choice: interval on the circle, gains, verdicts, and what they rest on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made import cv, table
+
+import undertow as ut
+from undertow.linear.choice import VERDICTS, Choice, Gain, RateInterval, decide, gain, rate_interval, uniform_angles
+from undertow.linear.held_out import mean_over_tasks
+from undertow.linear.influence import Influences
+
+X, Y, G = table(m=30, seed=3)
+ANGLES = uniform_angles(41)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return cv().fit(X, Y, groups=G)
+
+
+def influence(curve, noise=0.0, n_blocks=20, seed=0):
+    """Influences of a given curve; every block has it, and a wave of its own."""
+    rng = np.random.default_rng(seed)
+    waves = rng.standard_normal((n_blocks, 1)) * np.cos(2 * ANGLES) + rng.standard_normal((n_blocks, 1)) * np.sin(
+        2 * ANGLES
+    )
+    return Influences(curve + noise * waves, np.zeros((n_blocks, n_blocks, len(ANGLES))), np.ones(n_blocks))
+
+
+@pytest.mark.parametrize("at", [-0.7, 0.0, 0.6, np.pi / 2 - 0.1, -np.pi / 2])
+def test_a_clear_minimum_is_found_wherever_it_lies_on_the_circle(at):
+    interval = rate_interval(influence(-np.cos(2 * (ANGLES - at)), 0.05), ANGLES)
+    assert np.tan(at + 0.003) in interval
+    assert not interval.whole_circle
+    assert np.tan(at + np.pi / 2 - 0.3) not in interval
+    ends = np.arctan([interval.low, interval.high])
+    assert ((ends[1] - ends[0]) % np.pi) < 0.5
+    assert interval.contains_zero == (0.0 in interval) == (abs(at) < 0.2)
+    assert interval.contains_infinity == (np.inf in interval) == (abs(at) > 1.5)
+    assert (interval.low > interval.high) == interval.contains_infinity
+    if 0.2 < abs(at) < 1.4:
+        assert interval.sign_probability == (at < 0)
+
+
+def test_a_flat_curve_gives_the_whole_circle_and_no_sign():
+    # One wave cannot cross 5 % at a time everywhere; on average over noise 95 % of the circle is kept.
+    sizes, named = [], []
+    for seed in range(300):
+        interval = rate_interval(influence(0.0, 1.0, seed=seed), ANGLES, n_boot=50)
+        named.append(not (interval.contains_zero or interval.contains_infinity))
+        sizes.append(interval.whole_circle)
+    # Binomial: 300 draws at no more than 5 %, four standard errors.
+    assert np.mean(named) <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 300)
+    assert np.mean(sizes) > 0.5
+
+
+def test_the_interval_holds_the_best_rate_as_often_as_it_says():
+    held = []
+    for seed in range(400):
+        curve = -np.cos(2 * (ANGLES - 0.4))
+        blocks = influence(curve, 3.0, n_blocks=25, seed=seed)
+        held.append(np.tan(0.4) in rate_interval(blocks, ANGLES, n_boot=20))
+    # No block moves another's loss here, so the variance is the plain one; four standard errors about 95 %.
+    assert abs(np.mean(held) - 0.95) <= 4 * np.sqrt(0.95 * 0.05 / 400)
+
+
+def test_where_an_interval_contains_a_rate():
+    plain = RateInterval(-0.5, 0.25, 0.95, False, True, False, 0.5)
+    assert -0.5 in plain
+    assert 0.3 not in plain
+    assert np.inf not in plain
+    assert "x" not in plain
+    through = RateInterval(2.0, -3.0, 0.95, False, False, True, 0.5)
+    assert 5.0 in through
+    assert -4.0 in through
+    assert 0.0 not in through
+    assert np.inf in through
+    assert str(through) == "from 2 to -3 through infinity"
+    assert str(plain) == "from -0.5 to 0.25"
+
+
+def test_gain_is_a_paired_share_of_the_rivals_loss():
+    rng = np.random.default_rng(0)
+    rival = rng.uniform(1, 3, 50)
+    rows = rng.integers(1, 9, 50).astype(float)
+    one = gain(rival, 0.9 * rival, rows)
+    assert one.percent == pytest.approx(10)
+    assert one.low < 10 < one.high
+    assert (one.high - one.low) / one.standard_error == pytest.approx(2 * 2.0096, rel=1e-3)
+    uneven = gain(rival, rival - np.arange(50) / 100, rows)
+    mean, error = mean_over_tasks(np.arange(50) / 100, rows)
+    base = rows @ rival / rows.sum()
+    # Twice the variance that tasks show, as the documentation says.
+    assert uneven.percent == pytest.approx(100 * mean / base)
+    assert uneven.standard_error == pytest.approx(100 * np.sqrt(2) * error / base)
+    same = gain(rival, rival, rows)
+    assert (same.percent, same.low, same.high) == (0, 0, 0)
+    assert gain(np.zeros(3), np.zeros(3), np.ones(3)) == Gain(0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "zero", "infinity", "gain_high", "verdict"),
+    [
+        (-2.0, -0.1, False, False, 9.0, "negative"),
+        (0.1, 3.0, False, False, 9.0, "positive"),
+        (-0.1, 3.0, True, False, 9.0, "no evidence either way"),
+        (0.5, -3.0, False, True, 9.0, "no evidence either way"),
+        (0.1, 3.0, False, False, 0.3, "the inner loop is not worth it here"),
+    ],
+)
+def test_verdicts(model, low, high, zero, infinity, gain_high, verdict):
+    interval = RateInterval(low, high, 0.95, False, zero, infinity, 0.5)
+    gains = model.choice_.gains | {"step": Gain(0.2, -1.0, gain_high, 0.3)}
+    found = decide(replace(model.choice_, interval=interval, gains=gains))
+    assert found.verdict == verdict
+    assert verdict in VERDICTS
+    assert str(found).startswith(verdict)
+    assert "interval -1 to" in found.explanation
+
+
+def test_the_record_holds_what_was_tried(model):
+    choice = model.choice_
+    assert set(choice.gains) == {"step", "tied", "joint", "pooled_ridge"}
+    assert choice.strategy == min(choice.losses, key=lambda name: choice.losses[name][0]) == model.rule_
+    assert set(choice.best_gains) == set(choice.losses) - {choice.strategy}
+    assert all(one.percent >= 0 for one in choice.best_gains.values())
+    assert choice.n_tasks == 30
+    assert Choice.from_dict(choice.to_dict()) == choice
+    assert model.rate_path_.ridges in (1e-4, 1e-2)
+    assert model.rate_path_.scale == pytest.approx(model.scale_)
+
+
+def test_the_same_seed_gives_the_same_choice(model):
+    again = cv().fit(X, Y, groups=G)
+    assert again.choice_ == model.choice_
+    np.testing.assert_array_equal(again.coef_, model.coef_)
+    other = cv(random_state=1).fit(X, Y, groups=G)
+    assert other.choice_.interval.sign_probability != model.choice_.interval.sign_probability
+
+
+def test_only_the_rules_asked_for_are_used_and_the_gradient_rule_is_always_measured():
+    for rules, allowed in (("gradient", ("signed", "step", "tied", "joint")), (["ridge"], ("ridge", "pooled_ridge"))):
+        found = cv(rules=rules).fit(X, Y, groups=G)
+        assert found.rule_ in allowed
+        assert "signed" in found.choice_.losses
+    assert found.train_rate_ is None
+    assert found.adapt_rate_ is None
+
+
+def test_rates_of_the_chosen_gradient_rule_are_those_of_the_estimator():
+    found = cv(rules="gradient").fit(X, Y, groups=G)
+    fixed = ut.MAMLRegressor(
+        found.train_rate_, found.adapt_rate_, rate_unit="raw", ridge=found.ridge_, n_draws=2, steps=found.steps_
+    ).fit(X, Y, groups=G)
+    np.testing.assert_allclose(found.coef_, fixed.coef_, rtol=1e-7)
+    assert found.train_rate_spectral_ == pytest.approx(found.train_rate_ / found.scale_)
+
+
+def test_more_steps_are_chosen_where_they_are_better():
+    found = cv(rules="gradient", steps=(1, 6)).fit(X, Y, groups=G)
+    one = cv(rules="gradient", steps=1).fit(X, Y, groups=G)
+    assert found.steps_ in (1, 6)
+    assert found.choice_.losses["signed"][0] <= one.choice_.losses["signed"][0] * 1.02
+
+
+def test_fewer_tasks_than_can_be_chosen_by_are_pooled():
+    few = G < 1
+    with pytest.warns(ut.linear.estimator.MissingGroupsWarning):
+        pooled = cv().fit(X[few], Y[few])
+    assert pooled.choice_ is None
+    assert pooled.adapt_rate_ == 0
+    groups = np.where(few, 0, np.arange(len(G)) + 10)
+    some = few | (np.arange(len(G)) < 4)
+    with (
+        pytest.warns(UserWarning, match="tasks have no more than"),
+        pytest.warns(UserWarning, match="only one task has more"),
+    ):
+        single = cv().fit(X[some], Y[some], groups=groups[some])
+    assert single.choice_ is None
