@@ -75,6 +75,17 @@ def test_chunks_do_not_change_the_sums(monkeypatch):
     assert (parts.n_rows, parts.weight, parts.n_tasks) == (whole.n_rows, whole.weight, whole.n_tasks)
 
 
+@pytest.mark.parametrize("solver", ["gram", "dual", "rows"])
+def test_rates_in_parts_are_the_same_rates(solver, monkeypatch):
+    tasks = sample(*SIZES["wide" if solver == "dual" else "tall"])
+    whole = ut.rate_path(tasks, RATES, ridge=[0.0, 0.1], solver=solver)
+    monkeypatch.setattr("undertow.linear.path._NUMBERS_AT_ONCE", 250)
+    parts = ut.rate_path(tasks, RATES, ridge=[0.0, 0.1], solver=solver)
+    np.testing.assert_allclose(parts.weights, whole.weights, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(parts.meta_loss, whole.meta_loss, rtol=1e-12, atol=1e-20)
+    assert (parts.outcome == whole.outcome).all()
+
+
 @pytest.mark.parametrize("shape", ["tall", "wide"])
 @pytest.mark.parametrize("solver", ["auto", "gram", "dual", "rows"])
 def test_ridges(shape, solver):

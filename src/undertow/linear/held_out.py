@@ -21,7 +21,6 @@ from undertow.linear.select import RIDGES, STRATEGIES, Pick, candidate_rates, cr
 from undertow.linear.surface import LossSurface, evaluate
 from undertow.tasks import GroupedTable, folds
 
-
 # Per cent of the held-out loss. With many tasks a smaller difference can be told from chance, but not put to use.
 NEGLIGIBLE = 0.5
 

@@ -13,7 +13,7 @@ from undertow._check import InputError, one_of
 from undertow.linear import circle
 from undertow.linear.blocks import Tasks, as_batches
 from undertow.linear.moments import Moments, of_batch, sum_moments, support_moment
-from undertow.linear.solve import ILL_CONDITIONED, REMEDY, DualSolver, Fit, GramSolver, RowSolver, Solver
+from undertow.linear.solve import ILL_CONDITIONED, MINIMUM_NORM, REMEDY, DualSolver, Fit, GramSolver, RowSolver, Solver
 from undertow.linear.surface import LossSurface, evaluate
 
 SOLVERS = ("auto", "gram", "dual", "rows")
@@ -21,6 +21,7 @@ SOLVERS = ("auto", "gram", "dual", "rows")
 # Below this many multiplications the slowest solver, which keeps all digits, takes about a tenth of a second.
 _CHEAP = 2e7
 _CHEAP_TO_COMPRESS = 5e8
+_NUMBERS_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -213,15 +214,27 @@ class _Problem:
     def solve(self, coefficients: np.ndarray, ridges: np.ndarray) -> Fit:
         """Solve by the chosen solver; "auto" mends by rows what the faster ones could not do well."""
         name = self._cheapest(len(coefficients)) if self.choice == "auto" else self.choice
-        fit = self.by(name).solve(coefficients, ridges)
+        fit = self._in_parts(name, coefficients, ridges)
         if self.choice != "auto" or name == "rows":
             return fit
-        poor = (fit.outcome == ILL_CONDITIONED).any(axis=1) | (fit.rank < min(self.n_rows, self.n_features))
+        # A rank that moments or kernel find too low may be lost digits; under a ridge it does no harm.
+        low = (fit.outcome == MINIMUM_NORM).any(axis=1) & (fit.rank < min(self.n_rows, self.n_features))
+        poor = (fit.outcome == ILL_CONDITIONED).any(axis=1) | low
         if poor.any():
-            better = self.by("rows").solve(coefficients[poor], ridges)
+            better = self._in_parts("rows", coefficients[poor], ridges)
             for ours, theirs in zip(fit, better, strict=True):
                 ours[poor] = theirs
         return fit
+
+    def _in_parts(self, name: str, coefficients: np.ndarray, ridges: np.ndarray) -> Fit:
+        """Solve for some rates at a time, so that their matrices never take more than about 128 MB."""
+        p, n = self.n_features, self.n_rows
+        short = min(n, (self.steps + 1) * (p + 1))
+        numbers = {"gram": (p + 1) ** 2, "dual": n * n, "rows": short * (p + 1)}[name]
+        size = max(1, _NUMBERS_AT_ONCE // numbers)
+        solver = self.by(name)
+        parts = [solver.solve(coefficients[i : i + size], ridges) for i in range(0, len(coefficients), size)]
+        return parts[0] if len(parts) == 1 else Fit(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
     def _cheapest(self, n_rates: int) -> str:
         p = self.n_features

@@ -17,7 +17,7 @@ THEORY_LOOK = {
     "next_order": {"label": "theory, next order", "color": style.AMBER, "linestyle": ":"},
 }
 _MEASURED_LOOK = {
-    "raw": {"height": 0.1, "color": style.BLUE, "label": "lowest, measured: 95 % interval"},
+    "raw": {"height": 0.1, "color": style.BLUE, "label": "lowest, raw: 95 % interval"},
     "conditional": {"height": 0.04, "color": style.INK, "label": "lowest, given the inputs: 95 % interval"},
 }
 
@@ -56,7 +56,7 @@ class LossCurve:
                 markeredgewidth=0.9,
                 color=style.INK,
                 zorder=4,
-                label="measured, given the inputs",
+                label="given the inputs, mean",
             )
         if self.mean is not None:
             axes.errorbar(
@@ -70,7 +70,7 @@ class LossCurve:
                 elinewidth=0.9,
                 color=style.BLUE,
                 zorder=3,
-                label="measured, mean \u00b1 standard error",
+                label="raw, mean \u00b1 standard error",
             )
         self._frame(axes)
         self._optima(axes)
@@ -83,7 +83,7 @@ class LossCurve:
         """Fit the y axis to what was measured: an approximation may leave the picture, the data may not."""
         if self.mean is not None:
             se = 0.0 if self.se is None else self.se
-            shown = np.concatenate([self.mean - se, self.mean + se])
+            shown = np.concatenate([self.mean - se, self.mean + se, self.mean if self.sharp is None else self.sharp])
         else:
             shown = np.concatenate(list(self.theories.values()))
         shown = shown[np.isfinite(shown)]

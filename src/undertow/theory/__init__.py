@@ -1,1 +1,18 @@
-"""theory."""
+"""What exact and asymptotic theory say of meta-learning on mixed linear regression. Start at expected_loss.
+
+Formulas and their errors: docs/theory.md.
+"""
+
+from undertow.theory.expected_loss import expected_distance, expected_loss, method_for
+from undertow.theory.optimal import optimal_adapt_rate, optimal_train_rate
+from undertow.theory.records import MethodChoice, OptimalRate
+
+__all__ = [
+    "MethodChoice",
+    "OptimalRate",
+    "expected_distance",
+    "expected_loss",
+    "method_for",
+    "optimal_adapt_rate",
+    "optimal_train_rate",
+]

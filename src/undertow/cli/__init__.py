@@ -1,0 +1,48 @@
+"""The ``undertow`` command. Each subcommand is a file; what it needs is imported when it runs, so that help is fast."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from undertow._version import __version__
+from undertow.cli import listing, path, reproduce, theory
+from undertow.cli.errors import Group
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"undertow {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="undertow",
+    cls=Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Meta-learning (MAML) with signed inner-loop learning rates: experiments, theory and your own tables."""
+
+
+# A new subcommand is one file with one function, and one line here.
+app.command("reproduce")(reproduce.reproduce)
+app.command("path")(path.path)
+app.command("theory")(theory.theory)
+app.command("list")(listing.list_experiments)
+
+
+def main() -> None:
+    """Entry point of the ``undertow`` command."""
+    app()

@@ -1,0 +1,57 @@
+"""What a user reads when something goes wrong: one message on stderr and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+USAGE = 2
+INTERRUPTED = 130
+
+
+class Group(TyperGroup):
+    """The command group; it turns the errors of its commands into messages.
+
+    Exit codes: 2 for input that cannot be used (as for a mistyped option), 130 after Ctrl-C. An error that is none of
+    the user's, a defect, passes through with its traceback.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _fail("Interrupted.", INTERRUPTED)
+        except BrokenPipeError:
+            raise  # the reader of our output has gone: nothing is wrong
+        except OSError as error:
+            where = f" {error.filename}:" if error.filename else ""
+            _fail(f"Error:{where} {error.strerror or error}", USAGE)
+        except ValueError as error:
+            message = _input_error(error)
+            if message is None:
+                raise
+            _fail(f"Error: {message}", USAGE)
+
+
+def _input_error(error: ValueError) -> str | None:
+    """The message for the user, or None where the error is not about input."""
+    from pydantic import ValidationError
+
+    from undertow._check import InputError
+
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"{'.'.join(map(str, one['loc'])) or 'settings'}: {one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors()
+        )
+    return None
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(message, err=True)
+    raise typer.Exit(code)

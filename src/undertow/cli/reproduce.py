@@ -1,0 +1,84 @@
+"""``undertow reproduce``: run experiments into folders, go on where a run was stopped, draw again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from undertow.cli.errors import INTERRUPTED
+
+if TYPE_CHECKING:
+    from undertow.experiments import Experiment, ExperimentConfig, Result
+
+
+def reproduce(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Experiments; none means all.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer runs and points, into OUT/NAME-quick.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the results; each experiment has its own in it.")] = Path(
+        "undertow-results"
+    ),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw earlier results away and start anew.")] = False,
+    redraw: Annotated[bool, typer.Option("--redraw", help="Only draw again from the stored tables.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of all draws.", show_default="0")] = None,
+) -> None:
+    """Run the experiments and compare them with theory.
+
+    Finished parts are stored at once: after Ctrl-C the same command goes on from there.
+    """
+    from undertow import experiments
+    from undertow._check import InputError
+
+    if redraw and (overwrite or seed is not None):
+        raise InputError("--redraw computes nothing: leave --overwrite and --seed out.")
+    # All names are looked up before the first one runs.
+    records = [experiments.get(name) for name in dict.fromkeys(names or experiments.names())]
+    for record in records:
+        folder = experiments.folder_of(record.name, out, quick)
+        if redraw:
+            _show(record, experiments.redraw(folder))
+            continue
+        config = record.config(quick, **({} if seed is None else {"seed": seed}))
+        _show(record, _run(record, config, out, quick, overwrite))
+
+
+def _run(record: Experiment, config: ExperimentConfig, out: Path, quick: bool, overwrite: bool) -> Result:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from undertow import experiments
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        # Piped output gets no bar: its control characters would be noise in a file.
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task(record.name, total=None)
+            return experiments.reproduce(
+                record.name,
+                out,
+                quick=quick,
+                config=config,
+                overwrite=overwrite,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    except KeyboardInterrupt:
+        folder = experiments.folder_of(record.name, out, quick)
+        done, total = experiments.cells_kept(record, config, folder)
+        typer.echo(
+            f"Interrupted: {done} of {total} parts of {record.name} are kept in {folder}. "
+            f"The same command{' without --overwrite' if overwrite else ''} goes on from there.",
+            err=True,
+        )
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _show(record: Experiment, result: Result) -> None:
+    state = "complete already, drawn again" if result.was_complete else f"{result.computed} parts computed"
+    if result.kept and not result.was_complete:
+        state += f", {result.kept} kept from before"
+    typer.echo(f"{record.name}: {record.title} ({state})")
+    for line in result.verdict:
+        typer.echo(f"  {line}")
+    typer.echo(f"  files: {result.folder}/table.parquet, config.json, figure.png, figure.svg, verdict.txt")

@@ -1,0 +1,163 @@
+"""``undertow theory``: the expected test loss against the training rate, and the best rates, from sizes alone."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_ROWS_SHOWN = 15
+_BEST = ("optimal_train_rate", "loss_at_optimal_train_rate", "loss_at_train_rate_zero")
+
+
+def theory(
+    n_features: Annotated[int, typer.Option(min=1, help="Features, p.")],
+    n_support: Annotated[int, typer.Option(min=1, help="Rows of a task for the inner step, n_t.")],
+    n_query: Annotated[int, typer.Option(min=1, help="Rows of a task for the outer loss, n_v.")],
+    n_tasks: Annotated[int, typer.Option(min=1, help="Tasks, m.")],
+    n_adapt: Annotated[
+        int | None, typer.Option(min=1, help="Rows of a new task to adapt on, n_r.", show_default="n_support")
+    ] = None,
+    noise_std: Annotated[float, typer.Option(help="Standard deviation of the noise, sigma.")] = 1.0,
+    task_std: Annotated[float, typer.Option(help="Spread of the tasks, nu; nu^2 = E|w - w0|^2.")] = 0.5,
+    adapt_rate: Annotated[float, typer.Option(help="Rate of the step on a new task.")] = 0.2,
+    init_distance: Annotated[
+        float, typer.Option(help="Distance of the start from the mean task, |omega0 - w0|.")
+    ] = 0.0,
+    method: Annotated[str, typer.Option(help="exact, leading, next_order, equivalent or auto.")] = "auto",
+    rates: Annotated[str, typer.Option(help="Training rates: LOW:HIGH:COUNT, or a list such as -1,0,0.2.")] = "-3:3:61",
+    plot: Annotated[Path | None, typer.Option(help="Draw the curve into this file (.png, .svg or .pdf).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every rate.")] = False,
+) -> None:
+    """Print the expected test loss of mixed linear regression over training rates, and the best rates."""
+    import numpy as np
+
+    import undertow as ut
+
+    train_rates = parse_rates(rates)
+    problem = ut.MixedLinearRegression(n_features, noise_std, task_std)
+    design = ut.Design(n_tasks, n_support, n_query, n_adapt)
+
+    def loss(train: Any, adapt: float) -> np.ndarray:
+        return np.asarray(ut.theory.expected_loss(problem, design, train, adapt, init_distance, method))
+
+    losses = loss(train_rates, adapt_rate)
+    best = ut.theory.optimal_train_rate(problem, design, method, init_distance=init_distance)
+    choice = ut.theory.method_for(problem, design, train_rates)
+    answer: dict[str, Any] = {
+        "n_query_rows": design.n_query_rows,
+        "method": best.method,
+        "expected_relative_error": choice.expected_relative_error if choice.method == best.method else None,
+        "adapt_rate": adapt_rate,
+        "train_rates": train_rates.tolist(),
+        "loss": [_finite(value) for value in losses],
+        "message": best.message,
+    }
+    # Where the mean is infinite at every rate none is best.
+    if not math.isnan(best):
+        best_adapt = float(
+            ut.theory.optimal_adapt_rate(problem, design, float(best), method, init_distance=init_distance)
+        )
+        answer |= {
+            "optimal_train_rate": _finite(float(best)),
+            "optimal_train_rate_interval": [_finite(end) for end in best.interval],
+            "shallow": best.shallow,
+            "loss_at_optimal_train_rate": _finite(float(loss(float(best), adapt_rate))),
+            "loss_at_train_rate_zero": _finite(float(loss(0.0, adapt_rate))),
+            "optimal_adapt_rate": _finite(best_adapt),
+            "loss_at_both_optima": _finite(float(loss(float(best), best_adapt))),
+        }
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(answer, allow_nan=False))
+    else:
+        _print(answer, losses, train_rates, n_features)
+    if plot is not None:
+        _plot(plot, losses, train_rates, answer)
+        typer.echo(f"figure: {plot}", err=as_json)
+
+
+def parse_rates(text: str) -> np.ndarray:
+    """Rates from "LOW:HIGH:COUNT" or from a list with commas; raises InputError for anything else."""
+    import numpy as np
+
+    from undertow import _check
+
+    try:
+        if ":" in text:
+            low, high, count = text.split(":")
+            # Rounded, so that the rate in the middle of an even sweep is 0 and not 4e-17.
+            values = np.linspace(float(low), float(high), int(count)).round(12) + 0.0
+        else:
+            values = np.array([float(part) for part in text.split(",")])
+    except ValueError:
+        raise _check.InputError(
+            f"--rates {text!r}: give LOW:HIGH:COUNT, for example -3:3:61, or numbers with commas, for example -1,0,0.2."
+        ) from None
+    return np.unique(_check.rates(values, "--rates"))
+
+
+def _finite(value: float) -> float | None:
+    """None for infinity, which JSON does not know."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _print(answer: dict[str, Any], losses: np.ndarray, train_rates: np.ndarray, n_features: int) -> None:
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    side = "<" if answer["n_query_rows"] < n_features else ">" if answer["n_query_rows"] > n_features else "="
+    console.print(
+        f"N = {answer['n_query_rows']} query rows {side} p = {n_features} features; method: {answer['method']}"
+    )
+    if (error := answer["expected_relative_error"]) is not None:
+        console.print(f"expected relative error of E|omega* - w0|^2: {error:.2g}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("training rate", justify="right")
+    table.add_column(f"test loss at adaptation rate {answer['adapt_rate']:g}", justify="right")
+    shown = np.unique(np.linspace(0, len(losses) - 1, min(len(losses), _ROWS_SHOWN)).round().astype(int))
+    for i in shown:
+        table.add_row(f"{train_rates[i]:+.4g}" if train_rates[i] else "0", f"{losses[i]:.6g}")
+    console.print(table)
+    if len(shown) < len(losses):
+        console.print(f"({len(shown)} of {len(losses)} rates; --json prints all)")
+    if "optimal_train_rate" in answer:
+        rate, least, zero = (answer[key] for key in _BEST)
+        saved = f", {1 - least / zero:.2%} below rate 0" if least is not None and zero else ""
+        console.print(
+            f"best training rate: {'infinite' if rate is None else f'{rate:+.4f}'}, loss {_text(least)}{saved}"
+        )
+        console.print(
+            f"best adaptation rate there: {answer['optimal_adapt_rate']:+.4f}, "
+            f"loss {_text(answer['loss_at_both_optima'])}"
+        )
+    console.print(f"E|omega* - w0|^2: {answer['message']}")
+
+
+def _text(value: float | None) -> str:
+    return "infinite" if value is None else f"{value:.6g}"
+
+
+def _plot(path: Path, losses: np.ndarray, train_rates: np.ndarray, answer: dict[str, Any]) -> None:
+    from undertow._check import InputError
+    from undertow.plots import style
+    from undertow.plots.regimes import LossCurve
+
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise InputError(f"--plot {path}: the name must end in .png, .svg or .pdf.")
+    with style.context():
+        made, axes = style.figure(width=5.2)
+        curve = LossCurve(
+            train_rates, theories={answer["method"]: losses}, theory_rate=answer.get("optimal_train_rate")
+        )
+        curve.plot(axes[0, 0], xlabel="training rate", title=f"adaptation rate {answer['adapt_rate']:g}")
+        style.shared_legend(made, axes, columns=2)
+        made.savefig(path)

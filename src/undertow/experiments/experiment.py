@@ -1,0 +1,54 @@
+"""Experiment: what the runner, the command line and the documentation need to know of one experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from undertow.experiments import monte_carlo, summary
+from undertow.experiments.config import ExperimentConfig
+from undertow.experiments.panel import Cell, Panel, cells_of
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment: its settings, its panels, and how its table is drawn and read.
+
+    name: what the command line calls it. title: one line. run_time: how long the full run takes, in words.
+    Config: strict settings, whose defaults are the full run. quick: settings that change for a quick run.
+    panels(config): the sweeps. draw(table, config): the figure. verdict(table, config): what the table says, in lines.
+    """
+
+    name: str
+    title: str
+    run_time: str
+    Config: type[ExperimentConfig]
+    quick: dict[str, Any]
+    panels: Callable[[Any], list[Panel]]
+    draw: Callable[[pa.Table, Any], Figure]
+    verdict: Callable[[pa.Table, Any], list[str]]
+
+    def config(self, quick: bool = False, **settings: Any) -> ExperimentConfig:
+        """The settings of the full or the quick run, with ``settings`` changed."""
+        return self.Config(**{**(self.quick if quick else {}), **settings})
+
+    def cells(self, config: ExperimentConfig) -> list[Cell]:
+        """The pieces of work, each with a seed of its own."""
+        return cells_of(self.panels(config), config.seed)
+
+    def run_cell(self, config: ExperimentConfig, cell: Cell) -> pa.Table:
+        """One row for each run of the cell and point of its panel."""
+        return monte_carlo.run_cell(self.panels(config)[cell.panel], cell)
+
+    def collect(self, config: ExperimentConfig, tables: Sequence[pa.Table]) -> pa.Table:
+        """One row for each point: means, standard errors, theory and z; optima in the table's metadata."""
+        return summary.collect(self.panels(config), tables, config.seed)
+
+    def run(self, config: ExperimentConfig | None = None) -> pa.Table:
+        """Run all cells in memory and collect them. None means the full run."""
+        config = self.config() if config is None else config
+        return self.collect(config, [self.run_cell(config, cell) for cell in self.cells(config)])

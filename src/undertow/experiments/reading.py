@@ -1,0 +1,86 @@
+"""A panel's table in words: how far it is from theory, and where it is lowest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from undertow.experiments.panel import Panel
+from undertow.experiments.summary import ESTIMATES, optima_of, rows_of
+from undertow.plots.regimes import LossCurve
+
+METHOD_NAMES = {
+    "exact": "exact theory",
+    "leading": "leading-order theory",
+    "next_order": "next-order theory",
+    "equivalent": "the deterministic equivalent",
+}
+ESTIMATE_NAMES = {"raw": "raw", "conditional": "given the inputs"}
+RATE_NAMES = {"train_rate": "training rate", "adapt_rate": "adaptation rate"}
+
+
+def agreement(table: pa.Table, panels: list[Panel], label: str) -> list[str]:
+    """One line for each theory used in the panels: the largest |z| of both estimates over the points it covers."""
+    rows = {name: np.concatenate([rows_of(table, panel.name)[name] for panel in panels]) for name in table.column_names}
+    lines = []
+    for method in METHOD_NAMES:
+        here = (rows["theory_method"] == method) & np.isfinite(rows["conditional_z"])
+        if not here.any():
+            continue
+        head = f"{label}: {here.sum()} point{'' if here.sum() == 1 else 's'} against {METHOD_NAMES[method]}: "
+        if method == "exact":
+            sizes = (f"{ESTIMATE_NAMES[name]} {abs(rows[f'{name}_z'][here]).max():.2f}" for name in ESTIMATES)
+            lines.append(head + "largest |z| " + ", ".join(sizes) + ".")
+            continue
+        off = abs(rows["conditional_mean"] / rows["theory"] - 1)[here].max()
+        sizes = (f"{ESTIMATE_NAMES[name]} {beyond_error(rows, name)[here].max():.2f}" for name in ESTIMATES)
+        stated = rows["theory_error"][here]
+        lines.append(
+            f"{head}largest deviation {off:.2%} of the loss, stated error {stated.min():.2%} to {stated.max():.2%}; "
+            f"largest |z| beyond the stated error {', '.join(sizes)}."
+        )
+    return lines
+
+
+def beyond_error(rows: dict[str, np.ndarray], estimate: str) -> np.ndarray:
+    """(points,) how many standard errors a mean lies outside theory's stated error; 0 within it, NaN without theory."""
+    distance = abs(rows[f"{estimate}_mean"] - rows["theory"]) - rows["theory_error"] * rows["theory"]
+    return np.maximum(distance, 0.0) / rows[f"{estimate}_se"]
+
+
+def lowest(table: pa.Table, panel: Panel, label: str) -> list[str]:
+    """Two lines: where the panel's curve is lowest, by both estimates and by theory; what that gains over rate 0."""
+    optima = optima_of(table, panel.name)
+    places = []
+    for name in ESTIMATES:
+        found = optima[name]
+        edge = ", at the edge of the sweep" if found["at_edge"] else ""
+        places.append(
+            f"{found['rate']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f}) {ESTIMATE_NAMES[name]}{edge}"
+        )
+    theory = optima["theory"]
+    lines = [
+        f"{label}: lowest at {RATE_NAMES[panel.swept]} (95 % interval) {'; '.join(places)}; "
+        f"{METHOD_NAMES[theory['method']]}: {theory['rate']:+.3f}."
+    ]
+    gain, se = (optima["conditional"][key] for key in ("gain", "gain_se"))
+    if gain is not None:
+        lines.append(
+            f"{label}: there the loss is {gain:.3%} \u00b1 {se:.3%} below the loss at rate 0, in the same runs."
+        )
+    return lines
+
+
+def curve(table: pa.Table, panel: Panel, theories: tuple[str, ...]) -> LossCurve:
+    """The panel as a LossCurve: raw points with error bars, the sharper estimate, these theories and both optima."""
+    rows, optima = rows_of(table, panel.name), optima_of(table, panel.name)
+    shown = {name: rows[f"theory_{name}"] for name in theories if np.isfinite(rows[f"theory_{name}"]).sum() > 1}
+    return LossCurve(
+        rates=panel.rates,
+        mean=rows["raw_mean"],
+        se=rows["raw_se"],
+        sharp=rows["conditional_mean"],
+        theories=shown,
+        theory_rate=optima["theory"]["rate"],
+        measured={name: tuple(optima[name][key] for key in ("rate", "low", "high")) for name in ESTIMATES},
+    )

@@ -1,0 +1,27 @@
+"""The experiments by name. To add one, write its file and add its record here."""
+
+from __future__ import annotations
+
+from undertow import _check
+from undertow.experiments import anisotropic, overparameterized, threshold, underparameterized
+from undertow.experiments.experiment import Experiment
+
+EXPERIMENTS: dict[str, Experiment] = {
+    record.name: record
+    for record in (
+        overparameterized.EXPERIMENT,
+        underparameterized.EXPERIMENT,
+        threshold.EXPERIMENT,
+        anisotropic.EXPERIMENT,
+    )
+}
+
+
+def names() -> list[str]:
+    """The names of all experiments, in the order in which they are run."""
+    return list(EXPERIMENTS)
+
+
+def get(name: str) -> Experiment:
+    """The experiment called ``name``; raises InputError for a name that is none."""
+    return EXPERIMENTS[_check.one_of(name, "experiment", EXPERIMENTS)]

@@ -1,0 +1,109 @@
+"""Run an experiment into a folder, cell by cell: what is finished stays, and the next call goes on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from undertow._check import InputError
+from undertow.experiments.config import ExperimentConfig
+from undertow.experiments.experiment import Experiment
+from undertow.experiments.registry import get
+from undertow.experiments.store import Folder
+from undertow.plots import style
+
+Progress = Callable[[int, int], None]
+"""Called with (cells finished, cells in all) before the first cell and after each."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a call of ``reproduce`` or ``redraw`` left behind.
+
+    folder: where the files are. table: one row for each point. verdict: lines of text. computed, kept: cells that this
+    call computed, and found finished. was_complete: True where there was nothing to compute.
+    """
+
+    folder: Path
+    table: pa.Table
+    verdict: list[str]
+    computed: int
+    kept: int
+    was_complete: bool
+
+
+def folder_of(name: str, out: Path | str, quick: bool) -> Path:
+    """Where results live: out/name, or out/name-quick, so that a quick run never mixes with a full one."""
+    return Path(out) / (f"{name}-quick" if quick else name)
+
+
+def cells_kept(experiment: Experiment, config: ExperimentConfig, folder: Path | str) -> tuple[int, int]:
+    """How many of the experiment's cells are stored in the folder, and how many there are in all."""
+    cells, store = experiment.cells(config), Folder(folder)
+    return sum(map(store.has_cell, cells)), len(cells)
+
+
+def reproduce(
+    name: str,
+    out: Path | str = "undertow-results",
+    *,
+    quick: bool = False,
+    config: ExperimentConfig | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Run the experiment ``name`` into ``folder_of(name, out, quick)`` and return its Result.
+
+    Each finished cell is stored at once. A call that finds cells of the same config goes on from them and gives the
+    same numbers, to the last bit, as one that was never stopped. A complete folder is only drawn again.
+
+    config: None means the experiment's full settings, or its quick ones. overwrite: throw earlier results away.
+    Raises InputError for an unknown name, and where the folder holds results of other settings.
+    """
+    experiment = get(name)
+    config = experiment.config(quick) if config is None else config
+    store = Folder(folder_of(name, out, quick))
+    store.open(name, config, overwrite=overwrite)
+    if store.read_table() is not None:
+        return redraw(store.path)
+    cells = experiment.cells(config)
+    tables = {cell.key: table for cell in cells if (table := store.finished(cell)) is not None}
+    kept = len(tables)
+    report = progress or (lambda done, total: None)
+    report(kept, len(cells))
+    for cell in cells:
+        if cell.key not in tables:
+            tables[cell.key] = experiment.run_cell(config, cell)
+            store.keep(cell, tables[cell.key])
+            report(len(tables), len(cells))
+    table = experiment.collect(config, [tables[cell.key] for cell in cells])
+    # The table comes last but one: where it is, the cells are all there, and the figure can be drawn from it.
+    store.write_table(table)
+    verdict = _report(store, experiment, config, table)
+    return Result(store.path, table, verdict, len(cells) - kept, kept, False)
+
+
+def redraw(folder: Path | str) -> Result:
+    """Draw the figure and write the verdict again from a folder's table; nothing is computed anew.
+
+    Raises InputError where the folder holds no complete experiment.
+    """
+    store = Folder(folder)
+    record, table = store.read_record(), store.read_table()
+    if record is None or table is None:
+        what = "no results" if record is None else "an experiment that is not complete"
+        raise InputError(f"{store.path} holds {what}: there is no table to draw. Run it first, without --redraw.")
+    experiment = get(record["experiment"])
+    config = experiment.Config(**record["config"])
+    verdict = _report(store, experiment, config, table)
+    return Result(store.path, table, verdict, 0, len(experiment.cells(config)), True)
+
+
+def _report(store: Folder, experiment: Experiment, config: ExperimentConfig, table: pa.Table) -> list[str]:
+    verdict = experiment.verdict(table, config)
+    with style.context():
+        store.write_report(experiment.draw(table, config), verdict)
+    return verdict

@@ -1,0 +1,162 @@
+"""The folder of one experiment: its settings, its finished cells, and what is made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import scipy
+
+from undertow._check import InputError
+from undertow._version import __version__
+from undertow.experiments.config import ExperimentConfig
+from undertow.experiments.panel import Cell
+
+TABLE, CONFIG, VERDICT, FIGURES, CELLS = (
+    "table.parquet",
+    "config.json",
+    "verdict.txt",
+    ("figure.png", "figure.svg"),
+    "cells",
+)
+
+
+class Folder:
+    """One experiment's results at ``path``: config.json, cells/, table.parquet, figure.png and .svg, verdict.txt.
+
+    Each file is written beside its place and then renamed, so that a file that is there is complete, whenever the
+    process was stopped.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def open(self, name: str, config: ExperimentConfig, *, overwrite: bool = False) -> None:
+        """Make the folder ready for this experiment and config; keep the cells of an earlier, unfinished call.
+
+        Raises InputError when the folder holds another config's results or is not one of ours.
+        """
+        record = _record(name, config)
+        if overwrite:
+            self._clear()
+        elif (found := self.read_record()) is not None:
+            if found["hash"] != record["hash"]:
+                raise InputError(
+                    f"{self.path} holds results of other settings ({_difference(found, record)}). "
+                    "Choose another --out, or give --overwrite to replace them."
+                )
+            return
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise InputError(f"{self.path} is not empty and holds no {CONFIG}: choose another --out.")
+        (self.path / CELLS).mkdir(parents=True, exist_ok=True)
+        self._write(CONFIG, lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
+
+    def read_record(self) -> dict[str, Any] | None:
+        """What config.json says, or None where there is none."""
+        path = self.path / CONFIG
+        if not path.is_file():
+            return None
+        try:
+            record = json.loads(path.read_text())
+            return {key: record[key] for key in ("experiment", "config", "versions", "hash")}
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path} cannot be read as settings: choose another --out, or give --overwrite.") from None
+
+    def finished(self, cell: Cell) -> pa.Table | None:
+        """The cell's table, or None where it is still to be computed."""
+        return _read(self._cell_path(cell))
+
+    def keep(self, cell: Cell, table: pa.Table) -> None:
+        """Store a finished cell."""
+        self._write(self._cell_path(cell).relative_to(self.path), lambda path: pq.write_table(table, path))
+
+    def has_cell(self, cell: Cell) -> bool:
+        """Whether the cell is stored."""
+        return self._cell_path(cell).is_file()
+
+    def read_table(self) -> pa.Table | None:
+        """The collected table, or None where the experiment is not complete."""
+        return _read(self.path / TABLE)
+
+    def write_table(self, table: pa.Table) -> None:
+        """Store the collected table."""
+        self._write(TABLE, lambda path: pq.write_table(table, path))
+
+    def write_report(self, figure: Any, verdict: list[str]) -> None:
+        """Store the figure, as PNG and SVG, and the verdict."""
+        for name in FIGURES:
+            kind = name.rsplit(".", 1)[1]
+            # An SVG carries the date unless told otherwise; without it the same table gives the same file.
+            metadata = {"Date": None} if kind == "svg" else None
+            self._write(name, lambda path, k=kind, m=metadata: figure.savefig(path, format=k, metadata=m))
+        self._write(VERDICT, lambda path: path.write_text("\n".join(verdict) + "\n", encoding="utf-8"))
+
+    def _cell_path(self, cell: Cell) -> Path:
+        return self.path / CELLS / f"{cell.key}.parquet"
+
+    def _write(self, name: str | Path, write: Callable[[Path], Any]) -> None:
+        final = self.path / name
+        # The process id keeps two calls on one folder from writing into one file.
+        partial = final.with_name(f".{final.name}.{os.getpid()}.part")
+        try:
+            write(partial)
+            os.replace(partial, final)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _clear(self) -> None:
+        """Remove our files only: the folder may be somebody's home."""
+        for name in (CONFIG, TABLE, VERDICT, *FIGURES):
+            (self.path / name).unlink(missing_ok=True)
+        for pattern in ("*.parquet", ".*.part"):
+            for path in (self.path / CELLS).glob(pattern):
+                path.unlink(missing_ok=True)
+
+
+def _record(name: str, config: ExperimentConfig) -> dict[str, Any]:
+    settings = config.model_dump(mode="json")
+    text = json.dumps({"experiment": name, "config": settings, "undertow": __version__}, sort_keys=True)
+    return {
+        "experiment": name,
+        "config": settings,
+        "seed": config.seed,
+        "versions": {
+            "undertow": __version__,
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+            "python": platform.python_version(),
+        },
+        "hash": hashlib.sha256(text.encode()).hexdigest(),
+    }
+
+
+def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    if found["experiment"] != wanted["experiment"]:
+        return f"experiment {found['experiment']!r} there, {wanted['experiment']!r} now"
+    old, new = found["config"], wanted["config"]
+    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    if not changed:
+        return f"undertow {found['versions'].get('undertow')} there, {wanted['versions']['undertow']} now"
+    return "; ".join(f"{key}: {_short(old.get(key))} there, {_short(new.get(key))} now" for key in changed[:4])
+
+
+def _short(value: Any) -> str:
+    return f"{len(value)} values" if isinstance(value, list) else repr(value)
+
+
+def _read(path: Path) -> pa.Table | None:
+    if not path.is_file():
+        return None
+    try:
+        # From memory, so that the file is not held open while another call replaces it.
+        return pq.read_table(pa.BufferReader(path.read_bytes()))
+    except pa.ArrowInvalid:
+        return None  # damaged from outside: computed again

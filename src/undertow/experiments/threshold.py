@@ -1,0 +1,147 @@
+"""N through p: the double descent of the outer problem, and what the sign of the training rate does to its height."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+from pydantic import AfterValidator, Field
+
+from undertow.experiments.config import ExperimentConfig, Rates, Runs, Scale, Size
+from undertow.experiments.experiment import Experiment
+from undertow.experiments.panel import Panel
+from undertow.experiments.reading import agreement
+from undertow.experiments.summary import rows_of
+from undertow.plots import style
+from undertow.plots.regimes import RegimeCurve
+from undertow.problem import Design, MixedLinearRegression
+
+HEAVY = 7
+"""The loss has moments of order below (|N - p| + 1)/2: up to this distance its sample variance has no variance."""
+
+
+def _rising(counts: tuple[int, ...]) -> tuple[int, ...]:
+    if any(a >= b for a, b in pairwise(counts)):
+        raise ValueError("n_tasks must ascend, each once: sort them and drop repeats")
+    return counts
+
+
+class Config(ExperimentConfig):
+    """Settings. All sizes are ours, not the paper's; N = n_query * n_tasks goes from well below p to well above."""
+
+    n_features: Size = Field(40, description="p")
+    n_tasks: Annotated[tuple[Size, ...], Field(min_length=2, strict=False), AfterValidator(_rising)] = Field(
+        (2, 4, 6, 7, 8, 9, 10, 11, 12, 14, 17, 20, 25, 30, 40), description="m, ascending"
+    )
+    n_support: Size = Field(20, description="n_t")
+    n_query: Size = Field(4, description="n_v")
+    n_adapt: Size = Field(20, description="n_r")
+    noise_std: Scale = Field(1.0, description="sigma")
+    task_std: Scale = Field(0.5, description="nu; nu^2 = E|w - w_0|^2")
+    train_rates: Rates = Field((-0.5, 0.0, 0.2), description="training rates")
+    adapt_rate: float = Field(0.2, description="adaptation rate")
+    runs: Runs = Field(200, description="runs at each N")
+
+
+def panels(config: Config) -> list[Panel]:
+    """One panel for each number of tasks."""
+    problem = MixedLinearRegression(config.n_features, config.noise_std, config.task_std)
+    return [
+        Panel(
+            name=f"m{n_tasks}",
+            problem=problem,
+            design=Design(n_tasks, config.n_support, config.n_query, config.n_adapt),
+            train_rates=config.train_rates,
+            adapt_rates=(config.adapt_rate,),
+            runs=config.runs,
+            n_test_tasks=config.n_test_tasks,
+            n_test_rows=config.n_test_rows,
+            seek_optimum=False,
+        )
+        for n_tasks in config.n_tasks
+    ]
+
+
+def regime_curve(table: pa.Table, config: Config, train_rate: float) -> RegimeCurve:
+    """The measured loss and theory at one training rate, against N."""
+    points = [
+        {name: column[config.train_rates.index(train_rate)] for name, column in rows_of(table, panel.name).items()}
+        for panel in panels(config)
+    ]
+    column = lambda name: np.array([point[name] for point in points])  # noqa: E731  (one line, used five times)
+    return RegimeCurve(
+        n_rows=column("n_query_rows"),
+        mean=column("raw_mean"),
+        se=column("raw_se"),
+        median=column("conditional_median"),
+        theory=column("theory"),
+        threshold=config.n_features,
+    )
+
+
+def draw(table: pa.Table, config: Config) -> Figure:
+    """One curve for each training rate; the band where the mean is infinite is marked and holds medians only."""
+    with style.context():
+        made, axes = style.figure(1, width=6.4, height=4.2)
+        one, p = axes[0, 0], config.n_features
+        for index, rate in enumerate(config.train_rates):
+            look = style.PALETTE[index % len(style.PALETTE)]
+            regime_curve(table, config, rate).plot(
+                one, color=look, label=f"training rate {style.signed(rate)}: raw, mean \u00b1 standard error"
+            )
+        one.plot([], [], color=style.INK, label="theory of the mean")
+        one.axvspan(p - 1, p + 1, color="#E6E6E6", zorder=0, label="p \u2212 1 to p + 1: the mean is infinite")
+        one.plot(
+            [], [], linestyle="", marker="D", markerfacecolor="none", color=style.INK, label="median, given the inputs"
+        )
+        one.set_xlabel(f"N, query rows in all tasks (p = {p} features)")
+        one.set_ylabel("test loss after adaptation")
+        one.set_title(f"The test loss peaks where N = p, adaptation rate {config.adapt_rate:g}")
+        style.shared_legend(made, axes, columns=2)
+        return made
+
+
+def verdict(table: pa.Table, config: Config) -> list[str]:
+    """Distance from theory on both sides, where the peak is, and how the rates compare."""
+    every, p = panels(config), config.n_features
+    curves = [regime_curve(table, config, rate) for rate in config.train_rates]
+    n_rows = curves[0].n_rows
+    lines = []
+    away = abs(n_rows - p)
+    groups = (
+        (f"N <= p - {HEAVY + 1}", n_rows < p - HEAVY),
+        (f"N >= p + {HEAVY + 1}", n_rows > p + HEAVY),
+        (f"2 <= |N - p| <= {HEAVY}, heavy tails", (away > 1) & (away <= HEAVY)),
+    )
+    for label, side in groups:
+        chosen = [panel for panel, here in zip(every, side, strict=True) if here]
+        lines += agreement(table, chosen, label) if chosen else []
+    inside = ", ".join(str(rows) for rows in n_rows[away <= 1])
+    if inside:
+        lines.append(
+            f"N = {inside}: the mean is infinite for p - 1 <= N <= p + 1 (p = {p}); only medians are used there."
+        )
+    for rate, one in zip(config.train_rates, curves, strict=True):
+        top = int(one.median.argmax())
+        lines.append(
+            f"training rate {rate:+g}: the median loss is highest at N = {n_rows[top]}, {one.median[top]:.3g}."
+        )
+    medians = np.array([one.median for one in curves])
+    ordered = int((np.diff(medians, axis=0) > 0).all(axis=0).sum())
+    lines.append(f"the median loss rises with the training rate at {ordered} of {len(n_rows)} values of N.")
+    return lines
+
+
+EXPERIMENT = Experiment(
+    name="threshold",
+    title="Query rows through the number of features: the double descent, by training rate",
+    run_time="about 20 s",
+    Config=Config,
+    quick={"runs": 25, "n_tasks": (2, 6, 8, 9, 10, 11, 12, 15, 20)},
+    panels=panels,
+    draw=draw,
+    verdict=verdict,
+)

@@ -1,0 +1,65 @@
+"""What the two experiments on isotropic inputs share: one panel for each rate, with the other one held fixed."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from matplotlib.figure import Figure
+from pydantic import Field
+
+from undertow.experiments.config import ExperimentConfig, Rates, RatesWithZero, Runs, Scale, Size, evenly
+from undertow.experiments.panel import Panel
+from undertow.experiments.reading import agreement, curve, lowest
+from undertow.plots import style
+from undertow.problem import Design, MixedLinearRegression
+
+
+class TwoRatesConfig(ExperimentConfig):
+    """Sizes, scales and grids of an experiment that sweeps each rate once. omega_0 = w_0 = 0 throughout."""
+
+    n_features: Size = Field(description="p")
+    n_tasks: Size = Field(description="m")
+    n_support: Size = Field(description="n_t")
+    n_query: Size = Field(description="n_v")
+    n_adapt: Size = Field(description="n_r")
+    noise_std: Scale = Field(1.0, description="sigma")
+    task_std: Scale = Field(0.5, description="nu; nu^2 = E|w - w_0|^2")
+    adapt_rates: Rates = Field(evenly(-0.4, 1.0, 29), description="panel a: adaptation rates")
+    fixed_train_rate: float = Field(0.2, description="panel a: the training rate")
+    adapt_runs: Runs = Field(100, description="panel a: runs")
+    train_rates: RatesWithZero = Field(evenly(-3.0, 1.5, 46), description="panel b: training rates")
+    fixed_adapt_rate: float = Field(0.2, description="panel b: the adaptation rate")
+    train_runs: Runs = Field(1000, description="panel b: runs")
+
+
+def panels(config: TwoRatesConfig) -> list[Panel]:
+    """Panel a sweeps the adaptation rate, panel b the training rate."""
+    problem = MixedLinearRegression(config.n_features, config.noise_std, config.task_std)
+    design = Design(config.n_tasks, config.n_support, config.n_query, config.n_adapt)
+    test = (config.n_test_tasks, config.n_test_rows)
+    return [
+        Panel("a", problem, design, (config.fixed_train_rate,), config.adapt_rates, config.adapt_runs, *test),
+        Panel("b", problem, design, config.train_rates, (config.fixed_adapt_rate,), config.train_runs, *test),
+    ]
+
+
+def draw(table: pa.Table, config: TwoRatesConfig, theories: tuple[str, ...]) -> Figure:
+    """Both panels: raw points with error bars as in the paper, the named theories where they exist, and the optima."""
+    with style.context():
+        made, axes = style.figure(2)
+        titles = (
+            f"a  adaptation rate, at training rate {config.fixed_train_rate:g}",
+            f"b  training rate, at adaptation rate {config.fixed_adapt_rate:g}",
+        )
+        labels = ("adaptation rate", "training rate")
+        for one, panel, title, label in zip(axes[0], panels(config), titles, labels, strict=True):
+            curve(table, panel, theories).plot(one, xlabel=label, title=title)
+        style.shared_legend(made, axes, columns=3)
+        return made
+
+
+def verdict(table: pa.Table, config: TwoRatesConfig) -> list[str]:
+    """Distance from theory and the optima of both panels."""
+    lines = []
+    for panel in panels(config):
+        lines += agreement(table, [panel], panel.name) + lowest(table, panel, panel.name)
+    return lines

@@ -1,0 +1,61 @@
+"""More query rows than features: the training rate still wants to be negative where noise dominates."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from matplotlib.figure import Figure
+from pydantic import Field, model_validator
+
+from undertow.experiments import two_rates
+from undertow.experiments.config import RatesWithZero, Runs, Size, evenly
+from undertow.experiments.experiment import Experiment
+
+
+class Config(two_rates.TwoRatesConfig):
+    """Settings. All sizes are ours, not the paper's.
+
+    They were chosen so that the effect is large enough to see: the noise is larger than the spread of the tasks, and
+    N = 100 query rows are not many for p = 30 features. With many more rows, or with tasks that differ much, the curve
+    is flat around 0.
+    """
+
+    n_features: Size = Field(30, description="p")
+    n_tasks: Size = Field(20, description="m")
+    n_support: Size = Field(30, description="n_t")
+    n_query: Size = Field(5, description="n_v")
+    n_adapt: Size = Field(20, description="n_r")
+    fixed_train_rate: float = Field(0.0, description="panel a: the training rate, 0 because theory is exact there")
+    train_rates: RatesWithZero = Field(evenly(-3.0, 1.0, 41), description="panel b: training rates")
+    train_runs: Runs = Field(500, description="panel b: runs")
+
+    @model_validator(mode="after")
+    def _more_rows_than_features(self) -> Config:
+        rows = self.n_query * self.n_tasks
+        if rows < self.n_features + 2:
+            raise ValueError(
+                f"n_query * n_tasks = {rows} with n_features = {self.n_features}: this experiment needs at least "
+                "n_features + 2 query rows, else the mean loss is infinite or the problem is not underparameterized"
+            )
+        return self
+
+
+def draw(table: pa.Table, config: Config) -> Figure:
+    """Both panels, with every theory that exists there."""
+    return two_rates.draw(table, config, ("leading", "equivalent", "exact"))
+
+
+EXPERIMENT = Experiment(
+    name="underparameterized",
+    title="More query rows than features: both rates, where noise dominates",
+    run_time="about 10 s",
+    Config=Config,
+    quick={
+        "adapt_runs": 50,
+        "train_runs": 50,
+        "train_rates": evenly(-3.0, 1.0, 33),
+        "adapt_rates": evenly(-0.4, 1.0, 15),
+    },
+    panels=two_rates.panels,
+    draw=draw,
+    verdict=two_rates.verdict,
+)

@@ -1,0 +1,228 @@
+"""Mixed linear regression with correlated inputs: the test loss, and how far the trained weights are from w_0.
+
+The meta-loss of adapted weights is exact given T = E(omega* - w_0)(omega* - w_0)':
+
+    L = sigma^2/2 (1 + b^2 tr(Sx^2)/n_r) + 1/2 tr[(C_0 - 2 b C_1 + b^2 C_2) (Sigma_w + T)],    b the adaptation rate,
+    C_0 = Sx,  C_1 = Sx^2,  C_2 = (1 + 1/n_r) Sx^3 + tr(Sx^2)/n_r Sx.
+
+``task_coefficients`` and ``noise_coefficient`` give what does not depend on training, ``excess_coefficients`` gives
+tr[C_j T]. Everything is done in the eigenbasis of Sx = Sigma_x; directions in which inputs do not vary are left out,
+which is exact, so that p below is the rank of Sigma_x. Formulas: docs/theory.md, "General covariance".
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from undertow import _check
+from undertow._check import InputError
+from undertow._types import Rates, Real, Vector
+from undertow.problem import Design, MixedLinearRegression
+from undertow.theory import anisotropic_equivalent, anisotropic_leading
+from undertow.theory.anisotropic_leading import Angles, Pieces, Spectrum
+from undertow.theory.records import MethodChoice
+
+METHODS = ("leading", "equivalent")
+_CHUNK = 500_000  # rates x features at a time: 8 MB a complex array
+_FLAT = 1e-5  # stands for cosine 0 where the value at infinite rates is a limit only
+
+
+def excess_coefficients(
+    problem: MixedLinearRegression, design: Design, train_rates: Rates, offset: Vector, method: str = "equivalent"
+) -> Real:
+    """Return tr[C_j E(omega* - w_0)(omega* - w_0)'] for the three C_j, at every train rate: (k, 3).
+
+    ``train_rates`` (k,) have any sign and may be infinite: both infinities are one point, the limit of large rates.
+    ``offset`` (p,) is omega_0 - w_0; omega* is the solution nearest to omega_0. It has no effect for N > p.
+
+    ``method`` "equivalent" is the limit of large sizes in any proportions with finite-size corrections; "leading" is
+    the first order in 1/m (N > p + 1), with the exact coefficient, or in N (N < p - 1). The expectation is infinite
+    for p - 1 <= N <= p + 1 as soon as weights or labels are random, and for one task with noise, N > p + 1 and a
+    rate > 0 (the leading order does not see the latter). The leading order in N can be far off, and even negative, once
+    N tr(H_t^2) / (tr H_t)^2 is not small, H_t = E[A Sx A].
+
+    Raises InputError for an unknown method, for an offset of the wrong shape or for inputs that do not vary at all.
+    """
+    _check.one_of(method, "method", METHODS)
+    rates = np.atleast_1d(_check.rates(train_rates, "train_rates", infinite=True))
+    spectrum = _spectrum(problem)._replace(gap=_gap(problem, offset))
+    metrics = _metrics(spectrum, design)
+    r, n = len(spectrum.inputs), design.n_query_rows
+    label = problem.noise_std**2
+    random = label > 0 or bool(spectrum.tasks.any())
+    if r - 1 <= n <= r + 1 and (random or n >= r):
+        # Without noise and spread all tasks agree, and N >= p rows find w_0 exactly.
+        return np.full((len(rates), 3), np.inf if random else 0.0)
+    if n > r + 1 and not random:
+        return np.zeros((len(rates), 3))
+    room = anisotropic_leading if method == "leading" else anisotropic_equivalent
+    formula = room.overparameterized if n < r else room.underparameterized
+    step = max(1, _CHUNK // r)
+    parts = []
+    for first in range(0, len(rates), step):
+        angles = _angles(rates[first : first + step], spectrum, design)
+        parts.append(_total(formula(spectrum, design, angles, metrics), label))
+    total = np.concatenate(parts)
+    if n > r + 1 and method == "equivalent":
+        total[_diverges(rates, r, design)] = np.inf
+    return total
+
+
+def task_coefficients(problem: MixedLinearRegression, design: Design) -> Real:
+    """Return tr[C_j Sigma_w] for the three C_j, (3,): what new tasks differ by, exact."""
+    spectrum = _spectrum(problem)
+    return _metrics(spectrum, design) @ spectrum.tasks
+
+
+def noise_coefficient(problem: MixedLinearRegression, design: Design) -> float:
+    """Return tr(Sx^2) / n_r, what the adaptation step multiplies label noise by, exact."""
+    inputs = _spectrum(problem).inputs
+    return float(inputs @ inputs) / _n_adapt(design)
+
+
+def method_for(problem: MixedLinearRegression, design: Design) -> MethodChoice:
+    """Return which method "auto" should use for correlated inputs, and the relative error of it to expect.
+
+    The error is of tr[Sx E(omega* - w_0)(omega* - w_0)'] over rates of both signs up to infinity, calibrated on random
+    problems (docs/theory.md, "General covariance"): 9 of 10 of them stayed below it at every rate tried, and 99 of 100
+    at rates of ordinary size. (tr Sx)^2 / tr Sx^2 counts the directions that inputs fill.
+    """
+    inputs = _spectrum(problem).inputs
+    r, n = len(inputs), design.n_query_rows
+    if r - 1 <= n <= r + 1:
+        reason = f"N = {n} stands at the interpolation threshold of {r} input directions: the expectation is infinite."
+        return MethodChoice("equivalent", 0.0, reason)
+    filled = float(inputs.sum() ** 2 / (inputs @ inputs))
+    if n < r:
+        error = 0.005 + 0.4 / filled
+        regime = f"N = {n} < p = {r}"
+    else:
+        error = 0.005 + 0.2 / filled + 0.3 / design.n_support
+        regime = f"N = {n} > p = {r}"
+    reason = (
+        f"{regime} with correlated inputs: no exact form is known, and the large-size limit with finite-size "
+        "corrections is nearly always closer than the leading order."
+    )
+    return MethodChoice("equivalent", error, reason)
+
+
+def slope_at_zero(
+    problem: MixedLinearRegression,
+    design: Design,
+    adapt_rate: float = 0.0,
+    *,
+    offset: Any = None,
+    method: str = "leading",
+) -> float:
+    """Return the slope of E|omega* - w_0|^2_H in the train rate at 0, H = C_0 - 2 b C_1 + b^2 C_2, b = ``adapt_rate``.
+
+    Twice the slope of the expected loss. Negative: a small positive train rate helps; positive: a small negative one.
+    For N > p + 1 and "leading" it is (2/N) {sigma^2 tr H + tr(Sx Sigma_w) tr H - tr(Sx Sigma_w Sx) tr(H Sx^-1)}: so
+    correlated inputs ask for a positive rate when tasks differ enough; with b = 0, tr Sx = p and equal task variances
+    when sigma^2 < nu^2 Var(lambda). ``offset`` (p,) is omega_0 - w_0 (None: zeros). "equivalent" takes the
+    slope of the large-size limit, by central differences.
+
+    Raises InputError where the expectation is infinite, p - 1 <= N <= p + 1.
+    """
+    _check.one_of(method, "method", METHODS)
+    b = _check.real(adapt_rate, "adapt_rate")
+    spectrum = _spectrum(problem)
+    r, n = len(spectrum.inputs), design.n_query_rows
+    if r - 1 <= n <= r + 1:
+        raise InputError(
+            f"N = n_query * n_tasks = {n} with {r} input directions: the expectation is infinite for {r - 1} <= N <= "
+            f"{r + 1} and has no slope. Take fewer or more query rows."
+        )
+    gap = np.zeros(problem.n_features) if offset is None else offset
+    weights = np.array([1.0, -2 * b, b * b])
+    if method == "equivalent":
+        h = 1e-4 / float(spectrum.inputs.max())
+        low, high = excess_coefficients(problem, design, np.array([-h, h]), gap, method) @ weights
+        return float(high - low) / (2 * h)
+    spectrum = spectrum._replace(gap=_gap(problem, gap))
+    formula = anisotropic_leading.overparameterized if n < r else anisotropic_leading.underparameterized
+    step = 1e-100
+    angles = Angles(np.ones(1, dtype=np.complex128), np.full(1, 1j * step))
+    total = _total(formula(spectrum, design, angles, _metrics(spectrum, design)), problem.noise_std**2)
+    return float((total[0] @ weights).imag / step)
+
+
+def _total(pieces: Pieces, label: float) -> np.ndarray:
+    total = pieces.start + pieces.tasks
+    # Labels without noise add nothing, also where the coefficient is infinite.
+    return total + label * pieces.noise if label > 0 else total
+
+
+def _diverges(rates: np.ndarray, r: int, design: Design) -> np.ndarray:
+    """(k,) rates at which the expectation is infinite although N > r + 1.
+
+    At infinity the rows X_v S of a task span at most n_t directions, so that m n_t takes the place of N.
+    """
+    return np.isinf(rates) & (design.n_query >= design.n_support) & (abs(design.n_tasks * design.n_support - r) <= 1)
+
+
+def _angles(rates: np.ndarray, spectrum: Spectrum, design: Design) -> Angles:
+    """Points of the circle: tan(phi) = rate * lambda_max, so that finite and infinite rates are alike."""
+    scale = float(spectrum.inputs.max())
+    phi = np.arctan2(np.where(np.isinf(rates), np.inf, rates), 1 / scale)
+    cosine = np.where(np.isinf(rates), 0.0, np.cos(phi))
+    if design.n_query >= design.n_support:
+        # X_v S loses rank: the point at infinity is not regular, its limit is what is asked for.
+        cosine = np.maximum(cosine, _FLAT)
+    return Angles(cosine, np.sin(phi) / scale)
+
+
+@lru_cache(maxsize=32)
+def _basis(problem: MixedLinearRegression) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Eigenvalues of Sigma_x, (p,), its eigenvectors (None: the axes) and which eigenvalues are not zero."""
+    covariance = problem.input_covariance
+    if covariance is None:
+        values, vectors = np.ones(problem.n_features), None
+    elif covariance.ndim == 1:
+        values, vectors = covariance, None
+    else:
+        values, vectors = np.linalg.eigh(covariance)
+    kept = values > values.max() * len(values) * 10 * np.finfo(np.float64).eps
+    if not kept.any():
+        raise InputError(
+            "input_covariance is zero: inputs that do not vary say nothing. Give at least one variance > 0."
+        )
+    return values[kept], vectors, kept
+
+
+@lru_cache(maxsize=32)
+def _spectrum(problem: MixedLinearRegression) -> Spectrum:
+    values, vectors, kept = _basis(problem)
+    covariance = problem.task_covariance
+    if covariance is None:
+        tasks = np.full(problem.n_features, float(problem.task_std or 0.0) ** 2 / problem.n_features)
+    elif vectors is None:
+        tasks = covariance if covariance.ndim == 1 else np.diag(covariance)
+    elif covariance.ndim == 1:
+        tasks = covariance @ vectors**2
+    else:
+        tasks = np.einsum("ij,ij->j", vectors, covariance @ vectors)
+    return Spectrum(values, np.maximum(tasks[kept], 0.0), np.zeros(len(values)))
+
+
+def _gap(problem: MixedLinearRegression, offset: Any) -> np.ndarray:
+    gap = np.asarray(offset, dtype=np.float64)
+    if gap.shape != (problem.n_features,):
+        raise InputError(f"offset has shape {gap.shape}: with n_features={problem.n_features} it must be (p,).")
+    _check.finite(gap, "offset")
+    _, vectors, kept = _basis(problem)
+    return (gap if vectors is None else gap @ vectors)[kept] ** 2
+
+
+def _metrics(spectrum: Spectrum, design: Design) -> np.ndarray:
+    """(3, r) diagonals of C_0, C_1, C_2."""
+    x, n_r = spectrum.inputs, _n_adapt(design)
+    return np.stack([x, x**2, (1 + 1 / n_r) * x**3 + (x @ x) / n_r * x])
+
+
+def _n_adapt(design: Design) -> int:
+    assert design.n_adapt is not None  # set in Design
+    return design.n_adapt

@@ -1,0 +1,119 @@
+"""What each experiment is there to show: in the quick run, and in the full one (marked long)."""
+
+import numpy as np
+import pytest
+
+from undertow import experiments
+from undertow.experiments.reading import beyond_error
+from undertow.experiments.summary import optima_of, rows_of
+from undertow.experiments.threshold import HEAVY, regime_curve
+
+
+@pytest.fixture(scope="module", params=["quick", pytest.param("full", marks=pytest.mark.long)])
+def tables(request):
+    """The tables and configs of all experiments, run once."""
+    found = {}
+    for name in experiments.names():
+        record = experiments.get(name)
+        config = record.config(quick=request.param == "quick")
+        found[name] = (record, config, record.run(config))
+    return found
+
+
+def light_tailed(name, config, rows):
+    """Points whose standard error can be trusted: near N = p the losses have too heavy tails for few runs."""
+    if name != "threshold":
+        return np.isfinite(rows["conditional_z"])
+    return abs(rows["n_query_rows"] - config.n_features) > HEAVY
+
+
+@pytest.mark.parametrize("name", experiments.names())
+@pytest.mark.parametrize("estimate", ["raw", "conditional"])
+def test_every_point_agrees_with_theory(tables, name, estimate):
+    """Exact theory within 4 standard errors; another method within its stated error and 4 standard errors."""
+    record, config, table = tables[name]
+    points = 0
+    for panel in record.panels(config):
+        rows = rows_of(table, panel.name)
+        use = light_tailed(name, config, rows)
+        exact = use & (rows["theory_method"] == "exact")
+        assert (abs(rows[f"{estimate}_z"][exact]) < 4).all()
+        assert (beyond_error(rows, estimate)[use] < 4).all()
+        points += use.sum()
+    assert points >= 15
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("tables", ["full"], indirect=True)
+def test_even_next_to_the_threshold_the_full_run_agrees(tables):
+    record, config, table = tables["threshold"]
+    for panel in record.panels(config):
+        rows = rows_of(table, panel.name)
+        use = np.isfinite(rows["conditional_z"])
+        assert (beyond_error(rows, "conditional")[use] < 4).all()
+
+
+@pytest.mark.parametrize("name", ["overparameterized", "underparameterized"])
+@pytest.mark.parametrize("estimate", ["raw", "conditional"])
+def test_the_best_training_rate_is_negative_and_the_best_adaptation_rate_positive(tables, name, estimate):
+    table = tables[name][2]
+    train, adapt = optima_of(table, "b"), optima_of(table, "a")
+    assert train[estimate]["low"] <= train[estimate]["rate"] <= train[estimate]["high"] < 0
+    assert train["theory"]["rate"] < 0
+    assert 0 < adapt[estimate]["low"] <= adapt[estimate]["rate"] <= adapt[estimate]["high"]
+    assert adapt["theory"]["rate"] > 0
+    # Several per cent of the loss, and far more than its standard error.
+    assert train[estimate]["gain"] > 0.02
+    assert train[estimate]["gain"] > 5 * train[estimate]["gain_se"]
+
+
+def test_exact_theory_predicts_the_measured_optimum(tables):
+    """Only where theory is exact: an approximation may miss the interval of a sharp measurement."""
+    found = optima_of(tables["overparameterized"][2], "b")
+    assert found["theory"]["method"] == "exact"
+    assert found["conditional"]["low"] - 0.02 < found["theory"]["rate"] < found["conditional"]["high"] + 0.02
+
+
+def test_leading_order_is_visibly_off_where_exact_theory_is_not(tables):
+    rows = rows_of(tables["overparameterized"][2], "b")
+    off = abs(rows["conditional_mean"] - rows["theory_leading"]) / rows["conditional_se"]
+    assert off.min() > 10
+
+
+def test_the_loss_peaks_at_the_threshold_for_every_rate_and_lower_for_a_negative_one(tables):
+    _, config, table = tables["threshold"]
+    curves = [regime_curve(table, config, rate) for rate in config.train_rates]
+    for curve in curves:
+        assert curve.n_rows[curve.median.argmax()] == config.n_features
+        assert np.isinf(curve.theory[curve.n_rows == config.n_features]).all()
+        assert np.isfinite(curve.theory[abs(curve.n_rows - config.n_features) > 1]).all()
+    assert (np.diff([curve.median for curve in curves], axis=0) > 0).all()
+
+
+def test_unequal_input_variances_turn_the_sign(tables):
+    table = tables["anisotropic"][2]
+    for panel in ("a", "b"):
+        found = optima_of(table, panel)
+        assert found["conditional"]["low"] > 0
+        assert found["theory"]["rate"] > 0
+        assert not found["conditional"]["at_edge"]
+    equal = optima_of(table, "c")
+    assert equal["conditional"]["high"] < 0
+    assert equal["theory"]["rate"] < 0
+
+
+@pytest.mark.parametrize("name", experiments.names())
+def test_the_verdict_says_how_far_theory_is_and_where_the_optimum_lies(tables, name):
+    record, config, table = tables[name]
+    lines = record.verdict(table, config)
+    assert any("|z|" in line for line in lines)
+    if name == "threshold":
+        assert any(f"N = {config.n_features}: the mean is infinite" in line for line in lines)
+        return
+    for panel in record.panels(config):
+        found = optima_of(table, panel.name)
+        (line,) = (line for line in lines if line.startswith(f"{panel.name}: lowest at"))
+        for estimate in ("raw", "conditional"):
+            low, high = (found[estimate][end] for end in ("low", "high"))
+            assert f"({low:+.3f} to {high:+.3f})" in line
+        assert f"{found['theory']['rate']:+.3f}." in line

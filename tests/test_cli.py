@@ -1,0 +1,217 @@
+"""The command line: exit codes, messages, and that it starts fast."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import undertow as ut
+from undertow.cli import app
+from undertow.cli.theory import parse_rates
+
+SIZES = ["--n-features", "60", "--n-support", "30", "--n-query", "2", "--n-tasks", "3", "--n-adapt", "20"]
+
+
+def call(*args):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def process(*args, **options):
+    code = "from undertow.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys, typer.testing, undertow.cli as c\n"
+        "assert typer.testing.CliRunner().invoke(c.app, ['--help']).exit_code == 0\n"
+        "heavy = {'numpy', 'scipy', 'sklearn', 'matplotlib', 'pyarrow', 'pydantic', 'jax'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.long
+def test_help_is_shown_within_300_milliseconds():
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        assert process("--help").returncode == 0
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.3
+
+
+@pytest.mark.parametrize("command", [[], ["reproduce"], ["theory"], ["list"]])
+def test_every_command_has_help(command):
+    done = call(*command, "--help")
+    assert done.exit_code == 0
+    assert "Usage" in done.output
+
+
+def test_version():
+    done = call("--version")
+    assert (done.exit_code, done.stdout.strip()) == (0, f"undertow {ut.__version__}")
+
+
+def test_list_names_every_experiment():
+    done = call("list")
+    assert done.exit_code == 0
+    for name in ut.experiments.names():
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["reproduce", "nope"], "experiment='nope': choose one of 'overparameterized'"),
+        (["reproduce", "threshold", "nope"], "experiment='nope'"),
+        (["reproduce", "--seed", "-1"], "greater than or equal to 0"),
+        (["reproduce", "--redraw", "--seed", "1"], "--redraw computes nothing"),
+        (["reproduce", "threshold", "--redraw"], "there is no table to draw"),
+        (["reproduce", "--quik"], "No such option"),
+        (["nope"], "No such command"),
+        (["theory"], "Missing option"),
+        (["theory", *SIZES, "--n-query", "0"], "greater than or equal to 1"),
+        (["theory", *SIZES, "--noise-std", "-1"], "noise_std=-1.0: it must be at least 0"),
+        (["theory", *SIZES, "--rates", "a:b"], "give LOW:HIGH:COUNT"),
+        (["theory", *SIZES, "--rates", "0:1:0"], "is empty"),
+        (["theory", *SIZES, "--rates", "0,nan"], "must be finite"),
+        (["theory", *SIZES, "--method", "magic"], "method='magic'"),
+        (["theory", *SIZES, "--plot", "curve.txt"], "must end in .png, .svg or .pdf"),
+        (["theory", *SIZES, "--rates", "-1,0", "--plot", "missing/curve.png"], "missing/curve.png"),
+    ],
+)
+def test_input_that_cannot_be_used_gives_one_message_and_exit_code_2(args, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = call(*args)
+    assert done.exit_code == 2
+    # Typer draws boxes around its own messages and breaks their lines.
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("args", [["reproduce", "nope"], ["nope"], ["theory", *SIZES, "--method", "magic"]])
+def test_a_real_process_exits_with_2_and_shows_no_traceback(args, tmp_path):
+    done = process(*args, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "rror" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("defect", [ZeroDivisionError, ValueError])
+def test_a_defect_is_not_dressed_up_as_bad_input(monkeypatch, defect):
+    def broken():
+        raise defect
+
+    monkeypatch.setattr("undertow.experiments.names", broken)
+    assert isinstance(call("list").exception, defect)
+
+
+def test_a_sweep_is_readable_and_holds_zero_exactly():
+    assert parse_rates("-0.3:0.6:10").tolist() == [-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    assert parse_rates("0.2,-1,0,0.2").tolist() == [-1.0, 0.0, 0.2]
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_message(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = process("reproduce", "threshold", "--quick", "--out", tmp_path / "file")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error:")
+    assert "file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_output_folder_without_permission_is_one_message(tmp_path):
+    tmp_path.chmod(0o500)
+    done = process("reproduce", "threshold", "--quick", "--out", tmp_path)
+    assert done.returncode == 2
+    assert "Permission denied" in done.stderr
+
+
+def test_reproduce_runs_resumes_redraws_and_refuses(tmp_path):
+    args = ("reproduce", "underparameterized", "--quick", "--out", tmp_path)
+    first = process(*args)
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == ""  # no bar in a pipe, and no warning
+    folder = tmp_path / "underparameterized-quick"
+    assert (folder / "figure.png").is_file()
+    assert str(folder) in first.stdout
+    assert "(4 parts computed)" in first.stdout
+    for line in (folder / "verdict.txt").read_text().splitlines():
+        assert line in first.stdout
+
+    again = call(*args)
+    assert "complete already" in again.stdout
+    assert again.stdout.splitlines()[1:] == first.stdout.splitlines()[1:]
+    assert call(*args, "--redraw").exit_code == 0
+
+    refused = call(*args, "--seed", "3")
+    assert refused.exit_code == 2
+    assert "seed: 0 there, 3 now" in refused.stderr
+    anew = call(*args, "--seed", "3", "--overwrite")
+    assert (anew.exit_code, json.loads((folder / "config.json").read_text())["seed"]) == (0, 3)
+
+
+def test_theory_prints_what_theory_says():
+    done = call("theory", *SIZES, "--rates", "-2:1:4", "--json")
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.stdout)
+    problem = ut.MixedLinearRegression(60, 1.0, 0.5)
+    design = ut.Design(3, 30, 2, 20)
+    assert answer["train_rates"] == [-2, -1, 0, 1]
+    np.testing.assert_allclose(
+        answer["loss"], ut.theory.expected_loss(problem, design, np.array([-2.0, -1.0, 0.0, 1.0]), 0.2), rtol=1e-12
+    )
+    best = ut.theory.optimal_train_rate(problem, design)
+    assert answer["optimal_train_rate"] == float(best)
+    assert answer["method"] == best.method
+    assert answer["optimal_adapt_rate"] == float(ut.theory.optimal_adapt_rate(problem, design, float(best)))
+    assert answer["loss_at_optimal_train_rate"] < min(answer["loss"])
+    assert answer["loss_at_both_optima"] < answer["loss_at_optimal_train_rate"]
+
+
+def test_theory_for_people_is_short_and_says_the_method():
+    done = call("theory", *SIZES)
+    assert done.exit_code == 0
+    assert len(done.stdout.splitlines()) < 25
+    assert "N = 6 query rows < p = 60 features; method: exact" in done.stdout
+    assert "best training rate: -1.0" in done.stdout
+    assert "% below rate 0" in done.stdout
+    assert "15 of 61 rates" in done.stdout
+
+
+INFINITE = ("theory", "--n-features", "6", "--n-support", "5", "--n-query", "2", "--n-tasks", "3", "--rates", "-1,0")
+
+
+def test_theory_where_the_mean_is_infinite_says_so_in_valid_json():
+    done = call(*INFINITE, "--json")
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.stdout)
+    assert answer["loss"] == [None, None]
+    assert "optimal_train_rate" not in answer
+
+
+def test_theory_where_the_mean_is_infinite_says_so_in_words(tmp_path):
+    done = call(*INFINITE, "--plot", tmp_path / "curve.png")
+    assert done.exit_code == 0, done.output
+    assert "inf" in done.stdout
+    assert "best training rate" not in done.stdout
+    assert (tmp_path / "curve.png").is_file()
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_theory_draws_a_figure(tmp_path, kind):
+    path = tmp_path / f"curve.{kind}"
+    done = call("theory", *SIZES, "--rates", "-1:0:3", "--plot", path)
+    assert done.exit_code == 0, done.output
+    assert path.stat().st_size > 1000
