@@ -1,0 +1,196 @@
+"""One face over the formulas: which of them exists where, and what it says about a problem and a design."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from undertow import _check
+from undertow._check import InputError
+from undertow.problem import Design, MixedLinearRegression
+from undertow.theory import anisotropic, methods, test_loss
+from undertow.theory.records import MethodChoice
+
+
+def expected_loss(
+    problem: MixedLinearRegression,
+    design: Design,
+    train_rate: Any,
+    adapt_rate: Any,
+    init_distance: Any = 0.0,
+    method: str = "auto",
+    *,
+    init: Any = None,
+    steps: Any = 1,
+    adapt_steps: Any = 1,
+) -> float | np.ndarray:
+    """Return the expected test loss, half a mean squared error, after meta-training and adapting to a new task.
+
+    The mean is over everything random: tasks, inputs, noise, adaptation rows and test row. Source: docs/theory.md, and
+    Bernacchia, "Meta-learning with negative learning rates", ICLR 2021 (arXiv:2102.00940), for the leading order.
+
+    problem, design: p, sigma, nu and the covariances; m, n_t, n_v, n_r.
+    train_rate: any sign, () or (k,); plus and minus infinity are one point, the limit of large rates.
+    adapt_rate: any sign, finite; broadcasts with train_rate.
+    init_distance: |omega_0 - w_0|, a norm. It matters only when N < p.
+    init: omega_0 itself, (p,), in place of init_distance; needed for a general input covariance.
+    steps, adapt_steps: inner steps while meta-training, and on the new task.
+    method: "exact"; "leading" (first order in N/p or in 1/m); "next_order" (N < p, one step); "equivalent" (all sizes
+        of the same order); "auto" (see method_for).
+
+    Returns a float, or an array where a rate is one. It is infinite where the mean is: for p - 1 <= N <= p + 1, and
+    for a single task with N > p + 1 at positive rates.
+    Raises InputError for a method that does not exist at these sizes, and names those that do.
+    """
+    train = _check.rates(train_rate, "train_rate", infinite=True)
+    adapt = _check.rates(adapt_rate, "adapt_rate")
+    adapt_steps = _check.positive_int(adapt_steps, "adapt_steps")
+    try:
+        shape = np.broadcast_shapes(train.shape, adapt.shape)
+    except ValueError:
+        raise InputError(
+            f"train_rate has shape {train.shape} and adapt_rate {adapt.shape}: they must broadcast. Give one of them "
+            "as a single number, or both with the same length."
+        ) from None
+    if problem.input_covariance is not None:
+        if adapt_steps > 1:
+            raise InputError(
+                f"adapt_steps={adapt_steps}: with input_covariance only one step is known. Use adapt_steps=1."
+            )
+        form = loss_form(problem, design, train, init_distance, method, init=init, steps=steps)
+        loss = form[0] + adapt * form[1] + adapt**2 * form[2]
+    else:
+        q = distance(problem, design, train, init_distance, method, init=init, steps=steps)
+        nu2, sigma2 = sources(problem)
+        loss = test_loss.loss(problem.n_features, n_adapt(design), adapt, q, nu2, sigma2, adapt_steps)
+    return _plain(np.broadcast_to(loss, shape))
+
+
+def expected_distance(
+    problem: MixedLinearRegression,
+    design: Design,
+    train_rate: Any,
+    init_distance: Any = 0.0,
+    method: str = "auto",
+    *,
+    init: Any = None,
+    steps: Any = 1,
+) -> float | np.ndarray:
+    """Return Q = E|omega* - w_0|^2, the mean squared distance of the meta-learned weights from the mean task.
+
+    Arguments, infinities and errors are those of expected_loss, which is increasing in Q. With a general input
+    covariance it is the quadratic form E(omega* - w_0)^T Sigma_x (omega* - w_0).
+    """
+    train = _check.rates(train_rate, "train_rate", infinite=True)
+    if problem.input_covariance is not None:
+        return _plain(excess(problem, design, train, init_distance, method, init=init, steps=steps)[0])
+    return _plain(distance(problem, design, train, init_distance, method, init=init, steps=steps))
+
+
+def method_for(
+    problem: MixedLinearRegression, design: Design, train_rate: Any = 0.0, *, steps: Any = 1
+) -> MethodChoice:
+    """Return which formula method="auto" uses, and the relative error of E|omega* - w_0|^2 to expect from it.
+
+    "auto" is exact where an exact result exists and takes well under a second, else the deterministic equivalent.
+    For several rates the choice serves all of them.
+    """
+    train = _check.rates(train_rate, "train_rate", infinite=True)
+    steps = _check.positive_int(steps, "steps")
+    if problem.input_covariance is not None:
+        _one_step(steps)
+        return MethodChoice(*anisotropic.method_for(problem, design))
+    return methods.choose(problem, design, train, steps)
+
+
+def distance(
+    problem: MixedLinearRegression,
+    design: Design,
+    train: np.ndarray,
+    init_distance: Any,
+    method: str,
+    *,
+    init: Any,
+    steps: Any,
+) -> np.ndarray:
+    """Q at rates of any shape, for isotropic inputs."""
+    if init is None:
+        d2 = _check.real(init_distance, "init_distance", minimum=0.0, hint="It is a norm, |omega_0 - w_0|.") ** 2
+    else:
+        d2 = float((_offset(problem, init) ** 2).sum())
+    parts = methods.coefficients(problem, design, train.ravel(), method, steps)
+    return parts.distance(d2, *sources(problem)).reshape(train.shape)
+
+
+def excess(
+    problem: MixedLinearRegression,
+    design: Design,
+    train: np.ndarray,
+    init_distance: Any,
+    method: str,
+    *,
+    init: Any,
+    steps: Any,
+) -> np.ndarray:
+    """Traces of E(omega* - w_0)(omega* - w_0)^T that the loss needs, (3, *train.shape); general covariance."""
+    _one_step(steps)
+    if init is not None:
+        offset = _offset(problem, init)
+    elif _check.real(init_distance, "init_distance", minimum=0.0):
+        raise InputError(
+            f"init_distance={init_distance!r}: with input_covariance the direction of omega_0 - w_0 matters too. "
+            "Give the vector omega_0 as init=."
+        )
+    else:
+        offset = np.zeros(problem.n_features)
+    if method == "auto":
+        method = anisotropic.method_for(problem, design)[0]
+    values = anisotropic.excess_coefficients(problem, design, train.ravel(), offset, method)
+    return np.moveaxis(np.asarray(values), -1, 0).reshape(3, *train.shape)
+
+
+def loss_form(
+    problem: MixedLinearRegression, design: Design, train: np.ndarray, init_distance: Any, method: str, **options: Any
+) -> np.ndarray:
+    """Coefficients (3, *train.shape) of the loss as a polynomial in the adapt rate; general covariance."""
+    q = excess(problem, design, train, init_distance, method, **options)
+    t = np.asarray(anisotropic.task_coefficients(problem, design)).reshape(3, *(1,) * train.ndim)
+    noise2 = problem.noise_std**2 * np.array([1.0, 0.0, float(anisotropic.noise_coefficient(problem, design))])
+    signs = np.array([1.0, -2.0, 1.0])
+    shape = (3, *(1,) * train.ndim)
+    with np.errstate(invalid="ignore"):
+        form = 0.5 * (noise2.reshape(shape) + signs.reshape(shape) * (t + q))
+    # An infinite mean is infinite at every adapt rate; inf - inf would make it nan.
+    infinite = np.isinf(q[0])
+    return np.where(infinite, np.array([np.inf, 0.0, 0.0]).reshape(shape), form)
+
+
+def sources(problem: MixedLinearRegression) -> tuple[float, float]:
+    """Return (nu^2, sigma^2)."""
+    return float(problem.task_std) ** 2, problem.noise_std**2  # type: ignore[arg-type]
+
+
+def n_adapt(design: Design) -> int:
+    """Return n_r, which the record fills in when it is not given."""
+    assert design.n_adapt is not None
+    return design.n_adapt
+
+
+def _offset(problem: MixedLinearRegression, init: Any) -> np.ndarray:
+    """omega_0 - w_0."""
+    array = np.asarray(init, dtype=np.float64)
+    p = problem.n_features
+    if array.shape != (p,):
+        raise InputError(f"init has shape {array.shape}: with n_features={p} it must be ({p},).")
+    _check.finite(array, "init")
+    return array - problem.mean_weights
+
+
+def _one_step(steps: Any) -> None:
+    if _check.positive_int(steps, "steps") > 1:
+        raise InputError(f"steps={steps}: with input_covariance only one inner step is known. Use steps=1.")
+
+
+def _plain(values: np.ndarray) -> float | np.ndarray:
+    return float(values) if values.ndim == 0 else np.array(values)

@@ -1,0 +1,152 @@
+"""Which formula exists where, for isotropic inputs; what "auto" picks, and its expected error."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from undertow import _check
+from undertow._check import InputError
+from undertow.problem import Design, MixedLinearRegression
+from undertow.theory import equivalent, exact, free_sum, overparameterized, underparameterized
+from undertow.theory.records import Coefficients, MethodChoice
+
+METHODS = ("exact", "leading", "next_order", "equivalent", "auto")
+
+# Largest min(n_query, n_support) for which the exact psi is drawn in well under a second.
+_CHEAP = 6
+
+
+def choose(problem: MixedLinearRegression, design: Design, train: np.ndarray, steps: int) -> MethodChoice:
+    """The choice of "auto" for isotropic inputs."""
+    p, m, n = problem.n_features, design.n_tasks, design.n_query_rows
+    n_t, n_v = design.n_support, design.n_query
+    if p - 1 <= n <= p + 1:
+        return MethodChoice("exact", 0.0, f"N={n} is within one of p={p}: the mean is infinite.")
+    if not np.any(train):
+        return MethodChoice("exact", 1e-12, "Without an inner step the mean is known in closed form.")
+    if n < p:
+        if problem.noise_std == 0:
+            return MethodChoice("exact", 1e-12, "N < p without noise: the mean does not depend on the train rate.")
+        error = equivalent_error(p, design, train, steps)
+        if steps == 1 and min(n_v, n_t) <= _CHEAP and _finite_variance(p, design):
+            drawn = exact.psi(n_t, n_v, p, 1, exact.QUICK).relative_error
+            # Compared at a large rate, so that all rates get the same method.
+            if drawn < max(equivalent_error(p, design, np.ones(1), steps), 1e-3):
+                return MethodChoice("exact", drawn, "N < p: the exact formula, its one-task mean drawn once.")
+        return MethodChoice("equivalent", error, "N < p, but drawing the exact mean would take seconds.")
+    if m == 1:
+        return MethodChoice("exact", 2e-3, "One task with n_v > p + 1: the exact formula over the spectrum of S.")
+    error = equivalent_error(p, design, train, steps)
+    return MethodChoice("equivalent", error, "N > p + 1: no exact result is known away from rate 0.")
+
+
+def equivalent_error(p: int, design: Design, train: np.ndarray, steps: int) -> float:
+    """Relative error of the deterministic equivalent to expect; see docs/theory.md, "How good each method is".
+
+    It is of order 1/p at large rates, and goes to 0 with the rate, where the equivalent is exact. Calibrated on random
+    sizes against exact values and Monte Carlo.
+    """
+    size = float(np.max(np.abs(train)))
+    per_step = (1 + steps) / 2 / p
+    if design.n_query_rows < p:
+        return min(1.0, size) * 2.5 * per_step
+    error = min(1.0, 2 * size) * ((0.4 * per_step + 0.003) if free_sum.applies(p, design) else 2 * per_step)
+    # At large rates only n_t of a task's n_v > n_t rows count; a second threshold, m n_t = p, is felt from afar.
+    gap = abs(design.n_tasks * design.n_support / p - 1)
+    if design.n_support < design.n_query and gap < 0.6:
+        error += min(1.0, size * steps**2 / 6) * min(0.5, 0.03 / max(gap, 1e-3))
+    return error
+
+
+def _finite_variance(p: int, design: Design) -> bool:
+    return p - design.n_query >= 4 or min(design.n_query, design.n_support) == 1
+
+
+def coefficients(
+    problem: MixedLinearRegression, design: Design, train: np.ndarray, method: str, steps: int
+) -> Coefficients:
+    """Return the three coefficients of Q at flat rates (k,), isotropic inputs, by any method."""
+    _check.one_of(method, "method", METHODS)
+    steps = _check.positive_int(steps, "steps")
+    p, n = problem.n_features, design.n_query_rows
+    work = exact.THOROUGH
+    if method == "auto":
+        method, work = choose(problem, design, train, steps).method, exact.QUICK
+    if method == "next_order" and (n >= p or steps > 1):
+        raise InputError(
+            f"method='next_order' exists only for N < p and steps=1, and here N={n}, p={p}, steps={steps}: "
+            f"use {_available(problem, design, train)}."
+        )
+    if p - 1 <= n <= p + 1:
+        return _threshold(p, design, train)
+    if n > p and _loses_rank(p, design) and np.isinf(train).any():
+        return _with_infinite_limit(problem, design, train, method, steps)
+    if n > p and design.n_tasks == 1 and method in ("exact", "equivalent"):
+        return underparameterized.single_task(p, design, train, steps)
+    if method == "exact":
+        return _exact(problem, design, train, steps, work)
+    if method == "equivalent":
+        side = free_sum if n > p and train.any() and free_sum.applies(p, design) else equivalent
+        return side.coefficients(p, design, train, steps)
+    if method == "next_order":
+        return overparameterized.next_order(p, design, train)
+    if n < p:
+        return overparameterized.leading(p, design, train, steps)
+    parts = underparameterized.leading(p, design, train, steps)
+    if design.n_tasks == 1:  # a mean that is infinite, see underparameterized.single_task
+        parts.noise[(train > 0) & np.isfinite(train)] = np.inf
+    return parts
+
+
+def _exact(problem: MixedLinearRegression, design: Design, train: np.ndarray, steps: int, work: float) -> Coefficients:
+    p, n = problem.n_features, design.n_query_rows
+    if n < p:
+        at_zero = np.full(train.shape, design.n_query / (p - design.n_query - 1))
+        if not np.any(train):
+            return overparameterized.coefficients(p, design, at_zero)
+        if problem.noise_std == 0:  # psi is multiplied by 0
+            return overparameterized.coefficients(p, design, np.zeros(train.shape))
+        if not _finite_variance(p, design) and np.any((train > 0) & np.isfinite(train)):
+            raise InputError(
+                f"method='exact' at a positive rate needs n_query <= n_features - 4 (here {design.n_query} and {p}), "
+                "or one query or support row: the draws behind it have no finite variance else. Use 'equivalent'."
+            )
+        psi = exact.psi(design.n_support, design.n_query, p, steps, work)(train)
+        return overparameterized.coefficients(p, design, np.where(train == 0, at_zero, psi))
+    if np.any(train):
+        raise InputError(
+            f"method='exact' is not known for N > p + 1 away from train_rate=0 (here N={n}, p={p}): use "
+            f"{_available(problem, design, train)}."
+        )
+    task, noise = underparameterized.at_zero(p, design)
+    ones = np.ones(train.shape)
+    return Coefficients(0 * ones, task * ones, noise * ones)
+
+
+def _threshold(p: int, design: Design, train: np.ndarray) -> Coefficients:
+    """p - 1 <= N <= p + 1: means are infinite, but for the start omega_0 and, with a single task, for its weights."""
+    n = design.n_query_rows
+    infinite = np.full(train.shape, np.inf)
+    task = np.full(train.shape, min(n / p, 1.0)) if design.n_tasks == 1 else infinite
+    return Coefficients(np.full(train.shape, max(1 - n / p, 0.0)), task, infinite)
+
+
+def _loses_rank(p: int, design: Design) -> bool:
+    """At infinite rate only min(n_v, n_t) rows of each task count; they may be as many as the features."""
+    return abs(design.n_tasks * min(design.n_query, design.n_support) - p) <= 1
+
+
+def _with_infinite_limit(
+    problem: MixedLinearRegression, design: Design, train: np.ndarray, method: str, steps: int
+) -> Coefficients:
+    at_infinity = np.isinf(train)
+    inner = coefficients(problem, design, np.where(at_infinity, 0.0, train), method, steps)
+    task = inner.task if design.n_tasks == 1 else np.where(at_infinity, np.inf, inner.task)
+    return Coefficients(inner.offset, task, np.where(at_infinity, np.inf, inner.noise))
+
+
+def _available(problem: MixedLinearRegression, design: Design, train: np.ndarray) -> str:
+    names = ["'equivalent'", "'leading'", "'auto'"]
+    if design.n_query_rows < problem.n_features or design.n_tasks == 1 or not np.any(train):
+        names.insert(0, "'exact'")
+    return ", ".join(names[:-1]) + " or " + names[-1]
