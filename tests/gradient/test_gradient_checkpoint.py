@@ -21,7 +21,7 @@ TASKS = linear_tasks(m=6, dtype=np.float32)
 OPTIONS = {
     "train_rate": -0.1,
     "learn_rate": True,
-    "meta_batch": 4,
+    "meta_batch": 2,
     "chunk": 10,
     "validation": linear_tasks(m=3, seed=1, dtype=np.float32),
     "validate_every": 6,
@@ -75,6 +75,7 @@ def test_a_crash_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatc
 def test_a_run_that_stopped_by_patience_stays_stopped(tmp_path):
     away = TASKS._replace(query_y=-TASKS.query_y, support_y=-TASKS.support_y)
     options = {"validation": away, "patience": 2, "adapt_rate": 0.1, "learn_rate": False}
+    assert run(tmp_path, 13, **options)[0].stopped == "iterations"
     first, _ = run(tmp_path, 60, **options)
     assert (first.stopped, first.iteration) == ("patience", 18)
     again, history = run(tmp_path, 60, **options)
@@ -86,7 +87,7 @@ def test_a_checkpoint_of_other_settings_or_another_model_is_refused(tmp_path):
     run(tmp_path, 7)
     with pytest.raises(ut.InputError, match=r"written with train_rate=\[-0.1\], and this run has train_rate=\[0.1\]"):
         run(tmp_path, 9, train_rate=0.1)
-    with pytest.raises(ut.InputError, match="meta_batch=4, and this run has meta_batch=3"):
+    with pytest.raises(ut.InputError, match="meta_batch=2, and this run has meta_batch=3"):
         run(tmp_path, 9, meta_batch=3)
     with pytest.raises(ut.InputError, match="source="):
         ug.train(linear_loss, ZERO, TASKS._replace(query_y=TASKS.query_y + 1), ADAM, checkpoint=tmp_path, **OPTIONS)

@@ -16,7 +16,7 @@ problem, design = ut.MixedLinearRegression(n_features=3), ut.Design(8, 5, 3)
 tasks = problem.sample(design, 0, np.float32)
 optimizer = optax.adam(1e-2)
 for options in (
-    {"source": tasks},
+    {"source": tasks, "validation": tasks, "adapt_rate": 0.1, "validate_every": 10},
     {"source": tasks, "meta_batch": 4},
     {"source": problem, "design": design},
 ):

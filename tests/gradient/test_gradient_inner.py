@@ -151,14 +151,25 @@ def test_padded_rows_have_no_influence(hole, rule):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("rate", [-0.3, 0.0, 5.0])
-def test_the_implicit_rule_solves_its_equation(rate):
+def test_a_loss_that_has_no_value_at_padding_is_never_asked_for_it():
+    loss_fn = lambda w, x, y: jnp.mean((jnp.log(x) @ w - y) ** 2)  # noqa: E731
+    x, y = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]]), np.array([1.0, 0.0])
+    padded = ug.adapt(loss_fn, W, (x, y, np.array([True, False])), 0.1)
+    same(padded, ug.adapt(loss_fn, W, (x[:1], y[:1]), 0.1))
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_implicit_rule_solves_its_equation():
     tasks = linear_tasks(m=1, n_support=8)
     x, y = tasks.support_x[0], tasks.support_y[0]
     second, first = x.T @ x / len(y), x.T @ y / len(y)
-    assert rate > -1 / np.linalg.eigvalsh(second)[-1]
-    theta = ug.adapt(linear_loss, W, (x, y), rate, rule=ug.Implicit(tolerance=1e-12))
-    np.testing.assert_allclose(theta, np.linalg.solve(np.eye(3) + rate * second, W + rate * first), rtol=1e-10)
+    rule = ug.Implicit(tolerance=1e-12)
+    solve = jax.jit(lambda rate: ug.adapt(linear_loss, W, (x, y), rate, rule=rule))
+    for rate in (-0.3, 0.0, 5.0):
+        assert rate > -1 / np.linalg.eigvalsh(second)[-1]
+        np.testing.assert_allclose(
+            solve(rate), np.linalg.solve(np.eye(3) + rate * second, W + rate * first), rtol=1e-10
+        )
 
 
 @pytest.mark.usefixtures("x64")

@@ -194,7 +194,14 @@ def test_a_value_that_is_not_finite_stops_training_and_names_where():
     assert (error.state.params == 0).all()
     assert len(error.history.meta_loss) == 1
 
-    # Found in mini-batches as well, and later on: the state is the last finite one.
+    # In a mini-batch the task is named by its place in the TaskBatch.
+    still = optax.sgd(0.0)
+    for seed in range(3):
+        with pytest.raises(ug.NonFiniteError, match="task 3: ") as caught:
+            ug.train(linear_loss, ZERO, tasks, still, -3.0, 8, iterations=20, meta_batch=2, seed=seed)
+        assert caught.value.task == 3
+
+    # Found later on as well: the state is the last finite one.
     with pytest.raises(ug.NonFiniteError, match="at first") as caught:
         ug.train(
             linear_loss, ZERO, linear_tasks(m=6, dtype=np.float32), optax.sgd(1e6), 0.1, iterations=90, meta_batch=2
@@ -228,10 +235,10 @@ def test_progress_is_reported_between_compiled_calls(capsys):
         ({"meta_batch": 9}, "meta_batch=9: there are only 4 tasks"),
         ({"design": DESIGN}, "design is given with a TaskBatch"),
         ({"source": PROBLEM}, "design=None: a problem is drawn with the sizes"),
-        ({"source": 3}, "source is a int: it must be a TaskBatch"),
+        ({"source": 3}, "source is of type int: it must be a TaskBatch"),
         ({"patience": 2}, "patience=2 needs validation"),
         ({"validation": linear_tasks()}, "validation needs adapt_rate"),
-        ({"validation": 3, "adapt_rate": 0.1}, "validation is a int"),
+        pytest.param({"validation": 3, "adapt_rate": 0.1}, "validation is of type int", marks=pytest.mark.wrong_type),
         ({"rule": ug.Reptile(), "learn_rate": True}, "Reptile has no gradient"),
         ({"rate_optimizer": SGD}, "learn_rate=False"),
         ({"devices": 99}, "devices=99: JAX sees"),

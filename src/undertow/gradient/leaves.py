@@ -83,8 +83,8 @@ def last_layer(params: Tree) -> Tree:
     """
     if not isinstance(params, list | tuple):
         raise InputError(
-            f"params is a {type(params).__name__}: only a list or a tuple of layers has a last one. Choose by path, "
-            "as in leaves(params, ['head'])."
+            f"params is of type {type(params).__name__}: only a list or a tuple of layers has a last one. Choose by "
+            "path, as in leaves(params, ['head'])."
         )
     last = len(params) - 1
     flags = [(i == last,) * len(jax.tree.leaves(child)) for i, child in enumerate(params)]

@@ -106,7 +106,9 @@ class Carry(NamedTuple):
 def objective(plan: Plan, variables: Tree, given: Given, tasks: TaskBatch) -> tuple[jax.Array, MetaInfo]:
     """Meta-loss of the variables on a batch."""
     trained, rate = variables if plan.learn_rate else (variables, given.rate)
-    params = join(trained, join(given.rest, plan.rest.tree))
+    # A sweep keeps all other leaves in one tree; it has none that is static.
+    rest = given.rest if plan.rest.tree is None else join(given.rest, plan.rest.tree)
+    params = join(trained, rest)
     return meta_loss(
         plan.loss_fn,
         params,

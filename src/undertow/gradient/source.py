@@ -82,7 +82,7 @@ def as_arrays(tasks: Any, name: str = "source") -> TaskBatch:
     """Return a TaskBatch of JAX arrays without ids, or raise InputError naming what does not fit."""
     if not isinstance(tasks, TaskBatch):
         raise InputError(
-            f"{name} is a {type(tasks).__name__}: it must be a TaskBatch, or a problem with draw(source, design)."
+            f"{name} is of type {type(tasks).__name__}: it must be a TaskBatch, or a problem with draw(source, design)."
         )
     tasks = tasks._replace(ids=None)
     check_shapes(tasks)
@@ -107,7 +107,8 @@ def check_design(problem: Any, design: Any, name: str = "source") -> None:
     """Raise InputError unless ``problem`` can be drawn and ``design`` gives the sizes."""
     if not callable(getattr(problem, "draw", None)):
         raise InputError(
-            f"{name} is a {type(problem).__name__}: it must be a TaskBatch, or a problem with draw(source, design)."
+            f"{name} is of type {type(problem).__name__}: it must be a TaskBatch, or a problem with "
+            "draw(source, design)."
         )
     if not isinstance(design, Design):
         raise InputError(

@@ -136,7 +136,7 @@ def sweep(
         strategy=strategy,
     )
     if isinstance(test, Design):
-        check_design(source, test, "test is a Design, and source")
+        check_design(source, test, "source, which test is drawn from,")
     fixed_test = as_arrays(test, "test") if test is not None and not isinstance(test, Design) else None
     stop_at = (
         _check.positive_int(iterations, "iterations", minimum=0),
