@@ -12,7 +12,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = (
     "undertow",
-    *(f"undertow.{room}" for room in ("datasets", "experiments", "linear", "plots", "tasks", "theory")),
+    *(
+        f"undertow.{room}"
+        for room in ("datasets", "experiments", "gradient", "kernel", "linear", "plots", "tasks", "theory")
+    ),
 )
 
 

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 from undertow._version import __version__
 
 if TYPE_CHECKING:
-    from undertow import datasets, experiments, linear, plots, tasks, theory
+    from undertow import datasets, experiments, gradient, kernel, linear, plots, tasks, theory
     from undertow._batch import TaskBatch
     from undertow._check import InputError
     from undertow.linear import LossSurface, Moments, RatePath, rate_path
     from undertow.linear.estimator import MAMLClassifier, MAMLClassifierCV, MAMLRegressor, MAMLRegressorCV
-    from undertow.problem import Design, MixedLinearRegression
+    from undertow.problem import Design, MixedLinearRegression, QuadraticRegression, Sinusoid
 
 _HOME = {
     "TaskBatch": "_batch",
     "InputError": "_check",
     "Design": "problem",
     "MixedLinearRegression": "problem",
+    "QuadraticRegression": "problem",
+    "Sinusoid": "problem",
     "Moments": "linear",
     "RatePath": "linear",
     "LossSurface": "linear",
@@ -32,7 +34,7 @@ _HOME = {
     "MAMLRegressor": "linear.estimator",
     "MAMLRegressorCV": "linear.estimator",
 }
-_ROOMS = ("datasets", "experiments", "linear", "plots", "tasks", "theory")
+_ROOMS = ("datasets", "experiments", "gradient", "kernel", "linear", "plots", "tasks", "theory")
 
 __all__ = [
     "Design",
@@ -44,11 +46,15 @@ __all__ = [
     "MAMLRegressorCV",
     "MixedLinearRegression",
     "Moments",
+    "QuadraticRegression",
     "RatePath",
+    "Sinusoid",
     "TaskBatch",
     "__version__",
     "datasets",
     "experiments",
+    "gradient",
+    "kernel",
     "linear",
     "plots",
     "rate_path",

@@ -1,14 +1,15 @@
 """Generative models of tasks, as frozen records, and the sizes of an experiment.
 
-A model's ``draw`` uses only operators and a random source with ``normal(shape)`` and ``uniform(low, high, shape)``.
-So it is written once: NumPy's generator is wrapped here, and any other array library can be wrapped likewise.
+A model's ``draw`` uses only operators, a random source with ``normal(shape)`` and ``uniform(low, high, shape)``, and
+functions of the namespace that an array itself names (``__array_namespace__`` of the array API standard). So it is
+written once: NumPy's generator is wrapped here, and any other array library can be wrapped likewise.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -80,8 +81,51 @@ class Design:
         return Design(n_tasks, self.n_adapt, n_query, self.n_adapt)
 
 
+class Problem:
+    """A generative model of tasks, a value: two of one kind with equal fields are equal.
+
+    A subclass is a dataclass with ``frozen=True, eq=False``; it writes ``draw`` and gets the rest from here.
+    """
+
+    def draw(self, source: RandomSource, design: Design) -> TaskBatch:
+        """Draw one TaskBatch of the design's sizes from any RandomSource."""
+        raise NotImplementedError
+
+    def sample(self, design: Design, seed: Any = 0, dtype: Any = np.float64) -> TaskBatch:
+        """Draw a TaskBatch with NumPy: support_x (m, n_t, p), support_y (m, n_t), query_x, query_y likewise.
+
+        ``seed`` is an int, a SeedSequence or a Generator (which then advances); ``dtype`` is float64 or float32.
+        """
+        try:
+            kind = np.dtype(dtype)
+        except TypeError:
+            kind = np.dtype(object)
+        if kind not in (np.float64, np.float32):
+            raise InputError(f"dtype={dtype!r}: it must be float64 or float32.")
+        if not isinstance(design, Design):
+            raise InputError(f"design={design!r}: give the sizes as Design(n_tasks, n_support, n_query).")
+        dtype = kind
+        batch = self.draw(NumpySource(seed, dtype), design)
+        return TaskBatch(*(None if a is None else a.astype(dtype, copy=False) for a in batch))
+
+    def _values(self) -> list[Any]:
+        return [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Problem):
+            return NotImplemented
+        pairs = zip(self._values(), other._values(), strict=False)
+        return type(self) is type(other) and all(np.array_equal(a, b) for a, b in pairs)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *(value for value in self._values() if not isinstance(value, np.ndarray))))
+
+    def _store(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # frozen record
+
+
 @dataclass(frozen=True, eq=False)
-class MixedLinearRegression:
+class MixedLinearRegression(Problem):
     """Mixed linear regression: y = x.w + z with one w per task.
 
     x ~ N(0, Sigma_x), w ~ N(w_0, Sigma_w), z ~ N(0, sigma^2).
@@ -106,13 +150,12 @@ class MixedLinearRegression:
 
     def __post_init__(self) -> None:
         p = _check.positive_int(self.n_features, "n_features")
-        store = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731  (frozen record)
-        store("n_features", p)
-        store("noise_std", _check.real(self.noise_std, "noise_std", minimum=0.0))
-        store("task_covariance", _covariance(self.task_covariance, "task_covariance", p))
-        store("input_covariance", _covariance(self.input_covariance, "input_covariance", p))
-        store("mean_weights", _vector(self.mean_weights, "mean_weights", p))
-        store("task_std", self._task_std())
+        self._store("n_features", p)
+        self._store("noise_std", _check.real(self.noise_std, "noise_std", minimum=0.0))
+        self._store("task_covariance", _covariance(self.task_covariance, "task_covariance", p))
+        self._store("input_covariance", _covariance(self.input_covariance, "input_covariance", p))
+        self._store("mean_weights", _vector(self.mean_weights, "mean_weights", p))
+        self._store("task_std", self._task_std())
 
     def _task_std(self) -> float:
         if self.task_covariance is None:
@@ -138,30 +181,72 @@ class MixedLinearRegression:
 
         return TaskBatch(*rows(design.n_support), *rows(design.n_query))
 
-    def sample(self, design: Design, seed: Any = 0, dtype: Any = np.float64) -> TaskBatch:
-        """Draw a TaskBatch with NumPy: support_x (m, n_t, p), support_y (m, n_t), query_x, query_y likewise.
 
-        ``seed`` is an int, a SeedSequence or a Generator (which then advances); ``dtype`` is float64 or float32.
-        """
-        try:
-            kind = np.dtype(dtype)
-        except TypeError:
-            kind = np.dtype(object)
-        if kind not in (np.float64, np.float32):
-            raise InputError(f"dtype={dtype!r}: it must be float64 or float32.")
-        if not isinstance(design, Design):
-            raise InputError(f"design={design!r}: give the sizes as Design(n_tasks, n_support, n_query).")
-        dtype = kind
-        batch = self.draw(NumpySource(seed, dtype), design)
-        return TaskBatch(*(None if a is None else a.astype(dtype, copy=False) for a in batch))
+@dataclass(frozen=True, eq=False)
+class QuadraticRegression(Problem):
+    r"""Quadratic regression: y = (x.w + b)^2 + z with one w and one b per task, x ~ N(0, I).
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, MixedLinearRegression):
-            return NotImplemented
-        return all(np.array_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+    The nonlinear problem of Bernacchia, ICLR 2021 (arXiv:2102.00940); sizes and scales are ours.
+    w ~ N(w_0, nu^2 / p I), b ~ N(b_0, tau^2), z ~ N(0, sigma^2). With w_0 = 0 and b_0 = 0 the mean of y is
+    nu^2 + tau^2 and its variance 2 (nu^2 + tau^2)^2 + 6 nu^4 / p + sigma^2: of order 1 at every p.
 
-    def __hash__(self) -> int:
-        return hash((self.n_features, self.noise_std, self.task_std, self.mean_weights.tobytes()))
+    n_features: p.
+    noise_std: sigma >= 0.
+    task_std: nu >= 0 with nu^2 = E|w - w_0|^2, a trace and not a per-feature variance.
+    mean_weights: w_0, (p,); None means zeros.
+    mean_offset, offset_std: b_0, and tau >= 0.
+
+    Raises InputError for a size or a scale that cannot be one.
+    """
+
+    n_features: int
+    noise_std: float = 0.5
+    task_std: float = 1.0
+    mean_weights: Any = None
+    mean_offset: float = 0.0
+    offset_std: float = 0.5
+
+    def __post_init__(self) -> None:
+        self._store("n_features", _check.positive_int(self.n_features, "n_features"))
+        for name in ("noise_std", "task_std", "offset_std"):
+            self._store(name, _check.real(getattr(self, name), name, minimum=0.0))
+        self._store("mean_offset", _check.real(self.mean_offset, "mean_offset"))
+        self._store("mean_weights", _vector(self.mean_weights, "mean_weights", self.n_features))
+
+    def draw(self, source: RandomSource, design: Design) -> TaskBatch:
+        """Draw one TaskBatch of the design's sizes from any RandomSource."""
+        m, p = design.n_tasks, self.n_features
+        weights = self.mean_weights + self.task_std / math.sqrt(p) * source.normal((m, p))
+        offsets = self.mean_offset + self.offset_std * source.normal((m, 1))
+
+        def rows(n: int) -> tuple[Any, Any]:
+            x = source.normal((m, n, p))
+            return x, ((x @ weights[:, :, None])[..., 0] + offsets) ** 2 + self.noise_std * source.normal((m, n))
+
+        return TaskBatch(*rows(design.n_support), *rows(design.n_query))
+
+
+@dataclass(frozen=True, eq=False)
+class Sinusoid(Problem):
+    """Sine waves, as in Finn, Abbeel, Levine, ICML 2017 (arXiv:1703.03400), section 5.1: y = A sin(x - phase).
+
+    Amplitude A ~ U[0.1, 5] and phase ~ U[0, pi] of each task; x ~ U[-5, 5]; no noise. The paper names the ranges; that
+    the phase is subtracted is read from the authors' code (github.com/cbfinn/maml, ``generate_sinusoid_batch``).
+    """
+
+    n_features: ClassVar[int] = 1
+
+    def draw(self, source: RandomSource, design: Design) -> TaskBatch:
+        """Draw one TaskBatch of the design's sizes from any RandomSource."""
+        m = design.n_tasks
+        amplitude = source.uniform(0.1, 5.0, (m, 1))
+        phase = source.uniform(0.0, math.pi, (m, 1))
+
+        def rows(n: int) -> tuple[Any, Any]:
+            x = source.uniform(-5.0, 5.0, (m, n, 1))
+            return x, amplitude * x.__array_namespace__().sin(x[..., 0] - phase)
+
+        return TaskBatch(*rows(design.n_support), *rows(design.n_query))
 
 
 def trace(covariance: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ def reproduce(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw earlier results away and start anew.")] = False,
     redraw: Annotated[bool, typer.Option("--redraw", help="Only draw again from what is stored.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of all draws.", show_default="0")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Labelled images for omniglot: a folder with one folder a class, or an .npz.")
+    ] = None,
 ) -> None:
     """Run the experiments and compare them with theory.
 
@@ -34,13 +37,30 @@ def reproduce(
         raise InputError("--redraw computes nothing: leave --overwrite and --seed out.")
     # All names are looked up before the first one runs.
     records = [experiments.get(name) for name in dict.fromkeys(names or experiments.names())]
+    if images is not None and not images.exists():
+        raise InputError(f"--images {images} does not exist: give a folder or an .npz file.")
     for record in records:
         folder = experiments.folder_of(record.name, out, quick)
-        if redraw:
+        if redraw and (names or folder.exists()):
             _show(record, experiments.redraw(folder))
             continue
-        config = record.config(quick, **({} if seed is None else {"seed": seed}))
+        settings: dict[str, Any] = {} if seed is None else {"seed": seed}
+        if images is not None and "images" in record.Config.model_fields:
+            settings["images"] = str(images.resolve())
+        config = record.config(quick, **settings)
+        if not names and (reason := _skipped(record, config)):
+            typer.echo(f"{record.name}: skipped, {reason}")
+            continue
+        if not record.runs_by_itself(config):
+            raise InputError(f"{record.name} needs data that the package does not ship: give --images PATH.")
         _show(record, _run(record, config, out, quick, overwrite))
+
+
+def _skipped(record: Experiment, config: ExperimentConfig) -> str | None:
+    """Why an experiment that was not asked for by name is left out, or None."""
+    if not record.runs_by_itself(config):
+        return "its data do not come with the package: give --images PATH"
+    return record.missing()
 
 
 def _run(record: Experiment, config: ExperimentConfig, out: Path, quick: bool, overwrite: bool) -> Result:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 from matplotlib.figure import Figure
 
+from undertow._check import InputError
 from undertow.experiments import monte_carlo, summary
 from undertow.experiments.config import ExperimentConfig
 from undertow.experiments.panel import Cell, Panel, cells_of
@@ -31,6 +32,19 @@ class Experiment:
     panels: Callable[[Any], list[Panel]]
     draw: Callable[[pa.Table, Any], Figure]
     verdict: Callable[[pa.Table, Any], list[str]]
+
+    def missing(self) -> str | None:
+        """What keeps the experiment from running here, as a sentence; None where nothing does."""
+        return None
+
+    def check(self) -> None:
+        """Raise InputError where something that the experiment needs is not installed."""
+        if (message := self.missing()) is not None:
+            raise InputError(message)
+
+    def runs_by_itself(self, config: ExperimentConfig) -> bool:
+        """Whether all data that it needs come with the package or are named in the config."""
+        return True
 
     def config(self, quick: bool = False, **settings: Any) -> ExperimentConfig:
         """The settings of the full or the quick run, with ``settings`` changed."""

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from undertow import _check
-from undertow.experiments import anisotropic, overparameterized, threshold, underparameterized
+from undertow.experiments import (
+    anisotropic,
+    direction,
+    nonlinear,
+    omniglot,
+    overparameterized,
+    sinusoid,
+    threshold,
+    underparameterized,
+)
 from undertow.experiments.experiment import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -13,6 +22,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         underparameterized.EXPERIMENT,
         threshold.EXPERIMENT,
         anisotropic.EXPERIMENT,
+        nonlinear.EXPERIMENT,
+        direction.EXPERIMENT,
+        sinusoid.EXPERIMENT,
+        omniglot.EXPERIMENT,
     )
 }
 

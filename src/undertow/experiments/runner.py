@@ -72,9 +72,12 @@ def reproduce(
             f"undertow.experiments.get({name!r}).config(...)."
         )
     store = Folder(folder_of(name, out, quick))
+    if not store.path.exists():
+        experiment.check()  # before a folder is made that stays empty
     store.open(name, config, overwrite=overwrite)
     if store.read_table() is not None:
         return redraw(store.path)
+    experiment.check()
     cells = experiment.cells(config)
     tables = {cell.key: table for cell in cells if (table := store.finished(cell)) is not None}
     kept = len(tables)

@@ -152,10 +152,11 @@ def rate_path(
     else:
         rates = np.atleast_1d(_check.rates(train_rates, "train_rates", infinite=True))
         rates = rates * problem.scale if rate_unit == "spectral" else rates
-    return _solve(problem, rates, _ridges(ridge), np.ndim(ridge) > 0)
+    return _solve(problem, rates, check_ridges(ridge), np.ndim(ridge) > 0)
 
 
-def _ridges(ridge: Any) -> np.ndarray:
+def check_ridges(ridge: Any) -> np.ndarray:
+    """Return ridges as an array (r,), or raise InputError."""
     ridges = np.atleast_1d(_check.numbers(ridge, "ridge"))
     if ridges.ndim > 1 or ridges.size == 0 or (ridges < 0).any():
         raise InputError(

@@ -1,0 +1,98 @@
+"""What each case of ``undertow train`` trains: tasks, model and loss. Imports JAX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from undertow import gradient as ug
+from undertow._batch import TaskBatch
+from undertow._check import InputError
+from undertow.cli.train_settings import ImageSettings, Settings, SinusoidSettings, TableSettings
+from undertow.problem import Design, Sinusoid
+from undertow.tasks import ImageTasks, draws, read_images, read_table, split_tasks
+
+DEFAULT_META_BATCH = 25
+
+
+class Case(NamedTuple):
+    """Arguments of ``undertow.gradient.train``."""
+
+    loss_fn: Any
+    params: Any
+    source: Any
+    design: Design | None
+    meta_batch: int | None
+    validation: TaskBatch
+    loss_name: str
+
+
+def case_of(settings: Settings) -> Case:
+    """Build the case that the settings describe."""
+    if isinstance(settings, SinusoidSettings):
+        return _sinusoid(settings)
+    return _images(settings) if isinstance(settings, ImageSettings) else _table(settings)
+
+
+def _seeds(settings: Settings) -> tuple[Any, np.random.Generator]:
+    seed = settings.outer.seed
+    return jax.random.key(seed, impl="threefry2x32"), np.random.default_rng([seed, 1])
+
+
+def _sinusoid(settings: SinusoidSettings) -> Case:
+    key, generator = _seeds(settings)
+    task = settings.task
+    params, apply = ug.mlp((1, *settings.model.hidden, 1), key)
+    design = Design(settings.outer.meta_batch or DEFAULT_META_BATCH, task.shots, task.query)
+    new = Sinusoid().sample(Design(task.n_validation_tasks, task.shots, task.query), generator, np.float32)
+    return Case(ug.squared_loss(apply), params, Sinusoid(), design, None, new, "half MSE")
+
+
+def _images(settings: ImageSettings) -> Case:
+    from undertow.experiments.conv_net import conv_loss
+
+    key, generator = _seeds(settings)
+    task, model = settings.task, settings.model
+    images = read_images(task.images)
+    height, width = images.images.shape[1:]
+    if height != width:
+        raise InputError(f"images of {height} x {width}: the network takes square ones.")
+    train, test = images.split((1 - task.test_share, task.test_share), settings.outer.seed)
+    init, _, loss_fn = conv_loss(task.ways, model.filters, model.layers, height)
+    support, query = task.ways * task.shots, task.ways * task.query
+    new = ImageTasks(test, task.ways).sample(Design(task.n_validation_tasks, support, query), generator)
+    design = Design(settings.outer.meta_batch or DEFAULT_META_BATCH, support, query)
+    source = ImageTasks(train, task.ways, rotations=task.rotations)
+    return Case(loss_fn, init(key), source, design, None, new, "cross-entropy")
+
+
+def _table(settings: TableSettings) -> Case:
+    from undertow import datasets
+
+    key, _ = _seeds(settings)
+    task, seed = settings.task, settings.outer.seed
+    ours = not Path(task.table).exists() and task.table in datasets.names()
+    table = read_table(
+        datasets.load(task.table) if ours else task.table,
+        task.task,
+        task.target,
+        task.features,
+        categories=task.categories,
+        on_constant=task.on_constant,
+        min_rows=task.n_support + 1,
+        on_small=task.on_small,
+    )
+    train, test = split_tasks(table, task.test_share, seed)
+    # The scale is that of the training tasks: held-out tasks must not set it.
+    train, scaling = train.standardized(task.clip, target=True)
+    new = scaling.apply(test).draw(task.n_support, seed, task.n_query, dtype=np.float32)
+    batches = list(draws(train, task.n_support, task.draws, seed, task.n_query, dtype=np.float32))
+    joined = TaskBatch(
+        *(None if batches[0][k] is None else np.concatenate([batch[k] for batch in batches]) for k in range(7))
+    )
+    params, apply = ug.mlp((table.n_features, *settings.model.hidden, 1), key)
+    name = "half MSE, standardised target"
+    return Case(ug.squared_loss(apply), params, joined, None, settings.outer.meta_batch, new, name)

@@ -1,0 +1,144 @@
+"""Settings of ``undertow train``, read from a TOML file. Strict: an unknown key or a wrong type is an error."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from undertow._check import InputError
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A table of the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Inner(Section):
+    """[inner]: the step of each task. Rates may have either sign."""
+
+    train_rate: float = Field(description="rate of the inner step, or where a learned rate starts")
+    learn: Literal["no", "one", "layer", "parameter"] = Field("no", description="learn the rate: one, or one for each")
+    steps: Count = 1
+    first_order: bool = False
+    adapts: Literal["all", "last", "all_but_last"] = Field("all", description="layers that the step moves")
+    adapt_rate: float | None = Field(None, description="rate on validation tasks; a learned rate serves if left out")
+
+    @model_validator(mode="after")
+    def _a_rate_to_adapt_with(self) -> Inner:
+        if self.learn == "no" and self.adapt_rate is None:
+            raise ValueError("adapt_rate is missing: a training rate is not a rate to adapt with. Give adapt_rate, or "
+                             'learn = "one", "layer" or "parameter"')  # fmt: skip
+        return self
+
+
+class Outer(Section):
+    """[outer]: the outer loop, with Adam."""
+
+    iterations: Count
+    step: Positive = 0.001
+    meta_batch: Count | None = Field(None, description="tasks per iteration; left out: all of a table's, else 25")
+    seed: Annotated[int, Field(ge=0)] = 0
+    validate_every: Count = 100
+    patience: Count | None = None
+    checkpoint_every: Count = 500
+
+
+class Perceptron(Section):
+    """[model] of sine waves and tables: a multilayer perceptron."""
+
+    hidden: Annotated[list[Count], Field(min_length=1)] = [40, 40]
+
+
+class ConvNet(Section):
+    """[model] of images: 3 x 3 convolutions with stride 2, and a linear layer."""
+
+    filters: Count = 32
+    layers: Count = 4
+
+
+class SinusoidTask(Section):
+    """[task] of sine waves."""
+
+    shots: Count = 10
+    query: Count = 10
+    n_validation_tasks: Count = 200
+
+
+class ImageTask(Section):
+    """[task] of images: rows are counted for each class."""
+
+    images: str
+    ways: Annotated[int, Field(ge=2)] = 5
+    shots: Count = 1
+    query: Count = 5
+    rotations: bool = True
+    test_share: Share = 0.25
+    n_validation_tasks: Count = 100
+
+
+class TableTask(Section):
+    """[task] of a grouped table."""
+
+    table: str
+    task: str | None = None
+    target: str | None = None
+    features: list[str] | None = None
+    n_support: Count = 5
+    n_query: Count | None = None
+    draws: Count = Field(5, description="random draws of support and query rows, each a set of training tasks")
+    test_share: Share = 0.3
+    clip: Positive = 4.0
+    categories: Literal["raise", "onehot"] = "raise"
+    on_constant: Literal["raise", "drop", "keep"] = "raise"
+    on_small: Literal["raise", "drop"] = "raise"
+
+
+class SinusoidSettings(Section):
+    """A file with case = "sinusoid"."""
+
+    case: Literal["sinusoid"]
+    task: SinusoidTask = SinusoidTask()
+    model: Perceptron = Perceptron()
+    inner: Inner
+    outer: Outer
+
+
+class ImageSettings(Section):
+    """A file with case = "omniglot": any labelled images."""
+
+    case: Literal["omniglot"]
+    task: ImageTask
+    model: ConvNet = ConvNet()
+    inner: Inner
+    outer: Outer
+
+
+class TableSettings(Section):
+    """A file with case = "table"."""
+
+    case: Literal["table"]
+    task: TableTask
+    model: Perceptron = Perceptron()
+    inner: Inner
+    outer: Outer
+
+
+Settings = SinusoidSettings | ImageSettings | TableSettings
+_ADAPTER: TypeAdapter[Settings] = TypeAdapter(Annotated[Settings, Field(discriminator="case")])
+
+
+def read_settings(path: Path) -> Settings:
+    """Read and check a file; raises InputError or pydantic's ValidationError."""
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}.") from None
+    return _ADAPTER.validate_python(found)

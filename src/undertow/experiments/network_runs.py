@@ -1,0 +1,182 @@
+"""Runs of a two-layer network on quadratic regression, beside the kernel's exact solution on the same data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from undertow._batch import TaskBatch
+from undertow.experiments.panel import Cell
+from undertow.kernel import KernelPath, kernel_path, relu_ntk
+from undertow.problem import Design, QuadraticRegression
+
+LOSSES = (
+    "support_before",
+    "support_after",
+    "query_before",
+    "query_after",
+    "new_support_before",
+    "new_support_after",
+    "new_query_before",
+    "new_query_after",
+    "test_loss",
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One problem and network, swept over training rates that are given in spectral units."""
+
+    name: str
+    problem: QuadraticRegression
+    design: Design
+    width: int
+    antisymmetric: bool
+    train_rates: tuple[float, ...]
+    adapt_rate: float
+    n_test_tasks: int
+    n_test_rows: int
+
+    @property
+    def unit(self) -> float:
+        """The spectral unit of a rate, 1 / lambda_max of the support rows' kernel matrix over n_t."""
+        return spectral_unit(self.problem.n_features, self.design.n_support)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What a cell draws, in order: for each run the training tasks, new tasks and the network's seed."""
+
+    tasks: list[TaskBatch]
+    new: list[TaskBatch]
+    seeds: list[int]
+
+
+@lru_cache
+def spectral_unit(n_features: int, n_support: int) -> float:
+    """Mean of 1 / lambda_max(K_tt / n_t) for standard normal inputs, the analytic kernel and fixed draws."""
+    problem = QuadraticRegression(n_features)
+    tasks = problem.sample(Design(200, n_support, 1), 0)
+    top = [np.linalg.eigvalsh(relu_ntk(x))[-1] / n_support for x in tasks.support_x]
+    return float(1 / np.mean(top))
+
+
+def draws(part: Part, cell: Cell) -> Draws:
+    """Draw the cell's data; parts whose cells share a stream get the same data."""
+    generator = cell.generator()
+    new_design = part.design.new_tasks(part.n_test_tasks, part.n_test_rows)
+    tasks, new, seeds = [], [], []
+    for _ in range(cell.runs):
+        tasks.append(part.problem.sample(part.design, generator))
+        new.append(part.problem.sample(new_design, generator))
+        seeds.append(int(generator.integers(2**31)))
+    return Draws(tasks, new, seeds)
+
+
+def hessians(path: KernelPath, rates: np.ndarray) -> np.ndarray:
+    """(k, N, N) matrices with the nonzero spectrum of the outer problem's Hessian at these rates, in the kernel."""
+    coefficients = np.stack([np.ones_like(rates), -rates], axis=1)
+    return path.problem.blocks.at(coefficients) / path.n_rows
+
+
+def kernel_values(path: KernelPath, new: TaskBatch, adapt_rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Adapted values on the query rows of new tasks, (k, m, q), and their mean loss, (k,)."""
+    values = path.predict_adapted(new, adapt_rate)
+    return values, 0.5 * ((values - new.query_y) ** 2).mean(axis=(1, 2))
+
+
+def compute(part: Part, cell: Cell, most: int, tolerance: float, early: int = 0) -> pa.Table:
+    """Train at every rate of every run of the cell; solve the same problems with both kernels.
+
+    One row for each run and rate. network, analytic, empirical: test loss after adaptation, of the trained network,
+    of the infinite network's kernel and of this network's own kernel at its start. gap_analytic, gap_empirical: root
+    mean squared difference of the adapted values from the network's, relative to the size of the kernel's.
+    converged: whether the gradient fell by ``tolerance``. The columns of LOSSES are the network's.
+    """
+    from undertow.experiments import outer_loop
+    from undertow.gradient.ntk import Linearisation
+
+    data = draws(part, cell)
+    rates, adapt = np.array(part.train_rates) * part.unit, part.adapt_rate * part.unit
+    model = outer_loop.TwoLayer(part.problem.n_features, part.width, part.antisymmetric)
+    linear: Linearisation | None = None
+    references: list[dict[str, Any]] = []
+    numbers = []
+    for tasks, new, seed in zip(data.tasks, data.new, data.seeds, strict=True):
+        params = model.start(key(seed))
+        linear = Linearisation(model.apply, params) if linear is None else linear.around(params)
+        f0 = None if part.antisymmetric else linear.f0
+        # Rows in float32 would give the exact solve of the empirical kernel rounding errors of that size.
+        paths = {
+            "analytic": kernel_path(relu_ntk, tasks, rates, f0=f0),
+            "empirical": kernel_path(linear.kernel, tasks, rates, f0=f0),
+        }
+        references.append({name: kernel_values(path, new, adapt) for name, path in paths.items()})
+        numbers.append(outer_loop.descent_numbers(hessians(paths["analytic"], rates), 0.7, momentum=True))
+    runs, k = cell.runs, len(rates)
+    loops = outer_loop.Loops(
+        draw=np.repeat(np.arange(runs), k),
+        seed=np.repeat(np.array(data.seeds, np.uint32), k),
+        rate=np.tile(rates, runs).astype(np.float32),
+        step=np.concatenate([step for step, _ in numbers]).astype(np.float32),
+        momentum=np.concatenate([momentum for _, momentum in numbers]).astype(np.float32),
+    )
+    tasks, new = outer_loop.stacked(data.tasks), outer_loop.stacked(data.new)
+    trained = outer_loop.train_loops(model, "descent", tasks, loops, most, tolerance, early)
+    losses, values = outer_loop.losses_of(model, trained.params, tasks, new, loops, np.float32(adapt))
+    columns: dict[str, Any] = {
+        "part": [part.name] * (runs * k),
+        "width": np.full(runs * k, part.width),
+        "run": np.repeat(np.arange(cell.first_run, cell.first_run + runs), k),
+        "train_rate": np.tile(np.array(part.train_rates), runs),
+        "raw_rate": np.tile(rates, runs),
+        "network": np.asarray(losses.test_loss, np.float64),
+    }
+    network = np.asarray(values, np.float64).reshape(runs, k, *values.shape[1:])
+    for name in ("analytic", "empirical"):
+        kernel = np.stack([reference[name][0] for reference in references])
+        columns[name] = np.concatenate([reference[name][1] for reference in references])
+        gap = np.sqrt(((network - kernel) ** 2).mean(axis=(2, 3)) / (kernel**2).mean(axis=(2, 3)))
+        columns[f"gap_{name}"] = gap.ravel()
+    columns["iterations"] = np.asarray(trained.iterations, np.int64)
+    columns["converged"] = np.asarray(trained.gradient_ratio) <= tolerance
+    columns |= {name: np.asarray(getattr(losses, name), np.float64) for name in LOSSES[:-1]}
+    return pa.table(columns)
+
+
+def compute_kernel(part: Part, cell: Cell) -> pa.Table:
+    """The columns of ``compute`` for the infinite network's kernel alone; those of the network are NaN, 0 or False."""
+    data = draws(part, cell)
+    rates, adapt = np.array(part.train_rates) * part.unit, part.adapt_rate * part.unit
+    losses = [
+        kernel_values(kernel_path(relu_ntk, tasks, rates), new, adapt)[1]
+        for tasks, new in zip(data.tasks, data.new, strict=True)
+    ]
+    rows = cell.runs * len(rates)
+    nothing = np.full(rows, np.nan)
+    columns: dict[str, Any] = {
+        "part": [part.name] * rows,
+        "width": np.zeros(rows, np.int64),
+        "run": np.repeat(np.arange(cell.first_run, cell.first_run + cell.runs), len(rates)),
+        "train_rate": np.tile(np.array(part.train_rates), cell.runs),
+        "raw_rate": np.tile(rates, cell.runs),
+        "network": nothing,
+        "analytic": np.concatenate(losses),
+        "gap_analytic": nothing,
+        "empirical": nothing,
+        "gap_empirical": nothing,
+        "iterations": np.zeros(rows, np.int64),
+        "converged": np.zeros(rows, bool),
+    }
+    return pa.table(columns | dict.fromkeys(LOSSES[:-1], nothing))
+
+
+def key(seed: int) -> Any:
+    """The JAX key of a start."""
+    import jax
+
+    return jax.random.key(seed, impl="threefry2x32")

@@ -1,0 +1,58 @@
+"""Curves over training rates from runs that share their draws: differences from rate 0, and the lowest point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from undertow.experiments.optimum import Optimum, empirical_optimum
+
+
+def by_run(table: pa.Table, column: str, rate: str = "train_rate", **where: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The values of a column at the chosen rows: rates (k,) ascending and values (runs, k)."""
+    for name, value in where.items():
+        table = table.filter(pc.field(name) == value)
+    rates, position = np.unique(table[rate].to_numpy(), return_inverse=True)
+    runs, row = np.unique(table["run"].to_numpy(), return_inverse=True)
+    values = np.full((len(runs), len(rates)), np.nan)
+    values[row, position] = table[column].to_numpy(zero_copy_only=False)
+    return rates, values
+
+
+def mean_and_se(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over runs, (k,), and its standard error."""
+    return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
+
+
+def differences(rates: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean paired difference from rate 0, (k,), and its standard error."""
+    return mean_and_se(values - values[:, rates == 0.0])
+
+
+def lowest(rates: np.ndarray, values: np.ndarray, seed: int) -> Optimum:
+    """Where the mean curve is lowest, with the interval of resampled runs."""
+    return empirical_optimum(rates, values, seed)
+
+
+def interval(found: Optimum) -> str:
+    """The optimum and its 95 % interval, as text."""
+    edge = ", at the edge of the sweep" if found.at_edge else ""
+    return f"{found.rate:+.2f} (95 % interval {found.low:+.2f} to {found.high:+.2f}{edge})"
+
+
+def sign_of(found: Optimum) -> str:
+    """What the interval says about the sign of the best rate."""
+    if found.high < 0:
+        return "negative"
+    return "positive" if found.low > 0 else "not told from 0"
+
+
+def against_zero(rates: np.ndarray, values: np.ndarray, at: float) -> str:
+    """The paired difference at one rate, relative to the mean at rate 0, with its standard error, as text."""
+    difference, se = differences(rates, values)
+    k = int(abs(rates - at).argmin())
+    base = values[:, rates == 0.0].mean()
+    return f"{difference[k] / base:+.2%} \u00b1 {se[k] / base:.2%}"

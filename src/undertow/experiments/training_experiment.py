@@ -1,0 +1,68 @@
+"""Experiments that train by gradient: they need JAX, and cut their work in their own way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import pyarrow as pa
+
+from undertow.experiments.config import ExperimentConfig
+from undertow.experiments.experiment import Experiment
+from undertow.experiments.panel import Cell, Panel
+
+NEEDED = ("jax", "optax", "safetensors")
+
+
+def no_panels(config: Any) -> list[Panel]:
+    """The panels of an experiment that has none: they are for sweeps of the exact solution."""
+    return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingExperiment(Experiment):
+    """An experiment whose work is cut and done by functions of its own; its table has one row for each run and point.
+
+    cut(config): the cells. compute(config, cell): their tables. Only ``compute`` may import JAX.
+    data: what the user must supply before it can run, as a setting of the Config; empty where nothing.
+    """
+
+    panels: Callable[[Any], list[Panel]] = no_panels
+    cut: Callable[[Any], list[Cell]]
+    compute: Callable[[Any, Cell], pa.Table]
+    data: str = ""
+
+    def missing(self) -> str | None:
+        """What keeps the experiment from running here, as a sentence; None where nothing does."""
+        absent = [name for name in NEEDED if find_spec(name) is None]
+        if not absent:
+            return None
+        return f'{self.name} trains by gradient and needs {absent[0]}: pip install "undertow[gradient]"'
+
+    def runs_by_itself(self, config: ExperimentConfig) -> bool:
+        """Whether all data that it needs come with the package or are named in the config."""
+        return not self.data or getattr(config, self.data) is not None
+
+    def cells(self, config: ExperimentConfig) -> list[Cell]:
+        """The pieces of work, each with a seed of its own."""
+        return self.cut(config)
+
+    def run_cell(self, config: ExperimentConfig, cell: Cell) -> pa.Table:
+        """One row for each run of the cell and point."""
+        self.check()
+        return self.compute(config, cell)
+
+    def collect(self, config: ExperimentConfig, tables: Sequence[pa.Table]) -> pa.Table:
+        """All rows of all cells: the paired differences need each run."""
+        return pa.concat_tables(tables)
+
+
+def cut_runs(name: str, index: int, runs: int, per_cell: int, seed: int, stream: int | None = None) -> list[Cell]:
+    """Cut ``runs`` of one part into cells; parts with the same ``stream`` (None: their index) share their draws."""
+    stream = index if stream is None else stream
+    return [
+        Cell(f"{name}-{number:04d}", index, first, min(per_cell, runs - first), seed, (stream, number))
+        for number, first in enumerate(range(0, runs, per_cell))
+    ]

@@ -1,0 +1,62 @@
+"""Between which rates an inner step does not blow up: the largest curvature of the support loss, by Lanczos."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from undertow.gradient.leaves import Tree, join, part, split
+from undertow.gradient.losses import LossFn, task_loss
+
+
+def curvatures(
+    loss_fn: LossFn, params: Tree, support: tuple[Any, ...], *, adapts: Tree = True, iterations: int = 30
+) -> tuple[jax.Array, jax.Array]:
+    """Return (smallest, largest) eigenvalue of the Hessian of one task's support loss, by Lanczos.
+
+    support: (x, y) or (x, y, mask). adapts: which leaves move; the Hessian is taken with respect to these.
+    iterations: number of products of the Hessian and a vector. Both ends converge from inside the spectrum.
+    """
+    trained, rest = split(params)
+    moving, still = part(trained, adapts)
+    flat, back = ravel_pytree(moving)
+    gradient = jax.grad(lambda v: task_loss(loss_fn, join(join(back(v), still), rest), *support))
+    product = lambda v: jax.jvp(gradient, (flat,), (v,))[1]  # noqa: E731
+    n = min(iterations, flat.size)
+    start = jax.random.normal(jax.random.key(0, impl="threefry2x32"), flat.shape, flat.dtype)
+
+    def step(carry: Any, j: Any) -> Any:
+        basis, vector = carry
+        basis = basis.at[j].set(vector)
+        image = product(vector)
+        diagonal = image @ vector
+        # Twice is enough: rounding errors of the first pass would bring copies of an eigenvalue.
+        for _ in range(2):
+            image = image - basis.T @ (basis @ image)
+        length = jnp.linalg.norm(image)
+        tiny = jnp.finfo(flat.dtype).eps * (jnp.abs(diagonal) + 1e-30)
+        vector = jnp.where(length > tiny, image / jnp.maximum(length, tiny), 0)
+        return (basis, vector), (diagonal, jnp.where(length > tiny, length, 0))
+
+    carry = (jnp.zeros((n, flat.size), flat.dtype), start / jnp.linalg.norm(start))
+    _, (diagonal, beside) = jax.lax.scan(step, carry, jnp.arange(n))
+    values = jnp.linalg.eigvalsh(jnp.diag(diagonal) + jnp.diag(beside[:-1], 1) + jnp.diag(beside[:-1], -1))
+    return values[0], values[-1]
+
+
+def stable_interval(
+    loss_fn: LossFn, params: Tree, support: tuple[Any, ...], *, adapts: Tree = True, iterations: int = 30
+) -> tuple[float, float]:
+    """Return (0, 2 / lambda_max): the rates at which repeated inner steps on this task do not grow along any direction.
+
+    lambda_max is the largest eigenvalue of the Hessian of the support loss at params. A step at rate alpha multiplies
+    the distance along an eigenvector by 1 - alpha lambda: outside of the interval, which includes every negative rate,
+    it grows. One or a few growing steps are no fault (that is what a negative rate does); many of them overflow.
+    Where no curvature is positive the upper end is infinite.
+    """
+    _, top = curvatures(loss_fn, params, support, adapts=adapts, iterations=iterations)
+    top = float(top)
+    return 0.0, (2.0 / top if top > 0 else float("inf") if top <= 0 else float("nan"))

@@ -1,0 +1,47 @@
+"""Random keys: from a seed, for a purpose, and as the RandomSource that a generative model asks for numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from undertow import _check
+
+# One key per purpose, folded into the seed's key.
+TASKS, SHUFFLE, TEST, INIT = range(4)
+
+
+class KeySource:
+    """A JAX key as a ``RandomSource``: each call draws from a key of its own. ``dtype`` None means JAX's default."""
+
+    def __init__(self, key: Any, dtype: Any = None) -> None:
+        self.key = key
+        self.dtype = jnp.result_type(float) if dtype is None else jnp.dtype(dtype)
+        self.calls = 0
+
+    def _next(self) -> jax.Array:
+        self.calls += 1
+        return jax.random.fold_in(self.key, self.calls)
+
+    def normal(self, shape: tuple[int, ...]) -> jax.Array:
+        """Independent standard normal numbers."""
+        return jax.random.normal(self._next(), shape, self.dtype)
+
+    def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> jax.Array:
+        """Independent numbers, uniform on [low, high)."""
+        return jax.random.uniform(self._next(), shape, self.dtype, low, high)
+
+
+def as_key(seed: Any) -> jax.Array:
+    """Return a JAX key from a seed (a whole number of 0 or more) or from a key.
+
+    The generator is named, so that a global setting of JAX does not change what a seed means.
+    """
+    if isinstance(seed, jax.Array):
+        if jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
+            return seed
+        if seed.ndim == 0:
+            return jax.random.key(seed, impl="threefry2x32")
+    return jax.random.key(_check.positive_int(seed, "seed", minimum=0), impl="threefry2x32")

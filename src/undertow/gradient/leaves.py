@@ -1,0 +1,110 @@
+"""Which leaves of a model are trained, and which of them the inner step moves.
+
+A model is any pytree. Its arrays of floating point numbers are trained; everything else (whole numbers, activation
+functions, Python scalars) is carried along unchanged. A tree of booleans, or a prefix of one, says what adapts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from undertow._check import InputError
+
+Tree = Any
+
+
+def is_trained(leaf: Any) -> bool:
+    """Whether a leaf is an array of floating point (or complex) numbers."""
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def split(params: Tree) -> tuple[Tree, Tree]:
+    """Return (trained leaves, all others), each with None where the other has a leaf. Raises InputError if none is."""
+    trained = jax.tree.map(lambda leaf: leaf if is_trained(leaf) else None, params)
+    if not jax.tree.leaves(trained):
+        raise InputError(
+            "params holds no array of floating point numbers: there is nothing to train. Arrays are trained, Python "
+            "numbers are constants; write jnp.asarray(0.5) instead of 0.5."
+        )
+    return trained, jax.tree.map(lambda leaf: None if is_trained(leaf) else leaf, params)
+
+
+def join(first: Tree, second: Tree) -> Tree:
+    """Undo ``split`` (or ``part``)."""
+    return jax.tree.map(lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None)
+
+
+def part(trained: Tree, adapts: Tree) -> tuple[Tree, Tree]:
+    """Return (leaves that the inner step moves, leaves that it leaves alone)."""
+    flags = spread(adapts, trained, "adapts")
+    moving = jax.tree.map(lambda flag, leaf: leaf if flag else None, flags, trained)
+    if not jax.tree.leaves(moving):
+        raise InputError("adapts is False everywhere: no leaf would adapt. Use rate 0 for a model without inner step.")
+    return moving, jax.tree.map(lambda flag, leaf: None if flag else leaf, flags, trained)
+
+
+def spread(prefix: Tree, tree: Tree, name: str) -> Tree:
+    """Repeat each leaf of ``prefix`` over the leaves of ``tree`` below it. Raises InputError where it does not fit."""
+    try:
+        return jax.tree.map(lambda value, below: jax.tree.map(lambda _: value, below), prefix, tree)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{name} is a {_outline(prefix)} and params a {_outline(tree)}: {name} must be one value, or a tree with "
+            f"the structure of params (or of its upper levels). ({error})"
+        ) from None
+
+
+def leaves(params: Tree, where: Callable[[str], bool] | Iterable[str]) -> Tree:
+    """Return the tree of booleans, shaped as ``params``, that is True at the chosen leaves.
+
+    where: a function of the leaf's path (such as "[2]['bias']" or ".layers[0].weight"), or a sequence of pieces of
+        text, of which a chosen path contains at least one.
+    Raises InputError, with all paths, when nothing is chosen.
+    """
+    if not callable(where):
+        pieces = [where] if isinstance(where, str) else list(where)
+        where = lambda path: any(piece in path for piece in pieces)  # noqa: E731
+    chosen = jax.tree_util.tree_map_with_path(lambda path, _: bool(where(jax.tree_util.keystr(path))), params)
+    if not any(jax.tree.leaves(chosen)):
+        raise InputError(f"no leaf of params was chosen. Its leaves are: {', '.join(names(params))}.")
+    return chosen
+
+
+def last_layer(params: Tree) -> Tree:
+    """ANIL's choice: the tree of booleans that is True in the last of the top-level children of ``params`` only.
+
+    Source: Raghu et al., "Rapid learning or feature reuse?", ICLR 2020, arXiv:1909.09157.
+    Raises InputError for a dict, which has no order: use ``leaves`` there.
+    """
+    if not isinstance(params, list | tuple):
+        raise InputError(
+            f"params is of type {type(params).__name__}: only a list or a tuple of layers has a last one. Choose by "
+            "path, as in leaves(params, ['head'])."
+        )
+    last = len(params) - 1
+    flags = [(i == last,) * len(jax.tree.leaves(child)) for i, child in enumerate(params)]
+    return jax.tree.unflatten(jax.tree.structure(params), [flag for child in flags for flag in child])
+
+
+def all_but_last(params: Tree) -> Tree:
+    """BOIL's choice: everything but the last layer adapts.
+
+    Source: Oh et al., "BOIL: towards representation change for few-shot learning", ICLR 2021, arXiv:2008.08882.
+    Raises InputError for a dict, which has no order: use ``leaves`` there.
+    """
+    return jax.tree.map(lambda flag: not flag, last_layer(params))
+
+
+def names(tree: Tree, root: str = "params") -> list[str]:
+    """The path of each leaf, as text; ``root`` is the name of a tree that is one leaf."""
+    return [jax.tree_util.keystr(path) or root for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def _outline(tree: Tree) -> str:
+    text = str(jax.tree.structure(tree)).removeprefix("PyTreeDef(").removesuffix(")")
+    return text if len(text) < 200 else f"{text[:200]}..."

@@ -1,0 +1,232 @@
+"""The compiled part of training: a chunk of iterations in one call.
+
+The number of iterations of a chunk, the rate and the seed are traced values; what is static is in a ``Plan``. So a
+shorter last chunk, another rate or another seed do not compile anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from undertow._batch import TaskBatch
+from undertow.gradient.inner import Rule, norm
+from undertow.gradient.leaves import Tree, join
+from undertow.gradient.losses import LossFn
+from undertow.gradient.meta import MetaInfo, meta_loss
+from undertow.gradient.source import draw_tasks, epoch_order, per_epoch
+
+GO, NON_FINITE, TARGET, TOLERANCE = range(4)
+STOPPED = {GO: "iterations", NON_FINITE: "non_finite", TARGET: "target_loss", TOLERANCE: "tolerance"}
+
+
+class Static:
+    """A pytree of things that are no arrays, hashable so that a compiled function can depend on it."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        leaves, structure = jax.tree.flatten(tree)
+        self._key = (tuple(_key(leaf) for leaf in leaves), structure)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Static) and self._key == other._key
+
+
+def _key(leaf: Any) -> Any:
+    try:
+        hash(leaf)
+    except TypeError:
+        return id(leaf)
+    return (type(leaf), leaf)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a training run that is no number."""
+
+    loss_fn: LossFn
+    optimizer: optax.GradientTransformationExtraArgs
+    rate_optimizer: optax.GradientTransformationExtraArgs | None
+    learn_rate: bool
+    steps: int
+    first_order: bool
+    rule: Rule
+    adapts: Static
+    remat: bool
+    weighting: str
+    problem: Static
+    """the generative model that is drawn at each iteration; holds None where the source is a TaskBatch"""
+    design: Any
+    meta_batch: int | None
+    """tasks per iteration; None means all of a TaskBatch"""
+    rest: Static
+    """leaves of params that are no arrays"""
+    mesh: Mesh | None
+
+
+class Given(NamedTuple):
+    """Numbers and arrays that an iteration reads."""
+
+    tasks: TaskBatch | None
+    rate: Any
+    """the training rate; None where it is learned"""
+    rest: Tree
+    """arrays in params that are not trained"""
+    key: jax.Array
+    """for the tasks that are drawn"""
+    shuffle_key: jax.Array
+    """for the order of mini-batches"""
+    target: Any
+    """stop when the meta-loss is at most this"""
+    tolerance: Any
+    """stop when the norm of the gradient is at most this"""
+
+
+class Carry(NamedTuple):
+    """What an iteration hands on."""
+
+    variables: Tree
+    """trained leaves, or (trained leaves, rate) where the rate is learned"""
+    optimizer_state: Any
+    iteration: Any
+    status: Any
+    order: Any
+    """order of the tasks in the current epoch; None without mini-batches"""
+
+
+def objective(plan: Plan, variables: Tree, given: Given, tasks: TaskBatch) -> tuple[jax.Array, MetaInfo]:
+    """Meta-loss of the variables on a batch."""
+    trained, rate = variables if plan.learn_rate else (variables, given.rate)
+    # A sweep keeps all other leaves in one tree; it has none that is static.
+    rest = given.rest if plan.rest.tree is None else join(given.rest, plan.rest.tree)
+    params = join(trained, rest)
+    return meta_loss(
+        plan.loss_fn,
+        params,
+        tasks,
+        rate,
+        plan.steps,
+        plan.first_order,
+        rule=plan.rule,
+        adapts=plan.adapts.tree,
+        remat=plan.remat,
+        weighting=plan.weighting,
+    )
+
+
+def init_optimizer(plan: Plan, variables: Tree) -> Any:
+    """State of the optimiser, or of both."""
+    if plan.rate_optimizer is None:
+        return plan.optimizer.init(variables)
+    return plan.optimizer.init(variables[0]), plan.rate_optimizer.init(variables[1])
+
+
+def _update(plan: Plan, grads: Tree, carry: Carry, loss: Any, value_fn: Any) -> tuple[Tree, Any]:
+    variables, state = carry.variables, carry.optimizer_state
+    if plan.rate_optimizer is None:
+        updates, state = plan.optimizer.update(grads, state, variables, value=loss, grad=grads, value_fn=value_fn)
+        return optax.apply_updates(variables, updates), state
+    first, second = variables
+    of = lambda make: {"value": loss, "value_fn": lambda v: value_fn(make(v))}  # noqa: E731
+    one, state_one = plan.optimizer.update(grads[0], state[0], first, grad=grads[0], **of(lambda v: (v, second)))
+    two, state_two = plan.rate_optimizer.update(grads[1], state[1], second, grad=grads[1], **of(lambda v: (first, v)))
+    return (optax.apply_updates(first, one), optax.apply_updates(second, two)), (state_one, state_two)
+
+
+def batch_at(plan: Plan, given: Given, iteration: Any, order: Any) -> TaskBatch:
+    """The tasks of one iteration."""
+    if plan.problem.tree is not None:
+        key = jax.random.fold_in(given.key, iteration)
+        batch = draw_tasks(plan.problem.tree, plan.design, key, plan.meta_batch)
+    else:
+        batch = given.tasks
+        if plan.meta_batch is not None:
+            position = iteration % per_epoch(order.shape[0], plan.meta_batch) * plan.meta_batch
+            chosen = jax.lax.dynamic_slice(order, (position,), (plan.meta_batch,))
+            batch = jax.tree.map(lambda a: a[chosen], batch)
+    if plan.mesh is None:
+        return batch  # type: ignore[return-value]
+    by_task = NamedSharding(plan.mesh, PartitionSpec("tasks"))
+    return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, by_task), batch)
+
+
+def order_at(plan: Plan, given: Given, iteration: Any) -> Any:
+    """The order of the tasks in the epoch of an iteration; None without mini-batches."""
+    if plan.problem.tree is not None or plan.meta_batch is None:
+        return None
+    n = given.tasks.support_y.shape[0]  # type: ignore[union-attr]
+    return epoch_order(given.shuffle_key, iteration // per_epoch(n, plan.meta_batch), n)
+
+
+def iterate(plan: Plan, given: Given, carry: Carry) -> tuple[Carry, dict[str, Any]]:
+    """One iteration: draw tasks, look at the meta-loss and its gradient, and update if there is no reason to stop."""
+    i, order = carry.iteration, carry.order
+    if order is not None:
+        at_start = i % per_epoch(order.shape[0], plan.meta_batch) == 0  # type: ignore[arg-type]
+        order = jax.lax.cond(at_start, lambda: order_at(plan, given, i), lambda: order)
+    tasks = batch_at(plan, given, i, order)
+    value = lambda v: objective(plan, v, given, tasks)  # noqa: E731
+    (loss, info), grads = jax.value_and_grad(value, has_aux=True)(carry.variables)
+    size = norm(grads)
+    status = jnp.where(size <= given.tolerance, TOLERANCE, GO)
+    status = jnp.where(loss <= given.target, TARGET, status)
+    status = jnp.where(jnp.isfinite(loss) & jnp.isfinite(size), status, NON_FINITE)
+    new = _update(plan, grads, carry, loss, lambda v: value(v)[0])
+    going = status == GO
+    kept: tuple[Tree, Any] = jax.tree.map(
+        lambda a, b: jnp.where(going, a, b), new, (carry.variables, carry.optimizer_state)
+    )
+    seen = {
+        "meta_loss": loss,
+        "support_before": info.support_before.mean(),
+        "support_after": info.support_after.mean(),
+        "gradient_norm": size,
+    }
+    rates = [jnp.ravel(leaf) for leaf in jax.tree.leaves(carry.variables[1])] if plan.learn_rate else []
+    seen["rate_mean"] = jnp.array([leaf.mean() for leaf in rates])
+    seen["rate_negative"] = jnp.array([(leaf < 0).mean() for leaf in rates])
+    return Carry(kept[0], kept[1], i + going, status, order), seen
+
+
+@partial(jax.jit, static_argnames=("plan", "length"))
+def run_chunk(
+    plan: Plan, length: int, given: Given, variables: Tree, optimizer_state: Any, start: Any, stop: Any
+) -> tuple[Tree, Any, Any, Any, dict[str, Any], Any]:
+    """Run iterations start..stop-1, at most ``length`` of them.
+
+    Returns (variables, optimizer_state, updates made in all, status, series (length, ...), rows of them that are used).
+    """
+    carry = Carry(variables, optimizer_state, start, jnp.asarray(GO), order_at(plan, given, start))
+    shapes = jax.eval_shape(lambda c: iterate(plan, given, c)[1], carry)
+    series = jax.tree.map(lambda s: jnp.zeros((length, *s.shape), s.dtype), shapes)
+
+    def body(loop: Any) -> Any:
+        carry, series, row = loop
+        after, seen = iterate(plan, given, carry)
+        return after, jax.tree.map(lambda a, s: a.at[row].set(s), series, seen), row + 1
+
+    going = lambda loop: (loop[0].iteration < stop) & (loop[0].status == GO)  # noqa: E731
+    carry, series, rows = jax.lax.while_loop(going, body, (carry, series, jnp.asarray(0)))
+    return carry.variables, carry.optimizer_state, carry.iteration, carry.status, series, rows
+
+
+@partial(jax.jit, static_argnames=("plan",))
+def look(plan: Plan, given: Given, variables: Tree, iteration: Any) -> tuple[TaskBatch, jax.Array]:
+    """Return (tasks, bad): the batch of an iteration, and which of its tasks have no finite loss and gradient."""
+    tasks = batch_at(plan, given, iteration, order_at(plan, given, iteration))
+
+    def finite(task: TaskBatch) -> jax.Array:
+        alone = jax.tree.map(lambda a: a[None], task)
+        loss, grads = jax.value_and_grad(lambda v: objective(plan, v, given, alone)[0])(variables)
+        return jnp.isfinite(loss) & jnp.isfinite(norm(grads))
+
+    return tasks, ~jax.vmap(finite)(tasks)

@@ -1,0 +1,71 @@
+"""A small multilayer perceptron as plain arrays, and the two usual losses. Any other pytree model works as well."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from undertow import _check
+from undertow._check import InputError
+from undertow.gradient.keys import as_key
+
+Layers = list[dict[str, jax.Array]]
+
+
+def mlp(
+    sizes: Sequence[int], key: Any = 0, activation: Callable[[Any], Any] = jax.nn.relu
+) -> tuple[Layers, Callable[[Layers, Any], Any]]:
+    """Return (params, apply) of a multilayer perceptron.
+
+    sizes: number of inputs, of hidden units of each layer, and of outputs; for example (1, 40, 40, 1).
+    key: a JAX key or a seed. Weights are normal with variance 2 / inputs (He), in the last layer 1 / inputs; biases 0.
+    activation: applied after each layer but the last.
+
+    params is a list of {"weight": (inputs, outputs), "bias": (outputs,)}, so ``last_layer(params)`` is the head.
+    apply(params, x) maps x (..., inputs) to (..., outputs); with one output the last axis is dropped.
+    Raises InputError when sizes has fewer than two entries.
+    """
+    sizes = [_check.positive_int(size, "sizes") for size in sizes]
+    if len(sizes) < 2:
+        raise InputError(f"sizes={sizes}: give at least the number of inputs and of outputs, as in (1, 40, 1).")
+    keys = jax.random.split(as_key(key), len(sizes) - 1)
+    last = len(sizes) - 2
+    params = [
+        {
+            "weight": jax.random.normal(k, (n, m)) * math.sqrt((1 if i == last else 2) / n),
+            "bias": jnp.zeros(m),
+        }
+        for i, (k, n, m) in enumerate(zip(keys, sizes[:-1], sizes[1:], strict=True))
+    ]
+
+    def apply(params: Layers, x: Any) -> Any:
+        for layer in params[:-1]:
+            x = activation(x @ layer["weight"] + layer["bias"])
+        out = x @ params[-1]["weight"] + params[-1]["bias"]
+        return out[..., 0] if sizes[-1] == 1 else out
+
+    return params, apply
+
+
+def squared_loss(apply: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], jax.Array]:
+    """Return loss_fn(params, x, y): half the mean squared error of apply(params, x), summed over outputs."""
+
+    def loss_fn(params: Any, x: Any, y: Any) -> jax.Array:
+        error = apply(params, x) - y
+        return 0.5 * jnp.mean(jnp.sum(error.reshape(error.shape[0], -1) ** 2, axis=1))
+
+    return loss_fn
+
+
+def cross_entropy(apply: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], jax.Array]:
+    """Return loss_fn(params, x, y): mean cross-entropy of the scores apply(params, x) (n, classes); y (n,) integers."""
+
+    def loss_fn(params: Any, x: Any, y: Any) -> jax.Array:
+        scores = jax.nn.log_softmax(apply(params, x))
+        return -jnp.mean(jnp.take_along_axis(scores, jnp.asarray(y)[:, None], axis=1))
+
+    return loss_fn

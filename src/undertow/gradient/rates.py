@@ -1,0 +1,118 @@
+"""Rates of the inner step: one number, one per layer, per leaf or per parameter, and per step; all signed.
+
+A rate given to ``adapt``, ``meta_loss`` or ``train`` is one number, or a tree with the structure of the parameters (or
+of its upper levels) whose leaves broadcast to the parameters below them, or ``PerStep`` of one of these. It is an
+ordinary traced value: another rate of the same shape never compiles anew, and a gradient reaches it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from undertow._check import InputError
+from undertow.gradient.leaves import Tree, part, split, spread
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PerStep:
+    """Rates that differ from step to step: each leaf of ``values`` has one entry per step on its first axis."""
+
+    values: Any
+    """(steps,), or a tree of arrays (steps, ...)"""
+
+
+def per_layer(params: Tree, value: float = 0.1) -> Tree:
+    """One rate for each of the top-level children of ``params``: a tree of scalars, all ``value`` at first."""
+    trained, _ = split(params)
+    return jax.tree.map(lambda _: jnp.asarray(value, float), trained, is_leaf=lambda node: node is not trained)
+
+
+def per_leaf(params: Tree, value: float = 0.1) -> Tree:
+    """One rate for each trained array of ``params``: a tree of scalars, all ``value`` at first."""
+    return jax.tree.map(lambda _: jnp.asarray(value, float), split(params)[0])
+
+
+def per_parameter(params: Tree, value: float = 0.1) -> Tree:
+    """One rate for each number in ``params``, as in Meta-SGD: a tree of arrays, all ``value`` at first.
+
+    Source: Li et al., "Meta-SGD: learning to learn quickly for few-shot learning", 2017, arXiv:1707.09835. Theirs
+    start positive; here nothing keeps them so.
+    """
+    return jax.tree.map(lambda leaf: jnp.full_like(jnp.asarray(leaf), value), split(params)[0])
+
+
+def per_step(rate: Tree, steps: int) -> PerStep:
+    """Repeat a rate of any kind for each of ``steps`` steps.
+
+    ``per_step(per_layer(params), steps)`` is the per-layer per-step rate of Antoniou et al., "How to train your MAML",
+    ICLR 2019, arXiv:1810.09502.
+    """
+    repeat = lambda value: jnp.repeat(jnp.asarray(value, float)[None], steps, axis=0)  # noqa: E731
+    return PerStep(jax.tree.map(repeat, rate))
+
+
+def align(rate: Tree, trained: Tree, adapts: Tree, steps: int, name: str = "rate") -> tuple[Tree, bool]:
+    """Return (rate of each moving leaf, whether it has a leading axis of steps).
+
+    Raises InputError when the structure, a leaf's shape or the number of steps does not fit.
+    """
+    stepwise = isinstance(rate, PerStep)
+    moving, _ = part(trained, adapts)
+    full = spread(rate.values if stepwise else rate, trained, name)
+    aligned = jax.tree.map(lambda leaf, below: below, moving, _where(moving, full))
+    for value, leaf in zip(jax.tree.leaves(aligned), jax.tree.leaves(moving), strict=True):
+        shape = jnp.shape(value)
+        if stepwise and (not shape or shape[0] != steps):
+            raise InputError(
+                f"{name} is PerStep with leaves of shape {shape}, and steps={steps}: the first axis of each leaf must "
+                f"be the steps. per_step(rate, {steps}) makes one."
+            )
+        inner = shape[1:] if stepwise else shape
+        if not _broadcasts(inner, jnp.shape(leaf)):
+            raise InputError(
+                f"{name} has a leaf of shape {inner} for a parameter of shape {jnp.shape(leaf)}: it must be one number "
+                "or broadcast to that shape. Rates that differ from step to step are written PerStep(values)."
+            )
+    return aligned, stepwise
+
+
+def is_scalar(rate: Tree) -> bool:
+    """Whether the rate is one number."""
+    return not isinstance(rate, PerStep) and jax.tree.structure(rate).num_nodes == 1 and jnp.ndim(rate) == 0
+
+
+def check_finite(rate: Tree, name: str) -> None:
+    """Raise InputError if a rate whose value is known is not finite; any sign is right."""
+    for value in jax.tree.leaves(rate):
+        if isinstance(value, jax.core.Tracer):
+            continue
+        try:
+            array = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise InputError(f"{name}={value!r}: it must be a number or a tree of numbers.") from None
+        if not np.isfinite(array).all():
+            bad = array[~np.isfinite(array)].flat[0]
+            raise InputError(
+                f"{name}={bad}: a rate may have either sign or be 0, but must be finite here. The rate infinity has a "
+                "solution in the exact half only (undertow.rate_path)."
+            )
+
+
+def _where(moving: Tree, full: Tree) -> Tree:
+    return jax.tree.map(
+        lambda leaf, value: None if leaf is None else value, moving, full, is_leaf=lambda leaf: leaf is None
+    )
+
+
+def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, target) == target
+    except ValueError:
+        return False

@@ -1,0 +1,163 @@
+"""Where tasks come from: a TaskBatch, or a generative model that is drawn inside the compiled loop.
+
+Iteration t draws from keys made of (seed, t), and each task has a key of its own. So what is drawn at an iteration
+depends neither on where a run was interrupted, nor on the number of devices, nor on the number of tasks beside it.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from undertow import _check
+from undertow._batch import TaskBatch
+from undertow._check import InputError
+from undertow.gradient.keys import TASKS, as_key
+from undertow.gradient.meta import check_shapes
+from undertow.problem import Design
+
+
+def draw_tasks(problem: Any, design: Design, key: Any, n_tasks: int | None = None) -> TaskBatch:
+    """Draw a TaskBatch with JAX: ``design.n_tasks`` tasks (or ``n_tasks``), one random stream per task.
+
+    problem: anything with draw(source, design) -> TaskBatch, such as ``MixedLinearRegression``, whose tasks are
+        independent of each other and whose calls of the source have shapes that do not depend on random numbers.
+    key: a JAX key or a seed. May be called inside a compiled function.
+    """
+    key = as_key(key)
+    one = replace(design, n_tasks=1)
+    asked = _Asked()
+    jax.eval_shape(lambda: tuple(problem.draw(asked, one)))
+
+    def draw(task: Any) -> TaskBatch:
+        normals = jax.random.normal(jax.random.fold_in(key, 2 * task), (asked.normals,)) if asked.normals else None
+        uniforms = (
+            jax.random.uniform(jax.random.fold_in(key, 2 * task + 1), (asked.uniforms,)) if asked.uniforms else None
+        )
+        batch = problem.draw(_Tape(normals, uniforms), one)
+        return TaskBatch(*jax.tree.map(lambda a: a[0], tuple(batch)))
+
+    return jax.vmap(draw)(jnp.arange(design.n_tasks if n_tasks is None else n_tasks))
+
+
+class _Asked:
+    """A RandomSource that only counts how many numbers are asked for."""
+
+    def __init__(self) -> None:
+        self.normals = self.uniforms = 0
+
+    def normal(self, shape: tuple[int, ...]) -> jax.Array:
+        self.normals += math.prod(shape)
+        return jnp.zeros(shape)
+
+    def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> jax.Array:
+        self.uniforms += math.prod(shape)
+        return jnp.zeros(shape)
+
+
+class _Tape:
+    """A RandomSource that hands out numbers drawn before: one call of the generator compiles much faster than many."""
+
+    def __init__(self, normals: Any, uniforms: Any) -> None:
+        self.normals, self.uniforms = normals, uniforms
+
+    def normal(self, shape: tuple[int, ...]) -> jax.Array:
+        n = math.prod(shape)
+        values, self.normals = self.normals[:n], self.normals[n:]
+        return values.reshape(shape)
+
+    def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> jax.Array:
+        n = math.prod(shape)
+        values, self.uniforms = self.uniforms[:n], self.uniforms[n:]
+        return low + (high - low) * values.reshape(shape)
+
+
+def as_arrays(tasks: Any, name: str = "source") -> TaskBatch:
+    """Return a TaskBatch of JAX arrays without ids, or raise InputError naming what does not fit."""
+    if not isinstance(tasks, TaskBatch):
+        raise InputError(
+            f"{name} is of type {type(tasks).__name__}: it must be a TaskBatch, or a problem with draw(source, design)."
+        )
+    tasks = tasks._replace(ids=None)
+    check_shapes(tasks)
+    for part in ("support", "query"):
+        mask = getattr(tasks, f"{part}_mask")
+        if mask is not None and not np.asarray(mask).any(axis=1).all():
+            empty = int(np.asarray(mask).any(axis=1).argmin())
+            raise InputError(f"every task needs at least one {part} row: task number {empty} of {name} has none.")
+        for axis in ("x", "y"):
+            for leaf in jax.tree.leaves(getattr(tasks, f"{part}_{axis}")):
+                _check_real_rows(np.asarray(leaf), mask, f"{name}.{part}_{axis}")
+    return jax.tree.map(jnp.asarray, tasks)
+
+
+def _check_real_rows(array: np.ndarray, mask: Any, name: str) -> None:
+    if np.issubdtype(array.dtype, np.inexact):
+        keep = None if mask is None else np.asarray(mask).reshape(array.shape[:2] + (1,) * (array.ndim - 2))
+        _check.finite(array if keep is None else np.where(keep, array, 0), name)
+
+
+def check_design(problem: Any, design: Any, name: str = "source") -> None:
+    """Raise InputError unless ``problem`` can be drawn and ``design`` gives the sizes."""
+    if not callable(getattr(problem, "draw", None)):
+        raise InputError(
+            f"{name} is of type {type(problem).__name__}: it must be a TaskBatch, or a problem with "
+            "draw(source, design)."
+        )
+    if not isinstance(design, Design):
+        raise InputError(
+            f"design={design!r}: a problem is drawn with the sizes of a Design(n_tasks, n_support, n_query)."
+        )
+
+
+def epoch_order(key: jax.Array, epoch: Any, n_tasks: int) -> jax.Array:
+    """The order in which an epoch visits the tasks of a TaskBatch; ``key`` is the one for that purpose."""
+    return jax.random.permutation(jax.random.fold_in(key, epoch), n_tasks)
+
+
+def per_epoch(n_tasks: int, meta_batch: int) -> int:
+    """Number of iterations in an epoch; the tasks left over at its end have their turn in another order later."""
+    return n_tasks // meta_batch
+
+
+class Feed(NamedTuple):
+    """A source that has been checked: a problem to draw from, or the tasks themselves."""
+
+    problem: Any
+    design: Any
+    tasks: TaskBatch | None
+    meta_batch: int | None
+    n_tasks: int
+
+
+def feed(source: Any, design: Any, redraw: bool, meta_batch: int | None, key: jax.Array) -> Feed:
+    """Check a source and its sizes; with redraw=False draw the tasks of a problem once."""
+    if meta_batch is not None:
+        meta_batch = _check.positive_int(meta_batch, "meta_batch")
+    if isinstance(source, TaskBatch):
+        if design is not None:
+            raise InputError("design is given with a TaskBatch, which has its sizes already: leave it out.")
+        tasks = as_arrays(source)
+    else:
+        check_design(source, design)
+        if redraw:
+            return Feed(source, design, None, meta_batch or design.n_tasks, design.n_tasks)
+        tasks = draw_tasks(source, design, jax.random.fold_in(key, TASKS))
+    n = jnp.shape(tasks.support_y)[0]
+    if meta_batch is not None and meta_batch > n:
+        raise InputError(f"meta_batch={meta_batch}: there are only {n} tasks. Give at most {n}, or None for all.")
+    return Feed(None, None, tasks, None if meta_batch == n else meta_batch, n)
+
+
+def fingerprint(tasks: TaskBatch) -> str:
+    """A checksum of all arrays of a TaskBatch."""
+    total = 0
+    for leaf in jax.tree.leaves(tasks._replace(ids=None)):
+        total = zlib.crc32(np.ascontiguousarray(np.asarray(leaf)).tobytes(), total)
+    return f"{total:08x}"

@@ -1,0 +1,357 @@
+"""Many training runs, rates x seeds, as one program."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from undertow import _check
+from undertow._batch import TaskBatch
+from undertow._check import InputError
+from undertow.gradient.checkpoint import write_bytes
+from undertow.gradient.inner import Rule, check_rule
+from undertow.gradient.keys import INIT, SHUFFLE, TASKS, TEST, as_key
+from undertow.gradient.leaves import Tree, join, split
+from undertow.gradient.loop import (
+    GO,
+    STOPPED,
+    Carry,
+    Given,
+    Plan,
+    Static,
+    batch_at,
+    init_optimizer,
+    iterate,
+    objective,
+    order_at,
+)
+from undertow.gradient.losses import LossFn
+from undertow.gradient.meta import meta_loss
+from undertow.gradient.progress import Progress, reporter
+from undertow.gradient.rates import check_finite
+from undertow.gradient.source import as_arrays, check_design, draw_tasks, feed, fingerprint
+from undertow.problem import Design
+
+
+def sweep(
+    loss_fn: LossFn,
+    init_fn: Callable[[Any], Tree],
+    source: Any,
+    optimizer: optax.GradientTransformation,
+    train_rates: Any,
+    seeds: Any,
+    steps: int = 1,
+    first_order: bool = False,
+    *,
+    iterations: int = 1000,
+    rule: Rule | None = None,
+    adapts: Tree = True,
+    remat: bool = False,
+    weighting: str = "rows",
+    design: Any = None,
+    redraw: bool = True,
+    meta_batch: int | None = None,
+    target_loss: float = -np.inf,
+    tolerance: float | None = None,
+    test: TaskBatch | Design | None = None,
+    adapt_rates: Any = 0.0,
+    adapt_steps: int | None = None,
+    strategy: str = "auto",
+    block: int | None = None,
+    store: Any = None,
+    progress: Progress = False,
+    devices: Sequence[Any] | None = None,
+) -> pa.Table:
+    """Train once for each training rate and seed, and test each run; all runs are one compiled program.
+
+    loss_fn, source, optimizer, steps, first_order, rule, adapts, remat, weighting, design, redraw, meta_batch,
+        target_loss, tolerance: as in ``train``.
+    init_fn: init_fn(key) -> params, called with a key of the seed.
+    train_rates: (k,) rates of either sign. seeds: (s,) whole numbers, or how many (0, 1, ...). A seed fixes the start,
+        the tasks and the test tasks, alike for all rates: differences between rates are paired.
+    iterations: most updates of a run. A run also stops at ``target_loss``, ``tolerance``, or the first value that is
+        not finite, which is reported in the table and does not disturb the others.
+    test: new tasks, their support rows to adapt on and their query rows to test on: a TaskBatch, or the Design of what
+        is drawn from ``source`` for each seed. None means no test.
+    adapt_rates: (r,) rates of the ``adapt_steps`` (None: ``steps``) steps on the test tasks.
+    strategy: "map" (one run after the other), "vmap" (all runs of a block side by side) or "auto": map on a CPU, where
+        it is faster, and vmap elsewhere.
+    block: runs per compiled call and device, 16 by default. store: a folder where each block is kept when it is
+        finished (Parquet); a sweep with the same settings goes on from there.
+    devices: JAX devices that share the blocks; None means the default one. progress: as in ``train``.
+
+    Returns a table with one row per rate, seed and adaptation rate: train_rate, seed, iterations (updates made),
+    stopped, meta_loss, support_before, support_after, query_before (at the final parameters, means over the batch that
+    the next iteration would see), and with test tasks adapt_rate, test_loss. Raises InputError when arguments do not
+    fit.
+    """
+    rates = np.atleast_1d(_check.rates(train_rates, "train_rates"))
+    numbers = _seeds(seeds)
+    adapt = np.atleast_1d(_check.rates(adapt_rates, "adapt_rates"))
+    check_finite(adapt, "adapt_rates")
+    strategy = _check.one_of(strategy, "strategy", ("auto", "map", "vmap"))
+    devices = list(devices) if devices else [jax.devices()[0]]
+    if strategy == "auto":
+        strategy = "map" if devices[0].platform == "cpu" else "vmap"
+    size = 16 if block is None else _check.positive_int(block, "block")
+    once = not redraw and not isinstance(source, TaskBatch)
+    found = feed(source, design, True, meta_batch, as_key(0))
+    if once and meta_batch is not None and meta_batch > design.n_tasks:
+        raise InputError(f"meta_batch={meta_batch}: the design has {design.n_tasks} tasks. Give at most that many.")
+    program = Program(
+        plan=Plan(
+            loss_fn=loss_fn,
+            optimizer=optax.with_extra_args_support(optimizer),
+            rate_optimizer=None,
+            learn_rate=False,
+            steps=_check.positive_int(steps, "steps", minimum=0),
+            first_order=bool(first_order),
+            rule=check_rule(rule, 0.0, "train_rates"),
+            adapts=Static(adapts),
+            remat=bool(remat),
+            weighting=weighting,
+            problem=Static(None if once else found.problem),
+            design=None if once else found.design,
+            meta_batch=meta_batch if once else found.meta_batch,
+            rest=Static(None),
+            mesh=None,
+        ),
+        init_fn=init_fn,
+        once=Static(source if once else None),
+        design=design,
+        test=test if isinstance(test, Design) else None,
+        test_problem=Static(source if isinstance(test, Design) else None),
+        adapt_steps=_check.positive_int(steps if adapt_steps is None else adapt_steps, "adapt_steps", minimum=0),
+        strategy=strategy,
+    )
+    if isinstance(test, Design):
+        check_design(source, test, "source, which test is drawn from,")
+    fixed_test = as_arrays(test, "test") if test is not None and not isinstance(test, Design) else None
+    stop_at = (
+        _check.positive_int(iterations, "iterations", minimum=0),
+        target_loss,
+        -1.0 if tolerance is None else tolerance,
+    )
+    cells = [(rate, seed) for rate in rates for seed in numbers]
+    folder = _Folder.open(store, program, source, rates, numbers, adapt, stop_at, size, fixed_test)
+    return _run(program, cells, size, found.tasks, fixed_test, adapt, stop_at, folder, devices, progress)
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is compiled: everything about a sweep that is no number."""
+
+    plan: Plan
+    init_fn: Callable[[Any], Tree]
+    once: Static
+    """the problem whose tasks are drawn once per seed, or None"""
+    design: Design | None
+    test: Design | None
+    test_problem: Static
+    adapt_steps: int
+    strategy: str
+
+
+@partial(jax.jit, static_argnames=("program",))
+def run_block(
+    program: Program, rates: Any, seeds: Any, tasks: Any, test: Any, adapt_rates: Any, stop_at: Any
+) -> dict[str, Any]:
+    """Train and test one block of runs; returns arrays (runs, ...)."""
+    run = lambda cell: _one_run(program, cell[0], cell[1], tasks, test, adapt_rates, stop_at)  # noqa: E731
+    if program.strategy == "vmap":
+        return jax.vmap(run)((rates, seeds))
+    return jax.lax.map(run, (rates, seeds))
+
+
+def _one_run(
+    program: Program, rate: Any, seed: Any, tasks: Any, test: Any, adapt_rates: Any, stop_at: Any
+) -> dict[str, Any]:
+    plan = program.plan
+    key = as_key(seed)
+    iterations, target, tolerance = stop_at
+    if program.once.tree is not None:
+        tasks = draw_tasks(program.once.tree, program.design, jax.random.fold_in(key, TASKS))  # type: ignore[arg-type]
+    params = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf,
+        program.init_fn(jax.random.fold_in(key, INIT)),
+    )
+    trained, rest = split(params)
+    given = Given(
+        tasks, rate, rest, jax.random.fold_in(key, TASKS), jax.random.fold_in(key, SHUFFLE), target, tolerance
+    )
+    zero = jnp.asarray(0, jnp.int32)
+    carry = Carry(trained, init_optimizer(plan, trained), zero, jnp.asarray(GO), order_at(plan, given, zero))
+    carry = jax.lax.while_loop(
+        lambda c: (c.iteration < iterations) & (c.status == GO), lambda c: iterate(plan, given, c)[0], carry
+    )
+    # The batch that the next iteration would see: with fixed tasks it is the training set itself.
+    last = batch_at(plan, given, carry.iteration, order_at(plan, given, carry.iteration))
+    loss, info = objective(plan, carry.variables, given, last)
+    out = {
+        "iterations": carry.iteration,
+        "status": carry.status,
+        "meta_loss": loss,
+        "support_before": info.support_before.mean(),
+        "support_after": info.support_after.mean(),
+        "query_before": info.query_before.mean(),
+    }
+    if program.test is not None:
+        drawn = draw_tasks(program.test_problem.tree, program.test, jax.random.fold_in(key, TEST))
+        test = drawn
+    if test is not None:
+        params = join(carry.variables, rest)
+        options = {"rule": plan.rule, "adapts": plan.adapts.tree, "weighting": plan.weighting}
+        after = lambda r: meta_loss(plan.loss_fn, params, test, r, program.adapt_steps, **options)[0]  # noqa: E731
+        out["test_loss"] = jax.lax.map(after, adapt_rates)
+    return out
+
+
+def _run(
+    program: Program,
+    cells: list[tuple[Any, int]],
+    size: int,
+    tasks: Any,
+    test: Any,
+    adapt: np.ndarray,
+    stop_at: tuple[int, float, float],
+    folder: _Folder | None,
+    devices: Sequence[Any],
+    progress: Progress,
+) -> pa.Table:
+    blocks = [cells[i : i + size] for i in range(0, len(cells), size)]
+    tables = {i: table for i in range(len(blocks)) if folder and (table := folder.read(i)) is not None}
+    real = jnp.result_type(float)
+    limits = (jnp.asarray(stop_at[0], jnp.int32), jnp.asarray(stop_at[1], real), jnp.asarray(stop_at[2], real))
+    shared = [jax.device_put((tasks, test, jnp.asarray(adapt, real), limits), device) for device in devices]
+    waiting = [i for i in range(len(blocks)) if i not in tables]
+    done = sum(len(blocks[i]) for i in tables)
+    with reporter(progress, done, len(cells)) as report:
+        for first in range(0, len(waiting), len(devices)):
+            started: list[tuple[int, dict[str, Any]]] = []
+            # Calls return before the work is done, so that all devices work at once.
+            for index, device, rest in zip(waiting[first:], devices, shared, strict=False):
+                block = blocks[index]
+                # A short last block is filled up with its last run: another length would compile anew.
+                full = block + [block[-1]] * (size - len(block))
+                rates = jnp.asarray([rate for rate, _ in full], real)
+                seeds = jnp.asarray([seed for _, seed in full], jnp.uint32)
+                rates, seeds = jax.device_put((rates, seeds), device)
+                started.append((index, run_block(program, rates, seeds, *rest)))
+            for index, arrays in started:
+                out = {name: np.asarray(array) for name, array in arrays.items()}
+                tables[index] = _table(blocks[index], out, adapt)
+                if folder:
+                    folder.write(index, tables[index])
+                done += len(blocks[index])
+                losses = out["meta_loss"][np.isfinite(out["meta_loss"])]
+                report(done, len(cells), float(losses.mean()) if losses.size else float("nan"))
+    return pa.concat_tables([tables[i] for i in range(len(blocks))])
+
+
+def _table(block: list[tuple[Any, int]], out: dict[str, np.ndarray], adapt: np.ndarray) -> pa.Table:
+    n = len(block)
+    test = out.get("test_loss")
+    times = 1 if test is None else len(adapt)
+    repeat = lambda values: np.repeat(np.asarray(values)[:n], times)  # noqa: E731
+    columns = {
+        "train_rate": repeat([rate for rate, _ in block]),
+        "seed": repeat([seed for _, seed in block]),
+        "iterations": repeat(out["iterations"]),
+        "stopped": repeat([STOPPED[int(status)] for status in out["status"][:n]]),
+    }
+    for name in ("meta_loss", "support_before", "support_after", "query_before"):
+        columns[name] = repeat(out[name].astype(np.float64))
+    if test is not None:
+        columns["adapt_rate"] = np.tile(adapt, n)
+        columns["test_loss"] = test[:n].astype(np.float64).ravel()
+    return pa.table(columns)
+
+
+def _seeds(seeds: Any) -> list[int]:
+    if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool):
+        return list(range(_check.positive_int(seeds, "seeds")))
+    numbers = [_check.positive_int(seed, "seeds", minimum=0) for seed in np.atleast_1d(seeds).tolist()]
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise InputError(f"seeds={numbers}: give different whole numbers, or how many.")
+    return numbers
+
+
+class _Folder:
+    """Blocks of a sweep on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(
+        cls,
+        store: Any,
+        program: Program,
+        source: Any,
+        rates: np.ndarray,
+        seeds: list[int],
+        adapt: np.ndarray,
+        stop_at: tuple[int, float, float],
+        size: int,
+        test: Any,
+    ) -> _Folder | None:
+        """Open or begin a store; raises InputError when it belongs to a sweep with other settings."""
+        if store is None:
+            return None
+        plan = program.plan
+        named = fingerprint(source) if isinstance(source, TaskBatch) else type(source).__name__
+        settings = {
+            "train_rates": rates.tolist(),
+            "seeds": seeds,
+            "adapt_rates": adapt.tolist(),
+            "adapt_steps": program.adapt_steps,
+            "stop_at": [repr(value) for value in stop_at],
+            "block": size,
+            "steps": plan.steps,
+            "first_order": plan.first_order,
+            "rule": repr(plan.rule),
+            "adapts": [bool(flag) for flag in jax.tree.leaves(plan.adapts.tree)],
+            "weighting": plan.weighting,
+            "meta_batch": plan.meta_batch,
+            "source": named,
+            "design": repr(program.design),
+            "redraw": plan.problem.tree is not None,
+            "test": repr(program.test) if test is None else fingerprint(test),
+        }
+        folder = Path(store)
+        folder.mkdir(parents=True, exist_ok=True)
+        record = folder / "sweep.json"
+        if not record.exists():
+            write_bytes(record, (json.dumps(settings, indent=1) + "\n").encode())
+        known = json.loads(record.read_text())
+        for name, value in settings.items():
+            if known.get(name) != value:
+                raise InputError(
+                    f"store={str(folder)!r} belongs to a sweep with {name}={known.get(name)!r}, and this one has "
+                    f"{name}={value!r}. Use the same settings, or another folder."
+                )
+        return cls(folder)
+
+    def _file(self, index: int) -> Path:
+        return self.path / f"block-{index:05d}.parquet"
+
+    def read(self, index: int) -> pa.Table | None:
+        """A finished block, or None."""
+        return pq.read_table(self._file(index)) if self._file(index).exists() else None
+
+    def write(self, index: int, table: pa.Table) -> None:
+        """Keep a finished block: in full, or not at all."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        write_bytes(self._file(index), sink.getvalue().to_pybytes())

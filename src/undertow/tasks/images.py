@@ -1,0 +1,191 @@
+"""Few-shot classification from labelled images: reading a data set, splitting it by class, drawing episodes.
+
+An episode is a task: some classes, numbered anew, some rows of each to adapt on and some to test on. ``ImageTasks`` is
+drawn as the generative models of ``undertow.problem`` are: with NumPy by ``sample``, or inside a compiled loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from undertow import _check
+from undertow._batch import TaskBatch
+from undertow._check import InputError
+from undertow.problem import Design, NumpySource, RandomSource
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Grey images with a class each.
+
+    images: (n, h, w) uint8; 255 is ink, or whatever else stands out from the ground. classes: (n,) class numbers from
+    0. names: one name for each class. Raises InputError when these do not agree.
+    """
+
+    images: np.ndarray
+    classes: np.ndarray
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 3 or self.images.dtype != np.uint8:
+            raise InputError(
+                f"images are {self.images.dtype} of shape {self.images.shape}: they must be uint8 of shape (n, h, w)."
+            )
+        if self.classes.shape != self.images.shape[:1]:
+            raise InputError(f"classes have shape {self.classes.shape}: there are {len(self.images)} images.")
+        if not len(self.images):
+            raise InputError("there are no images.")
+        found = np.unique(self.classes)
+        if not np.array_equal(found, np.arange(len(self.names))):
+            raise InputError(f"classes are numbered {found[0]} to {found[-1]}, and there are {len(self.names)} names: "
+                             "each of 0, 1, ... must have an image and a name.")  # fmt: skip
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.names)
+
+    def take(self, classes: Any) -> LabelledImages:
+        """Return the images of some classes, numbered in the given order."""
+        chosen = np.asarray(classes)
+        number = np.full(self.n_classes, -1)
+        number[chosen] = np.arange(len(chosen))
+        rows = np.flatnonzero(number[self.classes] >= 0)
+        return LabelledImages(self.images[rows], number[self.classes[rows]], tuple(self.names[c] for c in chosen))
+
+    def split(self, shares: Sequence[float], seed: int = 0) -> list[LabelledImages]:
+        """Split by class, at random: shares that add up to 1 give as many parts without a common class.
+
+        Raises InputError when the shares are none, or a part would hold no class.
+        """
+        if any(share <= 0 for share in shares) or abs(sum(shares) - 1) > 1e-9:
+            raise InputError(f"shares={list(shares)}: they must be positive and add up to 1.")
+        order = np.random.default_rng(seed).permutation(self.n_classes)
+        ends = np.round(np.cumsum([0.0, *shares]) * self.n_classes).astype(int)
+        if (np.diff(ends) == 0).any():
+            raise InputError(f"shares={list(shares)} of {self.n_classes} classes: a part would hold none.")
+        return [self.take(np.sort(order[a:b])) for a, b in pairwise(ends)]
+
+
+def read_images(path: Path | str, size: int = 28) -> LabelledImages:
+    """Read labelled images from a folder or an ``.npz`` file.
+
+    A folder: every folder below it that holds images is a class, whatever lies between, so Omniglot's own layout
+    (alphabet/character/image.png) is read as it is. Images become grey and ``size`` x ``size``. Where most of the
+    images is bright, they are inverted, so that ink is 255.
+    An .npz file: ``images`` (n, h, w) uint8, and either ``label`` (n,) or Omniglot's ``alphabet`` and ``character``
+    (n,); nothing is resized or inverted.
+
+    Raises InputError when the path does not exist or holds no images.
+    """
+    path, size = Path(path), _check.positive_int(size, "size")
+    if path.is_dir():
+        return _read_folder(path, size)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: give a folder of images, one folder for each class, or an .npz file.")
+    try:
+        with np.load(path) as arrays:
+            found = {name: arrays[name] for name in ("images", "label", "alphabet", "character") if name in arrays}
+    except (OSError, ValueError, EOFError):
+        raise InputError(f"{path} cannot be read as an .npz file.") from None
+    labels = [found[name] for name in ("label", "alphabet", "character") if name in found]
+    if "images" not in found or not labels:
+        raise InputError(f"{path} holds {sorted(found)}: it must hold images, and label or alphabet and character.")
+    if any(label.shape != found["images"].shape[:1] for label in labels):
+        raise InputError(f"{path}: each label array must have one entry for each of {len(found['images'])} images.")
+    kinds, classes = np.unique(np.stack(labels, axis=1), axis=0, return_inverse=True)
+    names = tuple("/".join(map(str, kind)) for kind in kinds)
+    return LabelledImages(found["images"], np.ravel(classes), names)
+
+
+def _read_folder(path: Path, size: int) -> LabelledImages:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise InputError("reading image files needs Pillow: pip install pillow") from None
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise InputError(f"{path} holds no images ({', '.join(SUFFIXES)}).")
+    images = np.empty((len(files), size, size), np.uint8)
+    for row, file in enumerate(files):
+        with Image.open(file) as image:
+            images[row] = np.asarray(image.convert("L").resize((size, size), Image.Resampling.BOX))
+    # Of a picture, the ground is the larger part.
+    if np.median(images) > 127:
+        images = 255 - images
+    folders = [str(file.parent.relative_to(path)) for file in files]
+    names, classes = np.unique(folders, return_inverse=True)
+    return LabelledImages(images, np.ravel(classes), tuple(map(str, names)))
+
+
+class ImageTasks:
+    """Episodes of ``ways`` classes from labelled images, drawn anew each time.
+
+    images: classes with too few images for the rows asked for are refused when drawing. rotations: classes turned by
+    90, 180 and 270 degrees are classes of their own (as is usual for Omniglot); images must be square.
+
+    A Design's n_support and n_query count rows in all, so they are multiples of ``ways``. x has shape
+    (m, rows, h, w) with values in [0, 1], y (m, rows) holds the class's number in the episode, 0 to ways - 1.
+    """
+
+    def __init__(self, images: LabelledImages, ways: int = 5, *, rotations: bool = False) -> None:
+        self.ways = _check.positive_int(ways, "ways", minimum=2)
+        pictures, classes, n = images.images, images.classes, images.n_classes
+        if rotations:
+            if pictures.shape[1] != pictures.shape[2]:
+                raise InputError(f"images of {pictures.shape[1:]} are not square: rotations=True cannot turn them.")
+            pictures = np.concatenate([np.rot90(pictures, turn, axes=(1, 2)) for turn in range(4)])
+            classes = np.concatenate([classes + turn * n for turn in range(4)])
+            n *= 4
+        if n < self.ways:
+            raise InputError(f"ways={self.ways}: there are only {n} classes.")
+        order = np.argsort(classes, kind="stable")
+        counts = np.bincount(classes, minlength=n)
+        first = np.cumsum(counts) - counts
+        column = np.arange(counts.max())
+        self.fewest = int(counts.min())
+        self.n_classes = n
+        self._pictures = np.ascontiguousarray(pictures)
+        # (classes, most images) rows of each class's images; beyond its count they are drawn last, and never used.
+        self._rows = order[np.minimum(first[:, None] + column, len(order) - 1)]
+        self._absent = (column >= counts[:, None]).astype(np.float32)
+
+    def draw(self, source: RandomSource, design: Design) -> TaskBatch:
+        """Draw one TaskBatch from any RandomSource. Raises InputError when the sizes do not fit."""
+        shots, queries = (self._per_class(getattr(design, name), name) for name in ("n_support", "n_query"))
+        if shots + queries > self.fewest:
+            raise InputError(
+                f"{shots} support and {queries} query rows of each class: a class has only {self.fewest} images."
+            )
+        m, ways = design.n_tasks, self.ways
+        keys = source.uniform(0.0, 1.0, (m, self.n_classes))
+        xp = keys.__array_namespace__()
+        classes = xp.argsort(keys, axis=-1)[:, :ways]
+        keys = source.uniform(0.0, 1.0, (m, ways, self._rows.shape[1])) + xp.asarray(self._absent)[classes]
+        which = xp.argsort(keys, axis=-1)[..., : shots + queries]
+        x = xp.asarray(self._pictures)[xp.asarray(self._rows)[classes[..., None], which]]
+        x = x.astype(keys.dtype) / 255
+        numbers = xp.asarray(np.arange(ways))[None, :, None] + 0 * which
+
+        def rows(part: slice) -> tuple[Any, Any]:
+            shape = (m, -1, *x.shape[3:])
+            return x[:, :, part].reshape(shape), numbers[:, :, part].reshape((m, -1))
+
+        return TaskBatch(*rows(slice(0, shots)), *rows(slice(shots, None)))
+
+    def sample(self, design: Design, seed: Any = 0) -> TaskBatch:
+        """Draw a TaskBatch with NumPy, x in float32. ``seed``: an int, a SeedSequence or a Generator."""
+        return self.draw(NumpySource(seed, np.float32), design)
+
+    def _per_class(self, rows: int, name: str) -> int:
+        if rows % self.ways:
+            raise InputError(f"{name}={rows} rows in {self.ways} classes: it must be a multiple of the number of ways.")
+        return rows // self.ways

@@ -1,0 +1,63 @@
+"""Several devices: a CPU is made to look like four in a process of its own, since JAX counts devices once."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+SCRIPT = """
+import jax, jax.numpy as jnp, numpy as np, optax
+import undertow as ut
+from undertow import gradient as ug
+
+assert jax.device_count() == 4
+loss_fn = lambda w, x, y: 0.5 * jnp.mean((x @ w - y) ** 2)
+problem, design = ut.MixedLinearRegression(n_features=3), ut.Design(8, 5, 3)
+tasks = problem.sample(design, 0, np.float32)
+optimizer = optax.adam(1e-2)
+for options in (
+    {"source": tasks, "validation": tasks, "adapt_rate": 0.1, "validate_every": 10},
+    {"source": tasks, "meta_batch": 4},
+    {"source": problem, "design": design},
+):
+    runs = [
+        ug.train(loss_fn, jnp.ones(3), optimizer=optimizer, train_rate=-0.1, iterations=20, devices=devices, **options)
+        for devices in (None, 4)
+    ]
+    np.testing.assert_allclose(runs[0][0].params, runs[1][0].params, rtol=2e-5)
+    np.testing.assert_allclose(runs[0][1].meta_loss, runs[1][1].meta_loss, rtol=2e-5)
+    np.testing.assert_allclose(runs[0][1].support_after, runs[1][1].support_after, rtol=2e-5)
+    assert len(runs[1][0].params.sharding.device_set) == 4
+
+# The tasks are really shared out: each device works on two of the eight, and gradients are summed over devices.
+from undertow.gradient import run as module
+programs, run_chunk = [], module.run_chunk
+def spy(*arguments):
+    programs.append(run_chunk.lower(*arguments).compile().as_text())
+    return run_chunk(*arguments)
+module.run_chunk = spy
+ug.train(loss_fn, jnp.ones(3), tasks, optimizer, iterations=1, devices=4)
+module.run_chunk = run_chunk
+assert "all-reduce" in programs[0] and "f32[2,5,3]" in programs[0] and "f32[8,5,3]" not in programs[0]
+
+try:
+    ug.train(loss_fn, jnp.ones(3), tasks, optimizer, iterations=1, meta_batch=6, devices=4)
+except ut.InputError as error:
+    assert "6 tasks per iteration cannot be shared equally by 4 devices" in str(error)
+else:
+    raise AssertionError("an unequal share was accepted")
+
+sweep = lambda devices: ug.sweep(loss_fn, lambda key: jnp.zeros(3), tasks, optimizer, [-0.1, 0.0, 0.2], 2,
+    iterations=10, block=1, devices=devices)
+assert sweep(None).equals(sweep(jax.devices()))
+print("done")
+"""
+
+
+def test_four_devices_give_the_numbers_of_one():
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(SCRIPT)], capture_output=True, text=True, env=environment
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.strip() == "done"
