@@ -25,7 +25,13 @@ myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "undoc-members": False}
+autodoc_default_options = {
+    "members": True,
+    "undoc-members": False,
+    # Made by scikit-learn, with references into its own documentation.
+    "exclude-members": "set_fit_request, set_score_request, set_predict_request, set_predict_proba_request, "
+    "set_decision_function_request, get_metadata_routing",
+}
 nitpicky = False
 suppress_warnings = ["config.cache"]
 
@@ -50,9 +56,9 @@ _PARAMETER = re.compile(r"^([a-z_][a-z_0-9]*(?:, [a-z_][a-z_0-9]*)*): (\S.*)$")
 
 
 def _escape(line: str) -> str:
-    """Escape bars and stars outside of backticks: norms and omega* are no markup in our docstrings."""
+    """Escape bars, stars and last underscores outside of backticks: norms, omega* and coef_ are no markup here."""
     parts = re.split(r"(`+[^`]*`+)", line)
-    return "".join(part if part.startswith("`") else re.sub(r"([|*])", r"\\\1", part) for part in parts)
+    return "".join(part if part.startswith("`") else re.sub(r"([|*]|_(?!\w))", r"\\\1", part) for part in parts)
 
 
 def _lists(app, what, name, obj, options, lines: list[str]) -> None:
