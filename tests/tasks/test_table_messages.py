@@ -58,6 +58,10 @@ def test_roles():
     holds(fault(frame(), features="age"), "features='age'", "['age']")
     holds(fault(frame(age=None)), "no features are left", "'school', 'score'", "features=[...]")
     holds(fault(frame(), features=[]), "no features are left")
+
+
+@pytest.mark.wrong_type
+def test_features_that_are_no_names():
     holds(fault(frame(), features=3), "features=3", "a list of column names")
 
 
