@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,13 +37,22 @@ def train(
     for name in ("jax", "optax", "safetensors"):
         if find_spec(name) is None:
             raise InputError(f'undertow train needs {name}: pip install "undertow[gradient]"')
+    from undertow.cli.train_cases import case_of
+
     folder = Path(f"{config.stem}-train") if out is None else out
+    # Before the folder: a case that cannot be built leaves nothing behind.
+    case = case_of(settings)
     _open(folder, settings, overwrite)
     try:
-        summary = _train(folder, settings)
+        summary = _train(folder, settings, case)
     except KeyboardInterrupt:
-        typer.echo(f"Interrupted. The same command goes on from the last checkpoint in {folder}.", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        kept = (folder / "checkpoint" / "state.json").exists()
+        what = f"goes on from the last checkpoint in {folder}" if kept else "starts anew: there was no checkpoint yet"
+        typer.echo(f"Interrupted. The same command {what}.", err=True)
+        # A compiled program may still be running in another thread: waiting for it, or tearing it down, can crash.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
     typer.echo(
         f"{settings.case}: {summary['iterations']} iterations, stopped by {summary['stopped'].replace('_', ' ')}; "
         f"{summary['loss']}"
@@ -50,12 +62,21 @@ def train(
         f"{summary['support_after']:.4g} after"
     )
     typer.echo(
-        f"  validation tasks after adaptation: {summary['validation_loss']:.4g} at the end; best "
-        f"{summary['best_loss']:.4g} after {summary['best_iteration']} iterations"
+        f"  validation tasks after adaptation: {_text(summary['validation_loss'])} at the end; best "
+        f"{_text(summary['best_loss'])} after {summary['best_iteration']} iterations"
     )
     if summary["negative_rates"] is not None:
         typer.echo(f"  learned rates: {summary['negative_rates']:.1%} are negative, mean {summary['mean_rate']:.4g}")
     typer.echo(f"  files: {folder}/history.parquet, figure.png, figure.svg, summary.json, checkpoint/")
+
+
+def _finite(value: Any) -> float | None:
+    """None for what is no number, which JSON does not know."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _text(value: float | None) -> str:
+    return "no finite loss" if value is None else f"{value:.4g}"
 
 
 def _open(folder: Path, settings: Settings, overwrite: bool) -> None:
@@ -97,7 +118,7 @@ def _changes(before: Any, now: Any, name: str = "") -> list[str]:
     return [] if before == now else [f"{name}: {before!r} there, {now!r} now"]
 
 
-def _train(folder: Path, settings: Settings) -> dict[str, Any]:
+def _train(folder: Path, settings: Settings, case: Any) -> dict[str, Any]:
     import numpy as np
     import optax
     import pyarrow.parquet as pq
@@ -105,11 +126,10 @@ def _train(folder: Path, settings: Settings) -> dict[str, Any]:
 
     from undertow import gradient as ug
     from undertow._check import InputError
-    from undertow.cli.train_cases import case_of
     from undertow.plots import style
     from undertow.plots.training import TrainingCurve
 
-    inner, outer, case = settings.inner, settings.outer, case_of(settings)
+    inner, outer = settings.inner, settings.outer
     kinds = {"no": lambda p, r: r, "one": lambda p, r: r, "layer": ug.per_layer, "parameter": ug.per_parameter}
     chosen = {"all": lambda params: True, "last": ug.last_layer, "all_but_last": ug.all_but_last}
     try:
@@ -167,8 +187,8 @@ def _train(folder: Path, settings: Settings) -> dict[str, Any]:
         "meta_loss": float(history.meta_loss[last].mean()),
         "support_before": float(history.support_before[last].mean()),
         "support_after": float(history.support_after[last].mean()),
-        "validation_loss": float(final),
-        "best_loss": float(state.best_loss),
+        "validation_loss": _finite(final),
+        "best_loss": _finite(state.best_loss),
         "best_iteration": state.best_iteration,
         "negative_rates": None if learned is None else float((learned < 0).mean()),
         "mean_rate": None if learned is None else float(learned.mean()),

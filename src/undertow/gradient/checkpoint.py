@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from undertow._check import InputError
@@ -55,7 +56,8 @@ def read_facts(folder: Path) -> dict[str, Any] | None:
     try:
         facts = json.loads(path.read_text())
         known = facts["format"] == FORMAT and (folder / facts["arrays"]).exists()
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        known = known and isinstance(facts["settings"], dict)
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise InputError(
             f"checkpoint={str(folder)!r}: {path.name} cannot be read ({error}). Use an empty folder."
         ) from None
@@ -76,7 +78,7 @@ def read_tree(folder: Path, name: str, like: Tree) -> Tree:
     facts = read_facts(Path(folder))
     if facts is None:
         raise InputError(f"{str(folder)!r} holds no checkpoint (no state.json).")
-    arrays = load_file(Path(folder) / facts["arrays"])
+    arrays = load_arrays(Path(folder), facts)
     return take(arrays, name, like, str(folder))
 
 
@@ -100,8 +102,13 @@ def take(arrays: dict[str, np.ndarray], name: str, like: Tree, where: str) -> Tr
 
 
 def load_arrays(folder: Path, facts: dict[str, Any]) -> dict[str, np.ndarray]:
-    """All arrays of a checkpoint by name."""
-    return load_file(folder / facts["arrays"])
+    """All arrays of a checkpoint by name. Raises InputError when the file is damaged."""
+    try:
+        return load_file(folder / facts["arrays"])
+    except SafetensorError as error:
+        raise InputError(
+            f"checkpoint={str(folder)!r}: {facts['arrays']} is damaged ({error}). Use an empty folder."
+        ) from None
 
 
 def _named(trees: dict[str, Tree]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from undertow import _check
@@ -110,13 +111,26 @@ def adapt(
     Source: Finn et al., "Model-agnostic meta-learning", ICML 2017, arXiv:1703.03400; Bernacchia, "Meta-learning with
     negative learning rates", ICLR 2021, arXiv:2102.00940.
     """
+    if not isinstance(support, tuple | list):
+        raise InputError(f"support is of type {type(support).__name__}: it must be (x, y) or (x, y, mask).")
     if len(support) not in (2, 3):
         raise InputError(f"support has {len(support)} parts: it must be (x, y) or (x, y, mask).")
+    support = tuple(jnp.asarray(part) if isinstance(part, list) else part for part in support)
+    if len(support) == 3 and support[2] is not None and _is_empty(support[2]):
+        raise InputError("support has no real row (its mask is False everywhere): a step needs at least one.")
     check_finite(rate, "rate")
     trained, rest = split(params)
     loss = lambda t: task_loss(loss_fn, join(t, rest), *support)  # noqa: E731
     adapted = solve(loss, trained, rate, steps, first_order=first_order, rule=rule, adapts=adapts, remat=remat)
     return join(adapted.trained, rest)
+
+
+def _is_empty(mask: Any) -> bool:
+    """Whether no row is real; False where the mask is traced, and so not known yet."""
+    try:
+        return not np.asarray(mask).any()
+    except jax.errors.TracerArrayConversionError:
+        return False
 
 
 def solve(

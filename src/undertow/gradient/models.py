@@ -55,7 +55,10 @@ def squared_loss(apply: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], 
     """Return loss_fn(params, x, y): half the mean squared error of apply(params, x), summed over outputs."""
 
     def loss_fn(params: Any, x: Any, y: Any) -> jax.Array:
-        error = apply(params, x) - y
+        found = apply(params, x)
+        if found.shape != y.shape:
+            raise InputError(f"y has shape {y.shape}, and the model gives {found.shape}: they must be the same.")
+        error = found - y
         return 0.5 * jnp.mean(jnp.sum(error.reshape(error.shape[0], -1) ** 2, axis=1))
 
     return loss_fn

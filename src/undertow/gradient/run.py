@@ -21,7 +21,7 @@ from undertow.gradient.leaves import Tree, join
 from undertow.gradient.loop import STOPPED, Given, Plan, look, order_at, run_chunk
 from undertow.gradient.meta import meta_loss
 from undertow.gradient.rates import check_finite
-from undertow.gradient.source import as_arrays, fingerprint, per_epoch
+from undertow.gradient.source import as_arrays, fingerprint, identify, per_epoch
 from undertow.gradient.state import NonFiniteError, Records, TrainState
 
 
@@ -203,7 +203,8 @@ class Run:
         self.best_iteration = facts["best_iteration"]
         self.best_loss = facts["best_loss"] if self.validated else float("inf")
         # A run that ended because its iterations were done goes on when more are asked for.
-        self.stopped = facts["stopped"]
+        # A loss that was low enough then is looked at again: the limit may be another one now.
+        self.stopped = "iterations" if facts["stopped"] in ("target_loss", "tolerance") else facts["stopped"]
 
 
 def explain(run: Run) -> NonFiniteError:
@@ -267,7 +268,7 @@ def settings_of(
         "weighting": plan.weighting,
         "meta_batch": plan.meta_batch,
         "seed": listed(jax.random.key_data(as_key(seed))),
-        "source": fingerprint(source) if isinstance(source, TaskBatch) else type(source).__name__,
+        "source": identify(source),
         "design": None if plan.design is None else repr(plan.design),
         "redraw": bool(redraw),
         "validation": validation,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -161,3 +161,29 @@ def fingerprint(tasks: TaskBatch) -> str:
     for leaf in jax.tree.leaves(tasks._replace(ids=None)):
         total = zlib.crc32(np.ascontiguousarray(np.asarray(leaf)).tobytes(), total)
     return f"{total:08x}"
+
+
+def identify(source: Any) -> str:
+    """What a checkpoint or a stored sweep remembers of its task source: its type and a checksum of its contents."""
+    if isinstance(source, TaskBatch):
+        return fingerprint(source)
+    return f"{type(source).__name__} {_checksum(vars(source) if hasattr(source, '__dict__') else {}, 0):08x}"
+
+
+def _checksum(value: Any, total: int) -> int:
+    """CRC of plain values, arrays and records of them; of anything else, such as a function, only the type counts."""
+    if isinstance(value, dict):
+        for key in sorted(value, key=str):
+            total = _checksum(value[key], zlib.crc32(str(key).encode(), total))
+        return total
+    if isinstance(value, np.ndarray | jax.Array) and value.dtype != object:
+        array = np.ascontiguousarray(np.asarray(value))
+        return zlib.crc32(array.tobytes(), zlib.crc32(f"{array.dtype}{array.shape}".encode(), total))
+    if isinstance(value, bool | int | float | str | bytes | None):
+        return zlib.crc32(repr(value).encode(), total)
+    if isinstance(value, list | tuple):
+        for one in value:
+            total = _checksum(one, total)
+        return zlib.crc32(str(len(value)).encode(), total)
+    total = zlib.crc32(type(value).__name__.encode(), total)
+    return _checksum(vars(value), total) if is_dataclass(value) else total

@@ -40,7 +40,7 @@ from undertow.gradient.losses import LossFn
 from undertow.gradient.meta import meta_loss
 from undertow.gradient.progress import Progress, reporter
 from undertow.gradient.rates import check_finite
-from undertow.gradient.source import as_arrays, check_design, draw_tasks, feed, fingerprint
+from undertow.gradient.source import as_arrays, check_design, draw_tasks, feed, fingerprint, identify
 from undertow.problem import Design
 
 
@@ -310,7 +310,7 @@ class _Folder:
         if store is None:
             return None
         plan = program.plan
-        named = fingerprint(source) if isinstance(source, TaskBatch) else type(source).__name__
+        named = identify(source)
         settings = {
             "train_rates": rates.tolist(),
             "seeds": seeds,
