@@ -78,11 +78,11 @@ class Moments:
         blocks = self.gram.transpose(0, 2, 1, 3).reshape(-1, width * width)
         return (pairs.reshape(len(coefficients), -1) @ blocks).reshape(-1, width, width)
 
-    def cancellation(self, coefficients: np.ndarray) -> np.ndarray:
-        """How much larger the terms of B^T B are than their sum, (k,): as many digits cancel, at most."""
+    @property
+    def block_sizes(self) -> np.ndarray:
+        """(steps + 1,) root of the sum of squares of each U_j."""
         p = self.n_features
-        size = np.sqrt(np.einsum("iaia->i", self.gram[:, :p, :, :p]))
-        return cancellation(np.abs(coefficients) @ size, np.trace(self.at(coefficients)[:, :p, :p], axis1=1, axis2=2))
+        return np.sqrt(np.einsum("iaia->i", self.gram[:, :p, :, :p]))
 
     def centred(self, init: np.ndarray) -> Moments:
         """Return the moments of the same problem for omega - init: targets u_j become u_j - U_j init."""

@@ -62,9 +62,10 @@ class GramSolver:
         p = self.moments.n_features
         full = self.moments.at(coefficients)
         matrix, right = full[:, :p, :p], full[:, :p, p]
-        shifts = np.trace(matrix, axis1=1, axis2=2)[:, None] * ridges / p
+        size = np.trace(matrix, axis1=1, axis2=2)
+        shifts = size[:, None] * ridges / p
         weights, condition, rank = positive_solve(matrix, right, shifts, self.moments.eps)
-        lost = self.moments.cancellation(coefficients)[:, None]
+        lost = cancellation(np.abs(coefficients) @ self.moments.block_sizes, size)[:, None]
         v = np.concatenate([weights, np.full((*weights.shape[:2], 1), -1.0)], axis=-1)
         residual = np.einsum("kra,kab,krb->kr", v, full, v, optimize=True).clip(0)
         return Fit(weights, residual, outcomes(rank, p, lost * condition**2, ridges, self.moments.eps), condition, rank)
@@ -98,10 +99,11 @@ class DualSolver:
         p = self.rows.shape[2] - 1
         matrix = np.einsum("ki,kj,nimj->knm", coefficients, coefficients, self.kernel, optimize=True)
         right = np.einsum("kj,nj->kn", coefficients, self.rows[..., -1])
-        shifts = np.trace(matrix, axis1=1, axis2=2)[:, None] * ridges / p
+        size = np.trace(matrix, axis1=1, axis2=2)
+        shifts = size[:, None] * ridges / p
         dual, condition, rank = positive_solve(matrix, right, shifts, self.eps)
-        size = np.sqrt(np.einsum("nini->i", self.kernel))
-        lost = cancellation(np.abs(coefficients) @ size, np.trace(matrix, axis1=1, axis2=2))[:, None]
+        block_sizes = np.sqrt(np.einsum("nini->i", self.kernel))
+        lost = cancellation(np.abs(coefficients) @ block_sizes, size)[:, None]
         weights = np.einsum("krn,kj,njp->krp", dual, coefficients, self.rows[..., :-1], optimize=True)
         residual = ((np.einsum("knm,krm->krn", matrix, dual) - right[:, None]) ** 2).sum(-1)
         return Fit(weights, residual, outcomes(rank, p, lost * condition**2, ridges, self.eps), condition, rank)
