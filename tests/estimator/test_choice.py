@@ -7,6 +7,7 @@ import pytest
 from made import cv, table
 
 import undertow as ut
+from undertow._check import InputError
 from undertow.linear.choice import VERDICTS, Choice, Gain, RateInterval, decide, gain, rate_interval, uniform_angles
 from undertow.linear.held_out import mean_over_tasks
 from undertow.linear.influence import Influences
@@ -130,6 +131,20 @@ def test_the_record_holds_what_was_tried(model):
     assert Choice.from_dict(choice.to_dict()) == choice
     assert model.rate_path_.ridges in (1e-4, 1e-2)
     assert model.rate_path_.scale == pytest.approx(model.scale_)
+
+
+def test_losses_by_task_and_the_surface_are_those_behind_the_choice(model):
+    held_out, choice = model.held_out_, model.choice_
+    assert held_out.names == tuple(choice.losses)
+    assert sorted(held_out.task_ids) == sorted(set(G))
+    for name, (loss, _) in choice.losses.items():
+        assert held_out.weights @ held_out.of(name) / held_out.weights.sum() == pytest.approx(loss, rel=1e-12)
+    np.testing.assert_array_equal(held_out.gains("signed"), held_out.of("joint") - held_out.of("signed"))
+    with pytest.raises(InputError, match="choose one of 'joint'"):
+        held_out.of("magic")
+    best = model.cv_surface_.best()
+    assert best.train_rate / model.scale_ == pytest.approx(choice.train_rate)
+    assert best.adapt_rate / model.scale_ == pytest.approx(choice.adapt_rate)
 
 
 def test_the_same_seed_gives_the_same_choice(model):

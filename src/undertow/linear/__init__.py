@@ -6,6 +6,7 @@ from undertow.linear.moments import Moments, sum_moments
 from undertow.linear.path import RatePath, rate_path
 from undertow.linear.select import Pick, cross_validate, pick
 from undertow.linear.surface import BestRates, LossSurface
+from undertow.linear.task_losses import TaskLosses
 
 __all__ = [
     "BestRates",
@@ -14,6 +15,7 @@ __all__ = [
     "Pick",
     "RateComparison",
     "RatePath",
+    "TaskLosses",
     "adapt",
     "compare_rates",
     "cross_validate",

@@ -148,7 +148,9 @@ class MAMLRegressorCV(_Regression, SearchMixin):
     With one task, or without groups, there is nothing to choose by: the weights are a ridge regression.
 
     After ``fit``, besides the attributes of MAMLRegressor: choice_ (``undertow.linear.choice.Choice``), rate_path_ (a
-    RatePath at the ridge of the gradient rule; a list of them with several targets), rule_, ridge_, steps_, n_draws_.
+    RatePath at the ridge of the gradient rule; a list of them with several targets), cv_surface_ (LossSurface: the
+    gradient rule's cross-validated loss over both rates and the ridge), held_out_ (TaskLosses: each task's loss under each
+    strategy, held out), rule_, ridge_, steps_, n_draws_.
     """
 
     def __init__(

@@ -49,7 +49,8 @@ _STANDARD = ("centre", "spread", "target_centre", "target_spread")
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     """Write a fitted estimator to ``path`` (a ``.safetensors`` file, replaced at once or not at all).
 
-    Weights, standardisation, adaptation rules, parameters and ``choice_`` are kept exactly; ``rate_path_`` is not kept.
+    Weights, standardisation, adaptation rules, parameters and ``choice_`` are kept exactly; ``rate_path_``,
+    ``cv_surface_`` and ``held_out_`` are not.
     Raises InputError for what is no fitted estimator of undertow, and for a parameter that is no plain value (such
     as a splitter for ``cv`` or a generator for ``random_state``).
     """
@@ -193,7 +194,7 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) ->
             raise _damaged(where, f"{len(estimator.classes_)} classes for {q} columns of weights")
     if name.endswith("CV"):
         estimator.choice_ = Choice.from_dict(header["choice"]) if "choice" in header else None
-        estimator.rate_path_ = None
+        estimator.rate_path_, estimator.cv_surface_, estimator.held_out_ = None, None, None
     estimator._publish()
     return estimator
 

@@ -25,6 +25,8 @@ from undertow.linear.strategy_search import (
     gather_moments,
     held_out_losses,
 )
+from undertow.linear.surface import LossSurface
+from undertow.linear.task_losses import TaskLosses
 from undertow.tasks import folds
 
 RULES = ("gradient", "ridge", "mixed")
@@ -50,6 +52,9 @@ class Searched(NamedTuple):
     """and its number of steps"""
     scale: float
     n_draws: int
+    surface: LossSurface
+    """cross-validated loss of the gradient rule over train rate, ridge and adapt rate"""
+    held_out: TaskLosses
 
 
 def search(
@@ -90,7 +95,7 @@ def search(
         mixed = MixedFamily(plan, structures)
         families |= {f"mixed_{name}": mixed for name in structures}
     names = list(families)
-    losses, weights, _ = held_out_losses(plan, names, families)
+    losses, weights, numbers = held_out_losses(plan, names, families)
     column = {name: losses[:, i] for i, name in enumerate(names)}
     # The gradient rule is searched for its verdict even where it may not be used.
     allowed = [name for name in names if _rule_of(name) in rules]
@@ -114,7 +119,17 @@ def search(
         n_tasks=len(weights),
         n_support=n_support,
     )
-    return Searched(chosen, decide(choice), moments, pick.ridge, pick.steps, moments.scale, n_draws)
+    return Searched(
+        chosen,
+        decide(choice),
+        moments,
+        pick.ridge,
+        pick.steps,
+        moments.scale,
+        n_draws,
+        gradient.searches[pick.steps].surface(),
+        TaskLosses(tuple(names), rows.ids[numbers], losses, weights),
+    )
 
 
 def _rule_of(strategy: str) -> str:

@@ -23,6 +23,8 @@ from undertow.linear.rows import TaskRows, of_target
 from undertow.linear.rules import RidgeMoments
 from undertow.linear.search import RULES, WORK, search
 from undertow.linear.strategy_search import task_statistics
+from undertow.linear.surface import LossSurface
+from undertow.linear.task_losses import TaskLosses
 
 # Draws of this many numbers are held together and solved by whatever keeps most digits.
 _FEW_NUMBERS = 1 << 23
@@ -155,6 +157,8 @@ class SearchMixin(MAMLBase):
     level: float
     rate_path_: RatePath | list[RatePath] | None
     choice_: Choice | None
+    cv_surface_: LossSurface | None
+    held_out_: TaskLosses | None
 
     def _checked(self) -> tuple[np.ndarray, tuple[int, ...]]:
         if isinstance(self.cv, int | float | str):
@@ -206,6 +210,7 @@ class SearchMixin(MAMLBase):
         self.ridge_ = settings.get("ridge")
         self.steps_ = int(settings["steps"]) if "steps" in settings else None
         self.n_draws_ = found.n_draws
+        self.cv_surface_, self.held_out_ = found.surface, found.held_out
         moments = found.moments.first(found.steps)
         paths = [rate_path(moments.moments(j), ridge=found.ridge, steps=found.steps) for j in range(rows.y.shape[1])]
         self.rate_path_ = paths[0] if len(paths) == 1 else paths
@@ -218,7 +223,7 @@ class SearchMixin(MAMLBase):
     def _train_pooled(self, batches: list[TaskBatch]) -> None:
         """One task: there is nothing to choose by, so the weights are a ridge regression and nothing is adapted."""
         self.choice_, self.rate_path_, self.rule_, self.n_draws_, self.steps_ = None, None, "joint", 1, 1
-        self.ridge_ = 1e-3
+        self.ridge_, self.cv_surface_, self.held_out_ = 1e-3, None, None
         each = [[of_target(batch, j) for batch in batches] for j in range(batches[0].support_y.shape[2])]
         paths = [rate_path(tasks, 0.0, ridge=self.ridge_) for tasks in each]
         self._omega = np.stack([path.weights[0] for path in paths])

@@ -1,0 +1,1 @@
+"""Task-wise outer cross-validation of rivals on a grouped table."""
