@@ -169,7 +169,8 @@ def test_info_tells_the_direction_of_the_inner_step():
     up, down, still = (look(rate) for rate in (-0.05, 0.05, 0.0))
     assert (up[1].support_after > up[1].support_before).all()
     assert (down[1].support_after < down[1].support_before).all()
-    assert (still[1].query_after == still[1].query_before).all()
+    # To the last bit but one or two: compilers of newer JAX sum the two in different orders.
+    np.testing.assert_allclose(still[1].query_after, still[1].query_before, rtol=1e-14)
     np.testing.assert_allclose(up[0], up[1].query_after.mean())
     by_hand = [linear_loss(w, x, y) for x, y in zip(tasks.query_x, tasks.query_y, strict=True)]
     np.testing.assert_allclose(up[1].query_before, by_hand)
