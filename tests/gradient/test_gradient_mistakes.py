@@ -75,3 +75,19 @@ def test_a_support_without_rows_and_targets_of_another_shape_are_refused():
         ug.squared_loss(lambda w, x: x @ w)(np.zeros(2), x, y[:, None])
     as_lists = ug.adapt(loss_fn, np.zeros(2, np.float32), (x.tolist(), y.tolist()), 0.1)
     np.testing.assert_allclose(as_lists, ug.adapt(loss_fn, np.zeros(2, np.float32), (x, y), 0.1))
+
+
+@pytest.mark.wrong_type
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"devices": []}, r"devices=\[\]: give at least one"),
+        ({"optimizer": 3}, "optimizer=3: it must be an Optax optimiser"),
+        ({"rate_optimizer": 3, "learn_rate": True}, "rate_optimizer=3: it must be an Optax optimiser"),
+    ],
+)
+def test_what_is_no_device_and_no_optimiser_is_named(options, message):
+    problem = ut.MixedLinearRegression(2, noise_std=0.5)
+    given = {"optimizer": optax.sgd(0.1)} | options
+    with pytest.raises(ut.InputError, match=message):
+        ug.train(loss_fn, np.zeros(2, np.float32), problem, train_rate=0.1, iterations=1, design=DESIGN, **given)

@@ -131,6 +131,7 @@ class TableSettings(Section):
     outer: Outer
 
 
+CASES = ("sinusoid", "omniglot", "table")
 Settings = SinusoidSettings | ImageSettings | TableSettings
 _ADAPTER: TypeAdapter[Settings] = TypeAdapter(Annotated[Settings, Field(discriminator="case")])
 
@@ -141,4 +142,6 @@ def read_settings(path: Path) -> Settings:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML: {error}.") from None
+    if found.get("case") not in CASES:
+        raise InputError(f"{path} has case={found.get('case')!r}: it must be one of {', '.join(map(repr, CASES))}.")
     return _ADAPTER.validate_python(found)

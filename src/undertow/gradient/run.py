@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from undertow import _check
@@ -25,6 +26,13 @@ from undertow.gradient.source import as_arrays, fingerprint, identify, per_epoch
 from undertow.gradient.state import NonFiniteError, Records, TrainState
 
 
+def check_optimizer(optimizer: Any, name: str) -> optax.GradientTransformationExtraArgs:
+    """Return the Optax optimiser, or raise InputError for what is none."""
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise InputError(f"{name}={optimizer!r}: it must be an Optax optimiser, such as optax.adam(1e-3).")
+    return optax.with_extra_args_support(optimizer)
+
+
 def task_mesh(devices: int | Sequence[Any] | None, n_tasks: int) -> Mesh | None:
     """A mesh of devices with one axis, "tasks"; None for the default device. Raises InputError if it cannot be."""
     if devices is None:
@@ -33,6 +41,8 @@ def task_mesh(devices: int | Sequence[Any] | None, n_tasks: int) -> Mesh | None:
         if not 1 <= devices <= jax.device_count():
             raise InputError(f"devices={devices}: JAX sees {jax.device_count()}. Give at most that many.")
         devices = jax.devices()[:devices]
+    if not len(devices):
+        raise InputError("devices=[]: give at least one of jax.devices(), a number of them, or None for the default.")
     if n_tasks % len(devices):
         raise InputError(
             f"{n_tasks} tasks per iteration cannot be shared equally by {len(devices)} devices: choose a meta_batch "

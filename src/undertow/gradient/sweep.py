@@ -40,6 +40,7 @@ from undertow.gradient.losses import LossFn
 from undertow.gradient.meta import meta_loss
 from undertow.gradient.progress import Progress, reporter
 from undertow.gradient.rates import check_finite
+from undertow.gradient.run import check_optimizer
 from undertow.gradient.source import as_arrays, check_design, draw_tasks, feed, fingerprint, identify
 from undertow.problem import Design
 
@@ -112,7 +113,7 @@ def sweep(
     program = Program(
         plan=Plan(
             loss_fn=loss_fn,
-            optimizer=optax.with_extra_args_support(optimizer),
+            optimizer=check_optimizer(optimizer, "optimizer"),
             rate_optimizer=None,
             learn_rate=False,
             steps=_check.positive_int(steps, "steps", minimum=0),

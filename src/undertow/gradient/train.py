@@ -21,7 +21,7 @@ from undertow.gradient.loop import Given, Plan, Static, init_optimizer
 from undertow.gradient.losses import LossFn
 from undertow.gradient.progress import Progress, reporter
 from undertow.gradient.rates import check_finite
-from undertow.gradient.run import Run, Validation, explain, settings_of, task_mesh
+from undertow.gradient.run import Run, Validation, check_optimizer, explain, settings_of, task_mesh
 from undertow.gradient.source import feed
 from undertow.gradient.state import History, TrainState
 
@@ -105,8 +105,8 @@ def train(
     mesh = task_mesh(devices, fed.meta_batch or fed.n_tasks)
     plan = Plan(
         loss_fn=loss_fn,
-        optimizer=optax.with_extra_args_support(optimizer),
-        rate_optimizer=None if rate_optimizer is None else optax.with_extra_args_support(rate_optimizer),
+        optimizer=check_optimizer(optimizer, "optimizer"),
+        rate_optimizer=None if rate_optimizer is None else check_optimizer(rate_optimizer, "rate_optimizer"),
         learn_rate=bool(learn_rate),
         steps=_check.positive_int(steps, "steps", minimum=0),
         first_order=bool(first_order),
