@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import undertow as ut
 from undertow.cli import app
+from undertow.cli.output import console, show_table
 from undertow.cli.theory import parse_rates
 
 SIZES = ["--n-features", "60", "--n-support", "30", "--n-query", "2", "--n-tasks", "3", "--n-adapt", "20"]
@@ -260,3 +261,10 @@ def test_theory_draws_a_figure(tmp_path, kind):
     done = call("theory", *SIZES, "--rates", "-1:0:3", "--plot", path)
     assert done.exit_code == 0, done.output
     assert path.stat().st_size > 1000
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_it_needs_to_be(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    cells = ("a" * 50, "1" * 40, "2" * 40)
+    show_table(console(soft_wrap=True), cells, [cells])
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [list(cells)] * 2

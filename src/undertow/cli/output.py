@@ -50,7 +50,9 @@ def show_table(to: Console, titles: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(title, justify="right" if i else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    to.print(table, width=max(needed, to.width), crop=False)
+    # A console prints no wider than itself.
+    to.width = max(needed, to.width)
+    to.print(table, width=to.width, crop=False)
 
 
 def check_file(path: Path, option: str, suffixes: tuple[str, ...]) -> None:

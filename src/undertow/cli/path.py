@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from undertow.linear import RateComparison
+    import numpy as np
+
+    from undertow.linear.estimator import MAMLRegressorCV
     from undertow.tasks import GroupedTable
-    from undertow.tasks.scaling import Scaling
 
 
 def path(
+    ctx: typer.Context,
     table: Annotated[str, typer.Argument(metavar="TABLE", help="A .csv or .parquet file, or a data set's name.")],
     task: Annotated[str | None, typer.Option(metavar="COL", help="Column that says which task a row is of.")] = None,
     target: Annotated[str | None, typer.Option(metavar="COL", help="Column to predict.")] = None,
@@ -36,19 +37,32 @@ def path(
     on_constant: Annotated[str, typer.Option(help="Features with one value only: raise, drop or keep.")] = "raise",
     seed: Annotated[int, typer.Option(min=0, help="Seed of folds and draws.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for figure and tables.", show_default="NAME-path")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other settings there.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Save the fitted model: a .safetensors file, for predict.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write an .html report; needs the extra 'report'.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results of other settings, and files of --save and --report.")
+    ] = False,
 ) -> None:
     """Choose both rates on a grouped table, and say on held-out tasks whether the choice matters.
 
     A task is a group of rows: the pupils of a school, the visits of a patient. Features and target are standardised.
     """
     from undertow import _check
+    from undertow._check import InputError
+    from undertow.cli.command_line import command_line
     from undertow.cli.output import check_folder
+    from undertow.cli.own_table import progress_bar, refuse_constant_target, refuse_other_results, source_of
+    from undertow.cli.path_output import print_results, print_table, write_results
+    from undertow.cli.saved_model import Columns, levels_of, save_model
     from undertow.cli.wording import in_options
     from undertow.linear import compare_rates
     from undertow.tasks import read_table
 
-    name, source = _source(table, task, target)
+    name, source = source_of(table, task, target)
     if on_small is None:
         # The rows of a data set of ours are known; of a table of the user's no task leaves unasked.
         on_small = "raise" if isinstance(source, Path) else "drop"
@@ -71,9 +85,18 @@ def path(
         "seed": seed,
     }
     folder = Path(f"{name}-path") if out is None else out
-    _refuse_other_results(folder, settings, overwrite)
+    refuse_other_results(folder, settings, overwrite)
     check_folder(folder)
-    with in_options(n_support), _bar() as progress:
+    elsewhere = _files_elsewhere(folder, save, report, overwrite)
+    if save is not None and not intercept:
+        raise InputError(
+            "--save needs an intercept: leave --no-intercept out. A saved model reads raw, uncentred rows."
+        )
+    if report is not None:
+        from undertow.report.extra import require
+
+        require()
+    with in_options(n_support):
         raw = read_table(
             source,
             task,
@@ -84,198 +107,123 @@ def path(
             min_rows=n_support + 1,
             on_small=on_small,
         )
-        _refuse_constant_target(raw)
+        refuse_constant_target(raw)
         data, scaling = raw.standardized(limit, target=True)
         data = data.with_intercept() if intercept else data
-        comparison = compare_rates(data, n_support, n_folds=folds, n_draws=draws, seed=seed, progress=progress)
-    _print(name, raw, scaling, comparison, n_support, folds)
+        limits = _stability_limits(data, n_support, seed)
+        print_table(name, raw, scaling, limits, n_support, folds)
+        with progress_bar("paths") as progress:
+            comparison = compare_rates(data, n_support, n_folds=folds, n_draws=draws, seed=seed, progress=progress)
+        estimator = _fit(raw if intercept else data, intercept, limit, n_support, folds, draws, seed)
+    choice = estimator.choice_
+    assert choice is not None  # two tasks or more, each with rows to spare
+    print_results(comparison, choice)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder, name, settings, raw, data, scaling, comparison)
+    write_results(folder, name, settings, raw, data, scaling, comparison, choice, limits, elsewhere)
     typer.echo(f"files: {folder}/figure.png, figure.svg, path.parquet, held_out.parquet, weights.parquet, summary.json")
+    if save is not None:
+        levels = levels_of(source, _feature_columns(source, raw, chosen)) if categories == "onehot" else {}
+        save_model(estimator, save, Columns(raw.task, raw.target, levels))
+        typer.echo(f"model: {save} ({choice.strategy}, fitted to all {raw.n_tasks} tasks)")
+    if report is not None:
+        from undertow.report import write_path_report
 
-
-def _source(table: str, task: str | None, target: str | None) -> tuple[str, Any]:
-    """A short name, and what to read: a file, or a data set of ours where no file of that name is there."""
-    from undertow import datasets
-    from undertow._check import InputError
-
-    place = Path(table)
-    if not place.is_file() and table in datasets.names():
-        return table, datasets.load(table)
-    if place.is_dir():
-        raise InputError(f"{table!r} is a directory: give one file.")
-    if not place.exists() and not place.suffix:
-        raise InputError(
-            f"{table!r} is neither a file nor a data set: give a .csv or .parquet file, or one of "
-            f"{', '.join(datasets.names())}."
+        write_path_report(
+            report,
+            name=name,
+            raw=raw,
+            scaling=scaling,
+            comparison=comparison,
+            estimator=estimator,
+            stability=limits,
+            command=command_line(ctx),
+            settings=settings,
         )
-    if not place.exists():
-        raise InputError(f"{table!r}: there is no such file. The working directory is {str(Path.cwd())!r}.")
-    missing = [option for option, value in (("--task", task), ("--target", target)) if value is None]
-    if missing:
-        raise InputError(f"{table} is a file: say with {' and '.join(missing)} COL which column it is.")
-    stem = re.sub(r"(\.csv|\.tsv|\.parquet)?(\.gz)?$", "", place.name)
-    return re.sub(r"[^\w.-]+", "_", stem) or "table", place
+        typer.echo(f"report: {report}")
 
 
-def _refuse_other_results(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
-    """Nothing that the user had is lost: raise where the folder holds something else than these results."""
+def _files_elsewhere(folder: Path, save: Path | None, report: Path | None, overwrite: bool) -> dict[str, str]:
+    """Files to be written outside the folder, by what they are; InputError where one would be lost.
+
+    What the same command wrote before may be written again: the folder's summary says which files these are.
+    """
+    import json
+
     from undertow._check import InputError
+    from undertow.cli.output import check_file
 
-    if overwrite or not folder.exists() or not any(folder.iterdir()):
-        return
     try:
-        before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["settings"]
-        if not isinstance(before, dict):
-            raise TypeError
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
-        raise InputError(f"{folder} is not empty and holds no results of this command: choose another --out.") from None
-    other = [key for key in settings if before.get(key) != settings[key]]
-    if other:
-        raise InputError(
-            f"{folder} holds results of other settings (other {', '.join(other)}): choose another --out, "
-            "or give --overwrite."
-        )
+        before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["files_elsewhere"]
+    except (OSError, ValueError, LookupError, TypeError):
+        before = {}
+    found: dict[str, str] = {}
+    for what, option, file, suffix in (
+        ("model", "--save", save, ".safetensors"),
+        ("report", "--report", report, ".html"),
+    ):
+        if file is None:
+            continue
+        if file.suffix != suffix:
+            raise InputError(f"{option} {file}: the name must end in {suffix}.")
+        check_file(file, option, (suffix,))
+        found[what] = str(file.absolute())
+        if file.exists() and not overwrite and before.get(what) != found[what]:
+            raise InputError(
+                f"{option} {file} is there already, and was not written by this command with these settings: choose "
+                "another name, or give --overwrite."
+            )
+    return found
 
 
-def _refuse_constant_target(raw: GroupedTable) -> None:
-    from undertow._check import InputError
+def _stability_limits(data: GroupedTable, n_support: int, seed: int) -> np.ndarray:
+    """Rate (m,) up to which a step shrinks the error on a task's support rows, of the first draw of these."""
+    import numpy as np
 
-    if raw.y.min() == raw.y.max():
-        raise InputError(
-            f"target {raw.target!r} is {raw.y[0]:g} in all {raw.n_rows} rows: there is nothing to predict."
-        )
+    from undertow.linear import stability_limit
+
+    limits = np.empty(data.n_tasks)
+    for batch in data.draw_buckets(n_support, np.random.SeedSequence(seed, spawn_key=(0,))):
+        limits[np.searchsorted(data.ids, batch.ids)] = stability_limit(batch)
+    return limits
 
 
-def _bar() -> Any:
-    """A context that gives a progress callback; silent where the output is no terminal."""
-    from contextlib import contextmanager
-
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+def _fit(
+    table: GroupedTable, intercept: bool, clip: float | None, n_support: int, folds: int, draws: int, seed: int
+) -> MAMLRegressorCV:
+    """The estimator on the same rows and settings: on raw rows, or without intercept on standardised ones."""
+    import numpy as np
 
     from undertow.cli.output import console
+    from undertow.linear.estimator import MAMLRegressorCV
 
-    @contextmanager
-    def shown() -> Any:
-        to = console(stderr=True)
-        columns = (TextColumn("paths"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, console=to, transient=True, disable=not to.is_terminal) as bar:
-            row = bar.add_task("paths", total=None)
-            yield lambda done, total: bar.update(row, completed=done, total=total)
-
-    return shown()
-
-
-def _print(
-    name: str, raw: GroupedTable, scaling: Scaling, comparison: RateComparison, n_support: int, folds: int
-) -> None:
-    from undertow.cli.output import console, show_table
-    from undertow.linear.select import STRATEGIES
-
-    to = console(soft_wrap=True)
-    counts = raw.counts
-    to.print(
-        f"{name}: {raw.n_tasks} tasks ({raw.task}) of {counts.min()} to {counts.max()} rows, {raw.n_rows} rows, "
-        f"{raw.n_features} features, target {raw.target}"
+    # Without an intercept an estimator would not centre, and would be fitted to another problem than the comparison.
+    estimator = MAMLRegressorCV(
+        n_support,
+        folds,
+        n_draws=draws,
+        standardize=intercept,
+        clip=clip if intercept else None,
+        fit_intercept=intercept,
+        on_small="raise",
+        random_state=seed,
     )
-    if raw.n_left_out:
-        to.print(
-            f"left out: {raw.n_left_out} of {raw.n_left_out + raw.n_tasks} tasks, which have fewer than "
-            f"{n_support + 1} rows"
-        )
-    clipped = "not clipped" if scaling.clip is None else f"{scaling.n_clipped} values clipped at {scaling.clip:g}"
-    to.print(f"features and target standardised ({clipped}); {n_support} support rows, {folds} folds of tasks")
-    rates, held_out = [], []
-    base = comparison.mean_loss("step")[0] / 100
-    for strategy, words in STRATEGIES.items():
-        one = comparison.picks[strategy]
-        pairs = [(rate, unit) for rate in (one.train_rate, one.adapt_rate) for unit in (1.0, comparison.scale)]
-        rates.append((words, *(_rate(rate, unit) for rate, unit in pairs), f"{one.ridge:g}"))
-        loss, error = comparison.mean_loss(strategy)
-        gap, gap_error = comparison.difference(strategy, "step")
-        against = ("", "") if strategy == "step" else (f"{gap / base:+.2f} %", f"{gap_error / base:.2f} %")
-        held_out.append((words, f"{2 * loss:.4f}", f"{2 * error:.4f}", *against))
-    show_table(to, ("chosen on all tasks", "train rate", "spectral", "adapt rate", "spectral", "ridge"), rates)
-    show_table(to, ("on held-out tasks", "MSE/variance", "s.e.", "from no inner loop", "s.e."), held_out)
-    picks = sorted(one.train_rate / comparison.scale for one in comparison.fold_picks["signed"])
-    to.print(
-        f"signed train rate chosen without each fold: {_rate(picks[0], 1.0)} to {_rate(picks[-1], 1.0)} (spectral); "
-        f"spectral unit 1 / largest eigenvalue = {comparison.scale:.4g}"
-    )
-    to.print(comparison.verdict)
+    to = console(stderr=True)
+    with warnings.catch_warnings(record=True) as said, to.status("fitting the estimator"):
+        warnings.simplefilter("always")
+        # In the rows' own order: draws go by their numbers, and so are those of the comparison where none is left out.
+        order = np.argsort(table.rows)
+        estimator.fit(table.x[order], table.y[order], groups=table.groups[order])
+    for text in dict.fromkeys(str(one.message) for one in said):
+        typer.echo(f"Warning: {text}", err=True)
+    # As after a fit to a data frame.
+    setattr(estimator, "feature_names_in_", np.array(table.feature_names, dtype=object))  # noqa: B010
+    return estimator
 
 
-def _rate(rate: float, unit: float) -> str:
-    return "infinity" if math.isinf(rate) else "0" if rate == 0 else f"{rate / unit:+.3g}"
+def _feature_columns(source: Any, raw: GroupedTable, chosen: list[str] | None) -> list[str]:
+    """Columns of the source that the features were made of."""
+    from undertow.tasks.source import open_source
 
-
-def _write(
-    folder: Path,
-    name: str,
-    settings: dict[str, Any],
-    raw: GroupedTable,
-    data: GroupedTable,
-    scaling: Scaling,
-    comparison: RateComparison,
-) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from undertow._version import __version__
-    from undertow.linear.select import STRATEGIES
-    from undertow.plots import comparison_figure, style
-
-    surface, scale = comparison.surface, comparison.scale
-    variance = scaling.target_scale**2
-    pq.write_table(
-        pa.table(
-            {
-                "train_rate": surface.train_rates,
-                "train_rate_spectral": surface.train_rates / scale,
-                "best_adapt_rate": comparison.curve_adapt_rates,
-                "best_adapt_rate_spectral": comparison.curve_adapt_rates / scale,
-                "cv_mse_over_variance": 2 * comparison.curve,
-                "standard_error_of_difference_from_0": 2 * comparison.curve_errors,
-            }
-        ),
-        folder / "path.parquet",
-    )
-    tasks = {"task": comparison.task_ids, "query_rows": comparison.task_rows}
-    losses = {f"mse_over_variance_{s}": 2 * comparison.task_losses[:, i] for i, s in enumerate(STRATEGIES)}
-    pq.write_table(pa.table(tasks | losses), folder / "held_out.parquet")
-    pq.write_table(
-        pa.table({"feature": list(data.feature_names)} | {name: comparison.weights[name] for name in STRATEGIES}),
-        folder / "weights.parquet",
-    )
-    summary = {
-        "undertow": __version__,
-        "settings": settings,
-        "spectral_unit": scale,
-        "target_variance": variance,
-        "values_clipped": scaling.n_clipped,
-        "tasks_left_out": raw.n_left_out,
-        "verdict": comparison.verdict,
-        "strategies": {
-            s: {
-                "train_rate": _json(one.train_rate),
-                "adapt_rate": one.adapt_rate,
-                "ridge": one.ridge,
-                "held_out_mse": 2 * comparison.mean_loss(s)[0] * variance,
-                "held_out_mse_over_variance": 2 * comparison.mean_loss(s)[0],
-                "standard_error": 2 * comparison.mean_loss(s)[1],
-                "difference_from_no_inner_loop": 2 * comparison.difference(s, "step")[0],
-                "standard_error_of_difference": 2 * comparison.difference(s, "step")[1],
-                "train_rate_without_each_fold": [_json(p.train_rate) for p in comparison.fold_picks[s]],
-            }
-            for s, one in comparison.picks.items()
-        },
-    }
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    with style.context():
-        made = comparison_figure(comparison, f"{name}: {comparison.verdict}")
-        for suffix in ("png", "svg"):
-            made.savefig(folder / f"figure.{suffix}", metadata={"Date": None} if suffix == "svg" else None)
-
-
-def _json(rate: float) -> float | str:
-    return "infinity" if math.isinf(rate) else rate
+    if chosen is None:
+        chosen = getattr(source, "features", None)
+    return open_source(source).others(raw.task, raw.target) if chosen is None else list(chosen)

@@ -17,15 +17,20 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r"\bn_folds(?= <=)", "--folds"),
     (r"\bn_support=(?=\d)", "--n-support "),
     (r"\bn_draws=(?=\d)", "--draws "),
-    (r"\b(clip|seed)=", r"--\1 "),
+    (r"\bn_repeats=(?=\d)", "--repeats "),
+    (r"\brivals=\[([^\]]*)\]", r"--rivals \1"),
+    (r"\bUse time_limit=None\b", "Use --time-limit inf"),
+    (r"\btime_limit=", "--time-limit "),
+    (r"\b(clip|seed|level)=", r"--\1 "),
     (r"\bUse None for no limit\b", "Use --clip inf for no limit"),
     (r"\bleave the call out\b", "give --no-intercept"),
 )
 
 
-def as_options(message: str, n_support: int) -> str:
-    """Say in options of ``undertow path`` what a message says in arguments of the library."""
-    message = re.sub(r"\bmin_rows=\d+", f"--n-support {n_support} needs {n_support + 1} rows", message)
+def as_options(message: str, n_support: int | None = None) -> str:
+    """Say in options of the command line what a message says in arguments of the library."""
+    if n_support is not None:
+        message = re.sub(r"\bmin_rows=\d+", f"--n-support {n_support} needs {n_support + 1} rows", message)
     for pattern, words in _RULES:
         message = re.sub(pattern, words, message)
     # The only underscores of options are those of on_small and on_constant.
@@ -33,8 +38,8 @@ def as_options(message: str, n_support: int) -> str:
 
 
 @contextmanager
-def in_options(n_support: int) -> Iterator[None]:
-    """Within it an InputError speaks of options."""
+def in_options(n_support: int | None = None) -> Iterator[None]:
+    """Within it an InputError speaks of options. ``n_support``: of a command that has it."""
     from undertow._check import InputError
 
     try:

@@ -1,5 +1,6 @@
 """Figures: displays hold data and draw late, on given axes or on their own, in one style."""
 
 from undertow.plots.rate_path import LossSurfaceDisplay, RatePathDisplay, StrategyDisplay, comparison_figure
+from undertow.plots.task_gain import TaskGainDisplay
 
-__all__ = ["LossSurfaceDisplay", "RatePathDisplay", "StrategyDisplay", "comparison_figure"]
+__all__ = ["LossSurfaceDisplay", "RatePathDisplay", "StrategyDisplay", "TaskGainDisplay", "comparison_figure"]

@@ -1,0 +1,84 @@
+"""What the commands on one's own grouped table share: its source, the folder of results, the bar of progress."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from undertow.tasks import GroupedTable
+
+
+def source_of(table: str, task: str | None, target: str | None) -> tuple[str, Any]:
+    """A short name, and what to read: a file, or a data set of ours where no file of that name is there."""
+    from undertow import datasets
+    from undertow._check import InputError
+
+    place = Path(table)
+    if not place.is_file() and table in datasets.names():
+        return table, datasets.load(table)
+    if place.is_dir():
+        raise InputError(f"{table!r} is a directory: give one file.")
+    if not place.exists() and not place.suffix:
+        raise InputError(
+            f"{table!r} is neither a file nor a data set: give a .csv or .parquet file, or one of "
+            f"{', '.join(datasets.names())}."
+        )
+    if not place.exists():
+        raise InputError(f"{table!r}: there is no such file. The working directory is {str(Path.cwd())!r}.")
+    missing = [option for option, value in (("--task", task), ("--target", target)) if value is None]
+    if missing:
+        raise InputError(f"{table} is a file: say with {' and '.join(missing)} COL which column it is.")
+    stem = re.sub(r"(\.csv|\.tsv|\.parquet)?(\.gz)?$", "", place.name)
+    return re.sub(r"[^\w.-]+", "_", stem) or "table", place
+
+
+def refuse_other_results(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
+    """Nothing that the user had is lost: raise where the folder holds something else than these results."""
+    from undertow._check import InputError
+
+    if overwrite or not folder.exists() or not any(folder.iterdir()):
+        return
+    try:
+        before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["settings"]
+        if not isinstance(before, dict):
+            raise TypeError
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        raise InputError(f"{folder} is not empty and holds no results of this command: choose another --out.") from None
+    other = [key for key in settings if before.get(key) != settings[key]]
+    if other:
+        raise InputError(
+            f"{folder} holds results of other settings (other {', '.join(other)}): choose another --out, "
+            "or give --overwrite."
+        )
+
+
+def refuse_constant_target(raw: GroupedTable) -> None:
+    """Raise InputError where every row has the same target."""
+    from undertow._check import InputError
+
+    if raw.y.min() == raw.y.max():
+        raise InputError(
+            f"target {raw.target!r} is {raw.y[0]:g} in all {raw.n_rows} rows: there is nothing to predict."
+        )
+
+
+def progress_bar(words: str) -> Any:
+    """A context that gives a callback (done, total), with ``words`` before the bar; silent where no terminal is."""
+    from contextlib import contextmanager
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from undertow.cli.output import console
+
+    @contextmanager
+    def shown() -> Any:
+        to = console(stderr=True)
+        columns = (TextColumn(words), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, console=to, transient=True, disable=not to.is_terminal) as bar:
+            row = bar.add_task(words, total=None)
+            yield lambda done, total: bar.update(row, completed=done, total=total)
+
+    return shown()

@@ -1,0 +1,212 @@
+"""``undertow predict``: a saved model adapted to each task of a new table, and its predictions for the other rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from undertow.cli.new_table import NewTable
+    from undertow.cli.saved_model import Columns
+    from undertow.tasks.source import Source
+
+_OUT = (".csv", ".parquet")
+_ADDED = ("prediction", "n_adapted")
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .safetensors file: from path --save, or Python.")],
+    table: Annotated[Path, typer.Argument(metavar="NEW_TABLE", help="A .csv or .parquet file.")],
+    task: Annotated[
+        str | None, typer.Option(metavar="COL", help="Column of the tasks.", show_default="the model's")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="COL", help="Column of known targets; may be absent.", show_default="the model's"),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Columns to read, for a model that was fitted without names of columns."),
+    ] = None,
+    on_missing: Annotated[str, typer.Option(help="Rows that lack a feature: raise, or skip.")] = "raise",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A .csv or .parquet file.", show_default="NAME-predictions")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
+) -> None:
+    """Adapt a saved model to the tasks of a new table, and predict the rows whose target is not known.
+
+    Each task adapts on its rows with a target; where it has none, its rows are predicted by the common weights.
+
+    All rows come out in their order, with a prediction and n_adapted, the number of rows that its task adapted on.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    from undertow import _check
+    from undertow._check import InputError
+    from undertow.cli.new_table import read_new
+    from undertow.cli.saved_model import load_model
+    from undertow.cli.wording import in_options
+
+    _check.one_of(on_missing, "--on-missing", ("raise", "skip"))
+    estimator, columns = load_model(model)
+    names = _feature_names(estimator, model, features)
+    columns = columns._replace(task=task or columns.task, target=target or columns.target)
+    if columns.task is None:
+        raise InputError(f"{model} does not say which column holds the tasks: give --task COL.")
+    if not hasattr(estimator, "classes_") and estimator.coef_.ndim == 2 and len(estimator.coef_) > 1:
+        raise InputError(
+            f"{model} predicts {len(estimator.coef_)} targets, and this command one: load it in Python with "
+            "undertow.linear.saving.load."
+        )
+    file = _out_file(table, out, overwrite)
+    with in_options():
+        opened, new = read_new(table, names, columns, getattr(estimator, "classes_", None), on_missing)
+    clash = [name for name in _ADDED if name in opened.names]
+    if clash:
+        raise InputError(f"{opened.label} has a column {clash[0]!r} already: rename it, since the command adds one.")
+    found, n_adapted = predictions(estimator, new)
+    kind = estimator.classes_.dtype if hasattr(estimator, "classes_") else np.dtype(np.float64)
+    values = pa.array(found.tolist(), pa.from_numpy_dtype(kind) if kind.kind in "iufb" else pa.string())
+    _write(table, file, columns.task, new, values, n_adapted)
+    _print(model, estimator, columns, names, opened, new, n_adapted)
+    typer.echo(f"file: {file}")
+
+
+def _feature_names(estimator: Any, model: Path, features: str | None) -> list[str]:
+    """Names of the columns that the model reads, in its order."""
+    from undertow._check import InputError
+
+    given = None if features is None else [part.strip() for part in features.split(",")]
+    own = getattr(estimator, "feature_names_in_", None)
+    if own is not None:
+        if given is not None:
+            raise InputError(f"{model} knows its features by name: leave --features out.")
+        # Rows are handed over as arrays, with the columns in the model's order.
+        del estimator.feature_names_in_
+        return [str(name) for name in own]
+    p = estimator.n_features_in_
+    if given is None:
+        raise InputError(
+            f"{model} was fitted to an array of {p} columns without names: say with --features A,B,... which columns "
+            "these are, in the same order."
+        )
+    if len(given) != p or len(set(given)) < p:
+        raise InputError(f"--features names {len(set(given))} columns: {model} was fitted to {p}.")
+    return given
+
+
+def _out_file(table: Path, out: Path | None, overwrite: bool) -> Path:
+    """Where the predictions go; InputError where that cannot be, or where something would be lost."""
+    import re
+
+    from undertow._check import InputError
+    from undertow.cli.output import check_file
+
+    stem = re.sub(r"(\.csv|\.tsv|\.parquet)?(\.gz)?$", "", table.name)
+    suffix = ".parquet" if table.suffix == ".parquet" else ".csv"
+    file = Path(f"{stem}-predictions{suffix}") if out is None else out
+    check_file(file, "--out", _OUT)
+    if file.exists() and table.exists() and file.samefile(table):
+        raise InputError(f"--out {file} is the table itself: choose another name.")
+    if file.exists() and not overwrite:
+        raise InputError(f"--out {file} is there already: choose another name, or give --overwrite.")
+    return file
+
+
+def predictions(estimator: Any, new: NewTable) -> tuple[np.ndarray, np.ndarray]:
+    """Prediction of each row (R,), None where it has a target or lacks a feature, and rows adapted on (R,)."""
+    import numpy as np
+
+    found = np.full(len(new.codes), None, dtype=object)
+    n_adapted = np.zeros(len(new.codes), dtype=np.int64)
+    wanted = new.complete & ~new.labelled
+    known = new.complete & new.labelled
+    order = np.argsort(new.codes, kind="stable")
+    ends = np.cumsum(np.bincount(new.codes, minlength=len(new.ids)))
+    common = []
+    for rows in np.split(order, ends[:-1]):
+        support, query = rows[known[rows]], rows[wanted[rows]]
+        n_adapted[rows] = len(support)
+        if not len(query):
+            continue
+        if not len(support):
+            common.append(query)
+            continue
+        assert new.y is not None  # rows are known
+        found[query] = estimator.adapt(new.x[support], new.y[support]).predict(new.x[query]).tolist()
+    if common:
+        # One call for all tasks that the common weights predict.
+        query = np.concatenate(common)
+        found[query] = estimator.predict(new.x[query]).tolist()
+    return found, n_adapted
+
+
+def _write(table: Path, file: Path, task: str, new: NewTable, found: pa.Array, n_adapted: np.ndarray) -> None:
+    """Write the rows with both columns, at once or not at all."""
+    import os
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from undertow.cli.new_table import as_spelled, as_typed, write_csv
+
+    beside = file.with_name(f".{file.name}.{os.getpid()}.part")
+    csv = file.suffix.lower() == ".csv"
+    rows = as_spelled(table) if csv else as_typed(table, task, new.task_labels)
+    for name, values in zip(_ADDED, (found, pa.array(n_adapted)), strict=True):
+        rows = rows.append_column(name, values)
+    try:
+        if csv:
+            write_csv(rows, beside)
+        else:
+            pq.write_table(rows, beside)
+        os.replace(beside, file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _print(
+    model: Path,
+    estimator: Any,
+    columns: Columns,
+    names: list[str],
+    opened: Source,
+    new: NewTable,
+    n_adapted: np.ndarray,
+) -> None:
+    import numpy as np
+
+    from undertow.cli.output import console
+    from undertow.tasks.wording import did_you_mean, some
+
+    to = console(soft_wrap=True)
+    rule = getattr(estimator, "rule_", None) or getattr(estimator, "rule", "")
+    to.print(
+        f"{model}: {type(estimator).__name__} ({rule}), {len(names)} features, fitted to {estimator.n_tasks_} tasks"
+    )
+    to.print(f"{opened.label}: {len(new.codes)} rows of {len(new.ids)} tasks ({columns.task})")
+    if rule == "joint":
+        to.print("this model does not adapt, since that was best: all tasks are predicted by the common weights")
+    support, query = new.complete & new.labelled, new.complete & ~new.labelled
+    if new.y is None:
+        where = "no target column is named" if columns.target is None else f"there is no column {columns.target!r}"
+        hint = "" if columns.target is None else did_you_mean(columns.target, opened.names)
+        to.print(f"{where}: all rows are predicted by the common weights.{hint}")
+    else:
+        adapted = np.unique(new.codes[support])
+        to.print(f"adapted on {support.sum()} rows with a {columns.target} of {len(adapted)} tasks")
+    to.print(f"predicted {query.sum()} rows of {len(np.unique(new.codes[query]))} tasks")
+    alone = np.unique(new.codes[query & (n_adapted == 0)])
+    if new.y is not None and len(alone):
+        which = "task has" if len(alone) == 1 else "tasks have"
+        to.print(f"{len(alone)} {which} no row with a target, and the common weights: {some(new.ids[alone])}")
+    left = int((~new.complete).sum())
+    if left:
+        to.print(f"{left} rows lack a feature: they are neither adapted on nor predicted")

@@ -1,0 +1,230 @@
+"""What each task gains from adaptation: tasks in order of their gain, with the mean and its interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from undertow import _check
+from undertow._check import InputError
+from undertow.linear.choice import Gain, gain
+from undertow.linear.held_out import RateComparison
+from undertow.linear.select import STRATEGIES
+from undertow.plots import style
+from undertow.plots.fitted import kept
+from undertow.plots.panel import add_legend, panel
+
+_WORDS = {
+    "joint": "no adaptation",
+    "step": "a gradient step, no inner loop",
+    "tied": "a gradient step, one positive rate",
+    "signed": "a gradient step, signed train rate",
+    "pooled_ridge": "ridge towards pooled weights",
+    "ridge": "ridge, also in training",
+    "mixed_isotropic": "a mixed model (isotropic)",
+    "mixed_diagonal": "a mixed model (diagonal)",
+    "mixed_full": "a mixed model (full)",
+}
+# With more tasks than this their names cannot be read along an axis.
+_MOST_NAMES = 30
+_LONGEST_NAME = 28
+# Tasks farther from the middle half than this many of its widths would leave no room for the others.
+_REACH = 4.0
+
+
+@dataclass
+class TaskGainDisplay:
+    """Gain of each held-out task from a strategy over another, sorted; losing tasks have a negative gain."""
+
+    task_ids: np.ndarray
+    """(m,) names of the tasks"""
+    gains: np.ndarray
+    """(m,) loss under ``base`` minus loss under ``strategy``, in per cent of the mean loss under ``base``"""
+    rows: np.ndarray
+    """(m,) query rows of each task: its weight in the mean"""
+    mean: Gain
+    """mean gain, weighted by query rows, with its interval over tasks"""
+    strategy: str
+    base: str
+    level: float = 0.95
+    """nominal coverage of the interval"""
+
+    ax_: Any = field(default=None, init=False, repr=False)
+    """axes of the last drawing"""
+    figure_: Any = field(default=None, init=False, repr=False)
+    """and their figure"""
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, base: str = "joint", *, strategy: str | None = None, ax: Any = None
+    ) -> TaskGainDisplay:
+        """Draw what the strategy that a fitted estimator with CV uses (or another one) gains over ``base``.
+
+        Losses are those of tasks that neither fit nor choice has seen (``held_out_``); with several targets they are
+        means over the standardised targets. ax: axes to draw on; None for a new figure.
+        Raises InputError for an estimator that is not fitted or keeps no held-out losses, and for strategies that it
+        has not tried.
+        """
+        held_out = kept(estimator, "held_out_")
+        if strategy is None:
+            strategy = str(kept(estimator, "choice_").strategy)
+        made = cls._of(
+            held_out.task_ids,
+            held_out.losses,
+            held_out.names,
+            held_out.weights,
+            strategy,
+            base,
+            estimator.level,
+            estimator.n_draws_,
+        )
+        return made.plot(ax)
+
+    @classmethod
+    def from_comparison(
+        cls, comparison: RateComparison, base: str = "joint", *, strategy: str = "signed", level: float = 0.95
+    ) -> TaskGainDisplay:
+        """Display of what a strategy of a comparison gains over another; see ``RateComparison`` for their names."""
+        return cls._of(
+            comparison.task_ids,
+            comparison.task_losses,
+            tuple(STRATEGIES),
+            comparison.task_rows,
+            strategy,
+            base,
+            level,
+            1,
+        )
+
+    @classmethod
+    def _of(
+        cls,
+        task_ids: np.ndarray,
+        losses: np.ndarray,
+        names: tuple[str, ...],
+        weights: np.ndarray,
+        strategy: str,
+        base: str,
+        level: float,
+        n_draws: int,
+    ) -> TaskGainDisplay:
+        ours = losses[:, names.index(_check.one_of(strategy, "strategy", names))]
+        rival = losses[:, names.index(_check.one_of(base, "base", names))]
+        if strategy == base:
+            others = ", ".join(repr(name) for name in names if name != base)
+            raise InputError(
+                f"base={base!r} is the strategy whose gain is to be drawn, and no task gains over itself: choose "
+                f"another base or strategy, of {others}."
+            )
+        mean_loss = float(weights @ rival / weights.sum())
+        gains = 100 * (rival - ours) / mean_loss if mean_loss > 0 else np.zeros(len(rival))
+        return cls(task_ids, gains, weights / n_draws, gain(rival, ours, weights, level), strategy, base, level)
+
+    @property
+    def share_losing(self) -> float:
+        """Share of the tasks with a negative gain."""
+        return float(np.mean(self.gains < 0))
+
+    def extremes(self, n: int = 3) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
+        """Names and gains of the ``n`` tasks that gain most, and of as many that gain least, the extreme ones first."""
+        order = np.argsort(self.gains, kind="stable")
+        least = [(_short(self.task_ids[i]), float(self.gains[i])) for i in order[:n]]
+        return [(_short(self.task_ids[i]), float(self.gains[i])) for i in order[::-1][:n]], least
+
+    def plot(self, ax: Any = None, *, legend: bool = True) -> TaskGainDisplay:
+        """Draw on ``ax``, or on a new figure. Up to 30 tasks are named along the axis, of more the extremes only."""
+        m = len(self.gains)
+        named = m <= _MOST_NAMES
+        with style.context():
+            ax, own = panel(ax, width=5.8, height=1.9 + 0.2 * max(m, 5) if named else 4.4)
+            order = np.argsort(self.gains, kind="stable")
+            values, rows, place = self.gains[order], self.rows[order], np.arange(m)
+            low, high = self._limits()
+            ax.axvline(0, color=style.GREY, linewidth=0.7, zorder=0)
+            ax.axvspan(
+                np.clip(self.mean.low, low, high), np.clip(self.mean.high, low, high), color=style.INK, alpha=0.09,
+                linewidth=0, zorder=0.5,
+            )  # fmt: skip
+            ax.axvline(
+                self.mean.percent, color=style.INK, linewidth=1.2, zorder=1,
+                label=f"mean {_percent(self.mean.percent)} ({100 * self.level:g} % interval "
+                f"{_percent(self.mean.low)} to {_percent(self.mean.high)})",
+            )  # fmt: skip
+            largest = 60.0 if named else 34.0 if m <= 400 else 16.0
+            size = largest * np.clip(rows / max(rows.max(), 1e-300), 0.06, 1)
+            inside = (values >= low) & (values <= high)
+            n_losing = int((values < 0).sum())
+            for part, colour, words in (
+                (values >= 0, style.BLUE, f"{m - n_losing} of {m} tasks do not lose"),
+                (values < 0, style.ORANGE, f"{n_losing} of {m} tasks lose ({100 * self.share_losing:.0f} %)"),
+            ):
+                chosen = part & inside
+                ax.scatter(
+                    values[chosen], place[chosen], s=size[chosen], color=colour, alpha=0.85 if named else 0.65,
+                    linewidths=0, zorder=3, label=words if part.any() else None,
+                )  # fmt: skip
+                far = part & ~inside
+                if far.any():
+                    ax.scatter(
+                        np.clip(values[far], low, high), place[far], marker="<" if colour == style.ORANGE else ">",
+                        s=26, color=colour, linewidths=0, zorder=3, clip_on=False,
+                        label=f"{int(far.sum())} beyond the axis, to "
+                        f"{_percent(max(values[far], key=abs))}",
+                    )  # fmt: skip
+            ax.set_xlim(low, high)
+            ax.set_ylim(-0.03 * m - 0.6, 1.03 * m - 0.4)
+            ax.set_xlabel(f"gain in held-out loss,\n% of the mean loss {_base_words(self.base)}")
+            self._name_tasks(ax, order, named)
+            ax.set_title(f"gain from {_WORDS[self.strategy]}")
+            if legend:
+                add_legend(ax, own, columns=1 if named else 2)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _name_tasks(self, ax: Any, order: np.ndarray, named: bool) -> None:
+        small, large = self.rows.min(), self.rows.max()
+        rows = f"{large:g} query rows each" if small == large else f"dot area: query rows, {small:g} to {large:g}"
+        if named:
+            ax.set_yticks(np.arange(len(order)), [_short(self.task_ids[i]) for i in order])
+            ax.set_ylabel(f"task ({rows})")
+            return
+        ax.set_yticks([])
+        ax.set_ylabel(f"{len(order)} tasks in order ({rows})")
+        best, worst = self.extremes()
+        # Sorted values run from the lower left to the upper right: the other two corners are free.
+        box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+        for title, some, x, y in (("gain most", best, 0.03, 0.97), ("gain least", worst, 0.97, 0.03)):
+            lines = [title, *(f"{name}  {_percent(value)}" for name, value in some)]
+            ax.text(
+                x, y, "\n".join(lines), transform=ax.transAxes, ha="left" if x < 0.5 else "right",
+                va="bottom" if y < 0.5 else "top", fontsize=8, bbox=box, zorder=4,
+            )  # fmt: skip
+
+    def _limits(self) -> tuple[float, float]:
+        """Ends of the axis: they hold 0, the mean with its interval, and all tasks but those very far off."""
+        low, high = np.quantile(self.gains, [0.25, 0.75])
+        reach = _REACH * max(high - low, 1e-9)
+        held = (0.0, self.mean.percent)
+        low = min(max(self.gains.min(), low - reach), *held)
+        high = max(min(self.gains.max(), high + reach), *held)
+        # The interval is shown whole unless it would squeeze the tasks.
+        wide = high - low
+        low, high = min(low, max(self.mean.low, low - wide)), max(high, min(self.mean.high, high + wide))
+        room = 0.05 * max(high - low, 1e-9)
+        return float(low - room), float(high + room)
+
+
+def _short(name: Any) -> str:
+    text = str(name)
+    return text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "\u2026"
+
+
+def _percent(value: float) -> str:
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 1 else 2
+    return f"{value:+.{digits}f} %".replace("-", "\u2212")
+
+
+def _base_words(base: str) -> str:
+    return {"joint": "without adaptation", "step": "with no inner loop"}.get(base, f"of {_WORDS[base]}")
