@@ -1,7 +1,8 @@
 r"""Rules of adaptation as values: from omega and a task's support rows to the task's own weights theta.
 
 ``GradientRule`` takes k steps of a signed rate; ``ProximalRule`` solves ridge regression towards omega, with one
-penalty or with one for each direction (a mixed model's prediction). Both are linear in omega.
+penalty or with one for each direction (a mixed model's prediction); ``BlendRule`` combines several of these, each from
+a starting point of its own. All are linear in omega.
 """
 
 from __future__ import annotations
@@ -52,4 +53,31 @@ class ProximalRule:
         return ridge_adapt(weights, tasks, self.ratio, self.covariance)
 
 
-Rule: TypeAlias = GradientRule | ProximalRule
+@dataclass(frozen=True, eq=False)
+class BlendRule:
+    """theta = omega + sum_a share_a (theta_a - omega_a), where part a adapts from omega_a by its own rule.
+
+    With omega = sum_a share_a omega_a this is the combination of the parts' theta_a.
+    """
+
+    parts: tuple[GradientRule | ProximalRule, ...]
+    shares: np.ndarray
+    """(n,) at least 0, of sum 1"""
+    starts: np.ndarray
+    """(n, d) omega_a"""
+
+    def adapt(self, weights: np.ndarray, tasks: TaskBatch, absolute: TaskBatch | None = None) -> np.ndarray:
+        """Return theta (m, d) from omega (d,).
+
+        absolute: the same rows for the proximal parts, where ``tasks`` holds rows whose weights average 1 in each task
+            (a gradient step follows a mean, a penalty is held against a sum); None: ``tasks`` serves both.
+        """
+        theta = np.repeat(weights[None], tasks.n_tasks, axis=0)
+        for rule, share, start in zip(self.parts, self.shares, self.starts, strict=True):
+            batch = tasks if absolute is None or isinstance(rule, GradientRule) else absolute
+            start = start.astype(theta.dtype)
+            theta += theta.dtype.type(share) * (rule.adapt(start, batch) - start)
+        return theta
+
+
+Rule: TypeAlias = GradientRule | ProximalRule | BlendRule
