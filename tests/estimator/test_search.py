@@ -223,8 +223,8 @@ def test_held_out_tasks_do_not_influence_what_is_trained_and_chosen_without_them
             ]
         )
     for ours, theirs in zip(*found, strict=True):
-        # The mixed model's iteration stops a little elsewhere in other units; an influence would be of order 1.
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+        # The mixed model's iteration stops a little elsewhere from another start; an influence would be of order 1.
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_tasks_kept_for_a_test_do_not_change_the_estimator():

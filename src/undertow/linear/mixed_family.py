@@ -69,8 +69,8 @@ class MixedFamily:
             return shrunk_fit(statistics, full, diagonal, _SHARE)
         if fold is None:
             return fit_mixed(statistics, structure, max_tasks=_MOST_TASKS, seed=self.seed)
-        # From the fit to all tasks a fold needs few steps. What it keeps of the start, which has seen the held-out tasks,
-        # is worth less than the tolerance of the log-likelihood.
+        # From the fit to all tasks a fold needs few steps. What it keeps of this start, which has seen the held-out
+        # tasks, is worth less than the tolerance of the log-likelihood.
         near = self.fits(structure)[target]
         return fit_mixed(
             statistics, structure, max_tasks=_FOLD_TASKS, near=near, tolerance=_FOLD_TOLERANCE, seed=self.seed

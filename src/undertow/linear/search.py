@@ -12,7 +12,7 @@ from undertow.linear.adaptation import BlendRule
 from undertow.linear.blend import nested, shares
 from undertow.linear.block_moments import BlockMoments
 from undertow.linear.choice import Choice, RateInterval, decide, gain, rate_interval, uniform_angles
-from undertow.linear.held_out import mean_over_tasks
+from undertow.linear.held_out import NEGLIGIBLE, mean_over_tasks
 from undertow.linear.influence import influences
 from undertow.linear.mixed_choice import balance
 from undertow.linear.mixed_family import PREFIX, MixedFamily
@@ -44,9 +44,9 @@ _MOST_DRAWS = 10
 # The mixed model has a variance for each feature; beyond this many it is not tried.
 _MIXED_COLUMNS = 160
 _FULL_COLUMNS = 12
-# A blend is used unless its held-out loss is by this many standard errors above that of the best strategy alone, which
-# looks a little too good for being the best of many.
-_CLEARLY_WORSE = 2.0
+# A blend is used unless its held-out loss is by this many standard errors, and by more than is negligible, above that
+# of the best strategy alone, which looks a little too good for being the best of many.
+_CLEARLY_WORSE = 3.0
 
 
 class Searched(NamedTuple):
@@ -112,9 +112,10 @@ def search(
     if blend and len(allowed) > 1 and set(rules) != {"gradient"}:
         own = held_out.products[np.ix_(range(len(losses)), allowed, allowed)]
         together = nested(own, task_weights, held_out.folds, seed)
-        worse, error = mean_over_tasks(together - losses[:, names.index(best)], task_weights)
+        alone = losses[:, names.index(best)]
+        worse, error = mean_over_tasks(together - alone, task_weights)
         losses = np.column_stack([losses, together])
-        if worse <= _CLEARLY_WORSE * error:
+        if worse <= max(_CLEARLY_WORSE * error, NEGLIGIBLE / 100 * float(task_weights @ alone)):
             share = shares(own, task_weights, seed)
             found = _blend([families[names[i]].found(names[i]) for i in allowed], [names[i] for i in allowed], share)
             best = BLEND
