@@ -120,7 +120,8 @@ def parts_by_hand(rule, x, y):
     return theta
 
 
-def test_a_blend_adapts_as_its_parts_do(rng=np.random.default_rng(0)):  # noqa: B008
+def test_a_blend_adapts_as_its_parts_do():
+    rng = np.random.default_rng(0)
     x, y = rng.standard_normal((5, 6, 3)), rng.standard_normal((5, 6))
     rule = BlendRule(
         (GradientRule(0.3, 2), ProximalRule(0.7), ProximalRule(0.5, np.array([1.0, 0.0, 2.0])), ProximalRule(np.inf)),

@@ -1,4 +1,4 @@
-"""Theory beside cross-validation: the same numbers by hand, reasons where there are none, and the truth of known tasks."""
+"""Theory beside cross-validation: the same numbers by hand, reasons where there are none, the truth of known tasks."""
 
 from dataclasses import replace
 
