@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -57,12 +58,13 @@ class ProximalRule:
 class BlendRule:
     """theta = omega + sum_a share_a (theta_a - omega_a), where part a adapts from omega_a by its own rule.
 
-    With omega = sum_a share_a omega_a this is the combination of the parts' theta_a.
+    ``blend_of`` makes it from the strategies' rules: with omega = sum_a share_a omega_a over all of them theta is the
+    combination of their theta_a. Those that do not adapt are in omega only.
     """
 
     parts: tuple[GradientRule | ProximalRule, ...]
     shares: np.ndarray
-    """(n,) at least 0, of sum 1"""
+    """(n,) at least 0"""
     starts: np.ndarray
     """(n, d) omega_a"""
 
@@ -78,6 +80,37 @@ class BlendRule:
             start = start.astype(theta.dtype)
             theta += theta.dtype.type(share) * (rule.adapt(start, batch) - start)
         return theta
+
+
+def blend_of(rules: Sequence[Rule], shares: np.ndarray, starts: np.ndarray) -> BlendRule:
+    """Return the blend of rules with their shares (n,) and starting points (n, d), in as few parts as will do.
+
+    All is linear in the starting point, so parts that move alike are one part from a mean of their starting points.
+    """
+    groups: dict[Any, list[int]] = {}
+    for i, rule in enumerate(rules):
+        if isinstance(rule, BlendRule):
+            raise TypeError("a blend of blends: give the parts themselves.")
+        if isinstance(rule, GradientRule):
+            if rule.rate != 0:
+                # A single step is linear in its rate too.
+                groups.setdefault(("gradient", rule.steps, rule.rate > 0 if rule.steps == 1 else rule.rate), []).append(
+                    i
+                )
+        elif math.isfinite(rule.ratio):
+            groups.setdefault(("proximal", rule.ratio, id(rule.covariance)), []).append(i)
+    parts: list[GradientRule | ProximalRule] = []
+    sums, points = [], []
+    for members in groups.values():
+        first, own = rules[members[0]], shares[members]
+        total, weight = float(own.sum()), own
+        if isinstance(first, GradientRule) and first.steps == 1:
+            weight = own * [rules[i].rate for i in members]  # type: ignore[union-attr]
+            first = GradientRule(float(weight.sum()) / total)
+        parts.append(first)  # type: ignore[arg-type]
+        sums.append(total)
+        points.append(weight @ starts[members] / weight.sum())
+    return BlendRule(tuple(parts), np.array(sums), np.array(points).reshape(len(parts), starts.shape[1]))
 
 
 Rule: TypeAlias = GradientRule | ProximalRule | BlendRule

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from undertow.linear import circle
-from undertow.linear.adaptation import BlendRule
+from undertow.linear.adaptation import blend_of
 from undertow.linear.blend import nested, shares
 from undertow.linear.block_moments import BlockMoments
 from undertow.linear.choice import Choice, RateInterval, decide, gain, rate_interval, uniform_angles
@@ -97,7 +97,7 @@ def search(
     gradient = GradientFamily(plan, moments, ridges, steps, n_rates)
     families: dict[str, Family] = dict.fromkeys(GRADIENT, gradient)
     if proximal is not None:
-        families |= dict.fromkeys(PROXIMAL, ProximalFamily(plan, proximal, ridges))
+        families |= dict.fromkeys(PROXIMAL, ProximalFamily(plan, proximal, ridges, moments))
     mixed = _mixed(plan) if "mixed" in rules else None
     if mixed is not None:
         families |= dict.fromkeys(mixed.names, mixed)
@@ -171,10 +171,7 @@ def _blend(parts: Sequence[Found], names: Sequence[str], share: np.ndarray) -> F
     used = [i for i in range(len(parts)) if share[i] > 0]
     kept = share[used]
     starts = np.stack([parts[i].weights for i in used])  # (n, q, d)
-    rules = tuple(
-        BlendRule(tuple(parts[i].rules[j] for i in used), kept, starts[:, j])  # type: ignore[misc]
-        for j in range(starts.shape[1])
-    )
+    rules = tuple(blend_of([parts[i].rules[j] for i in used], kept, starts[:, j]) for j in range(starts.shape[1]))
     settings = {names[i]: float(share[i]) for i in sorted(used, key=lambda i: -share[i])}
     return Found(np.einsum("a,aqd->qd", kept, starts), rules, settings)
 

@@ -117,8 +117,17 @@ class GradientFamily:
 class ProximalFamily:
     """Ridge regression towards omega, at training (a ratio, infinity for none) and at adaptation (another)."""
 
-    def __init__(self, plan: Plan, moments: list[list[RidgeMoments]], ridges: Sequence[float]):
+    def __init__(
+        self,
+        plan: Plan,
+        moments: list[list[RidgeMoments]],
+        ridges: Sequence[float],
+        blocks: BlockMoments | None = None,
+    ):
         self.plan = plan
+        self.blocks = blocks
+        """of all tasks, which hold the moments without an inner loop"""
+        self._trained: dict[float, list[RidgeMoments]] = {}
         self.moments = moments
         """[target][fold]"""
         self.ridges = np.asarray(ridges, dtype=np.float64)
@@ -140,6 +149,20 @@ class ProximalFamily:
 
     def _on_all_tasks(self, ratio: float) -> list[RidgeMoments]:
         """Moments of each target at one ratio, from every task."""
+        if ratio not in self._trained:
+            self._trained[ratio] = self._read(ratio) if self.blocks is None or math.isfinite(ratio) else self._joint()
+        return self._trained[ratio]
+
+    def _joint(self) -> list[RidgeMoments]:
+        """Moments without an inner loop: rows as they are."""
+        assert self.blocks is not None
+        each = [self.blocks.first(0).moments(j) for j in range(self.plan.n_targets)]
+        ratios = np.array([math.inf])
+        return [
+            RidgeMoments(ratios, one.gram[0, :, 0][None], one.weight, one.n_rows, one.n_tasks, one.eps) for one in each
+        ]
+
+    def _read(self, ratio: float) -> list[RidgeMoments]:
         parts: list[list[RidgeMoments]] = [[] for _ in self.moments]
         for draw in self.plan.draws(self.plan.rows):
             for batch, _, _ in draw:
