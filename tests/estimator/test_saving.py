@@ -33,6 +33,33 @@ MODELS = {
 }
 
 
+def assert_same_search(again, model):
+    paths = [one if isinstance(one, list) else [one] for one in (again.rate_path_, model.rate_path_)]
+    for ours, theirs in zip(*paths, strict=True):
+        for field in (
+            "train_rates",
+            "weights",
+            "meta_loss",
+            "condition",
+            "rank",
+            "ridges",
+            "outcome",
+            "scale",
+            "steps",
+        ):
+            np.testing.assert_array_equal(getattr(ours, field), getattr(theirs, field))
+        assert repr(ours) == repr(theirs)
+        assert ours.explain(3) == theirs.explain(3)
+        np.testing.assert_array_equal(ours.at([0.0, -0.3]).weights, theirs.at([0.0, -0.3]).weights)
+    ours, theirs = again.cv_surface_, model.cv_surface_
+    np.testing.assert_array_equal(ours.loss(0.1), theirs.loss(0.1))
+    assert ours.best() == theirs.best()
+    ours, theirs = again.held_out_, model.held_out_
+    assert ours.names == theirs.names
+    for field in ("task_ids", "losses", "weights"):
+        np.testing.assert_array_equal(getattr(ours, field), getattr(theirs, field))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_loaded_estimator_is_the_saved_one(name, tmp_path):
     model, y, groups = MODELS[name]
@@ -54,6 +81,7 @@ def test_a_loaded_estimator_is_the_saved_one(name, tmp_path):
         assert again.classes_.dtype == model.classes_.dtype
     if "search" in name:
         assert again.choice_ == model.choice_
+        assert_same_search(again, model)
     for key in ("train_rate_", "adapt_rate_", "scale_", "n_tasks_", "n_features_in_"):
         assert getattr(again, key) == getattr(model, key)
 
@@ -74,7 +102,9 @@ def test_feature_names_and_adapted_estimators_are_kept(tmp_path):
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "m.safetensors"
-    save(cv().fit(X, Y, groups=G), path)
+    model = cv().fit(X, Y, groups=G)
+    assert model.rule_ == "blend"
+    save(model, path)
     return path
 
 
@@ -110,12 +140,32 @@ def rewritten(path, change_header=None, change_arrays=None):
         (lambda h: h["standard"].update(intercept=False), "'omega' of shape"),
         (lambda h: h.update(choice={"verdict": "x"}), "KeyError"),
         (lambda h: h.update(feature_names=["a"]), "1 feature names for 3 features"),
+        (lambda h: h["search"].pop("surface"), "KeyError: 'surface'"),
+        (lambda h: h["search"]["paths"][0].update(steps=2), "'path.0.gram' of shape"),
+        (lambda h: h["search"]["held_out"]["names"].pop(), "'held_out.losses' of shape"),
+        (lambda h: h["rules"][0]["parts"].pop(), "'rule.0.starts' of shape"),
+        (lambda h: h["rules"][0]["parts"].append({"kind": "blend"}), "a blend of blends"),
     ],
 )
 def test_a_changed_header_is_refused_with_a_reason(saved, change, match):
     rewritten(saved, change)
     with pytest.raises(ut.InputError, match=match):
         load(saved)
+
+
+def test_files_from_before_the_search_was_kept_still_load(saved):
+    whole = load(saved)
+
+    def older(header):
+        header.pop("search")
+        header["params"].pop("blend")
+        header["choice"].pop("prediction")
+
+    rewritten(saved, older)
+    again = load(saved)
+    assert again.rate_path_ is again.cv_surface_ is again.held_out_ is again.choice_.prediction is None
+    assert again.blend is False
+    np.testing.assert_array_equal(again.predict(X), whole.predict(X))
 
 
 def test_files_of_other_kinds_are_refused(saved, tmp_path):

@@ -13,16 +13,16 @@ from undertow.linear.adaptation import GradientRule, ProximalRule
 from undertow.linear.block_moments import BlockMoments, deal
 from undertow.linear.choice import uniform_angles
 from undertow.linear.influence import influences
+from undertow.linear.mixed_family import MixedFamily
 from undertow.linear.rate_search import search_rates, solve
 from undertow.linear.rules import RidgeMoments
 from undertow.linear.select import candidate_rates
 from undertow.linear.strategy_search import (
     GradientFamily,
-    MixedFamily,
     Plan,
     ProximalFamily,
     gather_moments,
-    held_out_losses,
+    held_out_errors,
 )
 from undertow.tasks import folds
 
@@ -105,7 +105,8 @@ def test_held_out_losses_are_those_of_refitting_without_the_fold():
     families = {"signed": gradient, "ridge": ProximalFamily(one, proximal, (1e-3, 1e-1)), "mixed_diagonal": None}
     families["mixed_diagonal"] = MixedFamily(one, ("diagonal",))
     names = list(families)
-    losses, weights, numbers = held_out_losses(one, names, families)
+    products, weights, numbers, _ = held_out_errors(one, names, families)
+    losses = np.diagonal(products, axis1=1, axis2=2)
     data, _ = by_hand(X, Y, G)
     assert sorted(numbers) == list(range(23))
     for fold, part in enumerate(one.folds):
@@ -222,8 +223,8 @@ def test_held_out_tasks_do_not_influence_what_is_trained_and_chosen_without_them
             ]
         )
     for ours, theirs in zip(*found, strict=True):
-        # The mixed model's iteration stops a little elsewhere in other units; an influence would be of order 1.
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+        # The mixed model's iteration stops a little elsewhere from another start; an influence would be of order 1.
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_tasks_kept_for_a_test_do_not_change_the_estimator():

@@ -1,15 +1,17 @@
 r"""Rules of adaptation as values: from omega and a task's support rows to the task's own weights theta.
 
 ``GradientRule`` takes k steps of a signed rate; ``ProximalRule`` solves ridge regression towards omega, with one
-penalty or with one for each direction (a mixed model's prediction). Both are linear in omega.
+penalty or with one for each direction (a mixed model's prediction); ``BlendRule`` combines several of these, each from
+a starting point of its own. All are linear in omega.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -52,4 +54,63 @@ class ProximalRule:
         return ridge_adapt(weights, tasks, self.ratio, self.covariance)
 
 
-Rule: TypeAlias = GradientRule | ProximalRule
+@dataclass(frozen=True, eq=False)
+class BlendRule:
+    """theta = omega + sum_a share_a (theta_a - omega_a), where part a adapts from omega_a by its own rule.
+
+    ``blend_of`` makes it from the strategies' rules: with omega = sum_a share_a omega_a over all of them theta is the
+    combination of their theta_a. Those that do not adapt are in omega only.
+    """
+
+    parts: tuple[GradientRule | ProximalRule, ...]
+    shares: np.ndarray
+    """(n,) at least 0"""
+    starts: np.ndarray
+    """(n, d) omega_a"""
+
+    def adapt(self, weights: np.ndarray, tasks: TaskBatch, absolute: TaskBatch | None = None) -> np.ndarray:
+        """Return theta (m, d) from omega (d,).
+
+        absolute: the same rows for the proximal parts, where ``tasks`` holds rows whose weights average 1 in each task
+            (a gradient step follows a mean, a penalty is held against a sum); None: ``tasks`` serves both.
+        """
+        theta = np.repeat(weights[None], tasks.n_tasks, axis=0)
+        for rule, share, start in zip(self.parts, self.shares, self.starts, strict=True):
+            batch = tasks if absolute is None or isinstance(rule, GradientRule) else absolute
+            start = start.astype(theta.dtype)
+            theta += theta.dtype.type(share) * (rule.adapt(start, batch) - start)
+        return theta
+
+
+def blend_of(rules: Sequence[Rule], shares: np.ndarray, starts: np.ndarray) -> BlendRule:
+    """Return the blend of rules with their shares (n,) and starting points (n, d), in as few parts as will do.
+
+    All is linear in the starting point, so parts that move alike are one part from a mean of their starting points.
+    """
+    groups: dict[Any, list[int]] = {}
+    for i, rule in enumerate(rules):
+        if isinstance(rule, BlendRule):
+            raise TypeError("a blend of blends: give the parts themselves.")
+        if isinstance(rule, GradientRule):
+            if rule.rate != 0:
+                # A single step is linear in its rate too.
+                groups.setdefault(("gradient", rule.steps, rule.rate > 0 if rule.steps == 1 else rule.rate), []).append(
+                    i
+                )
+        elif math.isfinite(rule.ratio):
+            groups.setdefault(("proximal", rule.ratio, id(rule.covariance)), []).append(i)
+    parts: list[GradientRule | ProximalRule] = []
+    sums, points = [], []
+    for members in groups.values():
+        first, own = rules[members[0]], shares[members]
+        total, weight = float(own.sum()), own
+        if isinstance(first, GradientRule) and first.steps == 1:
+            weight = own * [rules[i].rate for i in members]  # type: ignore[union-attr]
+            first = GradientRule(float(weight.sum()) / total)
+        parts.append(first)  # type: ignore[arg-type]
+        sums.append(total)
+        points.append(weight @ starts[members] / weight.sum())
+    return BlendRule(tuple(parts), np.array(sums), np.array(points).reshape(len(parts), starts.shape[1]))
+
+
+Rule: TypeAlias = GradientRule | ProximalRule | BlendRule

@@ -19,6 +19,7 @@ from scipy.special import stdtrit
 from undertow.linear import circle
 from undertow.linear.held_out import NEGLIGIBLE, mean_over_tasks
 from undertow.linear.influence import Influences
+from undertow.linear.prediction import Prediction
 
 VERDICTS = ("negative", "positive", "no evidence either way", "the inner loop is not worth it here")
 
@@ -87,9 +88,9 @@ class Choice:
     explanation: str
     """the verdict in a few sentences"""
     strategy: str
-    """the strategy with the least held-out loss, which the estimator uses"""
+    """the strategy that the estimator uses: "blend", or the one with the least held-out loss"""
     settings: dict[str, float]
-    """its rates, ratios, ridge, steps; rates raw"""
+    """its rates, ratios, ridge, steps; rates raw. Of a blend: the share of each strategy in it, largest first"""
     train_rate: float
     """the gradient rule's best signed training rate, spectral; it may not be the strategy used"""
     adapt_rate: float
@@ -106,6 +107,8 @@ class Choice:
     n_tasks: int
     """number of tasks that the losses were measured on"""
     n_support: int
+    prediction: Prediction | None = None
+    """what theory says the best rates are, from the estimated noise and task variance; None in older files"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold (infinities as the words "inf" and "-inf")."""
@@ -116,11 +119,12 @@ class Choice:
         """Return the record of ``to_dict``."""
         raw = unplain(values)
         return cls(
-            **{k: v for k, v in raw.items() if k not in (*_MAPS, "interval")},
+            **{k: v for k, v in raw.items() if k not in (*_MAPS, "interval", "prediction")},
             interval=RateInterval(**raw["interval"]),
             gains={k: Gain(*v) for k, v in raw["gains"].items()},
             best_gains={k: Gain(*v) for k, v in raw["best_gains"].items()},
             losses={k: (v[0], v[1]) for k, v in raw["losses"].items()},
+            prediction=None if raw.get("prediction") is None else Prediction(**raw["prediction"]),
         )
 
     def __str__(self) -> str:
@@ -235,6 +239,8 @@ def decide(choice: Choice) -> Choice:
     best = choice.strategy
     if best not in ("signed", "step", "tied", "joint"):
         over = choice.best_gains["signed"]
+        if best == "blend":
+            best += f" ({', '.join(f'{name} {100 * share:.0f} %' for name, share in choice.settings.items())})"
         text += (
             f" One gradient step is not the best way to adapt here: {best} has a loss lower by {over.percent:.2g} % "
             f"(interval {over.low:+.2g} to {over.high:+.2g} %), and is used."

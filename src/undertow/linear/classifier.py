@@ -140,6 +140,7 @@ class MAMLClassifierCV(_Classification, SearchMixin):
         cv: Any = 5,
         rules: str | Sequence[str] = RULES,
         *,
+        blend: bool = True,
         ridges: Any = None,
         steps: int | Sequence[int] = (1,),
         n_rates: int | None = None,
@@ -154,6 +155,7 @@ class MAMLClassifierCV(_Classification, SearchMixin):
         self.n_support = n_support
         self.cv = cv
         self.rules = rules
+        self.blend = blend
         self.ridges = ridges
         self.steps = steps
         self.n_rates = n_rates

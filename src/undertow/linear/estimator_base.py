@@ -15,9 +15,9 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
-from undertow.linear.adaptation import GradientRule, Rule
+from undertow.linear.adaptation import BlendRule, GradientRule, Rule
 from undertow.linear.estimator_input import as_array, group_values, task_codes, warn_no_groups
-from undertow.linear.rows import TaskRows, sort_by_task
+from undertow.linear.rows import TaskRows, of_target, sort_by_task
 from undertow.linear.standard import Standard
 
 # The type of an estimator that returns itself, or another of its kind.
@@ -167,14 +167,28 @@ class MAMLBase(BaseEstimator):
     def _adapted(self, rows: TaskRows) -> np.ndarray:
         """Weights (q, m, d) of each task, adapted on all of its rows."""
         out = np.empty((len(self._omega), rows.n_tasks, rows.n_columns), rows.x.dtype)
-        # A gradient step follows a mean, where only relative weights count; a penalty is held against a sum.
-        relative = isinstance(self._rules[0], GradientRule)
         for tasks in _like_length(rows.counts):
-            batch = _all_rows(rows, tasks, relative)
-            for j, (omega, rule) in enumerate(zip(self._omega, self._rules, strict=True)):
-                one = batch._replace(support_y=batch.support_y[..., j], query_y=batch.query_y[..., j])
-                out[j, tasks] = rule.adapt(omega, one)
+            batches = [_all_rows(rows, tasks, relative) for relative in self._weightings(rows)]
+            for j in range(len(self._omega)):
+                out[j, tasks] = self._theta(j, batches)
         return out
+
+    def _weightings(self, rows: TaskRows) -> tuple[bool, ...]:
+        """Whether rows are weighted relative to their task's mean weight; both ways where a blend needs both.
+
+        A gradient step follows a mean, where only relative weights count; a penalty is held against a sum.
+        """
+        if isinstance(self._rules[0], BlendRule):
+            return (True,) if rows.weights is None else (True, False)
+        return (isinstance(self._rules[0], GradientRule),)
+
+    def _theta(self, j: int, batches: list[TaskBatch]) -> np.ndarray:
+        """Weights (c, d) of target j from batches with the targets of all, one for each of ``_weightings``."""
+        each = [of_target(batch, j) for batch in batches]
+        rule = self._rules[j]
+        if isinstance(rule, BlendRule):
+            return rule.adapt(self._omega[j], each[0], each[-1])
+        return rule.adapt(self._omega[j], each[0])
 
     def _raw(self, X: Any, groups: Any = None) -> np.ndarray:
         """Predictions (R, q) in the targets' units; rows of tasks seen in training from those tasks' weights."""
@@ -224,12 +238,15 @@ class MAMLBase(BaseEstimator):
             numbers[order],
         ).large_enough(self.n_support, self.on_small)
         support, query = rows.split(self.n_support, np.random.SeedSequence(self._draw_seed))
-        w = rows.support_weights(support, relative=isinstance(self._rules[0], GradientRule))[..., None]
-        x_t, y_t = rows.inputs(support) * w, rows.y[support] * w
+        x_t, y_t = rows.inputs(support), rows.y[support]
+        batches = []
+        for relative in self._weightings(rows):
+            w = rows.support_weights(support, relative)[..., None]
+            batches.append(TaskBatch(x_t * w, y_t * w, x_t[:, :1], y_t[:, :1]))
         out = np.empty((len(query), len(self._omega)), rows.x.dtype)
         task = np.repeat(np.arange(rows.n_tasks), rows.counts - self.n_support)
-        for j, (omega, rule) in enumerate(zip(self._omega, self._rules, strict=True)):
-            theta = rule.adapt(omega, TaskBatch(x_t, y_t[..., j], x_t[:, :1], y_t[:, :1, j]))
+        for j in range(len(self._omega)):
+            theta = self._theta(j, batches)
             for start in range(0, len(query), 8192):
                 part = slice(start, start + 8192)
                 out[part, j] = np.einsum("rd,rd->r", rows.inputs(query[part]), theta[task[part]])
@@ -262,10 +279,10 @@ class MAMLBase(BaseEstimator):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _publish_rates(self, scale: float, train_rate: float | None) -> None:
-        """Set scale_ and both rates, raw and spectral; None where the rule has no rate."""
+    def _publish_rates(self, scale: float, train_rate: float | None, adapt_rate: float | None = None) -> None:
+        """Set scale_ and both rates, raw and spectral; ``adapt_rate`` is for rules that have none."""
         rule = self._rules[0]
-        adapt_rate = rule.rate if isinstance(rule, GradientRule) else None
+        adapt_rate = rule.rate if isinstance(rule, GradientRule) else adapt_rate
         self.scale_ = scale
         self.train_rate_, self.adapt_rate_ = train_rate, adapt_rate
         self.train_rate_spectral_ = None if train_rate is None else train_rate / scale

@@ -135,22 +135,26 @@ class MAMLRegressor(_Regression, FixedMixin):
 class MAMLRegressorCV(_Regression, SearchMixin):
     """Linear regression for many small tasks; rule, rates, penalties and ridge chosen by task-wise cross-validation.
 
-    Tried are the gradient rule at rates all around the circle, ridge regression towards omega, and mixed models; the
-    one with the least loss on held-out tasks is used. ``choice_`` says what was found, with intervals.
+    Tried are the gradient rule at rates all around the circle, ridge regression towards omega, and mixed models. The
+    estimator uses a blend of them, each task's adapted weights being a convex combination of those of several
+    strategies, or the one with the least loss on held-out tasks. ``choice_`` says what was found, with intervals.
 
     n_support: rows that a new task is expected to bring. cv: number of folds of tasks, a scikit-learn splitter,
     or pairs of row numbers; a task must not be cut. rules: which of "gradient", "ridge",
-    "mixed" may be used. ridges: relative ridges to try; None for 20 from 1e-6 to 10. steps: numbers of inner steps to
+    "mixed" may be used. blend: whether strategies of these rules may be combined; False, or the gradient rule alone,
+    gives a single one. ridges: relative ridges to try; None for 20 from 1e-6 to 10. steps: numbers of inner steps to
     try. n_rates: rates around the circle, odd; None for 101, fewer with more than 128 features.
     n_draws: random draws of support rows of each task; None for 10, fewer on large tables. level: of the intervals.
     Other parameters are those of MAMLRegressor.
 
     With one task, or without groups, there is nothing to choose by: the weights are a ridge regression.
 
-    After ``fit``, besides the attributes of MAMLRegressor: choice_ (``undertow.linear.choice.Choice``), rate_path_ (a
-    RatePath at the ridge of the gradient rule; a list of them with several targets), cv_surface_ (LossSurface: the
-    gradient rule's cross-validated loss over both rates and the ridge), held_out_ (TaskLosses: each task's loss under each
-    strategy, held out), rule_, ridge_, steps_, n_draws_.
+    After ``fit``, besides the attributes of MAMLRegressor: choice_ (``undertow.linear.choice.Choice``), rule_ (the
+    strategy used, such as "blend", "signed", "mixed_full"), rate_path_ (a RatePath at the ridge of the gradient rule; a
+    list of them with several targets), cv_surface_ (LossSurface: the gradient rule's cross-validated loss over both
+    rates and the ridge), held_out_ (TaskLosses: each task's loss under each strategy, held out), ridge_, steps_,
+    n_draws_. The rates are always numbers: where the strategy used has none, they are those of the gradient rule's
+    best signed pick, and ``rule_`` says what is used in their place.
     """
 
     def __init__(
@@ -159,6 +163,7 @@ class MAMLRegressorCV(_Regression, SearchMixin):
         cv: Any = 5,
         rules: str | Sequence[str] = RULES,
         *,
+        blend: bool = True,
         ridges: Any = None,
         steps: int | Sequence[int] = (1,),
         n_rates: int | None = None,
@@ -173,6 +178,7 @@ class MAMLRegressorCV(_Regression, SearchMixin):
         self.n_support = n_support
         self.cv = cv
         self.rules = rules
+        self.blend = blend
         self.ridges = ridges
         self.steps = steps
         self.n_rates = n_rates

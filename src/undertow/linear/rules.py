@@ -17,6 +17,7 @@ al., NeurIPS 2019), here in closed form.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -237,10 +238,30 @@ def _solve_small(z: np.ndarray, rest: np.ndarray, kappa: float) -> np.ndarray:
     size = max(1, _CHUNK_NUMBERS // max(1, z.shape[1] * z.shape[2]))
     for start in range(0, len(z), size):
         part = slice(start, start + size)
-        values, left, right = _eigen(z[part])
-        inner = (right @ rest[part, :, None].astype(z.dtype))[..., 0] * _inverse(values, kappa)
+        own, right_side = z[part], rest[part, :, None].astype(z.dtype)
+        transposed = own.transpose(0, 2, 1)
+        wide = z.shape[1] <= z.shape[2]
+        matrix = own @ transposed if wide else transposed @ own
+        if _well_shifted(matrix, kappa):
+            # Elimination takes a tenth of the time of the eigenvalues that a small ratio needs.
+            matrix[:, np.arange(matrix.shape[1]), np.arange(matrix.shape[1])] += z.dtype.type(kappa)
+            step = (
+                transposed @ np.linalg.solve(matrix, right_side)
+                if wide
+                else np.linalg.solve(matrix, transposed @ right_side)
+            )
+            out[part] = step[..., 0]
+            continue
+        values, left, right = _eigen(own)
+        inner = (right @ right_side)[..., 0] * _inverse(values, kappa)
         out[part] = (left @ inner[..., None])[..., 0]
     return out
+
+
+def _well_shifted(matrix: np.ndarray, kappa: float) -> bool:
+    """Whether kappa leaves at least half of the digits, whatever the rank of the matrices (c, k, k)."""
+    size = float(np.trace(matrix, axis1=1, axis2=2).max(initial=0.0))
+    return bool(np.isfinite(kappa) and kappa > math.sqrt(np.finfo(matrix.dtype).eps) * size)
 
 
 def _chunk_rows(batch: TaskBatch, root: np.ndarray | None) -> Iterator[tuple[slice, np.ndarray, Any]]:
@@ -263,11 +284,43 @@ def _chunk_rows(batch: TaskBatch, root: np.ndarray | None) -> Iterator[tuple[sli
         yield part, rows, (values, seen @ left, right @ support)
 
 
+def _one_ratio(batch: TaskBatch, kappa: float) -> tuple[np.ndarray, np.dtype] | None:
+    """The Gram matrix at one ratio, by elimination; None where that would lose too many digits."""
+    width = batch.n_features + 1
+    gram = np.zeros((width, width))
+    dtype = np.dtype(np.float64)
+    size = max(1, _CHUNK_NUMBERS // ((batch.support_x.shape[1] + batch.query_x.shape[1]) * width))
+    for start in range(0, batch.n_tasks, size):
+        part = slice(start, start + size)
+        x, y = _support(batch, part)
+        x_v, y_v = _masked(batch.query_x[part], batch.query_y[part], batch.query_mask, part)
+        transposed = x.transpose(0, 2, 1)
+        matrix = x @ transposed
+        if x.shape[1] > x.shape[2] or not _well_shifted(matrix, kappa):
+            return None
+        matrix[:, np.arange(x.shape[1]), np.arange(x.shape[1])] += x.dtype.type(kappa)
+        rows = np.concatenate([x_v, y_v[..., None]], axis=2)
+        dtype = rows.dtype
+        # K = X_v X_t^T (X_t X_t^T + kappa)^{-1} on the side with fewer columns.
+        kernel = np.linalg.solve(matrix, x @ x_v.transpose(0, 2, 1)).transpose(0, 2, 1)
+        rows -= kernel @ np.concatenate([x, y[..., None]], axis=2)
+        flat = rows.reshape(-1, width)
+        gram += flat.T @ flat
+    return gram, dtype
+
+
 def _of_batch(batch: TaskBatch, ratios: np.ndarray, root: np.ndarray | None, weighting: str) -> RidgeMoments:
     width = batch.n_features + 1
     gram = np.zeros((len(ratios), width, width))
     weights = row_weights(batch, weighting)
     dtype = np.dtype(np.float64)
+    if len(ratios) == 1 and np.isfinite(ratios[0]) and root is None and weights is None:
+        found = _one_ratio(batch, float(ratios[0]))
+        if found is not None:
+            gram[0], dtype = found
+            trace_nonfinite(gram, batch)
+            rows = batch.n_query_rows
+            return RidgeMoments(ratios, gram, float(rows), rows, batch.n_tasks, float(np.finfo(dtype).eps))
     for part, rows, (values, left, right) in _chunk_rows(batch, root):
         dtype = rows.dtype
         if weights is not None:

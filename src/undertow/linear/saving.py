@@ -17,7 +17,7 @@ import numpy as np
 
 from undertow._check import InputError
 from undertow._version import __version__
-from undertow.linear.adaptation import GradientRule, ProximalRule, Rule
+from undertow.linear import saved_parts as parts
 from undertow.linear.choice import Choice, plain, unplain
 from undertow.linear.estimator import MAMLClassifier, MAMLClassifierCV, MAMLRegressor, MAMLRegressorCV
 from undertow.linear.estimator_base import MAMLBase
@@ -43,14 +43,15 @@ _VALUES = (
     "_y_ndim",
     "_draw_seed",
 )
+_BEFORE = {"blend": False}
 _STANDARD = ("centre", "spread", "target_centre", "target_spread")
 
 
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     """Write a fitted estimator to ``path`` (a ``.safetensors`` file, replaced at once or not at all).
 
-    Weights, standardisation, adaptation rules, parameters and ``choice_`` are kept exactly; ``rate_path_``,
-    ``cv_surface_`` and ``held_out_`` are not.
+    Weights, standardisation, adaptation rules, parameters and what the search has left (``choice_``, ``rate_path_``,
+    ``cv_surface_``, ``held_out_``) are kept exactly.
     Raises InputError for what is no fitted estimator of undertow, and for a parameter that is no plain value (such
     as a splitter for ``cv`` or a generator for ``random_state``).
     """
@@ -64,14 +65,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     arrays["omega"] = estimator._omega
     if estimator._task_omega is not None:
         arrays["task_omega"] = estimator._task_omega
-    rules = []
-    for j, rule in enumerate(estimator._rules):
-        if isinstance(rule, GradientRule):
-            rules.append({"kind": "gradient", "rate": rule.rate, "steps": rule.steps})
-            continue
-        rules.append({"kind": "proximal", "ratio": rule.ratio, "covariance": rule.covariance is not None})
-        if rule.covariance is not None:
-            arrays[f"rule.{j}.covariance"] = rule.covariance
+    rules = [parts.pack_rule(rule, arrays, f"rule.{j}") for j, rule in enumerate(estimator._rules)]
     header: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -90,6 +84,15 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     choice = getattr(estimator, "choice_", None)
     if choice is not None:
         header["choice"] = choice.to_dict()
+        paths = estimator.rate_path_ if isinstance(estimator.rate_path_, list) else [estimator.rate_path_]
+        header["search"] = plain(
+            {
+                "one_path": not isinstance(estimator.rate_path_, list),
+                "paths": [parts.pack_path(path, arrays, f"path.{j}") for j, path in enumerate(paths)],
+                "surface": parts.pack_surface(estimator.cv_surface_, arrays, "surface"),
+                "held_out": parts.pack_losses(estimator.held_out_, arrays, "held_out", estimator.task_ids_),
+            }
+        )
     contiguous = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
     data = _library()[0](contiguous, metadata={"undertow": json.dumps(header, allow_nan=False)})
     target = Path(path)
@@ -152,10 +155,12 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) ->
     if name not in _CLASSES:
         raise InputError(f"{where} names the class {name!r}: it must be one of {', '.join(_CLASSES)}.")
     known = set(_CLASSES[name]().get_params(deep=False))
-    strange = set(header["params"]) ^ known
+    # A file older than a parameter means what was done before there was one.
+    stored = {key: value for key, value in _BEFORE.items() if key in known} | header["params"]
+    strange = set(stored) ^ known
     if strange:
         raise _damaged(where, f"parameters that do not fit {name}: {', '.join(sorted(strange))}")
-    estimator: Any = _CLASSES[name](**{key: _parameter(value) for key, value in header["params"].items()})
+    estimator: Any = _CLASSES[name](**{key: _parameter(value) for key, value in stored.items()})
     for key, value in header["values"].items():
         if key not in _VALUES:
             raise _damaged(where, f"an unknown value {key!r}")
@@ -172,7 +177,8 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) ->
     for field, size in zip(_STANDARD, (p, p, q, q), strict=True):
         _shape(where, arrays, f"standard.{field}", (size,))
     for key, value in arrays.items():
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
+        sound = np.isfinite(value) if key.rsplit(".", 1)[-1] not in parts.INFINITE else ~np.isnan(value)
+        if value.dtype.kind == "f" and not sound.all():
             raise _damaged(where, f"values in {key!r} that are not finite")
     estimator._standard, estimator._omega = standard, omega
     estimator.task_ids_ = _from_labels(header["task_ids"], arrays, "task_ids")
@@ -182,7 +188,7 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) ->
     rules = header["rules"]
     if len(rules) != q:
         raise _damaged(where, f"{len(rules)} rules for {q} targets")
-    estimator._rules = tuple(_rule(unplain(rule), arrays, j, d, where) for j, rule in enumerate(rules))
+    estimator._rules = tuple(parts.unpack_rule(unplain(rule), arrays, f"rule.{j}", d) for j, rule in enumerate(rules))
     if "feature_names" in header:
         names = np.array(header["feature_names"], dtype=object)
         if names.shape != (p,):
@@ -195,19 +201,14 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) ->
     if name.endswith("CV"):
         estimator.choice_ = Choice.from_dict(header["choice"]) if "choice" in header else None
         estimator.rate_path_, estimator.cv_surface_, estimator.held_out_ = None, None, None
+        if "search" in header:
+            found = unplain(header["search"])
+            paths = [parts.unpack_path(one, arrays, f"path.{j}", d) for j, one in enumerate(found["paths"])]
+            estimator.rate_path_ = paths[0] if found["one_path"] else paths
+            estimator.cv_surface_ = parts.unpack_surface(found["surface"], arrays, "surface")
+            estimator.held_out_ = parts.unpack_losses(found["held_out"], arrays, "held_out", estimator.task_ids_)
     estimator._publish()
     return estimator
-
-
-def _rule(rule: dict[str, Any], arrays: dict[str, np.ndarray], j: int, d: int, where: str) -> Rule:
-    if rule["kind"] == "gradient":
-        return GradientRule(float(rule["rate"]), int(rule["steps"]))
-    if rule["kind"] != "proximal":
-        raise _damaged(where, f"an unknown rule {rule['kind']!r}")
-    covariance = arrays[f"rule.{j}.covariance"] if rule["covariance"] else None
-    if covariance is not None and covariance.shape not in ((d,), (d, d)):
-        raise _damaged(where, f"a task covariance of shape {covariance.shape} for {d} columns")
-    return ProximalRule(float(rule["ratio"]), covariance)
 
 
 def _shape(where: str, arrays: dict[str, np.ndarray], name: str, expected: tuple[int, ...]) -> None:

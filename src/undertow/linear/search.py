@@ -8,28 +8,35 @@ from typing import NamedTuple
 import numpy as np
 
 from undertow.linear import circle
+from undertow.linear.adaptation import blend_of
+from undertow.linear.blend import nested, shares
 from undertow.linear.block_moments import BlockMoments
 from undertow.linear.choice import Choice, RateInterval, decide, gain, rate_interval, uniform_angles
-from undertow.linear.held_out import mean_over_tasks
+from undertow.linear.held_out import NEGLIGIBLE, mean_over_tasks
 from undertow.linear.influence import influences
+from undertow.linear.mixed_choice import balance
+from undertow.linear.mixed_family import PREFIX, MixedFamily
+from undertow.linear.prediction import predicted
+from undertow.linear.rate_search import RatePick
 from undertow.linear.rows import TaskRows
 from undertow.linear.strategy_search import (
     GRADIENT,
     PROXIMAL,
+    Family,
     Found,
     GradientFamily,
-    MixedFamily,
     Plan,
     ProximalFamily,
     default_ratios,
     gather_moments,
-    held_out_losses,
+    held_out_errors,
 )
 from undertow.linear.surface import LossSurface
 from undertow.linear.task_losses import TaskLosses
 from undertow.tasks import folds
 
 RULES = ("gradient", "ridge", "mixed")
+BLEND = "blend"
 
 # Multiplications that the draws of support rows may cost together: small tables get many draws, large ones one.
 WORK = 1e10
@@ -37,6 +44,9 @@ _MOST_DRAWS = 10
 # The mixed model has a variance for each feature; beyond this many it is not tried.
 _MIXED_COLUMNS = 160
 _FULL_COLUMNS = 12
+# A blend is used unless its held-out loss is by this many standard errors, and by more than is negligible, above that
+# of the best strategy alone, which looks a little too good for being the best of many.
+_CLEARLY_WORSE = 3.0
 
 
 class Searched(NamedTuple):
@@ -46,10 +56,8 @@ class Searched(NamedTuple):
     choice: Choice
     moments: BlockMoments
     """of all tasks, for the path"""
-    ridge: float
-    """ridge of the gradient rule's signed pick"""
-    steps: int
-    """and its number of steps"""
+    pick: RatePick
+    """the gradient rule's signed pick"""
     scale: float
     n_draws: int
     surface: LossSurface
@@ -64,6 +72,7 @@ def search(
     n_support: int,
     cv: int | list[np.ndarray],
     rules: Sequence[str],
+    blend: bool,
     ridges: Sequence[float],
     steps: Sequence[int],
     n_draws: int | None,
@@ -74,11 +83,10 @@ def search(
     """Choose rule, rates, penalties and ridge by task-wise cross-validation.
 
     everything: all tasks; rows: those with more than ``n_support`` rows, at least two.
-    cv: number of folds, or the task numbers (in ``rows``) of each fold.
+    cv: number of folds, or the task numbers (in ``rows``) of each fold. blend: whether strategies may be combined.
     """
     d = rows.n_columns
     parts = folds(rows.ids, min(cv, rows.n_tasks), seed) if isinstance(cv, int) else cv
-    n_folds = len(parts)
     if n_draws is None:
         work = float(len(rows.y)) * ((max(steps) + 1) * (d + 1)) ** 2
         n_draws = int(np.clip(WORK // work, 1, _MOST_DRAWS))
@@ -87,25 +95,41 @@ def search(
     plan = Plan(rows, everything, parts, n_support, n_draws, seed)
     moments, proximal = gather_moments(plan, max(steps), default_ratios(len(rows.y), d) if "ridge" in rules else None)
     gradient = GradientFamily(plan, moments, ridges, steps, n_rates)
-    families: dict[str, GradientFamily | ProximalFamily | MixedFamily] = dict.fromkeys(GRADIENT, gradient)
+    families: dict[str, Family] = dict.fromkeys(GRADIENT, gradient)
     if proximal is not None:
-        families |= dict.fromkeys(PROXIMAL, ProximalFamily(plan, proximal, ridges))
-    if "mixed" in rules and d <= _MIXED_COLUMNS and rows.n_tasks - rows.n_tasks // n_folds >= 3:
-        structures = ("isotropic", "diagonal", "full") if d <= _FULL_COLUMNS else ("isotropic", "diagonal")
-        mixed = MixedFamily(plan, structures)
-        families |= {f"mixed_{name}": mixed for name in structures}
+        families |= dict.fromkeys(PROXIMAL, ProximalFamily(plan, proximal, ridges, moments))
+    mixed = _mixed(plan) if "mixed" in rules else None
+    if mixed is not None:
+        families |= dict.fromkeys(mixed.names, mixed)
     names = list(families)
-    losses, weights, numbers = held_out_losses(plan, names, families)
-    column = {name: losses[:, i] for i, name in enumerate(names)}
+    held_out = held_out_errors(plan, names, families)
     # The gradient rule is searched for its verdict even where it may not be used.
-    allowed = [name for name in names if _rule_of(name) in rules]
-    best = min(allowed, key=lambda name: mean_over_tasks(column[name], weights)[0])
+    allowed = [i for i, name in enumerate(names) if _rule_of(name) in rules]
+    task_weights = balance(held_out.weights / n_draws)
+    losses = held_out.losses
+    best = names[min(allowed, key=lambda i: float(task_weights @ losses[:, i]))]
+    found: Found | None = None
+    if blend and len(allowed) > 1 and set(rules) != {"gradient"}:
+        own = held_out.products[np.ix_(range(len(losses)), allowed, allowed)]
+        together = nested(own, task_weights, held_out.folds, seed)
+        alone = losses[:, names.index(best)]
+        worse, error = mean_over_tasks(together - alone, task_weights)
+        losses = np.column_stack([losses, together])
+        if worse <= max(_CLEARLY_WORSE * error, NEGLIGIBLE / 100 * float(task_weights @ alone)):
+            share = shares(own, task_weights, seed)
+            found = _blend([families[names[i]].found(names[i]) for i in allowed], [names[i] for i in allowed], share)
+            best = BLEND
+        names.append(BLEND)
+    if found is None:
+        found = families[best].found(best)
+    weights = held_out.weights
+    column = {name: losses[:, i] for i, name in enumerate(names)}
     pick = gradient.pick("signed")
     choice = Choice(
         verdict="",
         explanation="",
         strategy=best,
-        settings=(chosen := families[best].found(best)).settings,
+        settings=found.settings,
         train_rate=pick.train_rate / moments.scale,
         adapt_rate=pick.adapt_rate / moments.scale,
         interval=_interval(moments.first(pick.steps), gradient, pick.ridge, pick.steps, n_rates, level, seed),
@@ -118,22 +142,42 @@ def search(
         best_gains={name: gain(column[name], column[best], weights, level) for name in names if name != best},
         n_tasks=len(weights),
         n_support=n_support,
+        prediction=predicted(plan, mixed, moments, steps=pick.steps),
     )
     return Searched(
-        chosen,
+        found,
         decide(choice),
         moments,
-        pick.ridge,
-        pick.steps,
+        pick,
         moments.scale,
         n_draws,
         gradient.searches[pick.steps].surface(),
-        TaskLosses(tuple(names), rows.ids[numbers], losses, weights),
+        TaskLosses(tuple(names), rows.ids[held_out.numbers], losses, weights),
     )
 
 
+def _mixed(plan: Plan) -> MixedFamily | None:
+    """The mixed models that the number of columns allows; None where there are too many, or too few tasks."""
+    d, tasks = plan.rows.n_columns, plan.rows.n_tasks
+    if d > _MIXED_COLUMNS or tasks - tasks // len(plan.folds) < 3:
+        return None
+    structures = ["isotropic", "diagonal", *(["full"] if d <= _FULL_COLUMNS else [])]
+    if plan.rows.standard.intercept:
+        structures = ["intercept", *structures]
+    return MixedFamily(plan, structures)
+
+
+def _blend(parts: Sequence[Found], names: Sequence[str], share: np.ndarray) -> Found:
+    used = [i for i in range(len(parts)) if share[i] > 0]
+    kept = share[used]
+    starts = np.stack([parts[i].weights for i in used])  # (n, q, d)
+    rules = tuple(blend_of([parts[i].rules[j] for i in used], kept, starts[:, j]) for j in range(starts.shape[1]))
+    settings = {names[i]: float(share[i]) for i in sorted(used, key=lambda i: -share[i])}
+    return Found(np.einsum("a,aqd->qd", kept, starts), rules, settings)
+
+
 def _rule_of(strategy: str) -> str:
-    return "gradient" if strategy in GRADIENT else "ridge" if strategy in PROXIMAL else "mixed"
+    return "gradient" if strategy in GRADIENT else "mixed" if strategy.startswith(PREFIX) else "ridge"
 
 
 def _interval(
@@ -149,4 +193,4 @@ def _interval(
     return rate_interval(influences(moments, rates, adapt, np.full(len(rates), ridge)), angles, level=level, seed=seed)
 
 
-__all__ = ["RULES", "Searched", "search"]
+__all__ = ["BLEND", "RULES", "Searched", "search"]

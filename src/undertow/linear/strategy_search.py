@@ -9,9 +9,9 @@ losses of all strategies are on the same rows, and are compared in pairs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,20 +19,16 @@ from undertow._batch import TaskBatch
 from undertow.linear.adaptation import GradientRule, ProximalRule, Rule
 from undertow.linear.block_moments import BlockMoments, deal
 from undertow.linear.circle import coefficients
-from undertow.linear.mixed import MixedFit, fit_mixed
-from undertow.linear.mixed_stats import TaskStatistics
 from undertow.linear.rate_search import RatePick, RateSearch, search_rates, solve
 from undertow.linear.rows import TaskRows, of_target
 from undertow.linear.rules import RATIOS, RidgeMoments, sum_ridge_moments
 from undertow.linear.select import candidate_rates
-from undertow.tasks import GroupedTable
 
 GRADIENT = ("joint", "step", "tied", "signed")
 PROXIMAL = ("pooled_ridge", "ridge")
 
 # Held-out losses are taken on at most this many tasks, evenly spread over the folds: standard errors are small by then.
 _MOST_TASKS = 3000
-_VARIANCE_TASKS = 500
 # The proximal rule chooses its ratios on at most this many tasks, each ratio being a pass; it is then trained on all.
 _RATIO_TASKS = 4096
 _MANY_RATIOS = 10**9
@@ -47,6 +43,14 @@ class Found(NamedTuple):
     """rule of each target"""
     settings: dict[str, float]
     """what was chosen: raw rates, ratios, ridge, steps"""
+
+
+class Family(Protocol):
+    """Strategies that are chosen and trained in the same way."""
+
+    def found(self, strategy: str, fold: int | None = None) -> Found:
+        """Return the strategy chosen and trained on all tasks, or without one fold."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +117,17 @@ class GradientFamily:
 class ProximalFamily:
     """Ridge regression towards omega, at training (a ratio, infinity for none) and at adaptation (another)."""
 
-    def __init__(self, plan: Plan, moments: list[list[RidgeMoments]], ridges: Sequence[float]):
+    def __init__(
+        self,
+        plan: Plan,
+        moments: list[list[RidgeMoments]],
+        ridges: Sequence[float],
+        blocks: BlockMoments | None = None,
+    ):
         self.plan = plan
+        self.blocks = blocks
+        """of all tasks, which hold the moments without an inner loop"""
+        self._trained: dict[float, list[RidgeMoments]] = {}
         self.moments = moments
         """[target][fold]"""
         self.ridges = np.asarray(ridges, dtype=np.float64)
@@ -136,6 +149,20 @@ class ProximalFamily:
 
     def _on_all_tasks(self, ratio: float) -> list[RidgeMoments]:
         """Moments of each target at one ratio, from every task."""
+        if ratio not in self._trained:
+            self._trained[ratio] = self._read(ratio) if self.blocks is None or math.isfinite(ratio) else self._joint()
+        return self._trained[ratio]
+
+    def _joint(self) -> list[RidgeMoments]:
+        """Moments without an inner loop: rows as they are."""
+        assert self.blocks is not None
+        each = [self.blocks.first(0).moments(j) for j in range(self.plan.n_targets)]
+        ratios = np.array([math.inf])
+        return [
+            RidgeMoments(ratios, one.gram[0, :, 0][None], one.weight, one.n_rows, one.n_tasks, one.eps) for one in each
+        ]
+
+    def _read(self, ratio: float) -> list[RidgeMoments]:
         parts: list[list[RidgeMoments]] = [[] for _ in self.moments]
         for draw in self.plan.draws(self.plan.rows):
             for batch, _, _ in draw:
@@ -167,43 +194,6 @@ class ProximalFamily:
             "ridge": float(self.ridges[ridge]),
         }
         return Found(weights, (rule,) * len(self.moments), settings)
-
-
-class MixedFamily:
-    """The mixed model: mean, task covariance and noise by restricted maximum likelihood, from all rows."""
-
-    def __init__(self, plan: Plan, structures: Sequence[str]):
-        rows = plan.everything
-        self.structures = tuple(structures)
-        self.statistics = [task_statistics(rows, j) for j in range(rows.y.shape[1])]
-        # Tasks too short to be tested are training tasks of every fold.
-        position = np.searchsorted(rows.ids, plan.rows.ids)
-        self.tested = [position[part] for part in plan.folds]
-        self.seed = plan.seed
-
-    def found(self, strategy: str, fold: int | None = None) -> Found:
-        """Return the model ("mixed_" and its structure) of all tasks, or without one fold."""
-        structure = strategy.removeprefix("mixed_")
-        fits: list[MixedFit] = []
-        for statistics in self.statistics:
-            part = statistics
-            if fold is not None:
-                part = statistics.select(np.setdiff1d(np.arange(statistics.n_tasks), self.tested[fold]))
-            most = 2000 if fold is None else _VARIANCE_TASKS
-            fits.append(fit_mixed(part, structure, max_tasks=most, seed=self.seed))
-        rules = tuple(ProximalRule(max(fit.noise_variance, 1e-12), fit.task_covariance) for fit in fits)
-        settings = {
-            "noise_std": float(np.mean([fit.noise_std for fit in fits])),
-            "task_std": float(np.mean([fit.task_std for fit in fits])),
-        }
-        return Found(np.stack([fit.mean for fit in fits]), rules, settings)
-
-
-def task_statistics(rows: TaskRows, target: int) -> TaskStatistics:
-    """Statistics of the mixed model for one target."""
-    names = tuple(f"x{j}" for j in range(rows.n_columns))
-    table = GroupedTable(rows.inputs(), rows.y[:, target], rows.offsets, rows.ids, names, "task", "target", rows.rows)
-    return TaskStatistics.from_tasks(table, rows.weights)
 
 
 def gather_moments(
@@ -240,34 +230,46 @@ def gather_moments(
     return moments, [[sum_ridge_moments(parts) for parts in folds] for folds in proximal]
 
 
-def held_out_losses(
-    plan: Plan, strategies: Sequence[str], families: dict[str, GradientFamily | ProximalFamily | MixedFamily]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return losses (m', n) of held-out tasks under each strategy, their weights (m',) and their numbers (m',).
+class HeldOut(NamedTuple):
+    """Errors on held-out tasks, of m tasks and n strategies."""
 
-    A loss is half the mean squared error over the task's query rows, draws and targets.
-    """
+    products: np.ndarray
+    """(m, n, n) half the mean product of the errors of two strategies over a task's query rows, draws and targets"""
+    weights: np.ndarray
+    """(m,) weight of a task's query rows, all draws together"""
+    numbers: np.ndarray
+    """(m,) numbers of the tasks"""
+    folds: np.ndarray
+    """(m,) their folds"""
+
+    @property
+    def losses(self) -> np.ndarray:
+        """(m, n) half the mean squared error of each task under each strategy."""
+        return np.diagonal(self.products, axis1=1, axis2=2)
+
+
+def held_out_errors(plan: Plan, strategies: Sequence[str], families: Mapping[str, Family]) -> HeldOut:
+    """Return the errors of each strategy on held-out tasks, chosen and trained without their fold."""
     n_folds, q = len(plan.folds), plan.n_targets
     most = max(1, math.ceil(_MOST_TASKS / n_folds))
-    losses, weights, numbers = [], [], []
+    parts = []
     for fold, part in enumerate(plan.folds):
         chosen = _evenly(part, most)
         found = [families[name].found(name, fold) for name in strategies]
         rows = plan.rows.select(chosen)
-        sums, weight = np.zeros((len(chosen), len(found))), np.zeros(len(chosen))
+        sums, weight = np.zeros((len(chosen), len(found), len(found))), np.zeros(len(chosen))
         for draw in plan.draws(rows):
             for batch, tasks, row_weight in draw:
                 weight[tasks] += row_weight
                 for j in range(q):
                     one = of_target(batch, j)
+                    errors = np.empty((len(tasks), len(found), one.query_x.shape[1]))
                     for column, strategy in enumerate(found):
                         theta = strategy.rules[j].adapt(strategy.weights[j].astype(batch.query_x.dtype), one)
-                        error = (one.query_x @ theta[..., None])[..., 0] - one.query_y
-                        sums[tasks, column] += 0.5 * (error.astype(np.float64) ** 2).sum(axis=1)
-        losses.append(sums / (q * weight[:, None]))
-        weights.append(weight)
-        numbers.append(chosen)
-    return np.concatenate(losses), np.concatenate(weights), np.concatenate(numbers)
+                        np.subtract((one.query_x @ theta[..., None])[..., 0], one.query_y, out=errors[:, column])
+                    sums[tasks] += 0.5 * (errors @ errors.transpose(0, 2, 1))
+        parts.append(HeldOut(sums / (q * weight[:, None, None]), weight, chosen, np.full(len(chosen), fold)))
+    return HeldOut(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
 
 
 def _evenly(part: np.ndarray, most: int) -> np.ndarray:

@@ -17,12 +17,12 @@ from undertow.linear.choice import Choice
 from undertow.linear.estimator_base import MAMLBase
 from undertow.linear.estimator_input import task_folds
 from undertow.linear.mixed import STRUCTURES, fit_mixed
+from undertow.linear.mixed_family import task_statistics
 from undertow.linear.moments import support_moment
 from undertow.linear.path import RatePath, rate_path
 from undertow.linear.rows import TaskRows, of_target
 from undertow.linear.rules import RidgeMoments
 from undertow.linear.search import RULES, WORK, search
-from undertow.linear.strategy_search import task_statistics
 from undertow.linear.surface import LossSurface
 from undertow.linear.task_losses import TaskLosses
 
@@ -150,6 +150,7 @@ class SearchMixin(MAMLBase):
 
     cv: Any
     rules: str | Sequence[str]
+    blend: bool
     ridges: Any
     steps: int | Sequence[int]
     n_rates: int | None
@@ -172,6 +173,8 @@ class SearchMixin(MAMLBase):
             _check.positive_int(self.n_draws, "n_draws")
         if self.n_rates is not None and _check.positive_int(self.n_rates, "n_rates", minimum=9) % 2 == 0:
             raise InputError(f"n_rates={self.n_rates}: it must be odd, so that 0 is one of the rates.")
+        if not isinstance(self.blend, bool | np.bool_):
+            raise InputError(f"blend={self.blend!r}: it must be True or False.")
         if not 0 < _check.real(self.level, "level") < 1:
             raise InputError(f"level={self.level!r}: it must lie between 0 and 1.")
         ridges = np.atleast_1d(_check.rates(RIDGES if self.ridges is None else self.ridges, "ridges"))
@@ -195,6 +198,7 @@ class SearchMixin(MAMLBase):
             n_support=self.n_support,
             cv=task_folds(self.cv, rows),
             rules=[self.rules] if isinstance(self.rules, str) else list(self.rules),
+            blend=self.blend,
             ridges=ridges.tolist(),
             steps=steps,
             n_draws=self.n_draws,
@@ -211,10 +215,12 @@ class SearchMixin(MAMLBase):
         self.steps_ = int(settings["steps"]) if "steps" in settings else None
         self.n_draws_ = found.n_draws
         self.cv_surface_, self.held_out_ = found.surface, found.held_out
-        moments = found.moments.first(found.steps)
-        paths = [rate_path(moments.moments(j), ridge=found.ridge, steps=found.steps) for j in range(rows.y.shape[1])]
+        pick = found.pick
+        moments = found.moments.first(pick.steps)
+        paths = [rate_path(moments.moments(j), ridge=pick.ridge, steps=pick.steps) for j in range(rows.y.shape[1])]
         self.rate_path_ = paths[0] if len(paths) == 1 else paths
-        self._publish_rates(found.scale, settings.get("train_rate"))
+        # A strategy without rates still leaves the gradient rule's best ones to be read.
+        self._publish_rates(found.scale, settings.get("train_rate", pick.train_rate), pick.adapt_rate)
 
     def _train_one(self, rows: TaskRows) -> None:
         self._checked()

@@ -1,0 +1,84 @@
+"""The mixed model as a family of strategies: one for each structure of the task covariance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from undertow.linear.adaptation import ProximalRule
+from undertow.linear.mixed import MixedFit, fit_mixed, shrunk_fit
+from undertow.linear.mixed_stats import TaskStatistics
+from undertow.linear.rows import TaskRows
+from undertow.linear.strategy_search import Found, Plan
+from undertow.tasks import GroupedTable
+
+PREFIX = "mixed_"
+SHRUNK = "shrunk"
+
+# To compare strategies, variances from this many tasks do; the model that is used has them from more.
+_FOLD_TASKS = 500
+_MOST_TASKS = 2000
+_FOLD_TOLERANCE = 1e-3
+# The diagonal fit's share in the shrunk covariance.
+_SHARE = 0.5
+
+
+class MixedFamily:
+    """The mixed model: mean, task covariance and noise by restricted maximum likelihood, from all rows."""
+
+    def __init__(self, plan: Plan, structures: Sequence[str]):
+        rows = plan.everything
+        self.structures = tuple(structures)
+        self.statistics = [task_statistics(rows, j) for j in range(rows.y.shape[1])]
+        # Tasks too short to be tested are training tasks of every fold.
+        position = np.searchsorted(rows.ids, plan.rows.ids)
+        self.tested = [position[part] for part in plan.folds]
+        self.seed = plan.seed
+        self._fits: dict[tuple[str, int | None], list[MixedFit]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the strategies; with both a diagonal and a full covariance also one half-way between them."""
+        both = {"diagonal", "full"} <= set(self.structures)
+        return [PREFIX + name for name in (*self.structures, *((SHRUNK,) if both else ()))]
+
+    def found(self, strategy: str, fold: int | None = None) -> Found:
+        """Return the model ("mixed_" and its structure) of all tasks, or without one fold."""
+        fits = self.fits(strategy.removeprefix(PREFIX), fold)
+        rules = tuple(ProximalRule(max(fit.noise_variance, 1e-12), fit.task_covariance) for fit in fits)
+        settings = {
+            "noise_std": float(np.mean([fit.noise_std for fit in fits])),
+            "task_std": float(np.mean([fit.task_std for fit in fits])),
+        }
+        return Found(np.stack([fit.mean for fit in fits]), rules, settings)
+
+    def fits(self, structure: str, fold: int | None = None) -> list[MixedFit]:
+        """Return the fit of each target, of all tasks or without one fold."""
+        key = structure, fold
+        if key not in self._fits:
+            self._fits[key] = [self._fit(structure, fold, j) for j in range(len(self.statistics))]
+        return self._fits[key]
+
+    def _fit(self, structure: str, fold: int | None, target: int) -> MixedFit:
+        statistics = self.statistics[target]
+        if fold is not None:
+            statistics = statistics.select(np.setdiff1d(np.arange(statistics.n_tasks), self.tested[fold]))
+        if structure == SHRUNK:
+            full, diagonal = (self.fits(name, fold)[target] for name in ("full", "diagonal"))
+            return shrunk_fit(statistics, full, diagonal, _SHARE)
+        if fold is None:
+            return fit_mixed(statistics, structure, max_tasks=_MOST_TASKS, seed=self.seed)
+        # From the fit to all tasks a fold needs few steps. What it keeps of this start, which has seen the held-out
+        # tasks, is worth less than the tolerance of the log-likelihood.
+        near = self.fits(structure)[target]
+        return fit_mixed(
+            statistics, structure, max_tasks=_FOLD_TASKS, near=near, tolerance=_FOLD_TOLERANCE, seed=self.seed
+        )
+
+
+def task_statistics(rows: TaskRows, target: int) -> TaskStatistics:
+    """Statistics of the mixed model for one target."""
+    names = tuple(f"x{j}" for j in range(rows.n_columns))
+    table = GroupedTable(rows.inputs(), rows.y[:, target], rows.offsets, rows.ids, names, "task", "target", rows.rows)
+    return TaskStatistics.from_tasks(table, rows.weights)

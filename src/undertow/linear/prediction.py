@@ -1,0 +1,104 @@
+"""What theory predicts for the gradient rule's best rates, from the noise and the spread of tasks that a table shows.
+
+The theory is that of linear regression with normal inputs, alike in all tasks, and without a ridge (docs/theory.md):
+beside the cross-validated rates it says whether the table behaves like that model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from undertow import theory
+from undertow.linear.block_moments import BlockMoments
+from undertow.linear.mixed import MixedFit, fit_mixed
+from undertow.linear.mixed_family import MixedFamily, task_statistics
+from undertow.problem import Design
+
+if TYPE_CHECKING:
+    from undertow.linear.strategy_search import Plan
+
+# The formulas for correlated inputs work in all directions of the inputs at a few hundred rates.
+_MOST_COLUMNS = 160
+_MOST_TASKS = 500
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The best rates by theory, at estimated noise and task variance; one target, the first."""
+
+    noise_std: float | None
+    """sigma, in standardised units of the target; None where nothing could be said, as all else"""
+    task_std: float | None
+    """nu, with nu^2 the trace of the task covariance"""
+    train_rate: float | None
+    """best training rate, spectral; minus infinity stands for the point at infinity"""
+    adapt_rate: float | None
+    """best adaptation rate, spectral"""
+    method: str
+    """formula used, of ``undertow.theory.METHODS``; empty where none was"""
+    note: str
+    """what was assumed, or why nothing could be said"""
+
+
+def predicted(plan: Plan, mixed: MixedFamily | None, moments: BlockMoments, steps: int = 1) -> Prediction:
+    """Return theory's best rates for the tasks of a search. Never raises: ``note`` says why something is missing.
+
+    mixed: whose isotropic fit serves if it is there; else a fit to at most 500 tasks is made. moments: for the second
+        moment of the inputs and the spectral unit.
+    """
+    d = plan.rows.n_columns
+    if d > _MOST_COLUMNS:
+        return _nothing(f"not computed: {d} columns, and the formulas are used up to {_MOST_COLUMNS}.")
+    if plan.rows.n_tasks < 3:
+        return _nothing(f"not computed: the spread of tasks cannot be estimated from {plan.rows.n_tasks} of them.")
+    try:
+        with np.errstate(all="ignore"):
+            return _from_fit(plan, _fit(plan, mixed), moments, steps)
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+        return _nothing(f"not computed: {error}")
+
+
+def _nothing(why: str) -> Prediction:
+    return Prediction(None, None, None, None, "", why)
+
+
+def _fit(plan: Plan, mixed: MixedFamily | None) -> MixedFit:
+    if mixed is not None and "isotropic" in mixed.structures:
+        return mixed.fits("isotropic")[0]
+    rows = plan.rows
+    some = np.unique(np.linspace(0, rows.n_tasks - 1, min(_MOST_TASKS, rows.n_tasks)).round().astype(int))
+    return fit_mixed(task_statistics(rows.select(some), 0), "isotropic", tolerance=1e-2)
+
+
+def _from_fit(plan: Plan, fit: MixedFit, moments: BlockMoments, steps: int) -> Prediction:
+    scale = moments.scale
+    n_query = max(1, int(np.median(plan.rows.counts)) - plan.n_support)
+    design = Design(n_tasks=plan.rows.n_tasks, n_support=plan.n_support, n_query=n_query)
+    problem = fit.problem(input_covariance=moments.support / moments.support_tasks)
+    # Training starts at weights of 0, the mean of the standardised target.
+    best = theory.optimal_train_rate(problem, design, init=np.zeros(fit.n_features))
+    train = float(best)
+    adapt = float(theory.optimal_adapt_rate(problem, design, train, init=np.zeros(fit.n_features)))
+    parts = [
+        f"Theory for normal inputs of the same second moment in all tasks, {design.n_tasks} tasks of {plan.n_support} "
+        f"support and {n_query} query rows (the median), and no ridge"
+    ]
+    if plan.rows.standard.intercept:
+        parts.append(
+            "the constant feature is taken for a normal one of variance 1, which makes it look noisier than it is"
+        )
+    if steps != 1:
+        parts.append(f"one inner step, where {steps} were chosen")
+    if plan.n_targets > 1:
+        parts.append("the first target only")
+    if best.shallow:
+        parts.append("the optimum is shallow: rate 0 or infinity does nearly as well")
+    if math.isnan(train) or math.isnan(adapt):
+        return Prediction(fit.noise_std, fit.task_std, None, None, best.method, best.message)
+    return Prediction(
+        fit.noise_std, fit.task_std, train / scale, adapt / scale, best.method, "; ".join(parts) + f". {best.message}"
+    )
