@@ -9,7 +9,7 @@ from made import cv, table
 
 import undertow as ut
 from undertow.linear import saving
-from undertow.linear.saving import load, save
+from undertow.linear.saving import load, read_notes, save
 
 pytest.importorskip("safetensors")
 
@@ -214,3 +214,15 @@ def test_what_cannot_be_saved(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
     with pytest.raises(ut.InputError, match="task_ids hold a tuple"):
         saving._labels(np.array([(1, 2), None], dtype=object)[:1], {}, "task_ids")
+
+
+def test_notes_are_kept_and_the_file_is_the_same_each_time(tmp_path):
+    model = ut.MAMLRegressor().fit(X, Y, groups=G)
+    notes = {"table": {"task": "school", "levels": {"kind": ["a", "b"]}}, "limit": float("inf")}
+    save(model, tmp_path / "a.safetensors", notes=notes)
+    save(model, tmp_path / "b.safetensors", notes=notes)
+    assert read_notes(tmp_path / "a.safetensors") == notes
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    np.testing.assert_array_equal(load(tmp_path / "a.safetensors").predict(X), model.predict(X))
+    save(model, tmp_path / "b.safetensors")
+    assert read_notes(tmp_path / "b.safetensors") == {}

@@ -1,19 +1,14 @@
-"""Model files of the commands: a saved estimator, and beside its own header the columns of the table it was fitted to.
-
-The columns are one more entry of the metadata of the safetensors file, which ``undertow.linear.saving.load`` passes by.
-"""
+"""Model files of the commands: a saved estimator, with the columns of the table it was fitted to as its notes."""
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from undertow.linear.estimator_base import MAMLBase
 
-_KEY = "undertow.table"
+_KEY = "table"
 
 
 class Columns(NamedTuple):
@@ -29,22 +24,9 @@ class Columns(NamedTuple):
 
 def save_model(estimator: MAMLBase, file: Path, columns: Columns) -> None:
     """Write a fitted estimator with its columns, at once or not at all."""
-    from safetensors import safe_open
-    from safetensors.numpy import save as to_bytes
-
     from undertow.linear.saving import save
 
-    beside = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        save(estimator, beside)
-        with safe_open(str(beside), framework="numpy") as saved:
-            arrays = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118  (not a dict)
-            metadata = dict(saved.metadata())
-        metadata[_KEY] = json.dumps(columns._asdict(), allow_nan=False)
-        beside.write_bytes(to_bytes(arrays, metadata=metadata))
-        os.replace(beside, file)
-    finally:
-        beside.unlink(missing_ok=True)
+    save(estimator, file, notes={_KEY: columns._asdict()})
 
 
 def load_model(file: Path) -> tuple[Any, Columns]:
@@ -56,23 +38,21 @@ def load_model(file: Path) -> tuple[Any, Columns]:
 
 def read_columns(file: Path) -> Columns:
     """Return the columns that ``save_model`` kept; raise InputError for a file that is damaged."""
-    from safetensors import SafetensorError, safe_open
-
     from undertow._check import InputError
+    from undertow.linear.saving import read_notes
 
+    kept = read_notes(file).get(_KEY)
+    if kept is None:
+        return Columns()
     try:
-        with safe_open(str(file), framework="numpy") as saved:
-            text = (saved.metadata() or {}).get(_KEY)
-        if text is None:
-            return Columns()
-        kept = Columns(**json.loads(text))
-        names = [name for name in (kept.task, kept.target) if name is not None]
-        labels = [label for column, some in kept.levels.items() for label in (column, *some)]
-        if not all(isinstance(one, str) for one in names + labels) or not all(kept.levels.values()):
+        found = Columns(**kept)
+        names = [name for name in (found.task, found.target) if name is not None]
+        labels = [label for column, some in found.levels.items() for label in (column, *some)]
+        if not all(isinstance(one, str) for one in names + labels) or not all(found.levels.values()):
             raise TypeError("names of columns that are no text")
-    except (SafetensorError, ValueError, TypeError, AttributeError, OSError) as error:
+    except (TypeError, AttributeError) as error:
         raise InputError(f"{str(file)!r} is no model file, or was changed ({error}): save the model again.") from error
-    return kept
+    return found
 
 
 def levels_of(source: Any, feature_columns: list[str]) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,12 @@ _BEFORE = {"blend": False}
 _STANDARD = ("centre", "spread", "target_centre", "target_spread")
 
 
-def save(estimator: Any, path: str | os.PathLike[str]) -> None:
+def save(estimator: Any, path: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None) -> None:
     """Write a fitted estimator to ``path`` (a ``.safetensors`` file, replaced at once or not at all).
 
     Weights, standardisation, adaptation rules, parameters and what the search has left (``choice_``, ``rate_path_``,
-    ``cv_surface_``, ``held_out_``) are kept exactly.
+    ``cv_surface_``, ``held_out_``) are kept exactly. notes: further plain values to keep in the file; see
+    ``read_notes``.
     Raises InputError for what is no fitted estimator of undertow, and for a parameter that is no plain value (such
     as a splitter for ``cv`` or a generator for ``random_state``).
     """
@@ -93,6 +94,8 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
                 "held_out": parts.pack_losses(estimator.held_out_, arrays, "held_out", estimator.task_ids_),
             }
         )
+    if notes is not None:
+        header["notes"] = plain(notes)
     contiguous = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
     data = _library()[0](contiguous, metadata={"undertow": json.dumps(header, allow_nan=False)})
     target = Path(path)
@@ -117,6 +120,14 @@ def load(path: str | os.PathLike[str]) -> MAMLBase:
         if isinstance(error, InputError):
             raise
         raise _damaged(where, f"{type(error).__name__}: {error}") from error
+
+
+def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the ``notes`` that were saved with an estimator; raises InputError as ``load`` does."""
+    notes = _read(Path(path))[0].get("notes", {})
+    if not isinstance(notes, dict):
+        raise _damaged(repr(str(path)), f"notes that are a {type(notes).__name__}")
+    return unplain(notes)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

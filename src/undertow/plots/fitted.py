@@ -21,8 +21,8 @@ def kept(estimator: Any, attribute: str) -> Any:
     value = getattr(estimator, attribute)
     if value is None:
         raise InputError(
-            f"{attribute} of this {name} is None: it was loaded from a file, which does not keep it, or fitted to one "
-            "task, where there is nothing to choose by. Fit it to a table of several tasks."
+            f"{attribute} of this {name} is None: it was fitted to one task, where there is nothing to choose by. Fit "
+            "it to a table of several tasks."
         )
     return value
 

@@ -12,21 +12,11 @@ from undertow._check import InputError
 from undertow.linear.choice import Gain, gain
 from undertow.linear.held_out import RateComparison
 from undertow.linear.select import STRATEGIES
+from undertow.linear.strategy_words import describe
 from undertow.plots import style
 from undertow.plots.fitted import kept
 from undertow.plots.panel import add_legend, panel
 
-_WORDS = {
-    "joint": "no adaptation",
-    "step": "a gradient step, no inner loop",
-    "tied": "a gradient step, one positive rate",
-    "signed": "a gradient step, signed train rate",
-    "pooled_ridge": "ridge towards pooled weights",
-    "ridge": "ridge, also in training",
-    "mixed_isotropic": "a mixed model (isotropic)",
-    "mixed_diagonal": "a mixed model (diagonal)",
-    "mixed_full": "a mixed model (full)",
-}
 # With more tasks than this their names cannot be read along an axis.
 _MOST_NAMES = 30
 _LONGEST_NAME = 28
@@ -177,7 +167,7 @@ class TaskGainDisplay:
             ax.set_ylim(-0.03 * m - 0.6, 1.03 * m - 0.4)
             ax.set_xlabel(f"gain in held-out loss,\n% of the mean loss {_base_words(self.base)}")
             self._name_tasks(ax, order, named)
-            ax.set_title(f"gain from {_WORDS[self.strategy]}")
+            ax.set_title(f"gain from {describe(self.strategy)}")
             if legend:
                 add_legend(ax, own, columns=1 if named else 2)
         self.ax_, self.figure_ = ax, ax.figure
@@ -227,4 +217,4 @@ def _percent(value: float) -> str:
 
 
 def _base_words(base: str) -> str:
-    return {"joint": "without adaptation", "step": "with no inner loop"}.get(base, f"of {_WORDS[base]}")
+    return {"joint": "without adaptation", "step": "with no inner loop"}.get(base, f"of {describe(base)}")
