@@ -14,7 +14,18 @@ ROOMS = (
     "undertow",
     *(
         f"undertow.{room}"
-        for room in ("datasets", "experiments", "gradient", "kernel", "linear", "plots", "tasks", "theory")
+        for room in (
+            "comparison",
+            "datasets",
+            "experiments",
+            "gradient",
+            "kernel",
+            "linear",
+            "plots",
+            "report",
+            "tasks",
+            "theory",
+        )
     ),
 )
 

@@ -1,1 +1,10 @@
-"""Self-contained HTML reports."""
+"""Self-contained HTML reports: one file with its charts and their data, that asks nothing of the network.
+
+Needs the packages of the extra ``report``; ``require`` says so before anything is computed.
+"""
+
+from undertow.report.compare_report import write_compare_report
+from undertow.report.extra import require
+from undertow.report.path_report import write_path_report
+
+__all__ = ["require", "write_compare_report", "write_path_report"]

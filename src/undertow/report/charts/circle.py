@@ -1,0 +1,162 @@
+"""The cross-validated loss around the circle of training rates, with the interval of the best one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from undertow.linear import RateComparison
+from undertow.linear.choice import Choice
+from undertow.linear.circle import angles_of
+from undertow.linear.surface import LossSurface
+from undertow.report import words
+from undertow.report.charts import circle_axis
+from undertow.report.figure import STAR, Entry, Figure, Table, evenly, records
+
+
+def circle(surface: LossSurface, choice: Choice, comparison: RateComparison) -> Figure:
+    """Figure of the loss at each training rate, at the ridge and with the best adaptation rate of the choice."""
+    best = surface.best()
+    column = int(np.flatnonzero(surface.ridges == best.ridge)[0])
+    loss = 2 * surface.best_loss.reshape(len(surface.train_rates), -1)[:, column]
+    adapt = surface.best_adapt_rate.reshape(len(loss), -1)[:, column] / surface.scale
+    angles = angles_of(surface.train_rates, surface.scale)
+    theirs = angles_of(comparison.surface.train_rates, comparison.scale)
+    band = 4 * np.interp(angles, theirs, comparison.curve_errors)
+    rates = [words.rate(rate) for rate in surface.train_rates / surface.scale]
+    values = records(phi=angles, loss=loss, low=loss - band, high=loss + band, rate=rates, adapt=adapt)
+    zero = int(np.flatnonzero(surface.train_rates == 0)[0])
+    picks = records(
+        phi=angles[[best.position, zero]],
+        loss=loss[[best.position, zero]],
+        pick=["best training rate", "no inner loop"],
+        rate=[rates[best.position], rates[zero]],
+        adapt=adapt[[best.position, zero]],
+    )
+    shown, cut = _domain(loss, band)
+    of = f"the {words.level(choice.interval.level)} interval"
+    return Figure(
+        name="circle",
+        title="Loss on new tasks at every training rate",
+        spec={"height": 300, "layer": _layers(values, picks, choice, shown)},
+        summary=(
+            f"Line chart of cross-validated mean squared error over the training rate. The least, "
+            f"{loss[best.position]:.4f}, is at {rates[best.position]}; without an inner loop it is {loss[zero]:.4f}. "
+            f"Best training rate: {words.interval(choice.interval)} ({of})."
+        ),
+        legend=(
+            Entry("blue", "line", "mean squared error, each rate with its own best adaptation rate"),
+            Entry("blue", "area", "±2 standard errors of the difference from rate 0"),
+            Entry("green", "area", f"{of} of the best training rate"),
+            Entry("orange", "star", "best training rate"),
+            Entry("ink", "dot", "no inner loop (rate 0)"),
+            *([Entry("purple", "rule", "best training rate by theory")] if _predicted(choice) else []),
+        ),
+        note=(
+            "The band closes at rate 0, since it is about the difference from there. Its width was measured by a "
+            f"second cross-validation of the gradient rule, at ridge {comparison.picks['signed'].ridge:g}; the curve "
+            f"has ridge {best.ridge:.3g}. " + ("Losses above the frame are in the table below." if cut else "")
+        ).strip(),
+        table=_table(rates, loss, band, adapt),
+    )
+
+
+def _layers(
+    values: list[dict[str, Any]], picks: list[dict[str, Any]], choice: Choice, shown: list[float]
+) -> list[dict[str, Any]]:
+    x = circle_axis.x()
+    scale = {"domain": shown, "zero": False, "nice": False, "clamp": False}
+    y = {
+        "field": "loss",
+        "type": "quantitative",
+        "scale": scale,
+        "axis": {"title": "mean squared error / variance", "tickCount": 5},
+    }
+    tips = [
+        {"field": "rate", "title": "training rate (spectral)", "type": "nominal"},
+        {"field": "loss", "title": "MSE / variance", "type": "quantitative", "format": ".4f"},
+        {"field": "adapt", "title": "best adaptation rate", "type": "quantitative", "format": ".3~f"},
+    ]
+    band = {
+        "data": {"values": values},
+        "mark": {"type": "area", "style": "blue", "opacity": 0.18, "clip": True, "aria": False},
+        "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}},
+    }
+    line = {
+        "data": {"values": values},
+        "mark": {"type": "line", "style": "blue", "strokeWidth": 2, "clip": True, "aria": False},
+        "encoding": {"x": x, "y": y},
+    }
+    # An unseen upright at each rate shows the figures wherever the pointer is above or below the curve.
+    near = {"name": "near", "select": {"type": "point", "on": "pointerover", "clear": "pointerout", "fields": ["phi"]}}
+    upright = {
+        "data": {"values": values},
+        "params": [near],
+        "mark": {"type": "rule", "opacity": 0, "strokeWidth": 9, "aria": False},
+        "encoding": {"x": x, "tooltip": tips},
+    }
+    dot = {
+        "data": {"values": values},
+        "mark": {"type": "point", "style": "blue", "filled": True, "size": 60, "clip": True, "aria": False},
+        "encoding": {
+            "x": x,
+            "y": y,
+            "opacity": {"condition": {"param": "near", "empty": False, "value": 1}, "value": 0},
+        },
+    }
+    marks = [
+        {
+            "data": {"values": [pick]},
+            "mark": {"type": "point", "filled": True, "opacity": 1, "clip": True, "style": style} | look,
+            "encoding": {"x": x, "y": y, "tooltip": [{"field": "pick", "title": "choice", "type": "nominal"}, *tips]},
+        }
+        for pick, style, look in zip(
+            picks, ("orange", "ink"), ({"shape": STAR, "size": 260}, {"shape": "circle", "size": 55}), strict=True
+        )
+    ]
+    return [
+        circle_axis.interval_layer(choice.interval),
+        band,
+        circle_axis.zero(),
+        *_predicted(choice),
+        line,
+        dot,
+        upright,
+        *marks,
+    ]
+
+
+def _predicted(choice: Choice) -> list[dict[str, Any]]:
+    """A layer with theory's best rate, where there is one."""
+    one = choice.prediction
+    if one is None or one.train_rate is None:
+        return []
+    return [
+        {
+            "data": {"values": [{"phi": words.data(np.arctan(one.train_rate))}]},
+            "mark": {"type": "rule", "style": "purple", "strokeWidth": 2, "aria": False},
+            "encoding": {"x": circle_axis.x()},
+        }
+    ]
+
+
+def _domain(loss: np.ndarray, band: np.ndarray) -> tuple[list[float], bool]:
+    """Losses that the frame shows, and whether some lie above: those far off must not flatten what matters."""
+    low = float(loss.min())
+    spread = max(float(np.quantile(loss, 0.75)) - low, float(band.max()), 1e-3 * low, 1e-12)
+    top = low + 1.6 * spread
+    if loss.max() <= low + 2.5 * spread:
+        top = max(top, float(loss.max()) + 0.1 * spread)
+    return words.data([low - 0.35 * spread, top]), bool(loss.max() > top)
+
+
+def _table(rates: list[str], loss: np.ndarray, band: np.ndarray, adapt: np.ndarray) -> Table:
+    kept = evenly(len(loss), 31)
+    kept = np.union1d(kept, [int(loss.argmin()), rates.index("0")])
+    return Table(
+        "Cross-validated loss over the training rate",
+        ("training rate (spectral)", "MSE / variance", "± 2 s.e. from rate 0", "best adaptation rate (spectral)"),
+        [(rates[i], words.loss(loss[i]), words.number(band[i], 2), words.number(adapt[i])) for i in kept],
+        f"{len(kept)} of the {len(loss)} rates that were tried.",
+    )

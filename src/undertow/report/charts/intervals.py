@@ -1,0 +1,96 @@
+"""Estimates with intervals, one line for each rival."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from undertow.report import words
+from undertow.report.figure import records
+
+
+def intervals(
+    labels: Sequence[str],
+    estimates: Sequence[float],
+    ends: Sequence[tuple[float, float]],
+    said: Sequence[str],
+    *,
+    axis: str,
+    tip: str,
+    zero: bool = True,
+    marked: int | None = None,
+) -> dict[str, Any]:
+    """Specification of a dot and a line for each of the labels (k,), from top to bottom.
+
+    said: (k,) the figures in words, for the hover; tip: what they are. zero: whether a line marks 0.
+    marked: position of the one that is drawn in another colour.
+    """
+    order = list(range(len(labels)))
+    values = records(
+        rank=order,
+        label=list(labels),
+        said=list(said),
+        value=np.array(estimates, dtype=np.float64),
+        low=np.array([end[0] for end in ends], dtype=np.float64),
+        high=np.array([end[1] for end in ends], dtype=np.float64),
+    )
+    x = {
+        "field": "value",
+        "type": "quantitative",
+        "scale": {"zero": zero},
+        "axis": {"title": axis, "grid": True, "tickCount": 7, "labelOverlap": True},
+    }
+    # By rank and not by name: two rivals may have the same label.
+    # All ranks are named: layers of single rows would put theirs first.
+    y = {"field": "rank", "type": "ordinal", "scale": {"domain": order}, "axis": axis_of_names(labels)}
+    tips = [
+        {"field": "label", "title": "strategy", "type": "nominal"},
+        {"field": "said", "title": tip, "type": "nominal"},
+    ]
+    layers: list[dict[str, Any]] = []
+    if zero:
+        layers.append(
+            {
+                "data": {"values": [{"value": 0}]},
+                "mark": {"type": "rule", "style": "zero", "aria": False},
+                "encoding": {"x": x},
+            }
+        )
+    for style, rows in _groups(values, marked):
+        layers += [
+            {
+                "data": {"values": rows},
+                "mark": {"type": "rule", "style": style, "strokeWidth": 2},
+                "encoding": {"x": x | {"field": "low"}, "x2": {"field": "high"}, "y": y, "tooltip": tips},
+            },
+            {
+                "data": {"values": rows},
+                "mark": {"type": "point", "style": style, "filled": True, "opacity": 1, "size": 80},
+                "encoding": {"x": x, "y": y, "tooltip": tips},
+            },
+        ]
+    return {"height": 38 * len(order), "layer": layers}
+
+
+def _groups(values: list[dict[str, Any]], marked: int | None) -> list[tuple[str, list[dict[str, Any]]]]:
+    others = [row for i, row in enumerate(values) if i != marked]
+    groups = [("blue", others)] if others else []
+    return groups if marked is None else [*groups, ("orange", [values[marked]])]
+
+
+def axis_of_names(labels: Sequence[str]) -> dict[str, Any]:
+    """An axis of names for ranks 0, 1, ...; each name is broken into lines at its commas."""
+    name = f"{json.dumps([words.short(label, 48) for label in labels])}[datum.value]"
+    return {
+        "title": None,
+        "labelExpr": f"split({name}, ', ')",
+        # Lines hang below the tick; the first of two belongs above it.
+        "labelOffset": {"condition": {"test": f"indexof({name}, ', ') >= 0", "value": -7}, "value": 0},
+        "labelLimit": 160,
+        "grid": True,
+        "ticks": False,
+        "domain": False,
+    }

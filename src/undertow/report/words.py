@@ -1,0 +1,157 @@
+"""Numbers and names as a report prints them: true minus signs, few digits, no bare inf."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, SupportsFloat
+
+import numpy as np
+
+from undertow.linear.choice import Gain, RateInterval
+
+STRATEGIES = {
+    "joint": "common weights, no adaptation",
+    "step": "no inner loop, gradient step",
+    "tied": "one positive rate, gradient step",
+    "signed": "signed rate, gradient step",
+    "pooled_ridge": "no inner loop, ridge regression",
+    "ridge": "ridge inner loop, ridge regression",
+    "mixed_intercept": "mixed model, intercepts differ",
+    "mixed_isotropic": "mixed model, one variance",
+    "mixed_diagonal": "mixed model, a variance per weight",
+    "mixed_full": "mixed model, full covariance",
+    "mixed_shrunk": "mixed model, shrunk covariance",
+    "blend": "blend of strategies",
+}
+"""strategy -> how it trains (or what it is), and how it adapts; parted by a comma"""
+
+_SPACE = "\u00a0"
+"""keeps a number and its unit on one line"""
+
+
+def strategy(name: str) -> str:
+    """What a strategy is, in a few words; a name that is not known is given as it is."""
+    return STRATEGIES.get(name, name)
+
+
+def number(value: SupportsFloat, digits: int = 3) -> str:
+    """A number to ``digits`` significant digits, with thousands separated and a true minus sign."""
+    value = float(value)
+    if math.isnan(value):
+        return "not a number"
+    if math.isinf(value):
+        return "−∞" if value < 0 else "∞"
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if size >= 15 or size < -5:
+        return f"{value:.{digits - 1}e}".replace("-", "−")
+    places = max(0, digits - 1 - size)
+    text = f"{value:,.{places}f}"
+    whole, _, decimals = text.partition(".")
+    if size >= 0 and not decimals.strip("0"):
+        text = whole
+    # Zeros that the format made of a small negative number carry no sign.
+    return text.replace("-", "−") if any(c in text for c in "123456789") else "0"
+
+
+def loss(value: SupportsFloat) -> str:
+    """A mean squared error as a share of the variance: four decimals, more where it is tiny."""
+    value = float(value)
+    return number(value, 3) if 0 < value < 0.001 else f"{value:.4f}"
+
+
+def fixed(value: SupportsFloat, places: int = 3) -> str:
+    """A number with so many decimals."""
+    return f"{float(value):.{places}f}".replace("-", "−")
+
+
+def signed(value: SupportsFloat, digits: int = 2) -> str:
+    """The same with a sign always, but for 0."""
+    value = float(value)
+    text = number(value, digits)
+    return text if value <= 0 or math.isnan(value) or text == "0" else f"+{text}"
+
+
+def percent(value: SupportsFloat) -> str:
+    """A signed percentage."""
+    return f"{signed(value)}{_SPACE}%"
+
+
+def share(value: SupportsFloat) -> str:
+    """A share between 0 and 1 in whole per cent; never 0 or 100 % unless it is exactly that."""
+    value = float(value)
+    whole = round(100 * value)
+    if whole == 0 and value > 0:
+        return f"less than 1{_SPACE}%"
+    if whole == 100 and value < 1:
+        return f"more than 99{_SPACE}%"
+    return f"{whole}{_SPACE}%"
+
+
+def between(low: float, high: float) -> str:
+    """An interval in per cent."""
+    return f"{signed(low)} to {signed(high)}{_SPACE}%"
+
+
+def gain(one: Gain) -> str:
+    """A gain with its interval."""
+    return f"{percent(one.percent)} ({between(one.low, one.high)})"
+
+
+def rate(value: SupportsFloat) -> str:
+    """A rate; plus and minus infinity are the same point."""
+    value = float(value)
+    if math.isinf(value):
+        return "infinity"
+    text = signed(value, 3)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def interval(one: RateInterval) -> str:
+    """Where the best training rate lies."""
+    if one.whole_circle:
+        return "any rate: none can be ruled out"
+    if one.low > one.high:
+        return f"above {rate(one.low)}, through infinity, to below {rate(one.high)}"
+    return f"{rate(one.low)} to {rate(one.high)}"
+
+
+def count(n: int, one: str, many: str | None = None) -> str:
+    """A number of things: "1 task", "2,400 tasks"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def short(name: str, most: int = 26) -> str:
+    """A name cut in its middle: names that begin alike often end differently."""
+    if len(name) <= most:
+        return name
+    end = (most - 1) * 2 // 5
+    return f"{name[: most - 1 - end].rstrip()}…{name[-end:].lstrip()}"
+
+
+def level(value: SupportsFloat) -> str:
+    """A nominal coverage, "95 %"."""
+    value = float(value)
+    return f"{100 * value:g}{_SPACE}%"
+
+
+def plain(value: Any) -> str:
+    """A setting as text."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple | np.ndarray):
+        return ", ".join(map(plain, value))
+    if isinstance(value, float | np.floating):
+        return f"{value:g}".replace("-", "−").replace("inf", "∞")
+    return str(value)
+
+
+def data(values: Any, digits: int = 5) -> Any:
+    """Numbers as a chart holds them: rounded to significant digits, None where one is not finite. Keeps the shape."""
+    if isinstance(values, np.ndarray | list | tuple):
+        return [data(one, digits) for one in values]
+    value = float(values)
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None

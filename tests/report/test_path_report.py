@@ -1,0 +1,333 @@
+"""The report of ``undertow path``: its parts, its numbers, and what it does with hostile names."""
+
+import json
+import re
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from undertow._check import InputError
+from undertow.linear.choice import VERDICTS
+from undertow.linear.prediction import Prediction
+from undertow.report import theme, verdict, words, write_path_report
+from undertow.report.charts.circle_axis import arcs
+
+from .conftest import EVIL, Page, fit, table
+
+SECTIONS = ("verdict", "rates", "sign", "strategies", "tasks", "stability", "data", "methods", "again")
+CHARTS = {"circle", "surface", "folds", "strategies", "gains", "stability", "rows"}
+
+
+def test_the_page_is_whole_and_has_every_part(page):
+    assert page.unmatched == []
+    assert page.open == []
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert set(SECTIONS) <= set(ids)
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert {link[1:] for link in links} <= set(ids)
+    levels = [level for level, _ in page.headings]
+    assert levels[:2] == [1, 2]
+    assert all(b - a <= 1 for a, b in pairwise(levels))
+    assert set(page.charts["specs"]) == CHARTS
+    drawn = {attributes["data-chart"] for _, attributes in page.tags if "data-chart" in attributes}
+    assert drawn == CHARTS
+    assert all(caption for caption in page.tables)
+
+
+def test_nothing_is_asked_of_the_network(page):
+    for tag, attributes in page.tags:
+        assert tag not in ("link", "img", "iframe", "object", "embed", "base", "form")
+        for key in ("src", "href", "action", "data", "srcset", "xlink:href", "poster"):
+            assert not re.match(r"(https?:)?//", attributes.get(key, "")), (tag, attributes)
+        assert "url(" not in attributes.get("style", "")
+    styles = "".join(re.findall(r"<style>(.*?)</style>", page.html, re.S))
+    assert not re.search(r"url\(|@import|@font-face", styles)
+    policy = next(a["content"] for t, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+    specs = json.dumps(page.charts["specs"])
+    assert '"url"' not in specs
+
+
+def test_names_of_the_user_are_text_and_nothing_else(page, arguments):
+    assert not any(attributes.get("id") == "evil" for _, attributes in page.tags)
+    assert not any(tag in ("b", "u", "i", "img") for tag, _ in page.tags)
+    assert EVIL not in page.html
+    assert EVIL in page.text
+    assert "<u>y</u>" in page.text
+    named = {row["task"] for row in _values(page, "gains")}
+    assert {EVIL, "@blue", "Ω≠ünï\u2028"} <= named
+    # One script for the errors, one each for charts, Vega and the page: no name has ended one.
+    assert len(page.scripts) == 4
+    assert arguments["command"] in page.text
+
+
+def _values(page, chart):
+    return max((layer["data"]["values"] for layer in page.charts["specs"][chart]["layer"]), key=len)
+
+
+def _column(page, caption, name):
+    rows = next(rows for key, rows in page.tables.items() if key.startswith(caption))
+    return [row[rows[0].index(name)] for row in rows[1:]]
+
+
+def test_the_first_screen_says_what_the_choice_says(page, arguments):
+    choice = arguments["estimator"].choice_
+    assert page.headings[1][1] == verdict.headline(choice)
+    assert choice.explanation in page.text
+    step = choice.gains["step"]
+    for text in (
+        words.percent(step.percent),
+        words.between(step.low, step.high),
+        words.rate(choice.train_rate),
+        words.interval(choice.interval),
+        words.share(choice.interval.sign_probability),
+        words.strategy(choice.strategy),
+        "30 tasks",
+    ):
+        assert text in page.text
+
+
+def test_the_curve_is_that_of_the_estimator(page, arguments):
+    estimator, comparison = arguments["estimator"], arguments["comparison"]
+    surface, choice = estimator.cv_surface_, estimator.choice_
+    best = surface.best()
+    assert best.train_rate / surface.scale == pytest.approx(choice.train_rate, rel=1e-12)
+    curve = 2 * surface.best_loss[:, list(surface.ridges).index(best.ridge)]
+    values = page.charts["specs"]["circle"]["layer"][1]["data"]["values"]
+    np.testing.assert_allclose([row["loss"] for row in values], curve, rtol=1e-4)
+    zero = next(row for row in values if row["phi"] == 0)
+    assert zero["low"] == zero["high"] == zero["loss"]
+    # At infinity both records have a rate, so the band there is the other record's own.
+    width = values[0]["high"] - values[0]["loss"]
+    assert width == pytest.approx(4 * comparison.curve_errors[0], rel=2e-3)
+
+
+def test_every_cell_of_the_map_is_an_exact_loss(page, arguments):
+    surface = arguments["estimator"].cv_surface_
+    best = surface.best()
+    cells = page.charts["specs"]["surface"]["layer"][0]
+    steps = {step["as"]: step["calculate"] for step in cells["transform"] if "calculate" in step}
+    adapt = np.array(json.loads(steps["adapt"].removesuffix("[datum.j]")))
+    names = json.loads(steps["rate"].removesuffix("[datum.i]"))
+    values = np.array(cells["data"]["values"]).reshape(len(names), len(adapt))
+    assert max(values.shape) <= 60
+    assert names[0] == names[-1] == "infinity"
+    ridge = list(surface.ridges).index(best.ridge)
+    ours = 2 * surface.loss(adapt * surface.scale)[:, ridge]
+    place = [i for i, rate in enumerate(surface.train_rates) if words.rate(rate / surface.scale) in names]
+    assert len(place) == len(names)
+    np.testing.assert_allclose(values, ours[place], rtol=2e-3)
+    assert 0.0 in adapt
+
+
+def test_gains_of_tasks_are_those_of_the_records(page, arguments):
+    estimator, raw = arguments["estimator"], arguments["raw"]
+    held_out, strategy = estimator.held_out_, estimator.choice_.strategy
+    gains = dict(zip(map(str, held_out.task_ids), 2 * held_out.gains(strategy), strict=True))
+    counts = dict(zip(map(str, raw.ids), raw.counts, strict=True))
+    spec = page.charts["specs"]["gains"]
+    values = _values(page, "gains")
+    assert {row["task"] for row in values} == set(gains)
+    for row in values:
+        assert row["gain"] == pytest.approx(gains[row["task"]], rel=1e-4)
+        assert row["before"] - row["after"] == pytest.approx(row["gain"], abs=1e-4)
+        assert row["rows"] == counts[row["task"]]
+    assert [row["gain"] for row in values] == sorted((row["gain"] for row in values), reverse=True)
+    better = sum(gain > 0 for gain in gains.values())
+    assert f"{better} gain, {len(gains) - better} do not" in spec["description"]
+    assert f"{better} of 30 held-out tasks" in re.sub(r"\s+", " ", page.text)
+
+
+def test_strategies_are_those_of_the_choice_in_order_of_loss(page, arguments):
+    choice = arguments["estimator"].choice_
+    order = sorted(choice.losses, key=lambda name: choice.losses[name][0])
+    caption = "Strategies on held-out tasks"
+    assert _column(page, caption, "strategy") == [f"{words.strategy(name)} ({name})" for name in order]
+    assert _column(page, caption, "MSE / variance") == [words.loss(2 * choice.losses[name][0]) for name in order]
+    std = arguments["raw"].y.std()
+    errors = _column(page, caption, "root MSE (<u>y</u>)")
+    assert errors == [words.number(np.sqrt(2 * choice.losses[name][0]) * std) for name in order]
+    gains = _column(page, caption, f"gain of the one used ({words.level(choice.interval.level)})")
+    assert gains == ["used" if n == choice.strategy else words.gain(choice.best_gains[n]) for n in order]
+
+
+def test_stability_counts_and_values(page, arguments):
+    estimator = arguments["estimator"]
+    limits, scale = arguments["stability"], estimator.cv_surface_.scale
+    values = _values(page, "stability")
+    np.testing.assert_allclose([row["limit"] for row in values], np.sort(limits / scale), rtol=1e-4)
+    ids = dict(zip(map(str, arguments["raw"].ids), limits / scale, strict=True))
+    assert all(row["limit"] == pytest.approx(ids[row["task"]], rel=1e-4) for row in values)
+    assert values[-1]["level"] == 100
+    rate = estimator.choice_.adapt_rate
+    assert rate > 0
+    stable = int((limits / scale > rate).sum())
+    assert f"is stable for {stable} of 30 tasks" in re.sub(r"\s+", " ", page.text)
+
+
+def test_rows_of_tasks_add_up(page, arguments):
+    values = page.charts["specs"]["rows"]["data"]["values"]
+    assert sum(row["tasks"] for row in values) == 30
+    assert values[0]["first"] == arguments["raw"].counts.min() - 0.5
+    for row in values:
+        inside = (arguments["raw"].counts > row["first"]) & (arguments["raw"].counts < row["last"])
+        assert inside.sum() == row["tasks"]
+
+
+def test_data_settings_and_versions(page, arguments):
+    raw, scaling = arguments["raw"], arguments["scaling"]
+    data = {row[0]: row[1] for row in page.tables["The data"][1:]}
+    assert data["rows"] == f"{raw.n_rows:,}"
+    assert data["target, mean"] == words.number(raw.y.mean(), 4)
+    assert data["feature values clipped"].startswith(f"{scaling.n_clipped} at 4 standard deviations")
+    settings = {row[0]: row[1] for row in page.tables["Settings"][1:]}
+    assert settings == {
+        "table": "a <table>.csv",
+        "clip": "4",
+        "features": "<b>, x",
+        "intercept": "yes",
+        "task": "none",
+    }
+    versions = {row[0]: row[1] for row in page.tables["Versions"][1:]}
+    assert versions["numpy"] == np.__version__
+
+
+def test_the_same_records_give_the_same_file(written, arguments, tmp_path):
+    write_path_report(tmp_path / "again.html", **arguments)
+    assert (tmp_path / "again.html").read_bytes() == written.read_bytes()
+    assert written.stat().st_size < 1_600_000
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_each_verdict_has_a_headline_and_a_meaning(arguments, name):
+    choice = replace(arguments["estimator"].choice_, verdict=name)
+    assert verdict.headline(choice) != name
+    assert verdict.meaning(choice)
+
+
+def test_a_gain_that_may_be_chance_is_called_so(arguments):
+    choice = arguments["estimator"].choice_
+    step = choice.gains["step"]
+    sure = replace(choice, verdict="positive", gains=choice.gains | {"step": step._replace(low=0.1, high=2.0)})
+    unsure = replace(choice, verdict="positive", gains=choice.gains | {"step": step._replace(low=-0.1, high=2.0)})
+    assert "chance" in verdict.meaning(unsure)
+    assert "chance" not in verdict.meaning(sure)
+    over = choice.best_gains["joint"]
+    for low, told in ((0.1, False), (-0.1, True)):
+        changed = choice.best_gains | {"joint": over._replace(low=low)}
+        assert ("cannot be told" in verdict.advice(replace(choice, best_gains=changed))) is told
+
+
+def test_the_interval_is_one_stretch_or_two(arguments):
+    interval = arguments["estimator"].choice_.interval
+    inside = replace(interval, low=-1.0, high=0.5, whole_circle=False)
+    through = replace(interval, low=2.0, high=-3.0, whole_circle=False)
+    whole = replace(interval, low=-np.inf, high=np.inf, whole_circle=True)
+    assert len(arcs(inside)) == len(arcs(whole)) == 1
+    first, second = arcs(through)
+    assert first["from"] == -second["to"] == -round(np.pi / 2, 6)
+    assert np.tan(first["to"]) == pytest.approx(-3.0, rel=1e-4)
+    assert np.tan(second["from"]) == pytest.approx(2.0, rel=1e-4)
+    assert arcs(whole) == [{"from": -round(np.pi / 2, 6), "to": round(np.pi / 2, 6)}]
+    assert words.interval(through) == "above +2, through infinity, to below −3"
+
+
+def test_records_that_do_not_belong_together_are_refused(arguments, tmp_path):
+    path = tmp_path / "report.html"
+    with pytest.raises(InputError, match=r"other tasks than the table's"):
+        write_path_report(path, **arguments | {"raw": table(30)})
+    with pytest.raises(InputError, match=r"stability has shape \(3,\): it must be \(30,\)"):
+        write_path_report(path, **arguments | {"stability": np.ones(3)})
+    lone = type(arguments["estimator"])()
+    with pytest.raises(InputError, match="holds no search"):
+        write_path_report(path, **arguments | {"estimator": lone})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stability_may_be_left_out_or_hold_tasks_of_zeros(arguments, tmp_path):
+    path = tmp_path / "report.html"
+    write_path_report(path, **arguments | {"stability": None})
+    page = Page(path.read_text())
+    assert "stability" not in page.charts["specs"]
+    assert "Stable rates" not in page.text
+    limits = arguments["stability"].copy()
+    limits[:2] = np.inf
+    write_path_report(path, **arguments | {"stability": limits})
+    page = Page(path.read_text())
+    assert len(_values(page, "stability")) == 28
+    assert "2 tasks have support rows of zeros only" in page.text
+
+
+def test_six_tasks_of_equal_length(tmp_path):
+    raw = table(6, names=[f"town {'x' * 60} {i}" for i in range(6)])
+    short = np.concatenate([np.arange(a, a + 7) for a in raw.offsets[:-1]])
+    raw = type(raw).from_arrays(raw.x[short], raw.y[short], raw.groups[short])
+    write_path_report(tmp_path / "six.html", **fit(raw, folds=3))
+    page = Page((tmp_path / "six.html").read_text())
+    assert "rows" not in page.charts["specs"]
+    assert "7 in each" in page.text
+    assert len(_values(page, "gains")) == 6
+
+
+def test_colours_can_be_read_in_both_schemes():
+    def luminance(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return np.dot(linear, [0.2126, 0.7152, 0.0722])
+
+    def contrast(a, b):
+        low, high = sorted((luminance(a), luminance(b)))
+        return (high + 0.05) / (low + 0.05)
+
+    assert contrast("#000000", "#FFFFFF") == pytest.approx(21)
+    for scheme in theme.SCHEMES:
+        page = theme.PAGE[scheme]
+        for background in ("page", "panel"):
+            for text in ("ink", "quiet", "link"):
+                assert contrast(page[text], page[background]) >= 4.5, (scheme, text, background)
+        for name, colour in theme.MARKS[scheme].items():
+            assert contrast(colour, page["page"]) >= 3, (scheme, name)
+
+
+def test_theory_and_blend_are_told_where_they_are(arguments, tmp_path):
+    estimator, path = arguments["estimator"], tmp_path / "report.html"
+    choice = estimator.choice_
+    best = choice.interval.low if np.isfinite(choice.interval.low) else 0.5
+    said = Prediction(0.5, 1.5, float("-inf"), 0.25, "equivalent", "as <i>assumed</i>")
+    nothing = Prediction(None, None, None, None, "", "not computed: too few")
+    blend = {"mixed_full": 0.75, "signed": 0.25}
+    whole = replace(choice.interval, low=-np.inf, high=np.inf, whole_circle=True, contains_infinity=True)
+    tight = replace(choice.interval, low=best - 1, high=best + 1, whole_circle=False, contains_infinity=False)
+
+    def written(**changes):
+        estimator.choice_ = replace(choice, **changes)
+        try:
+            write_path_report(path, **arguments)
+        finally:
+            estimator.choice_ = choice
+        return Page(path.read_text(encoding="utf-8"))
+
+    page = written(prediction=said, interval=whole)
+    caption = "Best rates by theory and by cross-validation"
+    assert page.tables[caption][1] == ["training rate (spectral)", "infinity", words.rate(choice.train_rate)]
+    assert page.tables[caption][2] == ["adaptation rate (spectral)", "+0.25", words.rate(choice.adapt_rate)]
+    assert "lies within the interval" in page.text
+    assert "as <i>assumed</i>" in page.text
+    rules = [one for one in page.charts["specs"]["circle"]["layer"] if one["mark"].get("style") == "purple"]
+    assert [one["data"]["values"] for one in rules] == [[{"phi": round(-np.pi / 2, 4)}]]
+    assert "lies outside of the interval" in written(prediction=said, interval=tight).text
+    page = written(prediction=nothing)
+    assert caption not in page.tables
+    assert "Theory says nothing here: not computed: too few" in page.text
+    assert "theory" not in {a.get("id") for _, a in written(prediction=None).tags}
+    page = written(strategy="joint", settings=blend)
+    assert "What the blend is made of" not in page.tables
+    page = written(strategy="blend", settings=blend)
+    assert page.tables["What the blend is made of"][1:] == [
+        ["mixed model, full covariance (mixed_full)", "75\u00a0%"],
+        ["signed rate, gradient step (signed)", "25\u00a0%"],
+    ]
