@@ -28,9 +28,13 @@ GRADIENT = ("joint", "step", "tied", "signed")
 PROXIMAL = ("pooled_ridge", "ridge")
 
 # Held-out losses are taken on at most this many tasks, evenly spread over the folds: standard errors are small by then.
-_MOST_TASKS = 3000
+_MOST_TASKS = 2000
+# A table is large from this many tasks, and rows times columns squared, on.
+_LARGE_TASKS = 4000
+_LARGE_WORK = 3e8
+_LARGE_TESTED = 1000
 # The proximal rule chooses its ratios on at most this many tasks, each ratio being a pass; it is then trained on all.
-_RATIO_TASKS = 4096
+_RATIO_TASKS = 2048
 _MANY_RATIOS = 10**9
 
 
@@ -73,6 +77,16 @@ class Plan:
         """Yield each draw of support and query rows as batches, each with tasks of one label."""
         for k in range(self.n_draws):
             yield rows.draw(self.n_support, np.random.SeedSequence(self.seed, spawn_key=(k,)), labels)
+
+    def tested(self, fold: int) -> np.ndarray:
+        """Numbers of the tasks that a fold's losses are measured on, evenly spread over it."""
+        most = _LARGE_TESTED if self.is_large else _MOST_TASKS
+        return _evenly(self.folds[fold], max(1, math.ceil(most / len(self.folds))))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether there are so many tasks and numbers that parts of the search make do with some of the tasks."""
+        return self.rows.n_tasks > _LARGE_TASKS and float(len(self.rows.y)) * self.rows.n_columns**2 > _LARGE_WORK
 
     @property
     def n_targets(self) -> int:
@@ -250,11 +264,10 @@ class HeldOut(NamedTuple):
 
 def held_out_errors(plan: Plan, strategies: Sequence[str], families: Mapping[str, Family]) -> HeldOut:
     """Return the errors of each strategy on held-out tasks, chosen and trained without their fold."""
-    n_folds, q = len(plan.folds), plan.n_targets
-    most = max(1, math.ceil(_MOST_TASKS / n_folds))
+    q = plan.n_targets
     parts = []
-    for fold, part in enumerate(plan.folds):
-        chosen = _evenly(part, most)
+    for fold in range(len(plan.folds)):
+        chosen = plan.tested(fold)
         found = [families[name].found(name, fold) for name in strategies]
         rows = plan.rows.select(chosen)
         sums, weight = np.zeros((len(chosen), len(found), len(found))), np.zeros(len(chosen))
