@@ -27,8 +27,8 @@ _FOLD_TASKS = 500
 _MOST_TASKS = 2000
 _FOLD_TOLERANCE = 1e-3
 
-# On a large table this many tasks give the variances.
-_SPARED = 256
+# On a large table the variances come from so many tasks that a step of their search takes this many multiplications.
+_SPARED_WORK = 4e7
 _LARGE_TOLERANCE = 1e-1
 # The diagonal fit's share in the shrunk covariance.
 _SHARE = 0.5
@@ -101,7 +101,8 @@ def _spared(plan: Plan) -> np.ndarray:
     """Numbers of some tasks that no loss is measured on."""
     tested = np.concatenate([plan.tested(fold) for fold in range(len(plan.folds))])
     rest = np.setdiff1d(np.arange(plan.rows.n_tasks), tested)
-    most = _SPARED if plan.rows.n_columns > 32 else 2 * _SPARED
+    d = plan.rows.n_columns
+    most = int(np.clip(_SPARED_WORK / (min(float(np.median(plan.rows.counts)), d) * d**2), 256, _MOST_TASKS))
     return rest[np.linspace(0, len(rest) - 1, min(most, len(rest))).round().astype(int)]
 
 

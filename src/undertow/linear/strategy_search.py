@@ -31,7 +31,7 @@ PROXIMAL = ("pooled_ridge", "ridge")
 _MOST_TASKS = 2000
 # A table is large from this many tasks, and rows times columns squared, on.
 _LARGE_TASKS = 4000
-_LARGE_WORK = 3e8
+_LARGE_WORK = 5e7
 _LARGE_TESTED = 1000
 # The proximal rule chooses its ratios on at most this many tasks, each ratio being a pass; it is then trained on all.
 _RATIO_TASKS = 2048
