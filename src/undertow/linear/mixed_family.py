@@ -37,14 +37,14 @@ _SHARE = 0.5
 class MixedFamily:
     """The mixed model: mean, task covariance and noise by restricted maximum likelihood, from all rows."""
 
-    def __init__(self, plan: Plan, structures: Sequence[str], pooled: Family | None = None):
+    def __init__(self, plan: Plan, structures: Sequence[str], pooled: Family | None = None, rotated: bool = False):
         rows = plan.everything
         self.structures = tuple(structures)
         self.pooled = pooled if plan.is_large else None
         """strategy "joint", whose weights are the mean on large tables"""
         if self.pooled is not None:
             rows = plan.rows.select(_spared(plan))
-        self.statistics = [task_statistics(rows, j) for j in range(rows.y.shape[1])]
+        self.statistics = [task_statistics(rows, j, rotated) for j in range(rows.y.shape[1])]
         # Tasks too short to be tested are training tasks of every fold.
         position = np.searchsorted(rows.ids, plan.rows.ids)
         self.tested = [position[part] for part in plan.folds]
@@ -106,8 +106,8 @@ def _spared(plan: Plan) -> np.ndarray:
     return rest[np.linspace(0, len(rest) - 1, min(most, len(rest))).round().astype(int)]
 
 
-def task_statistics(rows: TaskRows, target: int) -> TaskStatistics:
-    """Statistics of the mixed model for one target."""
+def task_statistics(rows: TaskRows, target: int, rotated: bool = False) -> TaskStatistics:
+    """Statistics of the mixed model for one target; rotated: all features are given one unit, whatever their axes."""
     names = tuple(f"x{j}" for j in range(rows.n_columns))
     table = GroupedTable(rows.inputs(), rows.y[:, target], rows.offsets, rows.ids, names, "task", "target", rows.rows)
-    return TaskStatistics.from_tasks(table, rows.weights)
+    return TaskStatistics.from_tasks(table, rows.weights, common_unit=rotated)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -114,6 +114,11 @@ class RidgeMoments:
     def n_features(self) -> int:
         """Number of features, p."""
         return self.gram.shape[1] - 1
+
+    def at_ratio(self, position: int) -> RidgeMoments:
+        """Return the moments at one ratio of the grid alone."""
+        part = slice(position, position + 1)
+        return replace(self, ratios=self.ratios[part], gram=self.gram[part])
 
     def solve(self, ridge: float | Sequence[float] = 0.0, init: Any = None) -> Fit:
         """Return the trained omega (r, s, p) for each ratio and each of s ridges, with outcomes.

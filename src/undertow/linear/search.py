@@ -41,8 +41,9 @@ BLEND = "blend"
 # Multiplications that the draws of support rows may cost together: small tables get many draws, large ones one.
 WORK = 1e10
 _MOST_DRAWS = 10
-# The mixed model has a variance for each feature; beyond this many it is not tried.
-_MIXED_COLUMNS = 160
+# Each step of the mixed model's search solves a problem of this size; the diagonal one has as many variances.
+_MIXED_COLUMNS = 400
+_DIAGONAL_COLUMNS = 160
 _FULL_COLUMNS = 12
 # Each part of a blend is a pass over all tasks: on large tables small shares are not worth it.
 _LARGE_LEAST_SHARE = 0.1
@@ -75,6 +76,7 @@ def search(
     cv: int | list[np.ndarray],
     rules: Sequence[str],
     blend: bool,
+    rotated: bool = False,
     ridges: Sequence[float],
     steps: Sequence[int],
     n_draws: int | None,
@@ -86,6 +88,7 @@ def search(
 
     everything: all tasks; rows: those with more than ``n_support`` rows, at least two.
     cv: number of folds, or the task numbers (in ``rows``) of each fold. blend: whether strategies may be combined.
+    rotated: whether the columns are directions that mean nothing by themselves: no variance for each of them.
     """
     d = rows.n_columns
     parts = folds(rows.ids, min(cv, rows.n_tasks), seed) if isinstance(cv, int) else cv
@@ -100,7 +103,7 @@ def search(
     families: dict[str, Family] = dict.fromkeys(GRADIENT, gradient)
     if proximal is not None:
         families |= dict.fromkeys(PROXIMAL, ProximalFamily(plan, proximal, ridges, moments))
-    mixed = _mixed(plan, gradient) if "mixed" in rules else None
+    mixed = _mixed(plan, gradient, rotated) if "mixed" in rules else None
     if mixed is not None:
         families |= dict.fromkeys(mixed.names, mixed)
     names = list(families)
@@ -160,22 +163,24 @@ def search(
     )
 
 
-def _mixed(plan: Plan, gradient: GradientFamily) -> MixedFamily | None:
+def _mixed(plan: Plan, gradient: GradientFamily, rotated: bool) -> MixedFamily | None:
     """The mixed models that the number of columns allows; None where there are too many, or too few tasks."""
     d, tasks = plan.rows.n_columns, plan.rows.n_tasks
     if d > _MIXED_COLUMNS or tasks - tasks // len(plan.folds) < 3:
         return None
-    structures = ["isotropic", "diagonal", *(["full"] if d <= _FULL_COLUMNS else [])]
+    structures = ["isotropic"]
+    if d <= _DIAGONAL_COLUMNS and not rotated:
+        structures += ["diagonal", *(["full"] if d <= _FULL_COLUMNS else [])]
     # An isotropic covariance has a variance of its own for the intercept: its special case is for few tasks.
     if plan.rows.standard.intercept and not plan.is_large:
         structures = ["intercept", *structures]
-    return MixedFamily(plan, structures, gradient)
+    return MixedFamily(plan, structures, gradient, rotated)
 
 
 def _blend(parts: Sequence[Found], names: Sequence[str], share: np.ndarray) -> Found:
     starts = np.stack([part.weights for part in parts])  # (n, q, d)
     rules = tuple(blend_of([part.rules[j] for part in parts], share, starts[:, j]) for j in range(starts.shape[1]))
-    settings = {names[i]: float(share[i]) for i in np.argsort(-share, kind="stable")}
+    settings = {names[int(i)]: float(share[i]) for i in np.argsort(-share, kind="stable")}
     return Found(np.einsum("a,aqd->qd", share, starts), rules, settings)
 
 

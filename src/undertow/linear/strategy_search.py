@@ -197,9 +197,10 @@ class ProximalFamily:
         """Return the strategy chosen and trained on all tasks, or without one fold."""
         adapt, train, ridge = self.pick(strategy, fold)
         ratio = float(self.ratios[train])
-        trained = [self._train(folds, fold) for folds in self.moments]
+        at_one = [[folds_part.at_ratio(train) for folds_part in folds] for folds in self.moments]
+        trained, train = [self._train(folds, fold) for folds in at_one], 0
         if fold is None and trained[0].n_tasks < self.plan.n_draws * self.plan.rows.n_tasks:
-            trained, train = self._on_all_tasks(ratio), 0
+            trained = self._on_all_tasks(ratio)
         weights = np.stack([one.solve([self.ridges[ridge]]).weights[train, 0] for one in trained])
         rule = ProximalRule(float(self.ratios[adapt]))
         settings = {

@@ -20,6 +20,7 @@ from undertow.linear.mixed import STRUCTURES, fit_mixed
 from undertow.linear.mixed_family import task_statistics
 from undertow.linear.moments import support_moment
 from undertow.linear.path import RatePath, rate_path
+from undertow.linear.row_space import RowSpace
 from undertow.linear.rows import TaskRows, of_target
 from undertow.linear.rules import RidgeMoments
 from undertow.linear.search import RULES, WORK, search
@@ -192,32 +193,38 @@ class SearchMixin(MAMLBase):
             )
             self._train_pooled([everything.as_one_task().shared()])
             return
+        # With more columns than rows the rows' own directions are all there is to search in.
+        space = RowSpace.of(everything)
         found = search(
-            everything,
-            rows,
+            everything if space is None else space.rows,
+            rows if space is None else space.rows.large_enough(self.n_support, "drop"),
             n_support=self.n_support,
             cv=task_folds(self.cv, rows),
             rules=[self.rules] if isinstance(self.rules, str) else list(self.rules),
             blend=self.blend,
-            ridges=ridges.tolist(),
+            ridges=(ridges if space is None else ridges * space.ridge_factor).tolist(),
+            rotated=space is not None,
             steps=steps,
             n_draws=self.n_draws,
             n_rates=self.n_rates,
             level=self.level,
             seed=self._draw_seed,
         )
-        self._omega = found.best.weights.astype(rows.x.dtype)
-        self._rules = found.best.rules
-        settings = found.best.settings
-        self.choice_ = found.choice
+        best = found.best if space is None else space.found(found.best)
+        self._omega = best.weights.astype(rows.x.dtype)
+        self._rules = best.rules
+        settings = best.settings
+        self.choice_ = found.choice if space is None else space.choice(found.choice)
         self.rule_ = found.choice.strategy
         self.ridge_ = settings.get("ridge")
         self.steps_ = int(settings["steps"]) if "steps" in settings else None
         self.n_draws_ = found.n_draws
-        self.cv_surface_, self.held_out_ = found.surface, found.held_out
+        self.cv_surface_ = found.surface if space is None else space.surface(found.surface)
+        self.held_out_ = found.held_out
         pick = found.pick
         moments = found.moments.first(pick.steps)
         paths = [rate_path(moments.moments(j), ridge=pick.ridge, steps=pick.steps) for j in range(rows.y.shape[1])]
+        paths = paths if space is None else [space.path(path) for path in paths]
         self.rate_path_ = paths[0] if len(paths) == 1 else paths
         # A strategy without rates still leaves the gradient rule's best ones to be read.
         self._publish_rates(found.scale, settings.get("train_rate", pick.train_rate), pick.adapt_rate)
