@@ -30,6 +30,7 @@ _FOLD_TOLERANCE = 1e-3
 # On a large table the variances come from so many tasks that a step of their search takes this many multiplications.
 _SPARED_WORK = 4e7
 _LARGE_TOLERANCE = 1e-1
+_WIDE, _WIDE_STEPS = 160, 20
 # The diagonal fit's share in the shrunk covariance.
 _SHARE = 0.5
 
@@ -87,6 +88,10 @@ class MixedFamily:
             near = None if structure == self.structures[0] or structure == "full" else self.fits(self.structures[0])
             start = None if near is None else replace(near[target], structure=structure)
             return fit_mixed(statistics, structure, near=start, tolerance=_LARGE_TOLERANCE)
+        if statistics.n_features > _WIDE:
+            # A step costs two eigendecompositions, and with about as many columns as rows the last steps are many.
+            start = None if fold is None else self.fits(structure)[target]
+            return fit_mixed(statistics, structure, near=start, max_iterations=_WIDE_STEPS, tolerance=_LARGE_TOLERANCE)
         if fold is None:
             return fit_mixed(statistics, structure, max_tasks=_MOST_TASKS, seed=self.seed)
         # From the fit to all tasks a fold needs few steps. What it keeps of this start, which has seen the held-out

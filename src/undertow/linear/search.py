@@ -171,8 +171,8 @@ def _mixed(plan: Plan, gradient: GradientFamily, rotated: bool) -> MixedFamily |
     structures = ["isotropic"]
     if d <= _DIAGONAL_COLUMNS and not rotated:
         structures += ["diagonal", *(["full"] if d <= _FULL_COLUMNS else [])]
-    # An isotropic covariance has a variance of its own for the intercept: its special case is for few tasks.
-    if plan.rows.standard.intercept and not plan.is_large:
+    # An isotropic covariance has a variance of its own for the intercept: its special case is for small tables.
+    if plan.rows.standard.intercept and not plan.is_large and d <= _DIAGONAL_COLUMNS:
         structures = ["intercept", *structures]
     return MixedFamily(plan, structures, gradient, rotated)
 
