@@ -34,7 +34,7 @@ _LARGE_TASKS = 4000
 _LARGE_WORK = 5e7
 _LARGE_TESTED = 1000
 # The proximal rule chooses its ratios on at most this many tasks, each ratio being a pass; it is then trained on all.
-_RATIO_TASKS = 2048
+_RATIO_TASKS, _RATIO_TASKS_WIDE = 2048, 4096
 _MANY_RATIOS = 10**9
 
 
@@ -141,7 +141,6 @@ class ProximalFamily:
         self.plan = plan
         self.blocks = blocks
         """of all tasks, which hold the moments without an inner loop"""
-        self._trained: dict[float, list[RidgeMoments]] = {}
         self.moments = moments
         """[target][fold]"""
         self.ridges = np.asarray(ridges, dtype=np.float64)
@@ -161,22 +160,20 @@ class ProximalFamily:
     def _train(folds: list[RidgeMoments], fold: int | None) -> RidgeMoments:
         return sum_ridge_moments(part for i, part in enumerate(folds) if i != fold)
 
-    def _on_all_tasks(self, ratio: float) -> list[RidgeMoments]:
-        """Moments of each target at one ratio, from every task."""
-        if ratio not in self._trained:
-            self._trained[ratio] = self._read(ratio) if self.blocks is None or math.isfinite(ratio) else self._joint()
-        return self._trained[ratio]
-
-    def _joint(self) -> list[RidgeMoments]:
-        """Moments without an inner loop: rows as they are."""
-        assert self.blocks is not None
-        each = [self.blocks.first(0).moments(j) for j in range(self.plan.n_targets)]
-        ratios = np.array([math.inf])
-        return [
-            RidgeMoments(ratios, one.gram[0, :, 0][None], one.weight, one.n_rows, one.n_tasks, one.eps) for one in each
-        ]
+    def _without_inner_loop(self, blocks: BlockMoments, fold: int | None) -> list[RidgeMoments]:
+        """Moments of each target at the ratio infinity, from every task (but those of a fold): rows as they are."""
+        rows = blocks.first(0)
+        gram = (rows.gram.sum(axis=0) if fold is None else rows.without(fold))[0, :, 0]
+        weight = float(rows.weight[rows.folds != fold].sum())
+        p, out = rows.n_features, []
+        for j in range(rows.n_targets):
+            columns = [*range(p), p + j]
+            one = gram[np.ix_(columns, columns)][None]
+            out.append(RidgeMoments(np.array([math.inf]), one, weight, rows.n_rows, rows.n_tasks, rows.eps))
+        return out
 
     def _read(self, ratio: float) -> list[RidgeMoments]:
+        """Moments of each target at one ratio, from every task."""
         parts: list[list[RidgeMoments]] = [[] for _ in self.moments]
         for draw in self.plan.draws(self.plan.rows):
             for batch, _, _ in draw:
@@ -197,11 +194,14 @@ class ProximalFamily:
         """Return the strategy chosen and trained on all tasks, or without one fold."""
         adapt, train, ridge = self.pick(strategy, fold)
         ratio = float(self.ratios[train])
-        at_one = [[folds_part.at_ratio(train) for folds_part in folds] for folds in self.moments]
-        trained, train = [self._train(folds, fold) for folds in at_one], 0
-        if fold is None and trained[0].n_tasks < self.plan.n_draws * self.plan.rows.n_tasks:
-            trained = self._on_all_tasks(ratio)
-        weights = np.stack([one.solve([self.ridges[ridge]]).weights[train, 0] for one in trained])
+        seen = sum(part.n_tasks for part in self.moments[0])
+        if seen == self.plan.n_draws * self.plan.rows.n_tasks or (fold is not None and math.isfinite(ratio)):
+            trained = [self._train([part.at_ratio(train) for part in folds], fold) for folds in self.moments]
+        elif math.isinf(ratio) and self.blocks is not None:
+            trained = self._without_inner_loop(self.blocks, fold)
+        else:
+            trained = self._read(ratio)
+        weights = np.stack([one.solve([self.ridges[ridge]]).weights[0, 0] for one in trained])
         rule = ProximalRule(float(self.ratios[adapt]))
         settings = {
             "train_ratio": ratio,
@@ -224,7 +224,8 @@ def gather_moments(
     proximal: list[list[list[RidgeMoments]]] = [[[] for _ in plan.folds] for _ in range(plan.n_targets)]
 
     # Even shares of each fold, whatever the lengths of their tasks; they get labels, and so batches, of their own.
-    most = math.ceil(_RATIO_TASKS / len(plan.folds))
+    most = _RATIO_TASKS if plan.rows.n_columns <= 128 else _RATIO_TASKS_WIDE
+    most = math.ceil(most / len(plan.folds))
     labels = 2 * fold_of + 1
     for part in plan.folds:
         labels[_evenly(part, most)] -= 1

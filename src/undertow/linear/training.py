@@ -91,8 +91,9 @@ class FixedMixin(MAMLBase):
         if rate > limit:
             unit = f", {limit / self.scale_:.3g} in spectral units" if self.rate_unit == "spectral" else ""
             warnings.warn(
-                f"adapt_rate={self.adapt_rate:g} is above the stability limit of most training tasks: from 2 / lambda_max "
-                f"of the support rows on, in the median {limit:.3g}{unit}, a step overshoots. Use a smaller rate.",
+                f"adapt_rate={self.adapt_rate:g} is above the stability limit of most training tasks: from 2 / "
+                f"lambda_max of the support rows on, in the median {limit:.3g}{unit}, a step overshoots. Use a "
+                "smaller rate.",
                 stacklevel=6,
             )
 
