@@ -230,8 +230,8 @@ def test_a_single_ratio_takes_a_shorter_way_to_the_same_numbers(n_support, ratio
     np.testing.assert_allclose(alone.gram[0], among.gram[0], rtol=1e-7, atol=1e-7)
     np.testing.assert_array_equal(among.at_ratio(1).gram, among.gram[1:])
     assert (alone.weight, alone.n_rows, alone.n_tasks) == (among.weight, among.n_rows, among.n_tasks)
-    narrow = problem.sample(ut.Design(40, n_support, 6), seed=3, dtype=np.float32)
-    theta, exact = ridge_adapt(np.ones(5), narrow, max(ratio, 0.3)), ridge_adapt(np.ones(5), tasks, max(ratio, 0.3))
+    narrow = ut.TaskBatch(*(np.asarray(field, np.float32) for field in tasks[:4]))
+    theta, exact = (ridge_adapt(np.ones(5, b.support_x.dtype), b, max(ratio, 0.3)) for b in (narrow, tasks))
     assert theta.dtype == np.float32
     np.testing.assert_allclose(theta, exact, rtol=2e-4, atol=2e-5)
 
