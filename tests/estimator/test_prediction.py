@@ -38,9 +38,10 @@ def test_the_prediction_is_theory_at_the_estimates(model):
     )
     design = ut.Design(30, 5, int(np.median(np.bincount(G))) - 5)
     train = theory.optimal_train_rate(problem, design, init=np.zeros(4))
-    assert found.train_rate == pytest.approx(float(train) / model.scale_, rel=1e-4)
+    # Its grid ends at steps of pi / 80 / 40 of the circle.
+    assert np.arctan(found.train_rate) == pytest.approx(np.arctan(float(train) / model.scale_), abs=1.1e-3)
     adapt = theory.optimal_adapt_rate(problem, design, float(train), init=np.zeros(4))
-    assert found.adapt_rate == pytest.approx(adapt / model.scale_, rel=1e-4)
+    assert found.adapt_rate == pytest.approx(adapt / model.scale_, rel=1e-3)
     assert found.method == train.method
     assert "constant feature" in found.note
     assert "30 tasks of 5 support" in found.note
@@ -71,7 +72,7 @@ def test_reasons_are_given_where_nothing_can_be_said(model, monkeypatch):
     def broken(*args, **kwargs):
         raise ut.InputError("no formula for this.")
 
-    monkeypatch.setattr(theory, "optimal_train_rate", broken)
+    monkeypatch.setattr(prediction, "loss_form", broken)
     found = cv().fit(X, Y, groups=G)
     assert found.choice_.prediction.train_rate is None
     assert found.choice_.prediction.note == "not computed: no formula for this."

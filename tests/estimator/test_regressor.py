@@ -204,6 +204,31 @@ def test_results_follow_the_seed_and_not_the_order_of_tasks():
     np.testing.assert_allclose(ut.MAMLRegressor(-0.3).fit(X, Y, groups=renamed).coef_, a, rtol=1e-10)
 
 
+def test_a_rate_above_the_stability_limit_warns_with_the_limit():
+    data, _ = by_hand(X, Y, G)
+    support = data.draw(5, np.random.SeedSequence(0, spawn_key=(0,))).support_x
+    limit = np.median([2 / np.linalg.eigvalsh(x.T @ x / 5)[-1] for x in support])
+    with pytest.warns(UserWarning, match=rf"in the median {limit:.3g}, a step overshoots"):
+        ut.MAMLRegressor(0.0, 1.01 * limit, rate_unit="raw").fit(X, Y, groups=G)
+    model = ut.MAMLRegressor(0.0, 0.99 * limit, rate_unit="raw").fit(X, Y, groups=G)
+    spectral = limit / model.scale_
+    with pytest.warns(UserWarning, match=rf"in the median {limit:.3g}, {spectral:.3g} in spectral units"):
+        ut.MAMLRegressor(0.0, 1.01 * spectral).fit(X, Y, groups=G)
+    ut.MAMLRegressor(rule="ridge", adapt_rate=1e3).fit(X, Y, groups=G)
+
+
+def test_the_spectral_unit_of_a_mixed_fit_is_that_of_the_tasks_second_moments():
+    data, _ = by_hand(X, Y, G)
+    second = [x.T @ x / len(x) for x in np.split(data.x, data.offsets[1:-1])]
+    model = ut.MAMLRegressor(rule="mixed").fit(X, Y, groups=G)
+    assert model.scale_ == pytest.approx(1 / np.linalg.eigvalsh(np.mean(second, axis=0))[-1], rel=1e-9)
+    weights = np.random.default_rng(0).integers(1, 4, len(X))
+    copies = np.repeat(np.arange(len(X)), weights)
+    weighted = ut.MAMLRegressor(rule="mixed").fit(X, Y, groups=G, sample_weight=weights)
+    copied = ut.MAMLRegressor(rule="mixed").fit(X[copies], Y[copies], groups=G[copies])
+    assert weighted.scale_ == pytest.approx(copied.scale_, rel=1e-9)
+
+
 def test_a_negative_adapt_rate_warns_and_is_used():
     with pytest.warns(UserWarning, match="adapt_rate=-0.1 is negative"):
         model = ut.MAMLRegressor(0.0, -0.1).fit(X, Y, groups=G)

@@ -8,11 +8,12 @@ from made import by_hand, cv, draws, table, task_rows
 from sklearn.model_selection import GroupKFold
 
 import undertow as ut
-from undertow.linear import circle, cross_validate, pick
+from undertow.linear import circle, cross_validate, pick, strategy_search
 from undertow.linear.adaptation import GradientRule, ProximalRule
 from undertow.linear.block_moments import BlockMoments, deal
 from undertow.linear.choice import uniform_angles
 from undertow.linear.influence import influences
+from undertow.linear.mixed import fit_mixed
 from undertow.linear.mixed_family import MixedFamily
 from undertow.linear.rate_search import search_rates, solve
 from undertow.linear.rules import RidgeMoments
@@ -259,3 +260,64 @@ def test_the_even_angles_hold_zero_and_infinity_once():
     assert (angles == 0).sum() == 1
     assert (np.abs(np.abs(angles) - np.pi / 2) < 1e-12).sum() == 1
     np.testing.assert_allclose(np.diff(angles), np.pi / 20)
+
+
+def test_on_large_tables_rows_without_an_inner_loop_come_from_every_task(monkeypatch):
+    both = np.c_[Y, X[:, 0] - Y]
+    one = plan(both)
+    _, proximal = gather_moments(one, 1, RATIOS)
+    whole = ProximalFamily(one, proximal, (1e-3, 1e-1))
+    monkeypatch.setattr(strategy_search, "_RATIO_TASKS", 12)
+    moments, some = gather_moments(one, 1, RATIOS)
+    assert sum(part.n_tasks for part in some[0]) == 2 * 12
+    sampled = ProximalFamily(one, some, (1e-3, 1e-1), moments)
+    monkeypatch.setattr(sampled, "pick", whole.pick)
+    for fold in (None, 0, 3):
+        ours, theirs = sampled.found("pooled_ridge", fold), whole.found("pooled_ridge", fold)
+        np.testing.assert_allclose(ours.weights, theirs.weights, rtol=1e-8)
+        assert ours.settings == theirs.settings
+    # With an inner loop the weights that are used come from every task too; those of folds from the tasks at hand.
+    monkeypatch.setattr(sampled, "pick", lambda name, fold=None: (0, 1, 0))
+    monkeypatch.setattr(whole, "pick", lambda name, fold=None: (0, 1, 0))
+    np.testing.assert_allclose(sampled.found("ridge").weights, whole.found("ridge").weights, rtol=1e-8)
+    assert np.abs(sampled.found("ridge", 1).weights - whole.found("ridge", 1).weights).max() > 1e-6
+
+
+def large_plan(monkeypatch):
+    monkeypatch.setattr(strategy_search, "_LARGE_TASKS", 10)
+    monkeypatch.setattr(strategy_search, "_LARGE_WORK", 0.0)
+    monkeypatch.setattr(strategy_search, "_LARGE_TESTED", 8)
+    one = plan()
+    assert one.is_large
+    return one
+
+
+def test_on_large_tables_one_mixed_fit_serves_all_folds_and_has_seen_no_tested_task(monkeypatch):
+    one = large_plan(monkeypatch)
+    moments, _ = gather_moments(one, 1, None)
+    gradient = GradientFamily(one, moments, (1e-3, 1e-1), (1,), 21)
+    family = MixedFamily(one, ("isotropic", "diagonal"), gradient)
+    tested = np.concatenate([one.tested(fold) for fold in range(4)])
+    assert len(tested) == 8
+    data, _ = by_hand(X, Y, G)
+    fit = fit_mixed(data.select(np.setdiff1d(np.arange(23), tested)), "isotropic", tolerance=1e-1)
+    for fold in (None, 2):
+        found = family.found("mixed_isotropic", fold)
+        np.testing.assert_allclose(found.rules[0].covariance, fit.task_covariance, rtol=1e-6)
+        assert found.rules[0].ratio == pytest.approx(fit.noise_variance, rel=1e-6)
+        np.testing.assert_array_equal(found.weights, gradient.found("joint", fold).weights)
+    assert len(family.names) == 2
+    assert len(family.fits("diagonal")) == 1
+    model = cv().fit(X, Y, groups=G)
+    assert model.choice_.n_tasks == 10  # two of each of five folds
+    assert "mixed_intercept" not in model.choice_.losses
+
+
+def test_one_ridge_is_solved_directly_as_all_of_them_are_by_eigenvalues():
+    moments, _ = gather_moments(plan(np.c_[Y, Y**2]), 1, None)
+    gram, c = moments.without(0), circle.coefficients(np.array([-0.4, 0.0, np.inf]), moments.scale, 1)[0]
+    every = solve(gram, 2, c, np.array([1e-4, 1e-2]), moments.eps)
+    for i, ridge in enumerate((1e-4, 1e-2)):
+        np.testing.assert_allclose(solve(gram, 2, c, np.array([ridge]), moments.eps)[:, 0], every[:, i], rtol=1e-8)
+    empty = np.zeros_like(gram)
+    np.testing.assert_array_equal(solve(empty, 2, c, np.array([1e-2]), moments.eps), 0)

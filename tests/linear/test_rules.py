@@ -218,3 +218,32 @@ def test_messages():
         RidgeMoments.from_tasks(tasks._replace(support_x=np.full_like(tasks.support_x, np.nan)), [1.0])
     assert RATIOS[-1] == np.inf
     assert (np.diff(RATIOS) > 0).all()
+
+
+@pytest.mark.parametrize("n_support", [3, 9])
+@pytest.mark.parametrize("ratio", [1e-12, 0.3, 200.0])
+def test_a_single_ratio_takes_a_shorter_way_to_the_same_numbers(n_support, ratio):
+    problem = ut.MixedLinearRegression(5, 0.5, 1.0)
+    tasks = problem.sample(ut.Design(40, n_support, 6), seed=3)
+    alone = RidgeMoments.from_tasks(tasks, [ratio])
+    among = RidgeMoments.from_tasks(tasks, [ratio, np.inf])
+    np.testing.assert_allclose(alone.gram[0], among.gram[0], rtol=1e-7, atol=1e-7)
+    np.testing.assert_array_equal(among.at_ratio(1).gram, among.gram[1:])
+    assert (alone.weight, alone.n_rows, alone.n_tasks) == (among.weight, among.n_rows, among.n_tasks)
+    narrow = ut.TaskBatch(*(np.asarray(field, np.float32) for field in tasks[:4]))
+    theta, exact = (ridge_adapt(np.ones(5, b.support_x.dtype), b, max(ratio, 0.3)) for b in (narrow, tasks))
+    assert theta.dtype == np.float32
+    np.testing.assert_allclose(theta, exact, rtol=2e-4, atol=2e-5)
+
+
+def test_a_diagonal_covariance_is_that_matrix():
+    problem = ut.MixedLinearRegression(5, 0.5, 1.0)
+    tasks = problem.sample(ut.Design(20, 4, 1), seed=4)
+    variances = np.array([1.0, 0.0, 0.3, 2.0, 0.0])
+    for ratio in (0.0, 0.4):
+        np.testing.assert_allclose(
+            ridge_adapt(np.ones(5), tasks, ratio, variances),
+            ridge_adapt(np.ones(5), tasks, ratio, np.diag(variances)),
+            rtol=1e-8,
+            atol=1e-10,
+        )

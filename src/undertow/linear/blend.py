@@ -17,12 +17,12 @@ from scipy.optimize import nnls
 
 # Draws of task weights, for the minima and for the winners, which cost less.
 _MINIMA, _WINNERS = 20, 200
-# Smaller shares change no prediction that matters and cost an adaptation each.
-_LEAST_SHARE = 0.02
+# Smaller shares change little and cost an adaptation each, of every training task too.
+LEAST_SHARE = 0.02
 
 
-def shares(products: np.ndarray, weights: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Return the share of each strategy, (n,), at least 0 and of sum 1.
+def shares(products: np.ndarray, weights: np.ndarray, seed: int = 0, least_share: float = LEAST_SHARE) -> np.ndarray:
+    """Return the share of each strategy, (n,), of sum 1: 0 or at least ``least_share``.
 
     products: (m, n, n) half the mean product of the errors of each two strategies on the query rows of each held-out
         task. weights: (m,) how much each task counts.
@@ -34,7 +34,7 @@ def shares(products: np.ndarray, weights: np.ndarray, seed: int = 0) -> np.ndarr
     winners = np.bincount((drawn @ losses).argmin(axis=1), minlength=n) / _WINNERS
     means = (drawn[:_MINIMA] @ products.reshape(m, n * n)).reshape(-1, n, n)
     total = 0.5 * winners + 0.5 * np.mean([least(one) for one in means], axis=0)
-    total = np.where(total >= min(_LEAST_SHARE, total.max()), total, 0.0)
+    total = np.where(total >= min(least_share, total.max()), total, 0.0)
     return total / total.sum()
 
 
@@ -61,7 +61,9 @@ def blended(products: np.ndarray, share: np.ndarray) -> np.ndarray:
     return np.einsum("a,mab,b->m", share, products, share, optimize=True)
 
 
-def nested(products: np.ndarray, weights: np.ndarray, folds: np.ndarray, seed: int = 0) -> np.ndarray:
+def nested(
+    products: np.ndarray, weights: np.ndarray, folds: np.ndarray, seed: int = 0, least_share: float = LEAST_SHARE
+) -> np.ndarray:
     """Return the loss of each task (m,) under a blend whose shares were chosen without the task's fold.
 
     folds: (m,) fold of each task.
@@ -69,6 +71,10 @@ def nested(products: np.ndarray, weights: np.ndarray, folds: np.ndarray, seed: i
     out = np.empty(len(products))
     for fold in np.unique(folds):
         own = folds == fold
-        share = shares(products[~own], weights[~own], seed) if not own.all() else np.full(products.shape[1], np.nan)
+        share = (
+            shares(products[~own], weights[~own], seed, least_share)
+            if not own.all()
+            else np.full(products.shape[1], np.nan)
+        )
         out[own] = blended(products[own], share)
     return out

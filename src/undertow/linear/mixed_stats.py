@@ -61,12 +61,15 @@ class TaskStatistics:
     """(p,) whether a feature is 0 in all rows: nothing can be said about its weight"""
 
     @classmethod
-    def from_tasks(cls, tasks: Source, row_weights: Any = None, task_weights: Any = None) -> TaskStatistics:
+    def from_tasks(
+        cls, tasks: Source, row_weights: Any = None, task_weights: Any = None, *, common_unit: bool = False
+    ) -> TaskStatistics:
         """Make them from a GroupedTable, a TaskBatch or several; of a batch, support and query rows both count.
 
         row_weights: for a table (R,), in the order of its rows; for a batch a pair of (m, n_t) and (m, n_v) arrays; for
             several batches a sequence of pairs. A row of weight 2 counts as two equal rows, one of weight 0 not at all.
         task_weights: (m,), for several batches in their order; a task of weight 2 counts as two equal tasks.
+        common_unit: one unit for all features that are not constant, as suits directions of a rotated space.
 
         Raises InputError for shapes that do not fit, negative weights, and values that are not finite.
         """
@@ -80,6 +83,9 @@ class TaskStatistics:
             blocks.append(_compressed(piece, own))
         assert sums is not None  # there is at least one task
         unit, target_unit = sums.units(tasks)
+        if common_unit:
+            own = ~sums.constant & ~sums.zero
+            unit = np.where(own, np.sqrt(np.mean(unit[own] ** 2)) if own.any() else 1.0, unit)
         for block in blocks:
             # In place: fresh memory for a second copy would cost as much as all else.
             block.rows[...] /= np.append(unit, target_unit)

@@ -181,6 +181,8 @@ class _Problem:
     n_tasks: int
     weight: float
     dtype: np.dtype
+    basis: np.ndarray | None = None
+    """(p, r) orthonormal columns, where the problem is posed in the r directions that the rows span (moments only)"""
     _dual: DualSolver | None = None
     _rows: RowSolver | None = None
 
@@ -323,9 +325,14 @@ def _init(init: Any, p: int) -> np.ndarray:
 
 def _solve(problem: _Problem, rates: np.ndarray, ridges: np.ndarray, many: bool) -> RatePath:
     turns, cos = circle.coefficients(rates, problem.scale, 1)
-    fit = problem.solve(turns, ridges)
+    basis, init = problem.basis, problem.init
+    # A ridge is relative to a mean over all columns.
+    fit = problem.solve(turns, ridges if basis is None else ridges * basis.shape[1] / basis.shape[0])
     loss = _raw_loss(fit.residual / (2 * problem.weight), cos ** (2 * problem.steps), fit, problem, ridges)
-    weights = (problem.init + fit.weights).astype(problem.dtype)
+    weights = init + fit.weights
+    if basis is not None:
+        weights, init = weights @ basis.T, basis @ init
+    weights = weights.astype(problem.dtype)
     take = slice(None) if many else 0
     return RatePath(
         train_rates=rates,
@@ -337,7 +344,7 @@ def _solve(problem: _Problem, rates: np.ndarray, ridges: np.ndarray, many: bool)
         ridges=ridges,
         scale=problem.scale,
         steps=problem.steps,
-        init=problem.init,
+        init=init,
         n_rows=problem.n_rows,
         n_tasks=problem.n_tasks,
         problem=problem,

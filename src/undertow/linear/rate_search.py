@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import solve as solve_positive
 
 from undertow.linear import circle
 from undertow.linear.block_moments import BlockMoments
@@ -17,6 +18,8 @@ from undertow.linear.select import pick
 from undertow.linear.surface import LossSurface
 
 _NUMBERS_AT_ONCE = 1 << 22
+# From this ridge on the condition number leaves a direct solution its digits.
+_LEAST_DIRECT_RIDGE = 1e-6
 
 
 class RatePick(NamedTuple):
@@ -95,6 +98,8 @@ def solve(gram: np.ndarray, q: int, coefficients: np.ndarray, ridges: np.ndarray
     """Return weights (k, r, q, p) at rows of coefficients (k, steps + 1) and ridges (r,) relative to tr(B^T B) / p."""
     width = gram.shape[1]
     p = width - q
+    if len(ridges) == 1 and ridges[0] >= max(_LEAST_DIRECT_RIDGE, 16 * p * eps):
+        return _direct(gram, q, coefficients, float(ridges[0]))
     out = np.empty((len(coefficients), len(ridges), q, p))
     size = max(1, _NUMBERS_AT_ONCE // width**2)
     for start in range(0, len(coefficients), size):
@@ -110,6 +115,18 @@ def solve(gram: np.ndarray, q: int, coefficients: np.ndarray, ridges: np.ndarray
         projected = full[:, p:, :p] @ vectors  # (k, q, p)
         scaled = projected[:, None] * inverse[:, :, None]
         out[part] = (scaled.reshape(len(full), -1, p) @ vectors.transpose(0, 2, 1)).reshape(out[part].shape)
+    return out
+
+
+def _direct(gram: np.ndarray, q: int, coefficients: np.ndarray, ridge: float) -> np.ndarray:
+    """The same at one ridge that makes the problem regular: by elimination, without eigenvalues."""
+    p = gram.shape[1] - q
+    out = np.empty((len(coefficients), 1, q, p))
+    for i, one in enumerate(coefficients):
+        full = at(gram, one[None])[0]
+        matrix = full[:p, :p]
+        matrix[np.diag_indices(p)] += ridge * np.trace(matrix) / p or 1.0
+        out[i, 0] = solve_positive(matrix, full[:p, p:], assume_a="pos").T
     return out
 
 

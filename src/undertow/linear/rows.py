@@ -112,7 +112,7 @@ class TaskRows:
         what is made of one is still in the cache when it is used. Targets have shape (c, n, q). The choice in a task
         depends on the seed and the numbers of its rows only. Every task must have more than ``n_support`` rows.
         """
-        order = drawing.random_order(seed, self.rows, self.counts)
+        order = self._random_order(seed)
         left = self.counts - n_support
         for tasks in self._batches(left, labels):
             starts, longest = self.offsets[tasks], int(left[tasks].max())
@@ -147,6 +147,15 @@ class TaskRows:
                 weight,
             )
 
+    def _random_order(self, seed: np.random.SeedSequence) -> np.ndarray:
+        """Positions (R,), task after task, in random order within each."""
+        counts = self.counts
+        if (counts != counts[0]).any():
+            return drawing.random_order(seed, self.rows, counts)
+        # The same order, by many short sorts in place of a long one.
+        keys = drawing.row_keys(seed, self.rows).reshape(self.n_tasks, -1)
+        return (np.argsort(keys, axis=1) + self.offsets[:-1, None]).reshape(-1)
+
     def _batches(self, left: np.ndarray, labels: np.ndarray | None) -> Iterator[np.ndarray]:
         label = np.zeros(self.n_tasks, dtype=np.int64) if labels is None else labels
         for bucket in drawing.buckets(left):
@@ -157,7 +166,7 @@ class TaskRows:
 
     def split(self, n_support: int, seed: np.random.SeedSequence) -> tuple[np.ndarray, np.ndarray]:
         """Return the positions of the support rows (m, n_support) and of all query rows, task after task."""
-        order = drawing.random_order(seed, self.rows, self.counts)
+        order = self._random_order(seed)
         place = np.arange(len(order)) - np.repeat(self.offsets[:-1], self.counts)
         return order[place < n_support].reshape(self.n_tasks, n_support), order[place >= n_support]
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,14 +54,19 @@ def ridge_adapt(weights: Any, tasks: TaskBatch, ratio: float, task_covariance: A
         raise InputError(f"weights have shape {start.shape}: with these tasks they must be ({p},) or ({m}, {p}).")
     kappa = float(checked_ratios(ratio)[0])
     root = _root(task_covariance, p)
+    # Deviations of a diagonal covariance: multiplied by column, and not as a matrix.
+    deviations = np.sqrt(np.asarray(task_covariance, dtype=np.float64)) if np.ndim(task_covariance) == 1 else None
     x, y = _support(tasks)
     theta = np.broadcast_to(start, (m, p)).astype(np.result_type(x, start), copy=True)
     if np.isinf(kappa):
         return theta
-    z = x if root is None else x @ root.astype(x.dtype)
     rest = y - (x @ theta[..., None])[..., 0]
-    step = _solve_small(z, rest, kappa)
-    theta += step if root is None else step @ root.T.astype(step.dtype)
+    if root is None:
+        theta += _solve_small(x, rest, kappa)
+    elif deviations is not None:
+        theta += _solve_small(x * deviations.astype(x.dtype), rest, kappa) * deviations.astype(x.dtype)
+    else:
+        theta += _solve_small(x @ root.astype(x.dtype), rest, kappa) @ root.T.astype(x.dtype)
     return theta
 
 
@@ -109,6 +114,11 @@ class RidgeMoments:
     def n_features(self) -> int:
         """Number of features, p."""
         return self.gram.shape[1] - 1
+
+    def at_ratio(self, position: int) -> RidgeMoments:
+        """Return the moments at one ratio of the grid alone."""
+        part = slice(position, position + 1)
+        return replace(self, ratios=self.ratios[part], gram=self.gram[part])
 
     def solve(self, ridge: float | Sequence[float] = 0.0, init: Any = None) -> Fit:
         """Return the trained omega (r, s, p) for each ratio and each of s ridges, with outcomes.
@@ -244,18 +254,20 @@ def _solve_small(z: np.ndarray, rest: np.ndarray, kappa: float) -> np.ndarray:
         matrix = own @ transposed if wide else transposed @ own
         if _well_shifted(matrix, kappa):
             # Elimination takes a tenth of the time of the eigenvalues that a small ratio needs.
-            matrix[:, np.arange(matrix.shape[1]), np.arange(matrix.shape[1])] += z.dtype.type(kappa)
-            step = (
-                transposed @ np.linalg.solve(matrix, right_side)
-                if wide
-                else np.linalg.solve(matrix, transposed @ right_side)
-            )
-            out[part] = step[..., 0]
+            step = transposed @ _eliminated(matrix, kappa, right_side) if wide else None
+            out[part] = (_eliminated(matrix, kappa, transposed @ right_side) if step is None else step)[..., 0]
             continue
         values, left, right = _eigen(own)
         inner = (right @ right_side)[..., 0] * _inverse(values, kappa)
         out[part] = (left @ inner[..., None])[..., 0]
     return out
+
+
+def _eliminated(matrix: np.ndarray, kappa: float, right: np.ndarray) -> np.ndarray:
+    """(M + kappa I)^{-1} right for each of (c, k, k); float64 routines are the faster ones for small matrices."""
+    shifted = matrix.astype(np.float64)
+    shifted[:, np.arange(matrix.shape[1]), np.arange(matrix.shape[1])] += kappa
+    return np.linalg.solve(shifted, right.astype(np.float64)).astype(matrix.dtype)
 
 
 def _well_shifted(matrix: np.ndarray, kappa: float) -> bool:
@@ -298,11 +310,10 @@ def _one_ratio(batch: TaskBatch, kappa: float) -> tuple[np.ndarray, np.dtype] | 
         matrix = x @ transposed
         if x.shape[1] > x.shape[2] or not _well_shifted(matrix, kappa):
             return None
-        matrix[:, np.arange(x.shape[1]), np.arange(x.shape[1])] += x.dtype.type(kappa)
         rows = np.concatenate([x_v, y_v[..., None]], axis=2)
         dtype = rows.dtype
         # K = X_v X_t^T (X_t X_t^T + kappa)^{-1} on the side with fewer columns.
-        kernel = np.linalg.solve(matrix, x @ x_v.transpose(0, 2, 1)).transpose(0, 2, 1)
+        kernel = _eliminated(matrix, kappa, x @ x_v.transpose(0, 2, 1)).transpose(0, 2, 1)
         rows -= kernel @ np.concatenate([x, y[..., None]], axis=2)
         flat = rows.reshape(-1, width)
         gram += flat.T @ flat

@@ -6,6 +6,7 @@ raises ValueError for what does not fit together.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,8 @@ def pack_path(path: RatePath, arrays: Arrays, name: str) -> dict[str, Any]:
         path.outcome.shape
     )
     arrays[f"{name}.gram"], arrays[f"{name}.support"] = moments.gram, moments.support
+    if path.problem.basis is not None:
+        arrays[f"{name}.basis"] = path.problem.basis
     return {
         "scale": path.scale,
         "steps": path.steps,
@@ -97,9 +100,13 @@ def unpack_path(stored: dict[str, Any], arrays: Arrays, name: str, d: int) -> Ra
     _shape(outcome, (k,), f"{name}.outcome")
     if outcome.dtype.kind not in "iu" or outcome.min() < 0 or outcome.max() >= len(_OUTCOMES):
         raise ValueError(f"an unknown outcome in {name!r}")
-    gram, support = arrays[f"{name}.gram"], arrays[f"{name}.support"]
-    _shape(gram, (steps + 1, d + 1, steps + 1, d + 1), f"{name}.gram")
-    _shape(support, (d, d), f"{name}.support")
+    gram, support, basis = arrays[f"{name}.gram"], arrays[f"{name}.support"], arrays.get(f"{name}.basis")
+    r = d
+    if basis is not None:
+        r = basis.shape[-1]
+        _shape(basis, (d, r), f"{name}.basis")
+    _shape(gram, (steps + 1, r + 1, steps + 1, r + 1), f"{name}.gram")
+    _shape(support, (r, r), f"{name}.support")
     moments = Moments(
         gram,
         support,
@@ -118,7 +125,7 @@ def unpack_path(stored: dict[str, Any], arrays: Arrays, name: str, d: int) -> Ra
         init=np.zeros(d),
         n_rows=int(stored["n_rows"]),
         n_tasks=int(stored["n_tasks"]),
-        problem=_Problem.of(moments, steps, None, None, "gram"),
+        problem=replace(_Problem.of(moments, steps, None, None, "gram"), basis=basis),
     )
 
 

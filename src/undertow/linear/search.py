@@ -9,7 +9,7 @@ import numpy as np
 
 from undertow.linear import circle
 from undertow.linear.adaptation import blend_of
-from undertow.linear.blend import nested, shares
+from undertow.linear.blend import LEAST_SHARE, nested, shares
 from undertow.linear.block_moments import BlockMoments
 from undertow.linear.choice import Choice, RateInterval, decide, gain, rate_interval, uniform_angles
 from undertow.linear.held_out import NEGLIGIBLE, mean_over_tasks
@@ -41,9 +41,12 @@ BLEND = "blend"
 # Multiplications that the draws of support rows may cost together: small tables get many draws, large ones one.
 WORK = 1e10
 _MOST_DRAWS = 10
-# The mixed model has a variance for each feature; beyond this many it is not tried.
-_MIXED_COLUMNS = 160
+# Each step of the mixed model's search solves a problem of this size; the diagonal one has as many variances.
+_MIXED_COLUMNS = 400
+_DIAGONAL_COLUMNS = 160
 _FULL_COLUMNS = 12
+# Each part of a blend is a pass over all tasks: on large tables small shares are not worth it.
+_LARGE_LEAST_SHARE = 0.1
 # A blend is used unless its held-out loss is by this many standard errors, and by more than is negligible, above that
 # of the best strategy alone, which looks a little too good for being the best of many.
 _CLEARLY_WORSE = 3.0
@@ -73,6 +76,7 @@ def search(
     cv: int | list[np.ndarray],
     rules: Sequence[str],
     blend: bool,
+    rotated: bool = False,
     ridges: Sequence[float],
     steps: Sequence[int],
     n_draws: int | None,
@@ -84,6 +88,7 @@ def search(
 
     everything: all tasks; rows: those with more than ``n_support`` rows, at least two.
     cv: number of folds, or the task numbers (in ``rows``) of each fold. blend: whether strategies may be combined.
+    rotated: whether the columns are directions that mean nothing by themselves: no variance for each of them.
     """
     d = rows.n_columns
     parts = folds(rows.ids, min(cv, rows.n_tasks), seed) if isinstance(cv, int) else cv
@@ -98,7 +103,7 @@ def search(
     families: dict[str, Family] = dict.fromkeys(GRADIENT, gradient)
     if proximal is not None:
         families |= dict.fromkeys(PROXIMAL, ProximalFamily(plan, proximal, ridges, moments))
-    mixed = _mixed(plan) if "mixed" in rules else None
+    mixed = _mixed(plan, gradient, rotated) if "mixed" in rules else None
     if mixed is not None:
         families |= dict.fromkeys(mixed.names, mixed)
     names = list(families)
@@ -111,13 +116,15 @@ def search(
     found: Found | None = None
     if blend and len(allowed) > 1 and set(rules) != {"gradient"}:
         own = held_out.products[np.ix_(range(len(losses)), allowed, allowed)]
-        together = nested(own, task_weights, held_out.folds, seed)
+        least = _LARGE_LEAST_SHARE if plan.is_large else LEAST_SHARE
+        together = nested(own, task_weights, held_out.folds, seed, least)
         alone = losses[:, names.index(best)]
         worse, error = mean_over_tasks(together - alone, task_weights)
         losses = np.column_stack([losses, together])
         if worse <= max(_CLEARLY_WORSE * error, NEGLIGIBLE / 100 * float(task_weights @ alone)):
-            share = shares(own, task_weights, seed)
-            found = _blend([families[names[i]].found(names[i]) for i in allowed], [names[i] for i in allowed], share)
+            share = shares(own, task_weights, seed, least)
+            used = [names[i] for i, s in zip(allowed, share, strict=True) if s > 0]
+            found = _blend([families[name].found(name) for name in used], used, share[share > 0])
             best = BLEND
         names.append(BLEND)
     if found is None:
@@ -156,24 +163,25 @@ def search(
     )
 
 
-def _mixed(plan: Plan) -> MixedFamily | None:
+def _mixed(plan: Plan, gradient: GradientFamily, rotated: bool) -> MixedFamily | None:
     """The mixed models that the number of columns allows; None where there are too many, or too few tasks."""
     d, tasks = plan.rows.n_columns, plan.rows.n_tasks
     if d > _MIXED_COLUMNS or tasks - tasks // len(plan.folds) < 3:
         return None
-    structures = ["isotropic", "diagonal", *(["full"] if d <= _FULL_COLUMNS else [])]
-    if plan.rows.standard.intercept:
+    structures = ["isotropic"]
+    if d <= _DIAGONAL_COLUMNS and not rotated:
+        structures += ["diagonal", *(["full"] if d <= _FULL_COLUMNS else [])]
+    # An isotropic covariance has a variance of its own for the intercept: its special case is for small tables.
+    if plan.rows.standard.intercept and not plan.is_large and d <= _DIAGONAL_COLUMNS:
         structures = ["intercept", *structures]
-    return MixedFamily(plan, structures)
+    return MixedFamily(plan, structures, gradient, rotated)
 
 
 def _blend(parts: Sequence[Found], names: Sequence[str], share: np.ndarray) -> Found:
-    used = [i for i in range(len(parts)) if share[i] > 0]
-    kept = share[used]
-    starts = np.stack([parts[i].weights for i in used])  # (n, q, d)
-    rules = tuple(blend_of([parts[i].rules[j] for i in used], kept, starts[:, j]) for j in range(starts.shape[1]))
-    settings = {names[i]: float(share[i]) for i in sorted(used, key=lambda i: -share[i])}
-    return Found(np.einsum("a,aqd->qd", kept, starts), rules, settings)
+    starts = np.stack([part.weights for part in parts])  # (n, q, d)
+    rules = tuple(blend_of([part.rules[j] for part in parts], share, starts[:, j]) for j in range(starts.shape[1]))
+    settings = {names[int(i)]: float(share[i]) for i in np.argsort(-share, kind="stable")}
+    return Found(np.einsum("a,aqd->qd", share, starts), rules, settings)
 
 
 def _rule_of(strategy: str) -> str:

@@ -28,9 +28,13 @@ GRADIENT = ("joint", "step", "tied", "signed")
 PROXIMAL = ("pooled_ridge", "ridge")
 
 # Held-out losses are taken on at most this many tasks, evenly spread over the folds: standard errors are small by then.
-_MOST_TASKS = 3000
+_MOST_TASKS = 2000
+# A table is large from this many tasks, and rows times columns squared, on.
+_LARGE_TASKS = 4000
+_LARGE_WORK = 5e7
+_LARGE_TESTED = 1000
 # The proximal rule chooses its ratios on at most this many tasks, each ratio being a pass; it is then trained on all.
-_RATIO_TASKS = 4096
+_RATIO_TASKS, _RATIO_TASKS_WIDE = 2048, 4096
 _MANY_RATIOS = 10**9
 
 
@@ -73,6 +77,16 @@ class Plan:
         """Yield each draw of support and query rows as batches, each with tasks of one label."""
         for k in range(self.n_draws):
             yield rows.draw(self.n_support, np.random.SeedSequence(self.seed, spawn_key=(k,)), labels)
+
+    def tested(self, fold: int) -> np.ndarray:
+        """Numbers of the tasks that a fold's losses are measured on, evenly spread over it."""
+        most = _LARGE_TESTED if self.is_large else _MOST_TASKS
+        return _evenly(self.folds[fold], max(1, math.ceil(most / len(self.folds))))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether there are so many tasks and numbers that parts of the search make do with some of the tasks."""
+        return self.rows.n_tasks > _LARGE_TASKS and float(len(self.rows.y)) * self.rows.n_columns**2 > _LARGE_WORK
 
     @property
     def n_targets(self) -> int:
@@ -127,7 +141,6 @@ class ProximalFamily:
         self.plan = plan
         self.blocks = blocks
         """of all tasks, which hold the moments without an inner loop"""
-        self._trained: dict[float, list[RidgeMoments]] = {}
         self.moments = moments
         """[target][fold]"""
         self.ridges = np.asarray(ridges, dtype=np.float64)
@@ -147,22 +160,20 @@ class ProximalFamily:
     def _train(folds: list[RidgeMoments], fold: int | None) -> RidgeMoments:
         return sum_ridge_moments(part for i, part in enumerate(folds) if i != fold)
 
-    def _on_all_tasks(self, ratio: float) -> list[RidgeMoments]:
-        """Moments of each target at one ratio, from every task."""
-        if ratio not in self._trained:
-            self._trained[ratio] = self._read(ratio) if self.blocks is None or math.isfinite(ratio) else self._joint()
-        return self._trained[ratio]
-
-    def _joint(self) -> list[RidgeMoments]:
-        """Moments without an inner loop: rows as they are."""
-        assert self.blocks is not None
-        each = [self.blocks.first(0).moments(j) for j in range(self.plan.n_targets)]
-        ratios = np.array([math.inf])
-        return [
-            RidgeMoments(ratios, one.gram[0, :, 0][None], one.weight, one.n_rows, one.n_tasks, one.eps) for one in each
-        ]
+    def _without_inner_loop(self, blocks: BlockMoments, fold: int | None) -> list[RidgeMoments]:
+        """Moments of each target at the ratio infinity, from every task (but those of a fold): rows as they are."""
+        rows = blocks.first(0)
+        gram = (rows.gram.sum(axis=0) if fold is None else rows.without(fold))[0, :, 0]
+        weight = float(rows.weight[rows.folds != fold].sum())
+        p, out = rows.n_features, []
+        for j in range(rows.n_targets):
+            columns = [*range(p), p + j]
+            one = gram[np.ix_(columns, columns)][None]
+            out.append(RidgeMoments(np.array([math.inf]), one, weight, rows.n_rows, rows.n_tasks, rows.eps))
+        return out
 
     def _read(self, ratio: float) -> list[RidgeMoments]:
+        """Moments of each target at one ratio, from every task."""
         parts: list[list[RidgeMoments]] = [[] for _ in self.moments]
         for draw in self.plan.draws(self.plan.rows):
             for batch, _, _ in draw:
@@ -183,10 +194,14 @@ class ProximalFamily:
         """Return the strategy chosen and trained on all tasks, or without one fold."""
         adapt, train, ridge = self.pick(strategy, fold)
         ratio = float(self.ratios[train])
-        trained = [self._train(folds, fold) for folds in self.moments]
-        if fold is None and trained[0].n_tasks < self.plan.n_draws * self.plan.rows.n_tasks:
-            trained, train = self._on_all_tasks(ratio), 0
-        weights = np.stack([one.solve([self.ridges[ridge]]).weights[train, 0] for one in trained])
+        seen = sum(part.n_tasks for part in self.moments[0])
+        if seen == self.plan.n_draws * self.plan.rows.n_tasks or (fold is not None and math.isfinite(ratio)):
+            trained = [self._train([part.at_ratio(train) for part in folds], fold) for folds in self.moments]
+        elif math.isinf(ratio) and self.blocks is not None:
+            trained = self._without_inner_loop(self.blocks, fold)
+        else:
+            trained = self._read(ratio)
+        weights = np.stack([one.solve([self.ridges[ridge]]).weights[0, 0] for one in trained])
         rule = ProximalRule(float(self.ratios[adapt]))
         settings = {
             "train_ratio": ratio,
@@ -209,7 +224,8 @@ def gather_moments(
     proximal: list[list[list[RidgeMoments]]] = [[[] for _ in plan.folds] for _ in range(plan.n_targets)]
 
     # Even shares of each fold, whatever the lengths of their tasks; they get labels, and so batches, of their own.
-    most = math.ceil(_RATIO_TASKS / len(plan.folds))
+    most = _RATIO_TASKS if plan.rows.n_columns <= 128 else _RATIO_TASKS_WIDE
+    most = math.ceil(most / len(plan.folds))
     labels = 2 * fold_of + 1
     for part in plan.folds:
         labels[_evenly(part, most)] -= 1
@@ -250,11 +266,10 @@ class HeldOut(NamedTuple):
 
 def held_out_errors(plan: Plan, strategies: Sequence[str], families: Mapping[str, Family]) -> HeldOut:
     """Return the errors of each strategy on held-out tasks, chosen and trained without their fold."""
-    n_folds, q = len(plan.folds), plan.n_targets
-    most = max(1, math.ceil(_MOST_TASKS / n_folds))
+    q = plan.n_targets
     parts = []
-    for fold, part in enumerate(plan.folds):
-        chosen = _evenly(part, most)
+    for fold in range(len(plan.folds)):
+        chosen = plan.tested(fold)
         found = [families[name].found(name, fold) for name in strategies]
         rows = plan.rows.select(chosen)
         sums, weight = np.zeros((len(chosen), len(found), len(found))), np.zeros(len(chosen))

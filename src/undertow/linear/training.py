@@ -11,6 +11,7 @@ import numpy as np
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow.linear.adapt import stability_limit
 from undertow.linear.adaptation import GradientRule, ProximalRule
 from undertow.linear.block_moments import BlockMoments
 from undertow.linear.choice import Choice
@@ -20,6 +21,7 @@ from undertow.linear.mixed import STRUCTURES, fit_mixed
 from undertow.linear.mixed_family import task_statistics
 from undertow.linear.moments import support_moment
 from undertow.linear.path import RatePath, rate_path
+from undertow.linear.row_space import RowSpace
 from undertow.linear.rows import TaskRows, of_target
 from undertow.linear.rules import RidgeMoments
 from undertow.linear.search import RULES, WORK, search
@@ -28,6 +30,9 @@ from undertow.linear.task_losses import TaskLosses
 
 # Draws of this many numbers are held together and solved by whatever keeps most digits.
 _FEW_NUMBERS = 1 << 23
+
+# So many tasks say what rate is stable.
+_LIMIT_TASKS = 500
 
 RIDGES = tuple(float(r) for r in np.geomspace(1e-6, 10.0, 20))
 
@@ -73,6 +78,26 @@ class FixedMixin(MAMLBase):
         if self.rule == "mixed":
             self._train_mixed(everything)
             return
+        self._train_drawn(rows)
+        if isinstance(self._rules[0], GradientRule):
+            self._warn_unstable(rows, self._rules[0].rate)
+
+    def _warn_unstable(self, rows: TaskRows, rate: float) -> None:
+        """Warn of a raw adaptation rate at which steps overshoot in most training tasks."""
+        some = np.linspace(0, rows.n_tasks - 1, min(_LIMIT_TASKS, rows.n_tasks)).round().astype(int)
+        seed = np.random.SeedSequence(self._draw_seed, spawn_key=(0,))
+        drawn = rows.select(np.unique(some)).draw(self.n_support, seed)
+        limit = float(np.median(np.concatenate([stability_limit(of_target(batch, 0)) for batch, _, _ in drawn])))
+        if rate > limit:
+            unit = f", {limit / self.scale_:.3g} in spectral units" if self.rate_unit == "spectral" else ""
+            warnings.warn(
+                f"adapt_rate={self.adapt_rate:g} is above the stability limit of most training tasks: from 2 / "
+                f"lambda_max of the support rows on, in the median {limit:.3g}{unit}, a step overshoots. Use a "
+                "smaller rate.",
+                stacklevel=6,
+            )
+
+    def _train_drawn(self, rows: TaskRows) -> None:
         d, n_rows = rows.n_columns, len(rows.y)
         work = float(n_rows) * ((self.steps + 1) * (d + 1)) ** 2
         n_draws = int(np.clip(WORK // work, 1, 5)) if self.n_draws is None else self.n_draws
@@ -142,7 +167,16 @@ class FixedMixin(MAMLBase):
         fits = [fit_mixed(one, structure, seed=self._draw_seed) for one in statistics]
         self._omega = np.stack([fit.mean for fit in fits]).astype(rows.x.dtype)
         self._rules = tuple(ProximalRule(max(fit.noise_variance, 1e-12), fit.task_covariance) for fit in fits)
-        self._publish_rates(1.0, None)
+        # The spectral unit is that of the tasks' mean second moment, as with drawn support rows.
+        support = np.zeros((rows.n_columns, rows.n_columns))
+        for tasks in np.array_split(np.arange(rows.n_tasks), max(1, rows.n_tasks // 64)):
+            place = np.arange(int(rows.offsets[tasks[0]]), int(rows.offsets[tasks[-1] + 1]))
+            z = rows.inputs(place).astype(np.float64)
+            weights = np.ones(len(place)) if rows.weights is None else rows.weights[place]
+            total = np.add.reduceat(weights, rows.offsets[tasks] - place[0])
+            support += (z * (weights / np.repeat(total, rows.counts[tasks]))[:, None]).T @ z
+        top = float(np.linalg.eigvalsh(support)[-1]) / rows.n_tasks
+        self._publish_rates(1 / top if top > 0 else 1.0, None)
 
 
 class SearchMixin(MAMLBase):
@@ -192,32 +226,38 @@ class SearchMixin(MAMLBase):
             )
             self._train_pooled([everything.as_one_task().shared()])
             return
+        # With more columns than rows the rows' own directions are all there is to search in.
+        space = RowSpace.of(everything)
         found = search(
-            everything,
-            rows,
+            everything if space is None else space.rows,
+            rows if space is None else space.rows.large_enough(self.n_support, "drop"),
             n_support=self.n_support,
             cv=task_folds(self.cv, rows),
             rules=[self.rules] if isinstance(self.rules, str) else list(self.rules),
             blend=self.blend,
-            ridges=ridges.tolist(),
+            ridges=(ridges if space is None else ridges * space.ridge_factor).tolist(),
+            rotated=space is not None,
             steps=steps,
             n_draws=self.n_draws,
             n_rates=self.n_rates,
             level=self.level,
             seed=self._draw_seed,
         )
-        self._omega = found.best.weights.astype(rows.x.dtype)
-        self._rules = found.best.rules
-        settings = found.best.settings
-        self.choice_ = found.choice
+        best = found.best if space is None else space.found(found.best)
+        self._omega = best.weights.astype(rows.x.dtype)
+        self._rules = best.rules
+        settings = best.settings
+        self.choice_ = found.choice if space is None else space.choice(found.choice)
         self.rule_ = found.choice.strategy
         self.ridge_ = settings.get("ridge")
         self.steps_ = int(settings["steps"]) if "steps" in settings else None
         self.n_draws_ = found.n_draws
-        self.cv_surface_, self.held_out_ = found.surface, found.held_out
+        self.cv_surface_ = found.surface if space is None else space.surface(found.surface)
+        self.held_out_ = found.held_out
         pick = found.pick
         moments = found.moments.first(pick.steps)
         paths = [rate_path(moments.moments(j), ridge=pick.ridge, steps=pick.steps) for j in range(rows.y.shape[1])]
+        paths = paths if space is None else [space.path(path) for path in paths]
         self.rate_path_ = paths[0] if len(paths) == 1 else paths
         # A strategy without rates still leaves the gradient rule's best ones to be read.
         self._publish_rates(found.scale, settings.get("train_rate", pick.train_rate), pick.adapt_rate)
