@@ -10,7 +10,9 @@ and with it the losses of all blocks c of that fold, R_{cb}. The jackknife of Qu
 R_{cb} into one influence per block. Where the fits of all rates would agree with more data, the loss differences
 are a degenerate U-statistic (pairs of a test block and a training block); then the jackknife counts each pair twice,
 and its excess, the sum of squares over pairs, is taken off (Efron and Stein, "The jackknife estimate of variance",
-Annals of Statistics 9, 1981).
+Annals of Statistics 9, 1981). Pairs of two training blocks, which move the loss the other way, are left out of that
+sum, so that too much may be taken off. The variance of the own losses, the fits being given, bounds it from below;
+the jackknife, which is never too small on average, bounds it from above.
 """
 
 from __future__ import annotations
@@ -59,14 +61,16 @@ class Influences(NamedTuple):
         return total / self.weight.sum()
 
     def variance(self) -> tuple[np.ndarray, np.ndarray]:
-        """(k,) variance of the mean loss, and its share in the jackknife's, between 1/2 and 1."""
-        n_blocks = len(self.weight)
-        jackknife = n_blocks / max(n_blocks - 1, 1) * (self.of_block**2).sum(axis=0)
+        """(k,) variance of the mean loss, and its share in the jackknife's, between 0 and 1."""
+        n_blocks, total = len(self.weight), self.weight.sum()
+        few = n_blocks / max(n_blocks - 1, 1)
+        jackknife = few * (self.of_block**2).sum(axis=0)
+        own = few * ((self.own - self.weight[:, None] * self.mean) ** 2).sum(axis=0) / total**2
         pairs = self.cross + self.cross.transpose(1, 0, 2)
-        excess = 0.5 * (pairs**2).sum(axis=(0, 1)) / self.weight.sum() ** 2
-        # With B blocks the pairs that share a block are missing from the sum of squares.
-        corrected = np.clip(jackknife - excess, 0.5 * jackknife, jackknife)
-        return corrected, np.divide(corrected, jackknife, out=np.ones_like(corrected), where=jackknife > 0)
+        excess = 0.5 * (pairs**2).sum(axis=(0, 1)) / total**2
+        # Own losses may overstate: a kind of task that is frequent by chance is so in training too.
+        found = np.minimum(np.maximum(jackknife - excess, own), jackknife)
+        return found, np.divide(found, jackknife, out=np.ones_like(found), where=jackknife > 0)
 
 
 def influences(
