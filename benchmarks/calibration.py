@@ -210,7 +210,9 @@ def measure(name: str, n_tables: int, seed: int) -> dict[str, Any]:
     """All figures of one design."""
     setting, start = SETTINGS[name], time.process_time()
     n_tables = min(n_tables, setting.tables) if setting.tables < 300 else n_tables
-    known = truth(setting, max(400, n_tables) if setting.ridge is not None else 200, seed)
+    # A default table costs ten draws; wide ones cost time.
+    n_truth = 200 if setting.ridge is None else 400 if setting.problem.p >= 20 else 1500
+    known = truth(setting, max(BATCHES, min(n_truth, 5 * n_tables)), seed)
     found = [outcome(setting, known, 10_000 * seed + i) for i in range(n_tables)]
     typical = _ridge(fit(setting, 10_000 * seed)) if setting.ridge is None else setting.ridge
     best, zero = known.best(typical), int(np.abs(known.angles).argmin())

@@ -1,6 +1,9 @@
 """The choice: interval on the circle, gains, verdicts, and what they rest on."""
 
+import importlib
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from undertow._check import InputError
 from undertow.linear.choice import VERDICTS, Choice, Gain, RateInterval, decide, gain, rate_interval, uniform_angles
 from undertow.linear.held_out import mean_over_tasks
 from undertow.linear.influence import Influences
+from undertow.linear.surface import evaluate
 
 X, Y, G = table(m=30, seed=3)
 ANGLES = uniform_angles(41)
@@ -65,6 +69,50 @@ def test_the_interval_holds_the_best_rate_as_often_as_it_says():
         held.append(np.tan(0.4) in rate_interval(blocks, ANGLES, n_boot=20))
     # No block moves another's loss here, so the variance is the plain one; four standard errors about 95 %.
     assert abs(np.mean(held) - 0.95) <= 4 * np.sqrt(0.95 * 0.05 / 400)
+
+
+def pairs_only(rng, n_blocks=30, d=50):
+    """Losses that only pairs of a test block and a training block make: x_c . x_b, no two blocks of one fold."""
+    x = rng.standard_normal((n_blocks, d))
+    folds = np.arange(n_blocks) // 6
+    products = (x @ x.T) * (folds[:, None] != folds)
+    return Influences(products.sum(axis=1)[:, None], products[:, :, None], np.ones(n_blocks))
+
+
+def test_variance_of_what_pairs_of_blocks_do():
+    rng, n_blocks, d = np.random.default_rng(5), 30, 50
+    found = [pairs_only(rng) for _ in range(600)]
+    # 360 pairs of blocks in different folds, each counted both ways: the mean of 30 own losses has this variance.
+    true = 4 * 360 * d / n_blocks**2
+    means = np.array([one.mean[0] for one in found])
+    assert abs(np.mean(means**2) - true) <= 4 * np.std(means**2) / np.sqrt(len(means))
+    said = np.array([one.variance()[0][0] for one in found])
+    # The centring of influences takes 2 of B - 1 parts, 1 of them from the jackknife, which says twice as much.
+    for values, expected in (
+        (said, true * (n_blocks - 3) / (n_blocks - 1)),
+        (said / [one.variance()[1][0] for one in found], 2 * true * (n_blocks - 2) / (n_blocks - 1)),
+    ):
+        assert abs(values.mean() - expected) <= 4 * values.std() / np.sqrt(len(values))
+
+
+def test_variance_lies_between_that_of_own_losses_and_the_jackknife():
+    rng = np.random.default_rng(2)
+    own, cross = rng.standard_normal((12, 5)), np.zeros((12, 12, 5))
+    # Nothing in training: the plain variance of a mean.
+    plain = Influences(own, cross, np.ones(12)).variance()
+    np.testing.assert_allclose(plain[0], own.var(axis=0, ddof=1) / 12, rtol=1e-12)
+    np.testing.assert_allclose(plain[1], 1)
+    # A block takes back as training data what it does as test data: own losses overstate, the jackknife knows.
+    back = -0.9 * (own - own.mean(axis=0))
+    cross[:] = back[None] / 12
+    found = Influences(own, cross, np.ones(12)).variance()[0]
+    np.testing.assert_allclose(found, 0.01 * own.var(axis=0, ddof=1) / 12, rtol=1e-9)
+    # Pairs with signs that cancel in each block leave nothing to the jackknife but own losses.
+    noisy = rng.standard_normal((12, 12, 5))
+    noisy -= noisy.mean(axis=0)
+    np.testing.assert_allclose(
+        Influences(own, noisy, np.ones(12)).variance()[0], own.var(axis=0, ddof=1) / 12, rtol=1e-9
+    )
 
 
 def test_where_an_interval_contains_a_rate():
@@ -194,3 +242,60 @@ def test_fewer_tasks_than_can_be_chosen_by_are_pooled():
     ):
         single = cv().fit(X[some], Y[some], groups=groups[some])
     assert single.choice_ is None
+
+
+@pytest.fixture
+def calibration(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    return importlib.import_module("calibration")
+
+
+def test_the_benchmark_measures_a_design_and_repeats_itself(calibration, monkeypatch, tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    monkeypatch.setattr("sys.argv", ["calibration", "ten tasks", "--tables", "4", "--seed", "3", "--out", str(out)])
+    calibration.main()
+    said = capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["calibration", "ten tasks", "--tables", "4", "--seed", "3"])
+    calibration.main()
+    assert capsys.readouterr().out.rsplit(";", 1)[0] == said.rsplit(";", 1)[0]
+    found = json.loads(out.read_text())["ten tasks"]
+    assert found["tables"] == 4
+    assert found["gains"].keys() == {"step", "tied", "joint"}
+    assert 0 <= found["coverage"] <= 1
+
+
+def test_the_benchmark_refuses_a_design_it_does_not_have(calibration, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["calibration", "magic"])
+    with pytest.raises(SystemExit):
+        calibration.main()
+    assert "no design magic" in capsys.readouterr().err
+
+
+def test_the_truth_of_the_benchmark_agrees_with_another_way_to_it(calibration):
+    # Losses at three rates by fits of the estimator itself, scored on new tasks.
+    setting, angles = calibration.SETTINGS["ten tasks"], np.array([-0.3, 0.0, 0.4])
+    known = calibration.truth(setting, 40, seed=0, angles=angles)
+    new = ut.Moments.from_tasks(setting.new_tasks(20_000, 4))
+    losses = np.zeros((40, 3))
+    for i in range(40):
+        x, y, groups = setting.draw(1_000_000 + i)
+        for j, rate in enumerate(np.tan(angles)):
+            model = ut.MAMLRegressor(
+                rate, n_support=4, ridge=1e-3, n_draws=1, standardize=False, fit_intercept=False, clip=None
+            ).fit(x, y, groups=groups)
+            losses[i, j] = evaluate(np.zeros(1), model.coef_[None], 1.0, np.zeros(1), new).best_loss[0]
+    # The adaptation rate is best for the mean there and for each table here, which can only be lower.
+    mean = known.batches.mean(axis=0)[:, 0]
+    error = known.batches.std(axis=0, ddof=1)[:, 0] / np.sqrt(10)
+    assert (losses.mean(axis=0) <= mean + 4 * error).all()
+    assert (losses.mean(axis=0) >= mean - 4 * error).all()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["many tasks", "zero, sharp", "correlated weights"])
+def test_intervals_are_calibrated(calibration, name):
+    found = calibration.measure(name, 200, seed=11)
+    low, high = (np.sqrt(share * (1 - share) / 200) for share in (0.92, 0.98))
+    assert 0.92 - 4 * low <= found["coverage"] <= 0.98 + 4 * high
+    if name.startswith("zero"):
+        assert found["sign_named"] <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 200)
