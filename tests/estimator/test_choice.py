@@ -107,12 +107,23 @@ def test_variance_lies_between_that_of_own_losses_and_the_jackknife():
     cross[:] = back[None] / 12
     found = Influences(own, cross, np.ones(12)).variance()[0]
     np.testing.assert_allclose(found, 0.01 * own.var(axis=0, ddof=1) / 12, rtol=1e-9)
-    # Pairs with signs that cancel in each block leave nothing to the jackknife but own losses.
-    noisy = rng.standard_normal((12, 12, 5))
-    noisy -= noisy.mean(axis=0)
-    np.testing.assert_allclose(
-        Influences(own, noisy, np.ones(12)).variance()[0], own.var(axis=0, ddof=1) / 12, rtol=1e-9
-    )
+    # Large pairs that cancel in each block's sum: own losses are the floor.
+    noisy = 10 * rng.standard_normal((12, 12, 5))
+    both = noisy - noisy.mean(axis=0) + (own - own.mean(axis=0))[None] / 12
+    found = Influences(own, both, np.ones(12)).variance()
+    np.testing.assert_allclose(found[0], own.var(axis=0, ddof=1) / 12, rtol=1e-9)
+    np.testing.assert_allclose(found[1], 1 / 4, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("errors", "kept"), [(2.3, True), (2.8, False)])
+def test_a_flat_place_is_left_out_where_its_loss_is_clearly_higher(errors, kept):
+    # Highest at infinity, where the slope is 0 too, by so many standard errors above the least; t at 1 % is 2.54.
+    first, second = np.tile([1, -1], 10)[:, None], np.tile([1, 1, -1, -1], 5)[:, None]
+    wave = 2 * np.sqrt(19) / errors * first * (1 - np.cos(2 * ANGLES)) / 2 + 0.2 * second * np.sin(2 * ANGLES)
+    own = -np.cos(2 * ANGLES) + wave
+    interval = rate_interval(Influences(own, np.zeros((20, 20, len(ANGLES))), np.ones(20)), ANGLES, n_boot=20)
+    assert interval.contains_infinity == kept
+    assert interval.contains_zero
 
 
 def test_where_an_interval_contains_a_rate():
