@@ -108,7 +108,7 @@ OLD = {
     "many tasks": Setting(mixed(10, 1.0, 0.5), 150, (12, 12), 4),
     "ten tasks": Setting(mixed(5, 1.0, 1.0), 10, (14, 14), 4, 1e-3),
     "tasks nearly alike": Setting(mixed(5, 0.3, 0.01), 40, (15, 15), 5),
-    "wide, noisy": Setting(mixed(60, 1.0, 0.5), 16, (33, 33), 30),
+    "wide, noisy": Setting(mixed(60, 1.0, 0.5), 16, (33, 33), 30, tables=150),
     "positive best": Setting(mixed(12, 0.3, 1.0, even=False), 80, (17, 17), 12),
     "best near 0": Setting(mixed(12, 0.95, 1.0, even=False), 60, (17, 17), 12),
     "two kinds": Setting(two_kinds(4, 0.5, 0.3, (0.5, 1.5), (-1.0, 1.0)), 200, (14, 14), 5),
@@ -127,7 +127,7 @@ ZERO = {
 
 FRESH = {
     "heavy tails": Setting(Population(3, 1.0, 0.3, freedom=3.0), 400, (8, 8), 4),
-    "80 features": Setting(Population(80, 0.7, 0.08, variances=uneven(80)), 30, (30, 30), 10, 1e-2),
+    "80 features": Setting(Population(80, 0.7, 0.08, variances=uneven(80)), 30, (30, 30), 10, 1e-2, tables=150),
     "correlated weights": Setting(Population(8, 0.6, 0.4, correlation=0.8), 50, (12, 12), 5),
     "ragged tasks": Setting(Population(6, 0.8, 0.3, variances=uneven(6)), 60, (6, 60), 5),
     "eight tasks": Setting(Population(3, 1.0, 0.5), 8, (30, 30), 10),

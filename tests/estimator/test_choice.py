@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import cv, table
+from made import cv, table, task_rows
 
 import undertow as ut
 from undertow._check import InputError
+from undertow.linear import circle
 from undertow.linear.choice import VERDICTS, Choice, Gain, RateInterval, decide, gain, rate_interval, uniform_angles
 from undertow.linear.held_out import mean_over_tasks
-from undertow.linear.influence import Influences
+from undertow.linear.influence import Influences, influences
+from undertow.linear.strategy_search import Plan, gather_moments
 from undertow.linear.surface import evaluate
 
 X, Y, G = table(m=30, seed=3)
@@ -25,13 +27,19 @@ def model():
     return cv().fit(X, Y, groups=G)
 
 
+def made(own, cross=None, joint=None):
+    """Influences of blocks of equal weight."""
+    none = np.zeros((len(own), len(own), own.shape[1]))
+    return Influences(own, none if cross is None else cross, np.ones(len(own)), none if joint is None else joint)
+
+
 def influence(curve, noise=0.0, n_blocks=20, seed=0):
     """Influences of a given curve; every block has it, and a wave of its own."""
     rng = np.random.default_rng(seed)
     waves = rng.standard_normal((n_blocks, 1)) * np.cos(2 * ANGLES) + rng.standard_normal((n_blocks, 1)) * np.sin(
         2 * ANGLES
     )
-    return Influences(curve + noise * waves, np.zeros((n_blocks, n_blocks, len(ANGLES))), np.ones(n_blocks))
+    return made(curve + noise * waves)
 
 
 @pytest.mark.parametrize("at", [-0.7, 0.0, 0.6, np.pi / 2 - 0.1, -np.pi / 2])
@@ -76,7 +84,7 @@ def pairs_only(rng, n_blocks=30, d=50):
     x = rng.standard_normal((n_blocks, d))
     folds = np.arange(n_blocks) // 6
     products = (x @ x.T) * (folds[:, None] != folds)
-    return Influences(products.sum(axis=1)[:, None], products[:, :, None], np.ones(n_blocks))
+    return made(products.sum(axis=1)[:, None], products[:, :, None])
 
 
 def test_variance_of_what_pairs_of_blocks_do():
@@ -99,20 +107,54 @@ def test_variance_lies_between_that_of_own_losses_and_the_jackknife():
     rng = np.random.default_rng(2)
     own, cross = rng.standard_normal((12, 5)), np.zeros((12, 12, 5))
     # Nothing in training: the plain variance of a mean.
-    plain = Influences(own, cross, np.ones(12)).variance()
+    plain = made(own, cross).variance()
     np.testing.assert_allclose(plain[0], own.var(axis=0, ddof=1) / 12, rtol=1e-12)
     np.testing.assert_allclose(plain[1], 1)
-    # A block takes back as training data what it does as test data: own losses overstate, the jackknife knows.
-    back = -0.9 * (own - own.mean(axis=0))
-    cross[:] = back[None] / 12
-    found = Influences(own, cross, np.ones(12)).variance()[0]
-    np.testing.assert_allclose(found, 0.01 * own.var(axis=0, ddof=1) / 12, rtol=1e-9)
+    # A block takes back as training data what it does as test data: own losses overstate, the jackknife knows. Pairs
+    # may not take off more than half of it.
+    dev = own - own.mean(axis=0)
+    plain_variance = own.var(axis=0, ddof=1) / 12
+    back = np.broadcast_to(-0.9 * dev[None] / 12, (12, 12, 5))
+    free = -(back + back.transpose(1, 0, 2))
+    np.testing.assert_allclose(made(own, back, free).variance()[0], 0.01 * plain_variance, rtol=1e-9)
+    np.testing.assert_allclose(made(own, back, 5 + free).variance()[0], 0.005 * plain_variance, rtol=1e-9)
     # Large pairs that cancel in each block's sum: own losses are the floor.
     noisy = 10 * rng.standard_normal((12, 12, 5))
-    both = noisy - noisy.mean(axis=0) + (own - own.mean(axis=0))[None] / 12
-    found = Influences(own, both, np.ones(12)).variance()
-    np.testing.assert_allclose(found[0], own.var(axis=0, ddof=1) / 12, rtol=1e-9)
+    found = made(own, noisy - noisy.mean(axis=0) + dev[None] / 12).variance()
+    np.testing.assert_allclose(found[0], plain_variance, rtol=1e-9)
     np.testing.assert_allclose(found[1], 1 / 4, rtol=1e-9)
+
+
+def test_what_a_pair_of_blocks_does_is_the_second_derivative_of_the_loss():
+    rates, adapt, ridge, h = np.array([-0.4, 0.7]), np.array([0.1, 0.3]), 1e-2, 1e-3
+    data = task_rows(*table(m=12, seed=4))
+    parts = [np.arange(i, 12, 3) for i in range(3)]
+    moments, _ = gather_moments(Plan(data, data, parts, 4, 1, 0), 1, None)
+    found = influences(moments, rates, adapt, np.full(2, ridge), exact=False)
+    c, powers = circle.coefficients(rates, moments.scale, 1)[0], circle.powers(adapt, 1)
+    d = moments.n_features
+
+    def loss(weight):
+        """Summed loss where blocks have these weights, as training and test data; each fold's ridge stays."""
+        total = np.zeros(2)
+        for k in range(2):
+            grams = np.einsum("i,j,biajc->bac", c[k], c[k], moments.gram)
+            tests = np.einsum("i,j,biajc->bac", powers[k], powers[k], moments.gram)
+            for fold in range(3):
+                out, held = moments.folds != fold, moments.folds == fold
+                full = (weight[out, None, None] * grams[out]).sum(axis=0)
+                shift = ridge * np.trace(grams[out].sum(axis=0)[:d, :d]) / d
+                v = np.append(np.linalg.solve(full[:d, :d] + shift * np.eye(d), full[:d, d]), -1)
+                total[k] += 0.5 * weight[held] @ (tests[held] @ v @ v)
+        return total
+
+    pairs = found.cross + found.cross.transpose(1, 0, 2) + found.joint
+    unit = np.eye(12)
+    for a, b in ((0, 1), (0, 4), (2, 9), (11, 5)):
+        same = moments.folds[a] == moments.folds[b]
+        corners = [i * j * loss(1 + h * (i * unit[a] + j * unit[b])) for i in (-1, 1) for j in (-1, 1)]
+        np.testing.assert_allclose(pairs[a, b], sum(corners) / (4 * h**2), rtol=1e-4, atol=1e-7)
+        assert (found.cross[a, b] == 0).all() == same
 
 
 @pytest.mark.parametrize(("errors", "kept"), [(2.3, True), (2.8, False)])
@@ -121,7 +163,7 @@ def test_a_flat_place_is_left_out_where_its_loss_is_clearly_higher(errors, kept)
     first, second = np.tile([1, -1], 10)[:, None], np.tile([1, 1, -1, -1], 5)[:, None]
     wave = 2 * np.sqrt(19) / errors * first * (1 - np.cos(2 * ANGLES)) / 2 + 0.2 * second * np.sin(2 * ANGLES)
     own = -np.cos(2 * ANGLES) + wave
-    interval = rate_interval(Influences(own, np.zeros((20, 20, len(ANGLES))), np.ones(20)), ANGLES, n_boot=20)
+    interval = rate_interval(made(own), ANGLES, n_boot=20)
     assert interval.contains_infinity == kept
     assert interval.contains_zero
 
