@@ -110,6 +110,9 @@ def test_variance_lies_between_that_of_own_losses_and_the_jackknife():
     plain = made(own, cross).variance()
     np.testing.assert_allclose(plain[0], own.var(axis=0, ddof=1) / 12, rtol=1e-12)
     np.testing.assert_allclose(plain[1], 1)
+    # What a block does with itself is no pair.
+    alone = np.broadcast_to(3 * np.eye(12)[..., None], (12, 12, 5))
+    np.testing.assert_allclose(made(own, cross, alone).variance()[0], plain[0], rtol=1e-12)
     # A block takes back as training data what it does as test data: own losses overstate, the jackknife knows. Pairs
     # may not take off more than half of it.
     dev = own - own.mean(axis=0)
