@@ -139,7 +139,8 @@ def zero_noise(name: str, n_tables: int = 4000, seed: int = 77) -> float:
         return float(loss[2] - loss[0])
 
     # Kinds of tasks that differ pull the best rate up only while there is little noise.
-    return float(brentq(slope, 0.0, 1.0 if len(setting.problem.scales) > 1 else 30.0, xtol=1e-4))
+    root: Any = brentq(slope, 0.0, 1.0 if len(setting.problem.scales) > 1 else 30.0, xtol=1e-4)
+    return float(root)
 
 
 def _standardised(tasks: ut.TaskBatch, standard: Standard) -> ut.TaskBatch:
