@@ -1,16 +1,22 @@
 """The choice: interval on the circle, gains, verdicts, and what they rest on."""
 
+import importlib
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from made import cv, table
+from made import cv, table, task_rows
 
 import undertow as ut
 from undertow._check import InputError
+from undertow.linear import circle
 from undertow.linear.choice import VERDICTS, Choice, Gain, RateInterval, decide, gain, rate_interval, uniform_angles
 from undertow.linear.held_out import mean_over_tasks
-from undertow.linear.influence import Influences
+from undertow.linear.influence import Influences, influences
+from undertow.linear.strategy_search import Plan, gather_moments
+from undertow.linear.surface import evaluate
 
 X, Y, G = table(m=30, seed=3)
 ANGLES = uniform_angles(41)
@@ -21,13 +27,19 @@ def model():
     return cv().fit(X, Y, groups=G)
 
 
+def made(own, cross=None, joint=None):
+    """Influences of blocks of equal weight."""
+    none = np.zeros((len(own), len(own), own.shape[1]))
+    return Influences(own, none if cross is None else cross, np.ones(len(own)), none if joint is None else joint)
+
+
 def influence(curve, noise=0.0, n_blocks=20, seed=0):
     """Influences of a given curve; every block has it, and a wave of its own."""
     rng = np.random.default_rng(seed)
     waves = rng.standard_normal((n_blocks, 1)) * np.cos(2 * ANGLES) + rng.standard_normal((n_blocks, 1)) * np.sin(
         2 * ANGLES
     )
-    return Influences(curve + noise * waves, np.zeros((n_blocks, n_blocks, len(ANGLES))), np.ones(n_blocks))
+    return made(curve + noise * waves)
 
 
 @pytest.mark.parametrize("at", [-0.7, 0.0, 0.6, np.pi / 2 - 0.1, -np.pi / 2])
@@ -65,6 +77,98 @@ def test_the_interval_holds_the_best_rate_as_often_as_it_says():
         held.append(np.tan(0.4) in rate_interval(blocks, ANGLES, n_boot=20))
     # No block moves another's loss here, so the variance is the plain one; four standard errors about 95 %.
     assert abs(np.mean(held) - 0.95) <= 4 * np.sqrt(0.95 * 0.05 / 400)
+
+
+def pairs_only(rng, n_blocks=30, d=50):
+    """Losses that only pairs of a test block and a training block make: x_c . x_b, no two blocks of one fold."""
+    x = rng.standard_normal((n_blocks, d))
+    folds = np.arange(n_blocks) // 6
+    products = (x @ x.T) * (folds[:, None] != folds)
+    return made(products.sum(axis=1)[:, None], products[:, :, None])
+
+
+def test_variance_of_what_pairs_of_blocks_do():
+    rng, n_blocks, d = np.random.default_rng(5), 30, 50
+    found = [pairs_only(rng) for _ in range(600)]
+    # 360 pairs of blocks in different folds, each counted both ways: the mean of 30 own losses has this variance.
+    true = 4 * 360 * d / n_blocks**2
+    means = np.array([one.mean[0] for one in found])
+    assert abs(np.mean(means**2) - true) <= 4 * np.std(means**2) / np.sqrt(len(means))
+    said = np.array([one.variance()[0][0] for one in found])
+    # The centring of influences takes 2 of B - 1 parts, 1 of them from the jackknife, which says twice as much.
+    for values, expected in (
+        (said, true * (n_blocks - 3) / (n_blocks - 1)),
+        (said / [one.variance()[1][0] for one in found], 2 * true * (n_blocks - 2) / (n_blocks - 1)),
+    ):
+        assert abs(values.mean() - expected) <= 4 * values.std() / np.sqrt(len(values))
+
+
+def test_variance_lies_between_that_of_own_losses_and_the_jackknife():
+    rng = np.random.default_rng(2)
+    own, cross = rng.standard_normal((12, 5)), np.zeros((12, 12, 5))
+    # Nothing in training: the plain variance of a mean.
+    plain = made(own, cross).variance()
+    np.testing.assert_allclose(plain[0], own.var(axis=0, ddof=1) / 12, rtol=1e-12)
+    np.testing.assert_allclose(plain[1], 1)
+    # What a block does with itself is no pair.
+    alone = np.broadcast_to(3 * np.eye(12)[..., None], (12, 12, 5))
+    np.testing.assert_allclose(made(own, cross, alone).variance()[0], plain[0], rtol=1e-12)
+    # A block takes back as training data what it does as test data: own losses overstate, the jackknife knows. Pairs
+    # may not take off more than half of it.
+    dev = own - own.mean(axis=0)
+    plain_variance = own.var(axis=0, ddof=1) / 12
+    back = np.broadcast_to(-0.9 * dev[None] / 12, (12, 12, 5))
+    free = -(back + back.transpose(1, 0, 2))
+    np.testing.assert_allclose(made(own, back, free).variance()[0], 0.01 * plain_variance, rtol=1e-9)
+    np.testing.assert_allclose(made(own, back, 5 + free).variance()[0], 0.005 * plain_variance, rtol=1e-9)
+    # Large pairs that cancel in each block's sum: own losses are the floor.
+    noisy = 10 * rng.standard_normal((12, 12, 5))
+    found = made(own, noisy - noisy.mean(axis=0) + dev[None] / 12).variance()
+    np.testing.assert_allclose(found[0], plain_variance, rtol=1e-9)
+    np.testing.assert_allclose(found[1], 1 / 4, rtol=1e-9)
+
+
+def test_what_a_pair_of_blocks_does_is_the_second_derivative_of_the_loss():
+    rates, adapt, ridge, h = np.array([-0.4, 0.7]), np.array([0.1, 0.3]), 1e-2, 1e-3
+    data = task_rows(*table(m=12, seed=4))
+    parts = [np.arange(i, 12, 3) for i in range(3)]
+    moments, _ = gather_moments(Plan(data, data, parts, 4, 1, 0), 1, None)
+    found = influences(moments, rates, adapt, np.full(2, ridge), exact=False)
+    c, powers = circle.coefficients(rates, moments.scale, 1)[0], circle.powers(adapt, 1)
+    d = moments.n_features
+
+    def loss(weight):
+        """Summed loss where blocks have these weights, as training and test data; each fold's ridge stays."""
+        total = np.zeros(2)
+        for k in range(2):
+            grams = np.einsum("i,j,biajc->bac", c[k], c[k], moments.gram)
+            tests = np.einsum("i,j,biajc->bac", powers[k], powers[k], moments.gram)
+            for fold in range(3):
+                out, held = moments.folds != fold, moments.folds == fold
+                full = (weight[out, None, None] * grams[out]).sum(axis=0)
+                shift = ridge * np.trace(grams[out].sum(axis=0)[:d, :d]) / d
+                v = np.append(np.linalg.solve(full[:d, :d] + shift * np.eye(d), full[:d, d]), -1)
+                total[k] += 0.5 * weight[held] @ (tests[held] @ v @ v)
+        return total
+
+    pairs = found.cross + found.cross.transpose(1, 0, 2) + found.joint
+    unit = np.eye(12)
+    for a, b in ((0, 1), (0, 4), (2, 9), (11, 5)):
+        same = moments.folds[a] == moments.folds[b]
+        corners = [i * j * loss(1 + h * (i * unit[a] + j * unit[b])) for i in (-1, 1) for j in (-1, 1)]
+        np.testing.assert_allclose(pairs[a, b], sum(corners) / (4 * h**2), rtol=1e-4, atol=1e-7)
+        assert (found.cross[a, b] == 0).all() == same
+
+
+@pytest.mark.parametrize(("errors", "kept"), [(2.3, True), (2.8, False)])
+def test_a_flat_place_is_left_out_where_its_loss_is_clearly_higher(errors, kept):
+    # Highest at infinity, where the slope is 0 too, by so many standard errors above the least; t at 1 % is 2.54.
+    first, second = np.tile([1, -1], 10)[:, None], np.tile([1, 1, -1, -1], 5)[:, None]
+    wave = 2 * np.sqrt(19) / errors * first * (1 - np.cos(2 * ANGLES)) / 2 + 0.2 * second * np.sin(2 * ANGLES)
+    own = -np.cos(2 * ANGLES) + wave
+    interval = rate_interval(made(own), ANGLES, n_boot=20)
+    assert interval.contains_infinity == kept
+    assert interval.contains_zero
 
 
 def test_where_an_interval_contains_a_rate():
@@ -196,3 +300,60 @@ def test_fewer_tasks_than_can_be_chosen_by_are_pooled():
     ):
         single = cv().fit(X[some], Y[some], groups=groups[some])
     assert single.choice_ is None
+
+
+@pytest.fixture
+def calibration(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    return importlib.import_module("calibration")
+
+
+def test_the_benchmark_measures_a_design_and_repeats_itself(calibration, monkeypatch, tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    monkeypatch.setattr("sys.argv", ["calibration", "ten tasks", "--tables", "4", "--seed", "3", "--out", str(out)])
+    calibration.main()
+    said = capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["calibration", "ten tasks", "--tables", "4", "--seed", "3"])
+    calibration.main()
+    assert capsys.readouterr().out.rsplit(";", 1)[0] == said.rsplit(";", 1)[0]
+    found = json.loads(out.read_text())["ten tasks"]
+    assert found["tables"] == 4
+    assert found["gains"].keys() == {"step", "tied", "joint"}
+    assert 0 <= found["coverage"] <= 1
+
+
+def test_the_benchmark_refuses_a_design_it_does_not_have(calibration, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["calibration", "magic"])
+    with pytest.raises(SystemExit):
+        calibration.main()
+    assert "no design magic" in capsys.readouterr().err
+
+
+def test_the_truth_of_the_benchmark_agrees_with_another_way_to_it(calibration):
+    # Losses at three rates by fits of the estimator itself, scored on new tasks.
+    setting, angles = calibration.SETTINGS["ten tasks"], np.array([-0.3, 0.0, 0.4])
+    known = calibration.truth(setting, 40, seed=0, angles=angles)
+    new = ut.Moments.from_tasks(setting.new_tasks(20_000, 4))
+    losses = np.zeros((40, 3))
+    for i in range(40):
+        x, y, groups = setting.draw(1_000_000 + i)
+        for j, rate in enumerate(np.tan(angles)):
+            model = ut.MAMLRegressor(
+                rate, n_support=4, ridge=1e-3, n_draws=1, standardize=False, fit_intercept=False, clip=None
+            ).fit(x, y, groups=groups)
+            losses[i, j] = evaluate(np.zeros(1), model.coef_[None], 1.0, np.zeros(1), new).best_loss[0]
+    # The adaptation rate is best for the mean there and for each table here, which can only be lower.
+    mean = known.batches.mean(axis=0)[:, 0]
+    error = known.batches.std(axis=0, ddof=1)[:, 0] / np.sqrt(10)
+    assert (losses.mean(axis=0) <= mean + 4 * error).all()
+    assert (losses.mean(axis=0) >= mean - 4 * error).all()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["many tasks", "zero, sharp", "correlated weights"])
+def test_intervals_are_calibrated(calibration, name):
+    found = calibration.measure(name, 200, seed=11)
+    low, high = (np.sqrt(share * (1 - share) / 200) for share in (0.92, 0.98))
+    assert 0.92 - 4 * low <= found["coverage"] <= 0.98 + 4 * high
+    if name.startswith("zero"):
+        assert found["sign_named"] <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 200)

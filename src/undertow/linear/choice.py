@@ -23,15 +23,11 @@ from undertow.linear.prediction import Prediction
 
 VERDICTS = ("negative", "positive", "no evidence either way", "the inner loop is not worth it here")
 
-# Shares of the two variances (own losses; jackknife with its excess taken off) for a slope and for a difference of
-# losses far apart. The first leaves out that fits share training tasks, the second overstates it where only estimation
-# noise tells rates apart; the shares were set by simulation (benchmarks/calibration.py).
-_OWN_IN_SLOPE = 0.75
-_OWN_IN_DIFFERENCE = 0.5
 # A gain's own-loss variance misses the same; twice it is what simulation asks for.
 _GAIN_FACTOR = 2.0
-# Level of the second rule of the interval: far less than that of the first, which then has the interval's own level.
-_CLEARLY = 0.0025
+# Level of the second rule of the interval: less than that of the first, which then has the interval's own level. The
+# best of many rates looks better than it is, so this rule leaves rates out more often than its level says.
+_CLEARLY = 0.01
 
 
 class Gain(NamedTuple):
@@ -146,10 +142,10 @@ def rate_interval(
     best = int(mean.argmin())
     slope = found.take(np.roll(np.arange(len(angles)), -1)) - found.take(np.roll(np.arange(len(angles)), 1))
     bound = stdtrit(n_blocks - 1, 0.5 + level / 2) if n_blocks > 1 else np.inf
-    kept = np.abs(slope.mean) <= bound * np.sqrt(_variance(slope, _OWN_IN_SLOPE))
+    kept = np.abs(slope.mean) <= bound * np.sqrt(slope.variance()[0])
     above = found - found.take(np.full(len(angles), best))
     clearly = stdtrit(n_blocks - 1, 1 - _CLEARLY) if n_blocks > 1 else np.inf
-    kept &= above.mean <= clearly * np.sqrt(_variance(above, _OWN_IN_DIFFERENCE))
+    kept &= above.mean <= clearly * np.sqrt(above.variance()[0])
     kept[best] = True
     arc = _arc(kept)
     low, high = float(angles[arc[0]]), float(angles[arc[-1]])
@@ -167,16 +163,6 @@ def rate_interval(
         contains_infinity=end in arc,
         sign_probability=_negative_share(found, angles, n_boot, seed),
     )
-
-
-def _variance(found: Influences, own_share: float) -> np.ndarray:
-    n_blocks = len(found.weight)
-    spread = found.own - found.weight[:, None] * found.mean
-    own = n_blocks / max(n_blocks - 1, 1) * (spread**2).sum(axis=0) / found.weight.sum() ** 2
-    jackknife = found.variance()[0]
-    # Where the rates' fits stay apart however many tasks there are, the jackknife is right, and the own losses may
-    # overstate: a kind of task that is frequent by chance is so in training too.
-    return np.minimum(own_share * own + (1 - own_share) * jackknife, jackknife)
 
 
 def _turned(angle: float) -> float:

@@ -1,16 +1,22 @@
-r"""How much each block of tasks moves the cross-validated loss: as test tasks, and as training tasks of other folds.
+r"""How much each block of tasks moves the cross-validated loss, and each pair of blocks beyond what each one does.
 
 A block's own losses say how the curve depends on the tasks that are tested. They do not say that the fits of two folds
 share training tasks: a standard error from them alone is too small. Leaving block b out of a fold's training moves its
 weights exactly by
 
-.. math:: \omega_{-b} - \omega = (G - G_b + \lambda)^{-1} (G_b\,\omega - g_b),
+.. math:: d_b = \omega_{-b} - \omega = (G - G_b + \lambda)^{-1} (G_b\,\omega - g_b),
 
 and with it the losses of all blocks c of that fold, R_{cb}. The jackknife of Quenouille and Tukey sums own loss and all
 R_{cb} into one influence per block. Where the fits of all rates would agree with more data, the loss differences
-are a degenerate U-statistic (pairs of a test block and a training block); then the jackknife counts each pair twice,
-and its excess, the sum of squares over pairs, is taken off (Efron and Stein, "The jackknife estimate of variance",
-Annals of Statistics 9, 1981).
+are a degenerate U-statistic: single blocks do nothing in the limit, and pairs of blocks are all there is. Then the
+jackknife counts each pair twice, and its excess, the sum of squares over pairs, is taken off (Efron and Stein, "The
+jackknife estimate of variance", Annals of Statistics 9, 1981). What a pair does is the second derivative of the loss by
+the blocks' weights: one in training and one in test, the other way round, and both in training. With gradient s and
+second derivative H of a fold's loss at its fit, this is
+
+.. math:: R_{cb} + R_{bc} + d_b^T H\, d_c + s^T (G + \lambda)^{-1} (G_b\, d_c + G_c\, d_b),
+
+the last two terms summed over the folds that train on both.
 """
 
 from __future__ import annotations
@@ -36,15 +42,17 @@ class Influences(NamedTuple):
     """(B, B, k) by how much block b, as training data, moves the loss of block c: [c, b]; 0 within a fold"""
     weight: np.ndarray
     """(B,) weight of the rows of each block"""
+    joint: np.ndarray
+    """(B, B, k) what two blocks together do as training data beyond what each does alone; symmetric"""
 
     def __sub__(self, other: object) -> Influences:
         if not isinstance(other, Influences):
             return NotImplemented
-        return Influences(self.own - other.own, self.cross - other.cross, self.weight)
+        return Influences(self.own - other.own, self.cross - other.cross, self.weight, self.joint - other.joint)
 
     def take(self, points: np.ndarray) -> Influences:
         """Return the same at some points."""
-        return Influences(self.own[:, points], self.cross[:, :, points], self.weight)
+        return Influences(self.own[:, points], self.cross[:, :, points], self.weight, self.joint[:, :, points])
 
     @property
     def mean(self) -> np.ndarray:
@@ -59,14 +67,18 @@ class Influences(NamedTuple):
         return total / self.weight.sum()
 
     def variance(self) -> tuple[np.ndarray, np.ndarray]:
-        """(k,) variance of the mean loss, and its share in the jackknife's, between 1/2 and 1."""
-        n_blocks = len(self.weight)
-        jackknife = n_blocks / max(n_blocks - 1, 1) * (self.of_block**2).sum(axis=0)
-        pairs = self.cross + self.cross.transpose(1, 0, 2)
-        excess = 0.5 * (pairs**2).sum(axis=(0, 1)) / self.weight.sum() ** 2
-        # With B blocks the pairs that share a block are missing from the sum of squares.
-        corrected = np.clip(jackknife - excess, 0.5 * jackknife, jackknife)
-        return corrected, np.divide(corrected, jackknife, out=np.ones_like(corrected), where=jackknife > 0)
+        """(k,) variance of the mean loss, and its share in the jackknife's, between 0 and 1."""
+        n_blocks, total = len(self.weight), self.weight.sum()
+        few = n_blocks / max(n_blocks - 1, 1)
+        jackknife = few * (self.of_block**2).sum(axis=0)
+        own = few * ((self.own - self.weight[:, None] * self.mean) ** 2).sum(axis=0) / total**2
+        squares = (self.cross + self.cross.transpose(1, 0, 2) + self.joint) ** 2
+        excess = 0.5 * (squares.sum(axis=(0, 1)) - np.einsum("bbk->k", squares)) / total**2
+        # With pairs alone no more than half could go. Triples, which the jackknife counts three times, count where
+        # there are few blocks; then the own losses, the fits being given, are the floor.
+        floor = np.minimum(own, 0.5 * jackknife)
+        found = np.minimum(np.maximum(jackknife - excess, floor), jackknife)
+        return found, np.divide(found, jackknife, out=np.ones_like(found), where=jackknife > 0)
 
 
 def influences(
@@ -88,7 +100,7 @@ def influences(
     if exact is None:
         exact = n_blocks * n_folds * k * p**3 <= _EXACT
     own = np.zeros((n_blocks, k))
-    cross = np.zeros((n_blocks, n_blocks, k))
+    cross, joint = np.zeros((2, n_blocks, n_blocks, k))
     for fold in range(n_folds):
         full = at(moments.without(fold), train)
         matrix, right = full[:, :p, :p], full[:, :p, p:]
@@ -104,9 +116,12 @@ def influences(
             half = _apply(moments.gram[c], test, v)
             own[c] = 0.5 * (half * v).sum(axis=(1, 2))
             slopes[i] = half[:, :p]
-        moved = np.empty((len(outside), k, p, q))
+        adjoint = np.linalg.solve(shifted, slopes.sum(axis=0))
+        adjoint = np.concatenate([adjoint, np.zeros((k, q, q))], axis=1)
+        moved, back = np.empty((2, len(outside), k, p, q))
         for i, b in enumerate(outside):
             score = _apply(moments.gram[b], train, v)[:, :p]
+            back[i] = _apply(moments.gram[b], train, adjoint)[:, :p]
             if exact:
                 without = shifted - at(moments.gram[b], train)[:, :p, :p]
                 moved[i] = np.linalg.solve(without, score)
@@ -116,8 +131,18 @@ def influences(
             every = moved.transpose(1, 2, 0, 3).reshape(k, p, -1)
             moved = np.linalg.solve(shifted, every).reshape(k, p, len(outside), q).transpose(2, 0, 1, 3)
         # Leaving b out moves the weights by ``moved``; having it moves them the other way.
-        cross[np.ix_(inside, outside)] = -np.einsum("ckpq,bkpq->cbk", slopes, moved, optimize=True)
-    return Influences(own, cross, moments.weight)
+        cross[np.ix_(inside, outside)] = -_products(slopes, moved)
+        bent = np.einsum("kab,nkbq->nkaq", at(moments.of_fold(fold), test)[:, :p, :p], moved, optimize=True)
+        turned = _products(back, moved)
+        joint[np.ix_(outside, outside)] += _products(moved, bent) + turned + turned.transpose(1, 0, 2)
+    return Influences(own, cross, moments.weight, joint)
+
+
+def _products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Inner products (b, c, k) of vectors (b, k, p, q) and (c, k, p, q)."""
+    k = left.shape[1]
+    one, other = (a.transpose(1, 0, 2, 3).reshape(k, len(a), -1) for a in (left, right))
+    return (one @ other.transpose(0, 2, 1)).transpose(1, 2, 0)
 
 
 def _apply(gram: np.ndarray, coefficients: np.ndarray, v: np.ndarray) -> np.ndarray:
