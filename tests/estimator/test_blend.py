@@ -11,6 +11,7 @@ from undertow.linear.blend import blended, least, nested, shares
 from undertow.linear.mixed_choice import balance
 from undertow.linear.search import _blend
 from undertow.linear.strategy_search import Found, Plan, gather_moments
+from undertow.linear.strategy_words import describe
 from undertow.tasks import folds
 
 X, Y, G = table(m=24, seed=5, task_std=0.7)
@@ -167,7 +168,8 @@ def test_the_estimator_uses_the_blend_and_says_so(model):
     assert set(share) <= set(model.choice_.losses) - {"blend"}
     rule = model._rules[0]
     assert rule.shares.sum() <= 1 + 1e-12
-    assert f"blend ({next(iter(share))}" in model.choice_.explanation
+    name, most = next(iter(share.items()))
+    assert f"a blend of strategies ({100 * most:.0f} % {describe(name)}" in model.choice_.explanation
     x, y = X[:7], Y[:7]
     z, t = model._standard.features(x), model._standard.targets(y[:, None])[:, 0]
     expected = parts_by_hand(rule, z, t) - rule.shares @ rule.starts + model._omega[0]

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,17 @@ from made import cv, table, task_rows
 import undertow as ut
 from undertow._check import InputError
 from undertow.linear import circle
-from undertow.linear.choice import VERDICTS, Choice, Gain, RateInterval, decide, gain, rate_interval, uniform_angles
+from undertow.linear.choice import (
+    VERDICTS,
+    Choice,
+    Gain,
+    RateInterval,
+    decide,
+    gain,
+    percent,
+    rate_interval,
+    uniform_angles,
+)
 from undertow.linear.held_out import mean_over_tasks
 from undertow.linear.influence import Influences, influences
 from undertow.linear.strategy_search import Plan, gather_moments
@@ -223,6 +234,34 @@ def test_verdicts(model, low, high, zero, infinity, gain_high, verdict):
     assert verdict in VERDICTS
     assert str(found).startswith(verdict)
     assert "interval -1 to" in found.explanation
+    assert ("but what it gains over no inner loop cannot be told from chance" in found.explanation) == (
+        verdict in ("negative", "positive")
+    )
+    sure = decide(replace(model.choice_, interval=interval, gains=gains | {"step": Gain(5.0, 1.0, gain_high, 2.0)}))
+    assert "cannot be told from chance (held" not in sure.explanation
+
+
+@pytest.mark.parametrize(
+    ("over", "words"),
+    [
+        (
+            Gain(30.0, 12.0, 100.0, 9.0),
+            "not the best way to .* has a loss lower by 30 % .interval .12 to .100 %",
+        ),
+        (Gain(3.0, -1.0, 7.0, 2.0), r"Used is .* the signed gradient step, \+3 %, cannot be told from chance"),
+        (Gain(-3.0, -4.0, -2.0, 0.5), r"Used is .* the signed gradient step, -3 %, cannot be told"),
+    ],
+)
+def test_the_text_claims_no_more_than_the_figures(model, over, words):
+    choice = replace(model.choice_, strategy="ridge", best_gains=model.choice_.best_gains | {"signed": over})
+    assert re.search(words, decide(choice).explanation)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0421, "+0.042 %"), (-9.96, "-10 %"), (9.94, "+9.9 %"), (134.0, "+134 %"), (0.0, "+0 %")]
+)
+def test_percentages(value, text):
+    assert percent(value) == text
 
 
 def test_the_record_holds_what_was_tried(model):

@@ -8,6 +8,7 @@ import pytest
 from made import cv, table
 
 import undertow as ut
+from undertow._check import InputError
 from undertow.linear import saving
 from undertow.linear.saving import load, read_notes, save
 
@@ -218,7 +219,7 @@ def test_what_cannot_be_saved(tmp_path):
 
 def test_notes_are_kept_and_the_file_is_the_same_each_time(tmp_path):
     model = ut.MAMLRegressor().fit(X, Y, groups=G)
-    notes = {"table": {"task": "school", "levels": {"kind": ["a", "b"]}}, "limit": float("inf")}
+    notes = {"table": {"task": "school", "levels": {"kind": ["a", "inf", "nan"]}}, "limit": float("inf")}
     save(model, tmp_path / "a.safetensors", notes=notes)
     save(model, tmp_path / "b.safetensors", notes=notes)
     assert read_notes(tmp_path / "a.safetensors") == notes
@@ -226,3 +227,7 @@ def test_notes_are_kept_and_the_file_is_the_same_each_time(tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "a.safetensors").predict(X), model.predict(X))
     save(model, tmp_path / "b.safetensors")
     assert read_notes(tmp_path / "b.safetensors") == {}
+    with pytest.raises(InputError, match="notes hold what is no plain value"):
+        save(model, tmp_path / "b.safetensors", notes={"a": object()})
+    with pytest.raises(InputError, match="there is no directory"):
+        save(model, tmp_path / "nowhere" / "b.safetensors")

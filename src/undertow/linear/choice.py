@@ -20,6 +20,7 @@ from undertow.linear import circle
 from undertow.linear.held_out import NEGLIGIBLE, mean_over_tasks
 from undertow.linear.influence import Influences
 from undertow.linear.prediction import Prediction
+from undertow.linear.strategy_words import describe
 
 VERDICTS = ("negative", "positive", "no evidence either way", "the inner loop is not worth it here")
 
@@ -201,37 +202,63 @@ def gain(rival: np.ndarray, ours: np.ndarray, weights: np.ndarray, level: float 
     mean, error = mean_over_tasks(rival - ours, weights)
     error *= math.sqrt(_GAIN_FACTOR)
     bound = float(stdtrit(max(len(weights) - 1, 1), 0.5 + level / 2))
-    percent, error = 100 * mean / base, 100 * error / base
-    return Gain(percent, percent - bound * error, percent + bound * error, error)
+    share, error = 100 * mean / base, 100 * error / base
+    # No loss falls by more than all of it.
+    return Gain(share, share - bound * error, min(share + bound * error, 100.0), error)
 
 
 def decide(choice: Choice) -> Choice:
     """Return the choice with its verdict and explanation filled in."""
     step, interval = choice.gains["step"], choice.interval
-    figures = f"held-out gain over no inner loop {step.percent:+.2g} %, interval {step.low:+.2g} to {step.high:+.2g} %"
-    where = f"best training rate {interval} in spectral units"
+    gains = f"held-out gain over no inner loop {percent(step.percent)}, interval {_ends(step)}"
+    where = "any rate may be the best" if interval.whole_circle else f"best training rate {interval} in spectral units"
     if interval.contains_infinity or interval.contains_zero:
         signed = ""
     else:
         signed = "negative" if interval.high < 0 else "positive"
     if step.high < NEGLIGIBLE:
         verdict = VERDICTS[3]
-        text = f"A signed training rate cannot gain as much as {NEGLIGIBLE:g} % here ({figures})."
+        text = f"A signed training rate cannot gain as much as {NEGLIGIBLE:g} % here ({gains})."
+    elif signed and step.low > 0:
+        verdict, text = signed, f"The best training rate is {signed} ({where}; {gains})."
     elif signed:
-        verdict, text = signed, f"The best training rate is {signed} ({where}; {figures})."
+        verdict = signed
+        text = (
+            f"The best training rate is {signed} ({where}), but what it gains over no inner loop cannot be told from "
+            f"chance ({gains})."
+        )
     else:
         verdict = VERDICTS[2]
-        text = f"The tasks do not tell the sign of the best training rate ({where}; {figures})."
-    best = choice.strategy
-    if best not in ("signed", "step", "tied", "joint"):
-        over = choice.best_gains["signed"]
-        if best == "blend":
-            best += f" ({', '.join(f'{name} {100 * share:.0f} %' for name, share in choice.settings.items())})"
-        text += (
-            f" One gradient step is not the best way to adapt here: {best} has a loss lower by {over.percent:.2g} % "
-            f"(interval {over.low:+.2g} to {over.high:+.2g} %), and is used."
-        )
+        text = f"The tasks do not tell the sign of the best training rate ({where}; {gains})."
+    if choice.strategy not in ("signed", "step", "tied", "joint"):
+        text += f" {_used(choice)}"
     return replace(choice, verdict=verdict, explanation=text)
+
+
+def _used(choice: Choice) -> str:
+    """What is used in place of a gradient step, and what it is worth."""
+    over = choice.best_gains["signed"]
+    used = describe(choice.strategy)
+    if choice.strategy == "blend":
+        used += f" ({'; '.join(f'{100 * share:.0f} % {describe(name)}' for name, share in choice.settings.items())})"
+    if over.low > 0:
+        return (
+            f"One gradient step is not the best way to adapt here: {used} has a loss lower by "
+            f"{percent(over.percent).lstrip('+')} (interval {_ends(over)}), and is used."
+        )
+    return (
+        f"Used is {used}; its held-out gain over the signed gradient step, {percent(over.percent)}, cannot be told "
+        f"from chance (interval {_ends(over)})."
+    )
+
+
+def percent(value: float) -> str:
+    """Return a percentage with its sign: two digits, or whole where it is 10 or more."""
+    return f"{value:+.0f} %" if abs(value) >= 9.95 else f"{value:+.2g} %"
+
+
+def _ends(one: Gain) -> str:
+    return f"{percent(one.low).removesuffix(' %')} to {percent(one.high)}"
 
 
 def uniform_angles(n_rates: int) -> np.ndarray:

@@ -95,10 +95,12 @@ def save(estimator: Any, path: str | os.PathLike[str], *, notes: Mapping[str, An
             }
         )
     if notes is not None:
-        header["notes"] = plain(notes)
+        header["notes"] = _noted(notes)
     contiguous = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
     data = _library()[0](contiguous, metadata={"undertow": json.dumps(header, allow_nan=False)})
     target = Path(path)
+    if not target.parent.is_dir():
+        raise InputError(f"{str(path)!r}: there is no directory {str(target.parent)!r}. Make it first.")
     beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         beside.write_bytes(data)
@@ -124,10 +126,23 @@ def load(path: str | os.PathLike[str]) -> MAMLBase:
 
 def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the ``notes`` that were saved with an estimator; raises InputError as ``load`` does."""
-    notes = _read(Path(path))[0].get("notes", {})
+    where = repr(str(path))
+    text = _read(Path(path))[0].get("notes", "{}")
+    try:
+        notes = json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise _damaged(where, f"notes that are no JSON ({error})") from error
     if not isinstance(notes, dict):
-        raise _damaged(repr(str(path)), f"notes that are a {type(notes).__name__}")
-    return unplain(notes)
+        raise _damaged(where, f"notes that are a {type(notes).__name__}")
+    return notes
+
+
+def _noted(notes: Mapping[str, Any]) -> str:
+    """Notes as text of their own: there a word such as "inf" and the number stay apart."""
+    try:
+        return json.dumps(dict(notes))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"notes hold what is no plain value ({error}): use text, numbers, lists and dicts.") from error
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

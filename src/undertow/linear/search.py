@@ -50,6 +50,9 @@ _LARGE_LEAST_SHARE = 0.1
 # A blend is used unless its held-out loss is by this many standard errors, and by more than is negligible, above that
 # of the best strategy alone, which looks a little too good for being the best of many.
 _CLEARLY_WORSE = 3.0
+# Nor is it used where its loss is above by this share, however little a few tasks can tell: one task with an outlier
+# makes every standard error large.
+_MUCH_WORSE = 0.05
 
 
 class Searched(NamedTuple):
@@ -121,11 +124,13 @@ def search(
         alone = losses[:, names.index(best)]
         worse, error = mean_over_tasks(together - alone, task_weights)
         losses = np.column_stack([losses, together])
-        if worse <= max(_CLEARLY_WORSE * error, NEGLIGIBLE / 100 * float(task_weights @ alone)):
+        loss = float(task_weights @ alone)
+        if worse <= min(max(_CLEARLY_WORSE * error, NEGLIGIBLE / 100 * loss), _MUCH_WORSE * loss):
             share = shares(own, task_weights, seed, least)
             used = [names[i] for i, s in zip(allowed, share, strict=True) if s > 0]
-            found = _blend([families[name].found(name) for name in used], used, share[share > 0])
-            best = BLEND
+            best = BLEND if len(used) > 1 else used[0]
+            if best == BLEND:
+                found = _blend([families[name].found(name) for name in used], used, share[share > 0])
         names.append(BLEND)
     if found is None:
         found = families[best].found(best)
