@@ -135,6 +135,39 @@ def test_whole_number_weights_are_copies_of_rows_and_zero_is_none():
     np.testing.assert_allclose(a.coef_, b.coef_, rtol=1e-12)
 
 
+def test_weights_of_the_mixed_rule_are_copies_and_adapt_knows_them_too():
+    x, y, groups = table(m=12, low=4, high=6)
+    model = ut.MAMLRegressor(rule="mixed", n_support=2)
+    weighted = model.fit(x, y, groups=groups, sample_weight=np.full(len(x), 3.0))
+    copies = ut.MAMLRegressor(rule="mixed", n_support=2).fit(
+        np.repeat(x, 3, 0), np.repeat(y, 3), groups=np.repeat(groups, 3)
+    )
+    np.testing.assert_allclose(weighted.coef_, copies.coef_, rtol=1e-6)
+    own = weighted.predict(x, groups=groups)
+    np.testing.assert_allclose(own, copies.predict(x, groups=groups), rtol=1e-6)
+    assert not np.allclose(
+        own, ut.MAMLRegressor(rule="mixed", n_support=2).fit(x, y, groups=groups).predict(x, groups=groups)
+    )
+    one = groups == 4
+    adapted = weighted.adapt(x[one], y[one], sample_weight=np.full(one.sum(), 3.0))
+    np.testing.assert_allclose(adapted.predict(x[one]), own[one], rtol=1e-10)
+
+
+@pytest.mark.parametrize("unit", [1e-170, 1e170])
+def test_units_of_any_size_are_standardised(unit):
+    plain, far = ut.MAMLRegressor().fit(X, Y, groups=G), ut.MAMLRegressor().fit(X * unit, Y * unit, groups=G)
+    np.testing.assert_allclose(far.predict(X * unit, groups=G) / unit, plain.predict(X, groups=G), rtol=1e-9)
+
+
+def test_groups_of_another_kind_are_tasks_that_were_not_seen():
+    model = ut.MAMLRegressor().fit(X, Y, groups=G)
+    for others in (np.full(len(X), "a"), np.full(len(X), 2.0**70), np.full(len(X), "a", dtype=object)):
+        np.testing.assert_array_equal(model.predict(X, groups=others), model.predict(X))
+    np.testing.assert_array_equal(model.predict(X, groups=G.astype(float)), model.predict(X, groups=G))
+    mixed = np.array([*G[:-1], "a"], dtype=object)
+    np.testing.assert_array_equal(model.predict(X, groups=mixed)[:-1], model.predict(X, groups=G)[:-1])
+
+
 def test_weights_enter_the_outer_problem_as_squares():
     weights = np.random.default_rng(1).uniform(0.2, 3, len(X))
     model = ut.MAMLRegressor(0.0, ridge=0.0, n_draws=1, clip=None).fit(X, Y, groups=G, sample_weight=weights)

@@ -16,7 +16,7 @@ from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.linear.adaptation import BlendRule, GradientRule, Rule
-from undertow.linear.estimator_input import as_array, group_values, task_codes, warn_no_groups
+from undertow.linear.estimator_input import as_array, group_values, places, task_codes, warn_no_groups
 from undertow.linear.rows import TaskRows, of_target, sort_by_task
 from undertow.linear.standard import Standard
 
@@ -95,7 +95,7 @@ class MAMLBase(BaseEstimator):
             x,
             self._standard,
             self._standard.targets(y[numbers[order]]),
-            None if weights is None else weights[numbers[order]] / weights[numbers].mean(),
+            None if weights is None else weights[numbers[order]],
             offsets,
             ids,
             numbers[order],
@@ -197,9 +197,8 @@ class MAMLBase(BaseEstimator):
         z = self._standard.features(x)
         out = z @ self._omega.T.astype(z.dtype)
         if groups is not None and self._task_omega is not None:
-            values = group_values(groups, len(x))
-            place = np.searchsorted(self.task_ids_, values.astype(self.task_ids_.dtype)).clip(0, self.n_tasks_ - 1)
-            seen = np.flatnonzero(self.task_ids_[place] == values)
+            place = places(self.task_ids_, group_values(groups, len(x)))
+            seen = np.flatnonzero(place >= 0)
             for start in range(0, len(seen), 8192):
                 part = seen[start : start + 8192]
                 out[part] = np.einsum("rd,qrd->rq", z[part], self._task_omega[:, place[part]])

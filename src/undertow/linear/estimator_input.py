@@ -124,3 +124,16 @@ def task_folds(cv: Any, rows: TaskRows) -> int | list[np.ndarray]:
             f"cv tests task {rows.ids[bad].item()!r} {tested[bad]} times: every task must be in exactly one test set."
         )
     return parts
+
+
+def places(ids: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return where each value stands among the sorted ids, and -1 for a value that is none of them."""
+    try:
+        with np.errstate(invalid="ignore"):
+            cast = values.astype(ids.dtype)
+        place = np.searchsorted(ids, cast).clip(0, len(ids) - 1)
+        return np.where((ids[place] == values) & (cast == values), place, -1)
+    except (ValueError, TypeError, OverflowError):
+        # Text beside numbers and the like: such a value is one of the ids only if Python holds the two for equal.
+        known = {one: i for i, one in enumerate(ids.tolist())}
+        return np.array([known.get(one, -1) for one in values.tolist()], dtype=np.int64)

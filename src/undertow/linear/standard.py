@@ -135,5 +135,12 @@ def _moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.
             squares += np.einsum("rp,rp->p", part, part)
         else:
             squares += np.einsum("rp,rp,r->p", part, part, w[start : start + _ROWS])
+    spread = np.sqrt(squares / total)
+    lost = np.flatnonzero(~constant & ~((spread > 0) & np.isfinite(spread)))
+    if len(lost):
+        # Squares of very small or very large numbers leave the range of float64: measure these in their own unit.
+        part = x[:, lost].astype(np.float64) - mean[lost]
+        peak = np.abs(part).max(axis=0)
+        spread[lost] = peak * np.sqrt((w[:, None] * (part / peak) ** 2).sum(axis=0) / total)
     # A constant column has spread 0 exactly, whatever rounding its mean suffered.
-    return np.where(constant, first, mean), np.where(constant, 0.0, np.sqrt(squares / total))
+    return np.where(constant, first, mean), np.where(constant, 0.0, spread)
