@@ -219,6 +219,10 @@ def test_without_a_blend_or_with_the_gradient_rule_alone_one_strategy_is_used(mo
     gradient = cv(rules="gradient").fit(X, Y, groups=G)
     assert "blend" not in gradient.choice_.losses
     assert gradient.rule_ in ("joint", "step", "tied", "signed")
+
+
+@pytest.mark.wrong_type
+def test_the_switch_is_true_or_false():
     with pytest.raises(ut.InputError, match="blend='yes': it must be True or False"):
         cv(blend="yes").fit(X, Y, groups=G)
 
