@@ -1,4 +1,4 @@
-"""MAMLRegressorCV.fit against one rate path on the same data: 5 folds, 101 rates, 20 ridges, both rules.
+"""MAMLRegressorCV.fit against one rate path on the same data: 5 folds, 101 rates, 20 ridges; two rules, and all three.
 
 The path is that of one draw of support and query rows (``rate_path`` with 101 rates and one ridge). Ratios are of
 paired rounds, since the speed of a shared machine drifts.
@@ -41,7 +41,7 @@ def main() -> None:
         y = np.concatenate([tasks.support_y, tasks.query_y], axis=1).reshape(-1)
         groups = np.repeat(np.arange(options.tasks), options.rows)
         times = {}
-        for rules in (("gradient", "ridge"),):
+        for rules in (("gradient", "ridge"), ("gradient", "ridge", "mixed")):
             model = ut.MAMLRegressorCV(n_support, rules=rules)
             pairs = [
                 (seconds(lambda: model.fit(x, y, groups=groups)), seconds(lambda: ut.rate_path(tasks)))

@@ -6,6 +6,7 @@ from made import cv, table, task_rows
 from scipy.optimize import minimize
 
 import undertow as ut
+from undertow.linear import search
 from undertow.linear.adaptation import BlendRule, GradientRule, ProximalRule, blend_of
 from undertow.linear.blend import blended, least, nested, shares
 from undertow.linear.mixed_choice import balance
@@ -182,13 +183,26 @@ def test_the_estimator_uses_the_blend_and_says_so(model):
     assert model.ridge_ is None
 
 
-def test_the_blend_is_that_of_the_held_out_errors_with_tasks_balanced(model):
-    losses = model.held_out_
-    assert losses.names[-1] == "blend"
-    # One fold's worth of what the estimator did, from its own pieces: with two draws rows are counted once.
-    rows = task_rows(X, Y, G)
-    expected = losses.weights / 2
-    np.testing.assert_array_equal(np.sort(expected), np.sort(rows.counts - 5))
+def test_the_blend_is_made_from_the_held_out_errors_with_tasks_balanced(model, monkeypatch):
+    seen = []
+
+    def recorded(products, weights, seed=0, least_share=0.0):
+        seen.append((products, weights))
+        return shares(products, weights, seed, least_share)
+
+    monkeypatch.setattr(search, "shares", recorded)
+    again = cv().fit(X, Y, groups=G)
+    held_out = again.held_out_
+    assert held_out.names[-1] == "blend"
+    ((products, weights),) = seen
+    # Two draws of each row: r of r / (r + 10) is the number of query rows of one.
+    np.testing.assert_array_equal(np.sort(held_out.weights / 2), np.sort(task_rows(X, Y, G).counts - 5))
+    np.testing.assert_allclose(weights, balance(held_out.weights / 2), rtol=1e-12)
+    np.testing.assert_allclose(np.diagonal(products, axis1=1, axis2=2), held_out.losses[:, :-1], rtol=1e-12)
+    share = shares(products, weights)
+    names = held_out.names
+    assert again.choice_.settings == pytest.approx({names[i]: share[i] for i in range(len(share)) if share[i] > 0})
+    np.testing.assert_array_equal(again.coef_, model.coef_)
 
 
 def test_whole_number_weights_are_copies_for_every_part_of_a_blend():
@@ -221,13 +235,15 @@ def test_without_a_blend_or_with_the_gradient_rule_alone_one_strategy_is_used(mo
     gradient = cv(rules="gradient").fit(X, Y, groups=G)
     assert "blend" not in gradient.choice_.losses
     assert gradient.rule_ in ("joint", "step", "tied", "signed")
+
+
+@pytest.mark.wrong_type
+def test_the_switch_is_true_or_false():
     with pytest.raises(ut.InputError, match="blend='yes': it must be True or False"):
         cv(blend="yes").fit(X, Y, groups=G)
 
 
 def test_a_blend_that_is_clearly_worse_on_held_out_tasks_is_not_used(monkeypatch):
-    from undertow.linear import search
-
     def poor(products, weights, fold, seed=0, least_share=0.0):
         return products[:, 0, 0] + 100.0
 

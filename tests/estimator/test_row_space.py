@@ -33,17 +33,18 @@ def test_the_basis_spans_the_rows_and_keeps_every_product():
     assert RowSpace.of(repeated) is None
 
 
-@pytest.fixture(params=["mixed", "ridge", "gradient", "all"])
-def both(request, monkeypatch):
+@pytest.fixture(scope="module", params=["mixed", "ridge", "gradient", "all"])
+def both(request):
     """Fits in all columns and in the rows' directions; no variance for each feature, and no value clipped."""
     rules = ("gradient", "ridge", "mixed") if request.param == "all" else request.param
     settings = {"rules": rules, "n_support": 2, "cv": 3, "clip": None, "blend": False}
-    monkeypatch.setattr(search, "_DIAGONAL_COLUMNS", 0)
-    primal = cv(**settings).fit(X, Y, groups=G)
-    monkeypatch.setattr(row_space, "_LEAST_COLUMNS", 1)
     calls = []
-    monkeypatch.setattr(RowSpace, "of", classmethod(_counted(RowSpace.of.__func__, calls)))
-    rotated = cv(**settings).fit(X, Y, groups=G)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "_DIAGONAL_COLUMNS", 0)
+        primal = cv(**settings).fit(X, Y, groups=G)
+        patch.setattr(row_space, "_LEAST_COLUMNS", 1)
+        patch.setattr(RowSpace, "of", classmethod(_counted(RowSpace.of.__func__, calls)))
+        rotated = cv(**settings).fit(X, Y, groups=G)
     assert calls == [True]
     return primal, rotated
 

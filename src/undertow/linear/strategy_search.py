@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -49,6 +49,7 @@ class Found(NamedTuple):
     """what was chosen: raw rates, ratios, ridge, steps"""
 
 
+@runtime_checkable
 class Family(Protocol):
     """Strategies that are chosen and trained in the same way."""
 
