@@ -13,12 +13,14 @@ over rivals lie in their intervals. At a true optimum of 0 no sign is right.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -275,8 +277,12 @@ def main() -> None:
         parser.error(f"no design {', '.join(unknown)}; there are: {', '.join(SETTINGS)}")
     run = partial(measure, n_tables=options.tables, seed=options.seed)
     report: dict[str, Any] = {}
-    with ProcessPoolExecutor(options.jobs) as pool:
-        for name, found in zip(names, pool.map(run, names), strict=True):
+    with contextlib.ExitStack() as stack:
+        results = map(run, names)
+        if options.jobs > 1:
+            pool = ProcessPoolExecutor(options.jobs, get_context("spawn"))
+            results = stack.enter_context(pool).map(run, names)
+        for name, found in zip(names, results, strict=True):
             report[name] = found
             print(line(name, found), flush=True)
             if options.out:
