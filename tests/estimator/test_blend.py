@@ -253,6 +253,21 @@ def test_a_blend_that_is_clearly_worse_on_held_out_tasks_is_not_used(monkeypatch
     assert "blend" in found.choice_.losses
 
 
+@pytest.mark.parametrize(("worse", "used"), [(0.15, True), (0.35, False)])
+def test_an_outlier_that_makes_the_standard_error_large_does_not_excuse_a_blend_that_is_much_worse(
+    worse, used, monkeypatch
+):
+    def poor(products, weights, fold, seed=0, least_share=0.0):
+        losses = np.diagonal(products, axis1=1, axis2=2)
+        alone = losses[:, (weights @ losses).argmin()]
+        one = np.zeros(len(alone))
+        one[3] = worse * (weights @ alone) / weights[3]  # all of it in a single task: less than three standard errors
+        return alone + one
+
+    monkeypatch.setattr(search, "nested", poor)
+    assert (cv().fit(X, Y, groups=G).rule_ == "blend") == used
+
+
 def test_several_targets_share_their_shares_but_not_their_weights():
     parts = [
         Found(np.full((2, 3), i + 1.0), (GradientRule(0.1 * (i + 1)), GradientRule(0.2 * (i + 1))), {})

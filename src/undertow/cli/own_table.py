@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from undertow.datasets import GroupedData
     from undertow.tasks import GroupedTable
 
 
@@ -18,7 +19,7 @@ def source_of(table: str, task: str | None, target: str | None) -> tuple[str, An
 
     place = Path(table)
     if not place.is_file() and table in datasets.names():
-        return table, datasets.load(table)
+        return table, _with_roles(datasets.load(table), task, target)
     if place.is_dir():
         raise InputError(f"{table!r} is a directory: give one file.")
     if not place.exists() and not place.suffix:
@@ -35,6 +36,13 @@ def source_of(table: str, task: str | None, target: str | None) -> tuple[str, An
     return re.sub(r"[^\w.-]+", "_", stem) or "table", place
 
 
+def _with_roles(data: GroupedData, task: str | None, target: str | None) -> GroupedData:
+    """A data set of ours without the chosen task and target column among its features."""
+    from dataclasses import replace
+
+    return replace(data, features=tuple(name for name in data.features if name not in (task, target)))
+
+
 def refuse_other_results(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
     """Nothing that the user had is lost: raise where the folder holds something else than these results."""
     from undertow._check import InputError
@@ -46,13 +54,51 @@ def refuse_other_results(folder: Path, settings: dict[str, Any], overwrite: bool
         if not isinstance(before, dict):
             raise TypeError
     except (FileNotFoundError, ValueError, LookupError, TypeError):
-        raise InputError(f"{folder} is not empty and holds no results of this command: choose another --out.") from None
+        raise InputError(
+            f"{folder} is not empty and holds no results of this command: choose another --out, or give --overwrite, "
+            "which replaces files of the same names and leaves the others."
+        ) from None
     other = [key for key in settings if before.get(key) != settings[key]]
     if other:
         raise InputError(
             f"{folder} holds results of other settings (other {', '.join(other)}): choose another --out, "
             "or give --overwrite."
         )
+
+
+def files_elsewhere(
+    folder: Path, save: Path | None, report: Path | None, overwrite: bool, settings: dict[str, Any] | None = None
+) -> dict[str, str]:
+    """Files written outside the folder, by what they are, now or before; InputError where one would be lost.
+
+    What the same command wrote before may be written again: the folder's summary says which files these are. It goes on
+    saying so of those that are not written this time; with ``overwrite`` only where the ``settings`` are the same.
+    """
+    from undertow._check import InputError
+    from undertow.cli.output import check_file
+
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        before = dict(summary["files_elsewhere"]) if not overwrite or summary["settings"] == settings else {}
+    except (OSError, ValueError, LookupError, TypeError):
+        before = {}
+    found: dict[str, str] = dict(before)
+    for what, option, file, suffix in (
+        ("model", "--save", save, ".safetensors"),
+        ("report", "--report", report, ".html"),
+    ):
+        if file is None:
+            continue
+        if file.suffix != suffix:
+            raise InputError(f"{option} {file}: the name must end in {suffix}.")
+        check_file(file, option, (suffix,))
+        found[what] = str(file.absolute())
+        if file.exists() and not overwrite and before.get(what) != found[what]:
+            raise InputError(
+                f"{option} {file} is there already, and {folder} does not say that it was written with these settings: "
+                "choose another name, or give --overwrite."
+            )
+    return found
 
 
 def refuse_constant_target(raw: GroupedTable) -> None:

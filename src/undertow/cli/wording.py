@@ -1,4 +1,4 @@
-"""Messages of the library in the words of the command line."""
+"""Messages of the library in the words of the command line, and counts in words."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ def as_options(message: str, n_support: int | None = None) -> str:
         message = re.sub(pattern, words, message)
     # The only underscores of options are those of on_small and on_constant.
     return message.replace("--on_", "--on-")
+
+
+def count(n: int, one: str) -> str:
+    """Return a number of things in words: "1 task", "2 tasks"."""
+    return f"{n} {one}" if n == 1 else f"{n} {one}s"
 
 
 @contextmanager

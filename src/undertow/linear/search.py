@@ -52,7 +52,7 @@ _LARGE_LEAST_SHARE = 0.1
 _CLEARLY_WORSE = 3.0
 # Nor is it used where its loss is above by this share, however little a few tasks can tell: one task with an outlier
 # makes every standard error large.
-_MUCH_WORSE = 0.05
+_MUCH_WORSE = 0.25
 
 
 class Searched(NamedTuple):

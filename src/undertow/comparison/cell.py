@@ -1,0 +1,136 @@
+"""One cell of a comparison: one rival on one outer fold of one repeat. It fits, adapts to held-out tasks, measures."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from undertow._batch import TaskBatch
+from undertow._check import InputError
+from undertow.comparison.registry import BY_NAME
+from undertow.comparison.rivals import Model, NoFit, TooSlow, Training
+from undertow.tasks import GroupedTable, folds
+
+# A fit that can stop early does so a little before the process is ended from outside.
+_EARLY = 0.9
+
+
+class Plan(NamedTuple):
+    """What all cells of a comparison share, besides the table."""
+
+    n_support: int
+    n_folds: int
+    n_draws: int
+    clip: float | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Result of one rival on one fold."""
+
+    repeat: int
+    fold: int
+    rival: str
+    losses: tuple[float, ...] = ()
+    """mean squared error of each task of the fold, in units of the table's target variance, mean over draws"""
+    fit_seconds: float = 0.0
+    adapt_seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    left_out: str = ""
+    """why there are no losses; empty where there are"""
+    lasting: bool = True
+    """whether the same would come again; a process may end for reasons of its own"""
+
+
+def parts_of(table: GroupedTable, plan: Plan, repeat: int) -> list[np.ndarray]:
+    """Task numbers of each outer fold. The first repeat has the folds of ``undertow path`` at this seed."""
+    return folds(table.ids, plan.n_folds, _seed(plan, repeat))
+
+
+def held_out_draws(test: GroupedTable, plan: Plan, repeat: int) -> Iterator[list[TaskBatch]]:
+    """Draws of support and query rows of held-out tasks: the same for all rivals."""
+    for k in range(plan.n_draws):
+        yield test.draw_buckets(plan.n_support, _seed(plan, repeat, k))
+
+
+def _seed(plan: Plan, repeat: int, *key: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence(plan.seed, spawn_key=(*((1 << 16, repeat) if repeat else ()), *key))
+
+
+def training_of(
+    table: GroupedTable, plan: Plan, repeat: int, fold: int, deadline: float | None = None
+) -> tuple[Training, GroupedTable, np.ndarray]:
+    """The training tasks of a fold, its held-out tasks in raw units, and their numbers."""
+    part = parts_of(table, plan, repeat)[fold]
+    kept = np.ones(table.n_tasks, dtype=bool)
+    kept[part] = False
+    raw = table.select(kept)
+    data, scaling = raw.standardized(plan.clip, target=True)
+    training = Training(raw, data.with_intercept(), scaling, plan.n_support, plan.seed, deadline)
+    return training, table.select(part), part
+
+
+def task_losses(model: Model, test: GroupedTable, plan: Plan, repeat: int, unit: float) -> np.ndarray:
+    """Mean squared error of each held-out task (m,), mean over its query rows and draws, divided by ``unit``."""
+    total = np.zeros(test.n_tasks)
+    for draw in held_out_draws(test, plan, repeat):
+        for batch in draw:
+            error = (model.predict(batch.support_x, batch.support_y, batch.query_x) - batch.query_y) ** 2
+            if batch.query_mask is not None:
+                error = np.where(batch.query_mask, error, 0.0)
+            rows = error.shape[1] if batch.query_mask is None else batch.query_mask.sum(axis=1)
+            # Ids are sorted, in the table and so in each batch.
+            total[np.searchsorted(test.ids, batch.ids)] += error.sum(axis=1) / rows
+    return total / (plan.n_draws * unit)
+
+
+def run_cell(table: GroupedTable, plan: Plan, repeat: int, fold: int, rival: str, limit: float | None = None) -> Cell:
+    """Fit a rival without a fold's tasks and measure it on them. A fit that fails is a cell that says why."""
+    BY_NAME[rival].prepare()
+    start = time.monotonic()
+    deadline = None if limit is None else start + _EARLY * limit
+    training, test, _ = training_of(table, plan, repeat, fold, deadline)
+    with warnings.catch_warnings(record=True) as said, np.errstate(all="ignore"):
+        warnings.simplefilter("always")
+        begun = time.perf_counter()
+        try:
+            fitted = BY_NAME[rival].fit(training)
+            fit_seconds = time.perf_counter() - begun
+            begun = time.perf_counter()
+            losses = task_losses(fitted.model, test, plan, repeat, float(np.var(table.y)))
+            adapt_seconds = time.perf_counter() - begun
+        except TooSlow:
+            return Cell(repeat, fold, rival, left_out=too_slow(limit, repeat, fold))
+        except (NoFit, InputError, np.linalg.LinAlgError, ArithmeticError) as error:
+            return Cell(repeat, fold, rival, left_out=f"left out: {error} ({_place(repeat, fold)})")
+    if not np.isfinite(losses).all():
+        return Cell(repeat, fold, rival, left_out=f"left out: its predictions are not finite ({_place(repeat, fold)})")
+    return Cell(
+        repeat,
+        fold,
+        rival,
+        tuple(losses.tolist()),
+        fit_seconds,
+        adapt_seconds,
+        (*fitted.notes, *dict.fromkeys(_short(one) for one in said)),
+    )
+
+
+def _short(said: Any) -> str:
+    """The first sentence of a warning."""
+    return str(said.message).split(". ")[0].split("\n")[0][:100].rstrip(".")
+
+
+def too_slow(limit: float | None, repeat: int, fold: int) -> str:
+    """Why a rival has no losses when its time was up."""
+    return f"left out: a fit took longer than {limit:g} s ({_place(repeat, fold)})"
+
+
+def _place(repeat: int, fold: int) -> str:
+    return f"repeat {repeat + 1}, fold {fold + 1}"

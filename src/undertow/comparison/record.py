@@ -1,0 +1,154 @@
+"""The record of a comparison: losses on held-out tasks, differences with intervals, times, and a verdict in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from undertow import _check
+from undertow.comparison.interval import Difference, corrected
+from undertow.linear.choice import plain
+from undertow.linear.held_out import NEGLIGIBLE, mean_over_tasks
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Rivals on tasks that they have not seen. Losses are mean squared errors over the variance of the target.
+
+    A rival that was left out has NaN for losses and seconds, and a note that says why.
+    """
+
+    names: tuple[str, ...]
+    """(c,) rivals, see ``RIVALS``"""
+    labels: tuple[str, ...]
+    """(c,) what they are called in tables and figures"""
+    task_ids: np.ndarray
+    """(m,) tasks"""
+    task_rows: np.ndarray
+    """(m,) query rows of each task in a draw: its weight in all means"""
+    task_losses: np.ndarray
+    """(m, c) loss of each task when it was held out, mean over draws and repeats"""
+    fold_losses: np.ndarray
+    """(n_repeats * n_folds, c) mean loss of each fold's tasks, repeat after repeat"""
+    fit_seconds: np.ndarray
+    """(c,) seconds of one fit with its tuning, mean over fits"""
+    adapt_seconds: np.ndarray
+    """(c,) seconds to adapt to a fold's tasks and predict their query rows, all draws, mean over fits"""
+    notes: dict[str, str]
+    """rival -> what its fits said, or why it was left out; empty where there is nothing to say"""
+    settings: dict[str, Any]
+    """n_support, n_folds, n_draws, n_repeats, clip, seed, level, target_variance"""
+
+    @property
+    def level(self) -> float:
+        """Nominal coverage of the intervals."""
+        return float(self.settings["level"])
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names of the rivals that were not left out."""
+        return tuple(name for i, name in enumerate(self.names) if not np.isnan(self.task_losses[:, i]).any())
+
+    @property
+    def base(self) -> str:
+        """The rival that others are held against: "default" where it was measured, else the best."""
+        return "default" if "default" in self.measured else self.best
+
+    def label(self, name: str) -> str:
+        """What a rival is called in tables and figures."""
+        return self.labels[self.names.index(_check.one_of(name, "name", self.names))]
+
+    def losses(self, name: str) -> np.ndarray:
+        """Losses (m,) of the tasks under one rival. Raises InputError for one that was not measured."""
+        return self.task_losses[:, self.names.index(_check.one_of(name, "name", self.measured))]
+
+    def mean_loss(self, name: str) -> tuple[float, float]:
+        """Mean loss over query rows, and its standard error over tasks."""
+        return mean_over_tasks(self.losses(name), self.task_rows)
+
+    def difference(self, a: str, b: str, level: float | None = None) -> Difference:
+        """Mean loss of ``a`` minus that of ``b``, paired by task, with an interval at ``level``.
+
+        Standard error and interval allow for training tasks that folds share; see ``undertow.comparison.interval``.
+        level: None for that of ``compare``. Raises InputError for names that were not measured.
+        """
+        gaps = self.losses(a) - self.losses(b)
+        return corrected(gaps, self.task_rows, int(self.settings["n_folds"]), self.level if level is None else level)
+
+    def ranking(self) -> list[str]:
+        """Names of the measured rivals, from the least mean loss up."""
+        return sorted(self.measured, key=lambda name: self.mean_loss(name)[0])
+
+    @property
+    def best(self) -> str:
+        """The rival with the least mean loss."""
+        return self.ranking()[0]
+
+    @property
+    def verdict(self) -> str:
+        """Who is best, who is level with it, and whether anything can be told apart."""
+        best, *others = self.ranking()
+        title = self.label(best)
+        if not others:
+            return f"{title} is the only rival that was measured, with a loss of {self.mean_loss(best)[0]:.3g}."
+        gaps = {name: self.difference(name, best) for name in others}
+        level = [name for name in others if not gaps[name].told_apart]
+        percent = f"{100 * self.level:g} %"
+        text = f"{title} has the least loss ({self.mean_loss(best)[0]:.3g} of the target's variance). "
+        if best != self.base and self.base == "default":
+            gap, name = gaps["default"], self.label("default")
+            figures = f"difference {gap.estimate:+.2g}, {percent} interval {gap.low:+.2g} to {gap.high:+.2g}"
+            if not gap.told_apart:
+                text += f"{name} cannot be told apart from it ({figures}). "
+            elif gap.high < NEGLIGIBLE / 100 * self.mean_loss(best)[0]:
+                text += f"{name} is next to equal ({figures}). "
+            else:
+                text += f"{name} is worse ({figures}). "
+        if len(level) == len(others):
+            return f"{text}No rival can be told apart from the best one: {len(self.task_ids)} tasks are not enough."
+        rest = [name for name in level if name != "default" or best == self.base]
+        if rest:
+            text += f"Not told apart from the best{' either' if len(rest) < len(level) else ''}: {self._listed(rest)}. "
+        worse = [name for name in others if name not in level and (name != "default" or self.base != "default")]
+        if worse:
+            text += f"Worse: {self._listed(worse)}."
+        return text.strip()
+
+    def _listed(self, names: list[str]) -> str:
+        return "; ".join(self.label(name) for name in names)
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row for each rival, best first, those left out last.
+
+        Keys: name, label, loss, standard_error, difference (from ``base``), difference_error, low, high, fit_seconds,
+        adapt_seconds, note. Values are None where there is none.
+        """
+        rows = []
+        for name in [*self.ranking(), *(n for n in self.names if n not in self.measured)]:
+            i = self.names.index(name)
+            row: dict[str, Any] = {"name": name, "label": self.labels[i]}
+            seen = name in self.measured
+            loss, error = self.mean_loss(name) if seen else (None, None)
+            gap = self.difference(name, self.base) if seen and name != self.base else (None,) * 4
+            row |= {"loss": loss, "standard_error": error}
+            row |= dict(zip(("difference", "difference_error", "low", "high"), gap, strict=True))
+            row["fit_seconds"] = float(self.fit_seconds[i]) if seen else None
+            row["adapt_seconds"] = float(self.adapt_seconds[i]) if seen else None
+            rows.append(row | {"note": self.notes[name]})
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return settings, verdict, table and the losses of folds as values that JSON can hold."""
+        return plain(
+            {
+                "settings": self.settings,
+                "verdict": self.verdict,
+                "best": self.best,
+                "base": self.base,
+                "n_tasks": len(self.task_ids),
+                "rivals": self.table(),
+                "fold_losses": {n: self.fold_losses[:, self.names.index(n)].tolist() for n in self.measured},
+            }
+        )

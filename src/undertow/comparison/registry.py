@@ -1,0 +1,37 @@
+"""All rivals, in the order in which they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from undertow._check import InputError
+from undertow.comparison import meta, mixedlm, plain
+from undertow.comparison.rivals import Rival
+
+_ALL = (
+    Rival("pooled", "pooled least squares", plain.fit_pooled),
+    Rival("alone", "ridge, each task alone", plain.fit_alone),
+    Rival("pooled_ridge", "ridge towards pooled", plain.fit_pooled_ridge),
+    Rival("mixedlm", "MixedLM, random intercept", mixedlm.fit_intercept, mixedlm.unfit_intercept, mixedlm.prepare),
+    Rival("mixedlm_slopes", "MixedLM, random slopes", mixedlm.fit_slopes, mixedlm.unfit_slopes, mixedlm.prepare),
+    Rival("step", "no inner loop, then a step", meta.fit_step),
+    Rival("tied", "MAML, one positive rate", meta.fit_tied),
+    Rival("signed", "MAML, signed train rate", meta.fit_signed),
+    Rival("default", "MAMLRegressorCV default", meta.fit_default),
+)
+
+BY_NAME = {rival.name: rival for rival in _ALL}
+
+RIVALS = {rival.name: rival.label for rival in _ALL}
+"""name -> label of each rival that ``compare`` knows"""
+
+
+def chosen(names: Sequence[str] | None) -> list[Rival]:
+    """Return the rivals of these names, all for None, in the order in which they are shown; or raise InputError."""
+    if names is None:
+        return list(_ALL)
+    asked = [names] if isinstance(names, str) else list(names)
+    unknown = [name for name in asked if name not in BY_NAME]
+    if unknown or not asked:
+        raise InputError(f"rivals={asked}: choose among {', '.join(BY_NAME)}.")
+    return [rival for rival in _ALL if rival.name in asked]

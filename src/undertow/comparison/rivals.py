@@ -1,0 +1,95 @@
+"""The rivals: ways to predict new tasks, each fitted and tuned on training tasks only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from undertow._batch import TaskBatch
+from undertow.tasks import GroupedTable
+from undertow.tasks.scaling import Scaling
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What a rival may learn from: the training tasks of one outer fold."""
+
+    raw: GroupedTable
+    """training tasks in their own units"""
+    data: GroupedTable
+    """the same standardised by their own numbers, with a last feature 1"""
+    scaling: Scaling
+    """those numbers"""
+    n_support: int
+    """rows that a held-out task will bring"""
+    seed: int
+    deadline: float | None = None
+    """``time.monotonic()`` at which a fit that can stop early must stop; None for no limit"""
+
+
+class Model(Protocol):
+    """A fitted rival."""
+
+    def predict(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
+        """Predictions (m, n_v) from support rows (m, n_t, p), (m, n_t) and query rows (m, n_v, p), in raw units.
+
+        The targets of query rows are not handed over, so that no rival can read them.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class LinearModel:
+    """Adaptation in standardised space: weights theta (m, p + 1) of each task, the last one the intercept's."""
+
+    scaling: Scaling
+    adapt: Callable[[TaskBatch], np.ndarray]
+
+    def predict(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
+        """Predictions (m, n_v) in raw units."""
+        x, query = (_with_one(self.scaling.features(rows)) for rows in (support_x, query_x))
+        y = (support_y - self.scaling.target_centre) / self.scaling.target_scale
+        # An adaptation reads support rows only; a batch needs query rows, and these have no targets.
+        theta = self.adapt(TaskBatch(x, y, x[:, :1], np.zeros((len(x), 1))))
+        return self.scaling.restore_target(np.einsum("mnd,md->mn", query, theta))
+
+
+def _with_one(x: np.ndarray) -> np.ndarray:
+    return np.concatenate([x, np.ones((*x.shape[:-1], 1))], axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A model, and what is worth saying about its fit."""
+
+    model: Model
+    notes: tuple[str, ...] = ()
+
+
+class TooSlow(Exception):
+    """A fit has come to its deadline with nothing to show."""
+
+
+class NoFit(Exception):
+    """A fit has failed for a reason that the message names."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rival:
+    """One way to predict new tasks."""
+
+    name: str
+    label: str
+    fit: Callable[[Training], Fitted]
+    unfit: Callable[[int], str] = lambda n_features: ""
+    """why it cannot be tried on a table of so many features; empty where it can"""
+    prepare: Callable[[], None] = lambda: None
+    """imports that are not part of the time of a fit"""
+
+
+def linear(training: Training, adapt: Callable[[TaskBatch], np.ndarray], *notes: str) -> Fitted:
+    """Return the fitted rival whose ``adapt`` works in the training tasks' standardised space."""
+    return Fitted(LinearModel(training.scaling, adapt), tuple(note for note in notes if note))

@@ -1,0 +1,188 @@
+"""Each rival against its definition, worked out row by row, and against sibling code."""
+
+import numpy as np
+import pytest
+from grouped_small import PLAN, cells_by_hand, small, standardised
+from sklearn.linear_model import LinearRegression, Ridge
+
+from undertow import MAMLRegressorCV
+from undertow.comparison import compare
+from undertow.comparison.cell import training_of
+from undertow.comparison.plain import inner_draws
+from undertow.comparison.registry import BY_NAME
+from undertow.linear import compare_rates
+from undertow.linear.rules import RATIOS
+from undertow.tasks import folds
+
+
+@pytest.fixture(scope="module")
+def table():
+    return small()
+
+
+@pytest.fixture(scope="module")
+def found(table):
+    names = ["pooled", "alone", "pooled_ridge", "step", "tied", "signed"]
+    return compare(
+        table, PLAN.n_support, n_folds=PLAN.n_folds, n_draws=PLAN.n_draws, n_repeats=2, rivals=names, seed=PLAN.seed,
+        time_limit=None,
+    )  # fmt: skip
+
+
+def check(found, table, name, predict):
+    ours = found.losses(name)
+    theirs = [cells_by_hand(table, PLAN, repeat, predict) for repeat in (0, 1)]
+    np.testing.assert_allclose(ours, np.mean(theirs, axis=0), rtol=1e-7)
+    # Two repeats have other folds and draws.
+    assert not np.allclose(theirs[0], theirs[1])
+
+
+def test_pooled_is_least_squares_on_all_rows(found, table):
+    def predict(training):
+        rows, _, _ = standardised(training)
+        line = LinearRegression().fit(rows(training.raw.x)[:, :-1], training.raw.y)
+        return lambda x, y, query: line.predict(rows(query)[:, :-1])
+
+    check(found, table, "pooled", predict)
+
+
+def test_alone_is_ridge_on_the_support_rows_with_the_penalty_that_suits_training_tasks(found, table):
+    def ridge(ratio, x, y, query):
+        if np.isinf(ratio):
+            return np.full(len(query), y.mean())
+        return Ridge(alpha=ratio).fit(x, y).predict(query)
+
+    def predict(training):
+        rows, targets, back = standardised(training)
+        losses = np.zeros(len(RATIOS))
+        for draw in inner_draws(training.data, PLAN.n_support, PLAN.seed):
+            for batch in draw:
+                for t in range(batch.n_tasks):
+                    real = slice(None) if batch.query_mask is None else batch.query_mask[t]
+                    x, y = batch.support_x[t, :, :-1], batch.support_y[t]
+                    for i, ratio in enumerate(RATIOS):
+                        guess = ridge(ratio, x, y, batch.query_x[t][real][:, :-1])
+                        losses[i] += ((guess - batch.query_y[t][real]) ** 2).sum()
+        best = RATIOS[int(losses.argmin())]
+        return lambda x, y, query: back(ridge(best, rows(x)[:, :-1], targets(y), rows(query)[:, :-1]))
+
+    check(found, table, "alone", predict)
+
+
+def test_pooled_ridge_is_ridge_towards_a_ridge_regression_of_all_rows(found, table):
+    ridges = np.geomspace(1e-6, 1e-1, 6)
+
+    def towards(omega, ratio, x, y):
+        if np.isinf(ratio):
+            return omega
+        return np.linalg.solve(x.T @ x + ratio * np.eye(x.shape[1]), x.T @ y + ratio * omega)
+
+    def pooled(x, y, ridge):
+        d = x.shape[1]
+        return np.linalg.solve(x.T @ x + ridge * (x**2).sum() / d * np.eye(d), x.T @ y)
+
+    def predict(training):
+        data = training.data
+        rows, targets, back = standardised(training)
+        drawn = [
+            (part, [b for draw in inner_draws(data.select(part), PLAN.n_support, PLAN.seed) for b in draw])
+            for part in folds(data.ids, 5, PLAN.seed)
+        ]
+        losses = np.zeros((len(RATIOS), len(ridges)))
+        for i in range(5):
+            others = [b for j, (_, batches) in enumerate(drawn) if j != i for b in batches]
+            masks = [np.ones(b.query_y.shape, bool) if b.query_mask is None else b.query_mask for b in others]
+            x = np.concatenate([b.query_x[k] for b, k in zip(others, masks, strict=True)])
+            y = np.concatenate([b.query_y[k] for b, k in zip(others, masks, strict=True)])
+            for r, ridge in enumerate(ridges):
+                omega = pooled(x, y, ridge)
+                for batch in drawn[i][1]:
+                    for t in range(batch.n_tasks):
+                        real = slice(None) if batch.query_mask is None else batch.query_mask[t]
+                        for k, ratio in enumerate(RATIOS):
+                            theta = towards(omega, ratio, batch.support_x[t], batch.support_y[t])
+                            rest = batch.query_x[t][real] @ theta - batch.query_y[t][real]
+                            losses[k, r] += (rest**2).sum()
+        k, r = np.unravel_index(int(losses.argmin()), losses.shape)
+        omega = pooled(rows(training.raw.x), targets(training.raw.y), ridges[r])
+        return lambda x, y, query: back(rows(query) @ towards(omega, RATIOS[k], rows(x), targets(y)))
+
+    check(found, table, "pooled_ridge", predict)
+
+
+@pytest.mark.parametrize("name", ["step", "tied", "signed"])
+def test_maml_rivals_take_the_rates_that_undertow_path_picks_on_the_training_tasks(found, table, name):
+    picked = []
+
+    def predict(training):
+        sibling = compare_rates(training.data, PLAN.n_support, n_folds=5, n_draws=5, seed=PLAN.seed)
+        rows, targets, back = standardised(training)
+        omega, rate = sibling.weights[name], sibling.picks[name].adapt_rate
+        picked.append(sibling.picks[name].train_rate)
+
+        def adapted(x, y, query):
+            gradient = rows(x).T @ (rows(x) @ omega - targets(y)) / len(x)
+            return back(rows(query) @ (omega - rate * gradient))
+
+        return adapted
+
+    check(found, table, name, predict)
+    assert (np.array(picked) == 0).all() if name == "step" else np.any(picked)
+
+
+def test_the_default_is_the_estimator_through_its_public_methods(table):
+    def predict(training):
+        raw = training.raw
+        estimator = MAMLRegressorCV(PLAN.n_support, random_state=PLAN.seed).fit(raw.x, raw.y, groups=raw.groups)
+        return lambda x, y, query: estimator.adapt(x, y).predict(query)
+
+    plan = PLAN._replace(n_folds=2)
+    ours = compare(table, 3, n_folds=2, n_draws=2, rivals=["default"], seed=PLAN.seed, time_limit=None)
+    np.testing.assert_allclose(ours.losses("default"), cells_by_hand(table, plan, 0, predict), rtol=1e-7)
+
+
+def test_the_default_clips_as_the_estimator_does():
+    table = small(seed=3)
+    x = table.x.copy()
+    x[::17] *= 40  # values far beyond four deviations, in training and held-out tasks
+    wild = type(table).from_arrays(x, table.y, table.groups)
+    training, test, _ = training_of(wild, PLAN, 0, 0)
+    batch = test.draw(PLAN.n_support, 0, n_query=3)
+    ours = BY_NAME["default"].fit(training).model.predict(batch.support_x, batch.support_y, batch.query_x)
+    raw = training.raw
+    estimator = MAMLRegressorCV(PLAN.n_support, random_state=PLAN.seed).fit(raw.x, raw.y, groups=raw.groups)
+    theirs = [
+        estimator.adapt(x, y).predict(query)
+        for x, y, query in zip(batch.support_x, batch.support_y, batch.query_x, strict=True)
+    ]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", [n for n in BY_NAME if n != "mixedlm_slopes"])
+def test_no_prediction_depends_on_a_held_out_target_that_was_not_given(name):
+    if name == "mixedlm":
+        pytest.importorskip("statsmodels")
+    rng, table = np.random.default_rng(5), small(6)
+    _, test, part = training_of(table, PLAN, 0, 1)
+    kept = np.isin(table.groups, test.ids)
+    batch = test.draw(PLAN.n_support, 11, n_query=2)
+
+    def predictions(y, support_y):
+        changed = type(table).from_arrays(table.x, y, table.groups)
+        training, _, again = training_of(changed, PLAN, 0, 1)
+        np.testing.assert_array_equal(part, again)
+        return BY_NAME[name].fit(training).model.predict(batch.support_x, support_y, batch.query_x)
+
+    before = predictions(table.y, batch.support_y)
+    other = np.where(kept, table.y + 100 * rng.standard_normal(table.n_rows), table.y)
+    np.testing.assert_array_equal(predictions(other, batch.support_y), before)
+    # The given rows do count, for all rivals but the one that adapts nothing.
+    assert np.array_equal(predictions(table.y, batch.support_y + 1), before) == (name == "pooled")
+    # And so do targets of training tasks.
+    assert not np.array_equal(predictions(np.where(kept, table.y, -table.y), batch.support_y), before)
+
+
+def test_one_support_row_is_enough_for_every_rival():
+    pytest.importorskip("statsmodels")
+    found = compare(small(6), 1, n_folds=2, n_draws=1, time_limit=None)
+    assert set(found.measured) == set(BY_NAME)
