@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-# Rows at a time: sums are made in float64, and a float64 copy of all rows is never there.
-_ROWS = 8192
+# Rows at a time: sums are made in float64, and a float64 copy of all rows is never there. So few stay in the cache
+# from one operation to the next.
+_ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +76,20 @@ class Standard:
         p = len(self.centre)
         z = np.empty((n, self.width), x.dtype)
         centre, spread = self.centre.astype(x.dtype), self.spread.astype(x.dtype)
+        buffer = np.empty((min(n, _ROWS), p), x.dtype)
         for start in range(0, n, _ROWS):
-            part = slice(start, start + _ROWS)
-            block = z[part, :p]
-            np.subtract(x[part] if order is None else x[order[part]], centre, out=block)
+            part = slice(start, min(start + _ROWS, n))
+            block = buffer[: part.stop - start]
+            if order is None:
+                np.subtract(x[part], centre, out=block)
+            else:
+                # "clip" spares a second copy; positions are ours and in range.
+                np.take(x, order[part], axis=0, out=block, mode="clip")
+                block -= centre
             block /= spread
             if np.isfinite(self.clip):
                 np.clip(block, -self.clip, self.clip, out=block)
+            z[part, :p] = block
         if self.intercept:
             z[:, p] = 1
         return z
