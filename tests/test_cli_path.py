@@ -8,15 +8,16 @@ import subprocess
 import sys
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 import undertow as ut
 from undertow.cli import app
 from undertow.cli.saved_model import Columns, load_model
 from undertow.linear import compare_rates
+from undertow.linear.strategy_words import describe
 
 RUN = CliRunner()
 
@@ -82,7 +83,7 @@ def test_the_verdict_is_the_estimators_and_the_only_one(written):
     assert lines.index(line) == 3
     data, _ = raw.standardized(target=True)
     assert compare_rates(data.with_intercept(), 5, n_draws=2, n_folds=3).verdict not in output
-    assert f"adaptation: {choice.strategy} gains {choice.best_gains['joint'].percent:+.2g} %" in output
+    assert f"adaptation: {describe(choice.strategy)} gains {choice.best_gains['joint'].percent:+.2g} %" in output
 
 
 def test_a_gain_is_positive_where_the_loss_is_lower(written):
@@ -125,42 +126,8 @@ def test_the_same_call_again_is_fine_and_other_settings_are_refused(written):
     assert "--overwrite" in output
     (folder.parent / "mine").mkdir()
     (folder.parent / "mine" / "notes.txt").write_text("mine")
-    assert "choose another --out" in run("path", "mathachieve", "--out", folder.parent / "mine", code=2)
-
-
-def test_a_csv_file_of_ones_own(tmp_path):
-    rng = np.random.default_rng(0)
-    shop = np.repeat([f"shop {i}" for i in range(12)], 9)
-    price = rng.standard_normal(len(shop))
-    sales = 3 - price + 0.1 * rng.standard_normal(len(shop))
-    kind = np.where(rng.random(len(shop)) < 0.5, "a", "b")
-    table = pa.table({"shop": shop, "price": price, "kind": kind, "sales": sales})
-    from pyarrow import csv
-
-    file = tmp_path / "my sales.csv"
-    csv.write_csv(table, file)
-    arguments = [
-        "path",
-        file,
-        "--task",
-        "shop",
-        "--target",
-        "sales",
-        "--out",
-        tmp_path / "out",
-        "--folds",
-        3,
-        "--draws",
-        1,
-    ]
-    output = run(*arguments, code=2)
-    assert "kind" in output
-    assert "--categories onehot" in output
-    assert "2 features" in run(*arguments, "--categories", "onehot")
-    assert "1 features" in run(*arguments, "--features", "price", "--overwrite", "--no-intercept")
-    weights = pq.read_table(tmp_path / "out" / "weights.parquet").to_pydict()
-    assert weights["feature"] == ["price"]
-    assert weights["step"][0] == pytest.approx(-1, abs=0.1)
+    output = run("path", "mathachieve", "--out", folder.parent / "mine", code=2)
+    assert "choose another --out, or give --overwrite" in output
 
 
 @pytest.mark.parametrize(
@@ -200,12 +167,6 @@ def test_bad_input_is_one_message_and_exit_code_2(arguments, words, tmp_path, mo
     assert "Traceback" not in output
     # Nothing is left behind where nothing was computed.
     assert {path.name for path in tmp_path.iterdir()} == {"here.csv", "folder.csv"}
-
-
-def test_a_shipped_data_set_runs_by_default_and_says_what_it_left_out(tmp_path):
-    output = run("path", "radon", "--draws", 1, "--folds", 2, "--out", tmp_path / "out")
-    assert "left out: 46 of 85 tasks, which have fewer than 6 rows" in output
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["tasks_left_out"] == 46
 
 
 @pytest.fixture
@@ -302,6 +263,45 @@ def test_no_file_is_lost_to_save_or_report(bracketed, tmp_path, monkeypatch):
     (tmp_path / "n.safetensors").write_text("mine")
     assert "is there already" in run(*bracketed, "--save", tmp_path / "n.safetensors", code=2)
     assert (tmp_path / "n.safetensors").read_text() == "mine"
+
+
+def test_a_file_of_ours_is_known_again_after_a_run_without_it(bracketed, tmp_path, monkeypatch):
+    def written(file, **_):
+        file.write_text("report")
+
+    monkeypatch.setattr("undertow.report.extra.require", lambda: None)
+    monkeypatch.setattr("undertow.report.write_path_report", written)
+    # Drawing takes most of the time.
+    monkeypatch.setattr("undertow.plots.comparison_figure", lambda *_: Figure())
+    model, report = tmp_path / "m.safetensors", tmp_path / "r.html"
+    run(*bracketed, "--save", model)
+    run(*bracketed)
+    run(*bracketed, "--report", report)
+    run(*bracketed, "--overwrite")
+    elsewhere = json.loads((bracketed[-1] / "summary.json").read_text())["files_elsewhere"]
+    assert elsewhere == {"model": str(model), "report": str(report)}
+    run(*bracketed, "--save", model, "--report", report)
+    # With other settings the file is not what these would have written.
+    run(*bracketed, "--seed", 1, "--overwrite")
+    assert json.loads((bracketed[-1] / "summary.json").read_text())["files_elsewhere"] == {}
+    output = run(*bracketed, "--seed", 1, "--save", model, code=2)
+    assert "does not say that it was written with these settings" in output
+
+
+def test_figure_summary_and_table_all_give_the_gain(written):
+    folder, output = written
+    summary = json.loads((folder / "summary.json").read_text())["strategies"]
+    assert summary["step"]["gain_over_no_inner_loop_percent"] == 0
+    base = summary["step"]["held_out_mse_over_variance"]
+    text = (folder / "figure.svg").read_text()
+    assert "gain over no inner loop" in text
+    assert "change of held-out loss" not in text
+    for one in summary.values():
+        gain, error = one["gain_over_no_inner_loop_percent"], one["standard_error_of_gain_percent"]
+        assert gain == pytest.approx(100 * (base - one["held_out_mse_over_variance"]) / base)
+        assert gain == pytest.approx(-100 * one["difference_from_no_inner_loop"] / base)
+        assert error == pytest.approx(100 * one["standard_error_of_difference"] / base)
+    assert f"{summary['joint']['gain_over_no_inner_loop_percent']:+.2f} %" in output
 
 
 def test_a_report_needs_its_extra_before_anything_is_read(bracketed, tmp_path, monkeypatch):

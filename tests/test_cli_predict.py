@@ -7,12 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyarrow import csv as arrow_csv
 from typer.testing import CliRunner
 
 import undertow as ut
 from undertow.cli import app
-from undertow.cli.saved_model import Columns, load_model, save_model
+from undertow.cli.saved_model import Columns, save_model
 from undertow.linear.saving import load, save
 
 RUN = CliRunner()
@@ -242,34 +241,54 @@ def test_a_classifier_predicts_classes(folder, numeric):
     assert "no class in training" in output
 
 
-def test_text_columns_go_in_as_they_did_in_training(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(3)
-    n, levels = 120, ["red", "blue", "a=b"]
-    kind, x = rng.integers(0, 3, n), rng.standard_normal(n)
-    y = np.array([0.0, 4.0, -4.0])[kind] + x + 0.1 * rng.standard_normal(n)
-    table = pa.table({"k=i": [levels[i] for i in kind], "x": x, "g": np.arange(n) % 12, "y": y})
-    arrow_csv.write_csv(table, "t.csv")
-    small = ["--draws", "1", "--folds", "2", "--out", "o", "--categories", "onehot"]
-    run("path", "t.csv", "--task", "g", "--target", "y", *small, "--save", "m.safetensors")
-    model, columns = load_model(tmp_path / "m.safetensors")
-    assert columns.levels == {"k=i": ["a=b", "blue", "red"]}
-    new = pa.table({"x": [0.5] * 4, "k=i": ["red", "a=b", "blue", None], "g": [1, 1, 2, 2]})
-    pq.write_table(new, "new.parquet")
-    assert "feature 'k=i' is missing (null or NaN) in 1 of 4 rows (row 3" in run(
-        "predict", "m.safetensors", "new.parquet", code=2
-    )
-    run("predict", "m.safetensors", "new.parquet", "--on-missing", "skip")
-    found = pq.read_table("new-predictions.parquet")["prediction"].to_pylist()
-    del model.feature_names_in_
-    order = columns.levels["k=i"]
-    rows = [[*(float(level == one) for one in order[1:]), 0.5] for level in ("red", "a=b", "blue")]
-    assert found == [*model.predict(rows).tolist(), None]
-    np.testing.assert_allclose(found[:3], [0.5, -3.5, 4.5], atol=0.3)
-    # A level that was not there in training is not taken for the first one.
-    pq.write_table(new.slice(0, 3).set_column(1, "k=i", [["red", "green", "blue"]]), "new.parquet")
-    output = run("predict", "m.safetensors", "new.parquet", "--overwrite", code=2)
-    assert "feature 'k=i' holds 'green' in 1 of 3 rows (row 1; counted from 0): no level in training" in output
+@pytest.mark.parametrize("rule", ["gradient", "mixed"])
+def test_a_target_with_an_axis_of_its_own_predicts_alike(folder, rule):
+    x, y, shop = rows_of(0, 300)
+    asked = ["new.csv", "--features", "price,area", "--task", "shop", "--target", "sales", "--out"]
+    for name, target in (("flat", y), ("column", y[:, None])):
+        save(ut.MAMLRegressor(rule=rule).fit(x, target, groups=shop), folder / f"{name}.safetensors")
+        run("predict", f"{name}.safetensors", *asked, f"{name}.csv")
+    flat, column = cells(folder / "flat.csv"), cells(folder / "column.csv")
+    # Both kinds of rows are there: of adapted tasks, and of the one that the common weights predict.
+    assert {row["n_adapted"] for row in flat if row["prediction"]} == {"0", "3"}
+    for one, other in zip(flat, column, strict=True):
+        assert bool(one["prediction"]) == bool(other["prediction"])
+        assert not one["prediction"] or float(other["prediction"]) == pytest.approx(float(one["prediction"]))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--target", "area"], "--target 'area' is a feature of the model"),
+        (["--task", "price"], "--task 'price' is a feature of the model"),
+        (["--task", "sales"], "--task and --target are both 'sales'"),
+    ],
+)
+def test_a_column_has_one_role(folder, options, words):
+    assert words in run("predict", "m.safetensors", "new.csv", *options, code=2)
+    assert not (folder / "new-predictions.csv").exists()
+
+
+def test_where_all_targets_are_known_there_is_nothing_to_predict(folder):
+    rows = [row for row in cells(folder / "new.csv") if row["sales"]]
+    for name, kept in (("known", rows), ("one", rows[:1])):
+        lines = [f"{row['price']},{row['area']},{row['shop'].replace(',', '')},{row['sales']}" for row in kept]
+        (folder / f"{name}.csv").write_text("\n".join(["price,area,shop,sales", *lines]))
+    output = run("predict", "m.safetensors", "known.csv")
+    assert "there is nothing to predict: every row has a sales" in output
+    assert "predicted 0" not in output
+    output = run("predict", "m.safetensors", "one.csv")
+    assert "'one.csv': 1 row of 1 task (shop)" in output
+    assert "adapted on 1 row with a sales of 1 task\n" in output
+    (folder / "none.csv").write_text("price,area,shop\n,1,a\n")
+    output = run("predict", "m.safetensors", "none.csv", "--on-missing", "skip")
+    assert "there is nothing to predict: no row has all features" in output
+    assert "1 row lacks a feature: it is neither" in output
+
+
+def test_a_directory_is_called_one(folder):
+    assert "the model '.' is a directory" in run("predict", ".", "new.csv", code=2)
+    assert "the table '.' is a directory" in run("predict", "m.safetensors", ".", code=2)
 
 
 def test_a_model_that_does_not_adapt_says_so(folder):
@@ -279,18 +298,6 @@ def test_a_model_that_does_not_adapt_says_so(folder):
     save(own, folder / "j.safetensors")
     asked = ["predict", "j.safetensors", "new.csv", "--features", "price,area", "--task", "shop", "--target", "sales"]
     assert "this model does not adapt" in run(*asked)
-
-
-def test_a_number_column_named_as_the_first_level_stays_a_number(tmp_path, monkeypatch, model):
-    monkeypatch.chdir(tmp_path)
-    x, y, shop = rows_of(2, 600)
-    own = ut.MAMLRegressor().fit(np.column_stack([x[:, 0] > 0, x[:, 1]]), y, groups=shop)
-    own.feature_names_in_ = np.array(["k=b", "k=a"], dtype=object)
-    save_model(own, tmp_path / "m.safetensors", Columns("g", None, {"k": ["a", "b"]}))
-    pq.write_table(pa.table({"k": ["a", "b"], "k=a": [310.0, 290.0], "g": [1, 1]}), "t.parquet")
-    run("predict", "m.safetensors", "t.parquet")
-    found = pq.read_table("t-predictions.parquet")["prediction"].to_pylist()
-    assert found == load_bare(own).predict([[0.0, 310.0], [1.0, 290.0]]).tolist()
 
 
 def test_ids_that_only_their_spelling_tells_apart_are_two_tasks(folder):
@@ -325,9 +332,10 @@ def test_models_that_are_none_or_have_several_targets_are_refused(folder):
     assert "no such file" in run("predict", "none.safetensors", "new.csv", code=2)
     assert "no complete safetensors file" in run("predict", "new.csv", "new.csv", code=2)
     assert "there is no such file" in run("predict", "m.safetensors", "nwe.csv", code=2)
-    data = (folder / "m.safetensors").read_bytes()
-    (folder / "odd.safetensors").write_bytes(data.replace(b'\\"levels\\": {}', b'\\"levels\\": []'))
-    assert "is no model file, or was changed" in run("predict", "odd.safetensors", "new.csv", code=2)
+    own = load(folder / "m.safetensors")
+    for odd in ({"levels": []}, {"levels": {"k": []}}, {"levels": {"k": [1]}}, {"unseen": {"k": [1]}}, {"other": 1}):
+        save(own, folder / "odd.safetensors", notes={"table": {"task": "shop"} | odd})
+        assert "is no model file, or was changed" in run("predict", "odd.safetensors", "new.csv", code=2)
 
 
 def test_the_columns_in_a_model_file_do_not_hinder_other_readers(folder, model):

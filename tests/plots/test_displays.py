@@ -5,6 +5,7 @@ import math
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import undertow as ut
@@ -12,6 +13,7 @@ from undertow._check import InputError
 from undertow.linear import compare_rates
 from undertow.linear.choice import RateInterval
 from undertow.linear.saving import load, save
+from undertow.linear.surface import LossSurface
 from undertow.plots import LossSurfaceDisplay, RatePathDisplay, StrategyDisplay, TaskGainDisplay, comparison_figure
 
 EVERY = (RatePathDisplay, LossSurfaceDisplay, TaskGainDisplay)
@@ -131,13 +133,14 @@ def test_the_bar_covers_the_rates_of_the_interval_and_no_others(interval, compar
     [label] = [text for text in ax.get_legend_handles_labels()[1] if "interval" in text]
     assert "90 % interval" in label
     assert "25 % of bootstrap curves have it negative" in label
-    assert ("the whole circle" in label) == interval.whole_circle
+    assert ("any rate may be the best" in label) == interval.whole_circle
+    assert "the whole circle" not in label
 
 
 def test_the_interval_of_an_estimator_is_that_of_its_choice(estimator):
     ax = RatePathDisplay.from_estimator(estimator).ax_
     interval = estimator.choice_.interval
-    text = str(interval).replace("-", "\u2212")
+    text = "any rate may be the best" if interval.whole_circle else str(interval).replace("-", "\u2212")
     assert any(text in label for label in ax.get_legend_handles_labels()[1])
 
 
@@ -167,19 +170,73 @@ def test_several_targets_and_classes_are_said_in_the_label(data):
     x, y, groups = data
     small = {"n_draws": 1, "n_rates": 9, "rules": "gradient"}
     two = ut.MAMLRegressorCV(5, 3, **small).fit(x, np.column_stack([y, -y]), groups=groups)
-    assert RatePathDisplay.from_estimator(two).ax_.get_ylabel() == "mean squared error / variance, mean over 2 targets"
+    label = RatePathDisplay.from_estimator(two).ax_.get_ylabel()
+    assert label == "mean squared error / variance,\nmean over 2 targets"
     kinds = ut.MAMLClassifierCV(5, 3, **small).fit(x, np.digitize(y, [-1, 1]), groups=groups)
     label = RatePathDisplay.from_estimator(kinds).ax_.get_ylabel()
-    assert label == "mean squared error of \u22121 / 1, mean over 3 classes"
+    assert label == "mean squared error of \u22121 / 1,\nmean over 3 classes"
     raw = ut.MAMLRegressorCV(5, 3, standardize=False, **small).fit(x, y, groups=groups)
     assert RatePathDisplay.from_estimator(raw).ax_.get_ylabel() == "mean squared error"
     assert LossSurfaceDisplay.from_estimator(raw).loss_name == "mean squared error"
+
+
+@pytest.mark.parametrize("display", [RatePathDisplay, LossSurfaceDisplay])
+@pytest.mark.parametrize("name", ["mean squared error / variance, mean over 2 targets", "a loss of many words " * 4])
+def test_labels_of_losses_are_whole(display, name, estimator):
+    made = display.from_estimator(estimator)
+    made.loss_name = name
+    # The label is that of the y axis, or of the bar of colours: of the figure's last axes.
+    label = made.plot().figure_.axes[-1].yaxis.label
+    FigureCanvasAgg(made.figure_).draw()
+    assert " ".join(label.get_text().split()) == name.strip()
+    box, whole = label.get_window_extent(), made.figure_.bbox
+    assert 0 <= box.x0 <= box.x1 <= whole.x1
+    assert 0 <= box.y0 <= box.y1 <= whole.y1
+
+
+@pytest.mark.parametrize("layout", ["constrained", None])
+def test_a_legend_on_given_axes_covers_no_mark_and_no_rate_near_the_best(estimator, layout):
+    figure = Figure(figsize=(15, 4.4), layout=layout)
+    ax = RatePathDisplay.from_estimator(estimator, ax=figure.subplots(1, 3)[0]).ax_
+    FigureCanvasAgg(figure).draw()
+    frame = ax.get_legend().get_window_extent()
+    assert ax.bbox.y1 + 1 >= frame.y1
+    points = [ax.transData.transform(line.get_xydata()) for line in (labelled(ax, "signed"), labelled(ax, "no inner"))]
+    curve = labelled(ax, "best adapt rate").get_xydata()
+    points.append(ax.transData.transform(curve[curve[:, 1] <= np.median(curve[:, 1])]))
+    assert not any(frame.contains(*point) for point in np.concatenate(points))
+
+
+@pytest.mark.parametrize("best", [0.3, -0.3, -0.02, 4.7, -4.7, 0.0])
+def test_the_best_adapt_rate_lies_within_the_surface_that_is_drawn(best):
+    # Losses with their least at one adapt rate, for three train rates: (a - best)^2 / 2.
+    coefficients = np.zeros((3, 2, 2))
+    coefficients[:, 0, 0], coefficients[:, 0, 1], coefficients[:, 1, 1] = best**2, best, 1
+    coefficients[:, 1, 0] = best
+    surface = LossSurface(np.array([-1.0, 0.0, 1.0]), coefficients, 1.0, np.array([0.1]))
+    assert surface.best_adapt_rate[0] == pytest.approx(best, abs=1e-9)
+    made = LossSurfaceDisplay.from_surface(surface)
+    low, high = made.adapt_rates[[0, -1]]
+    assert np.all(np.diff(made.adapt_rates) > 0)
+    assert low < 0 < high
+    room = 0.15 * (high - low)
+    assert low + room < best < high - room
+    assert made.best[1] == pytest.approx(best, abs=1e-9)
+    # Nothing of the axes is blank.
+    assert made.plot().ax_.get_ylim() == pytest.approx((low, high))
 
 
 def test_a_comparison_and_its_figure(comparison):
     ax = Figure().subplots()
     made = StrategyDisplay.from_comparison(comparison).plot(ax)
     assert made.ax_ is ax
+    # To the right is a gain, as in the printed table.
+    base = comparison.mean_loss("step")[0]
+    drawn = [float(bar[0].get_xdata()[0]) for bar in ax.containers]
+    gains = [100 * comparison.difference("step", name)[0] / base for name in made.names]
+    np.testing.assert_allclose(drawn, gains, atol=1e-12)
+    assert max(map(abs, gains)) > 0.01
+    assert "gain over no inner loop, %" in ax.get_xlabel()
     figure = comparison_figure(comparison, "title", arc(2.0, -0.5))
     assert sum(line.get_linewidth() == 5 for line in figure.axes[0].lines) == 2
     assert sum(line.get_linewidth() == 5 for line in comparison_figure(comparison, "title").axes[0].lines) == 0

@@ -106,7 +106,8 @@ def texts_overlap(made):
     FigureCanvasAgg(made.figure_).draw()
     renderer = made.figure_.canvas.get_renderer()
     texts = [*made.ax_.texts, *made.ax_.get_yticklabels(), made.ax_.xaxis.label, made.ax_.yaxis.label, made.ax_.title]
-    texts += [text for legend in made.figure_.legends for text in legend.get_texts()]
+    legends = [*made.figure_.legends, *([made.ax_.get_legend()] if made.ax_.get_legend() else [])]
+    texts += [text for legend in legends for text in legend.get_texts()]
     boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts if text.get_text()]
     inside = made.figure_.bbox
     for name, box in boxes:
@@ -128,6 +129,20 @@ def test_labels_can_be_read_with_few_tasks_and_with_many(m):
         words = "\n".join(text.get_text() for text in made.ax_.texts)
         for i in (gains.argmax(), gains.argmin()):
             assert f"{gains[i]:+.0f} %".replace("-", "\u2212") in words or abs(gains[i]) < 100
+
+
+@pytest.mark.parametrize("layout", ["constrained", None])
+@pytest.mark.parametrize("m", [8, 39, 142])
+def test_a_legend_on_given_axes_covers_neither_names_nor_tasks(m, layout):
+    rng = np.random.default_rng(m)
+    made = made_up([*(5 + 20 * rng.standard_t(2, m - 1)), -4000.0])
+    figure = Figure(figsize=(15, 4.4), layout=layout)
+    made.plot(figure.subplots(1, 3)[2])
+    assert not texts_overlap(made)
+    frame = made.ax_.get_legend().get_window_extent()
+    assert frame.y0 >= made.ax_.bbox.y0
+    assert not any(frame.contains(*point) for point in made.ax_.transData.transform(dots(made.ax_)))
+    assert (len(made.ax_.texts) == 2) == (m > 30)
 
 
 def test_tasks_far_off_are_counted_at_the_edge_and_do_not_squeeze_the_others():

@@ -52,7 +52,7 @@ def read_new(
     codes, ids = codes_of(labels, columns.task, "task column")
     if not len(codes):
         raise InputError(f"{opened.label} has no rows: there is nothing to predict.")
-    x, read = _features(opened, names, columns.levels, len(codes))
+    x, read = _features(opened, names, columns, len(codes))
     complete = np.asarray(~np.isnan(x).any(axis=1))
     if not complete.all() and on_missing == "raise":
         _refuse_missing(x, read)
@@ -62,17 +62,26 @@ def read_new(
     return opened, NewTable(x, complete, y, labelled, codes, ids, labels)
 
 
-def _features(
-    opened: Source, names: list[str], levels: dict[str, list[str]], n_rows: int
-) -> tuple[np.ndarray, list[str]]:
-    """Features (R, p) with NaN where a value is missing, and the column of the table that each was made of."""
+def _indicators(levels: dict[str, list[str]]) -> dict[str, tuple[str, str]]:
+    """Name of an indicator feature -> its column and level."""
     # A column of one level has an indicator of it; of more levels the first has none.
-    indicator = {
+    return {
         f"{column}={level}": (column, level)
         for column, known in levels.items()
         for level in (known[1:] if len(known) > 1 else known)
     }
-    columns = [indicator[name][0] if name in indicator else name for name in names]
+
+
+def columns_of(names: list[str], levels: dict[str, list[str]]) -> list[str]:
+    """Return the column of a table (p,) that each of a model's features is made of."""
+    indicator = _indicators(levels)
+    return [indicator[name][0] if name in indicator else name for name in names]
+
+
+def _features(opened: Source, names: list[str], trained: Columns, n_rows: int) -> tuple[np.ndarray, list[str]]:
+    """Features (R, p) with NaN where a value is missing, and the column of the table that each was made of."""
+    levels, indicator = trained.levels, _indicators(trained.levels)
+    columns = columns_of(names, levels)
     needed = list(dict.fromkeys(columns))
     absent = [name for name in needed if name not in opened.names]
     if absent:
@@ -83,7 +92,11 @@ def _features(
         )
     read = dict(zip(needed, opened.fetch(needed), strict=True))
     x = np.empty((n_rows, len(names)))
-    codes = {column: _level_codes(opened, column, read[column], levels[column]) for column in levels if column in read}
+    codes = {
+        column: _level_codes(opened, column, read[column], levels[column], trained.unseen.get(column, []))
+        for column in levels
+        if column in read
+    }
     for j, name in enumerate(names):
         if name in indicator:
             column, level = indicator[name]
@@ -125,11 +138,11 @@ def _text(opened: Source, name: str, column: pa.ChunkedArray) -> np.ndarray:
     return np.array([value or None for value in values], dtype=object)
 
 
-def _level_codes(opened: Source, name: str, column: pa.ChunkedArray, known: list[str]) -> np.ndarray:
+def _level_codes(opened: Source, name: str, column: pa.ChunkedArray, known: list[str], unseen: list[str]) -> np.ndarray:
     """Number of each row's level (R,), -1 where it is missing."""
     text = _text(opened, name, column)
-    number = {level: i for i, level in enumerate(known)} | {None: -1}
-    _refuse_strangers(text, number, f"feature {name!r}", "level", known)
+    number = {level: i for i, level in enumerate(known) if level not in unseen} | {None: -1}
+    _refuse_strangers(text, number, f"feature {name!r}", "level", [level for level in known if level not in unseen])
     return np.array([number[one] for one in text], dtype=np.int64)
 
 

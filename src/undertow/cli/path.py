@@ -55,7 +55,13 @@ def path(
     from undertow._check import InputError
     from undertow.cli.command_line import command_line
     from undertow.cli.output import check_folder
-    from undertow.cli.own_table import progress_bar, refuse_constant_target, refuse_other_results, source_of
+    from undertow.cli.own_table import (
+        files_elsewhere,
+        progress_bar,
+        refuse_constant_target,
+        refuse_other_results,
+        source_of,
+    )
     from undertow.cli.path_output import print_results, print_table, write_results
     from undertow.cli.saved_model import Columns, levels_of, save_model
     from undertow.cli.wording import in_options
@@ -87,7 +93,7 @@ def path(
     folder = Path(f"{name}-path") if out is None else out
     refuse_other_results(folder, settings, overwrite)
     check_folder(folder)
-    elsewhere = _files_elsewhere(folder, save, report, overwrite)
+    elsewhere = files_elsewhere(folder, save, report, overwrite, settings)
     if save is not None and not intercept:
         raise InputError(
             "--save needs an intercept: leave --no-intercept out. A saved model reads raw, uncentred rows."
@@ -122,8 +128,8 @@ def path(
     write_results(folder, name, settings, raw, data, scaling, comparison, choice, limits, elsewhere)
     typer.echo(f"files: {folder}/figure.png, figure.svg, path.parquet, held_out.parquet, weights.parquet, summary.json")
     if save is not None:
-        levels = levels_of(source, _feature_columns(source, raw, chosen)) if categories == "onehot" else {}
-        save_model(estimator, save, Columns(raw.task, raw.target, levels))
+        known = levels_of(source, _feature_columns(source, raw, chosen), raw.rows) if categories == "onehot" else ()
+        save_model(estimator, save, Columns(raw.task, raw.target, *known))
         typer.echo(f"model: {save} ({choice.strategy}, fitted to all {raw.n_tasks} tasks)")
     if report is not None:
         from undertow.report import write_path_report
@@ -140,39 +146,6 @@ def path(
             settings=settings,
         )
         typer.echo(f"report: {report}")
-
-
-def _files_elsewhere(folder: Path, save: Path | None, report: Path | None, overwrite: bool) -> dict[str, str]:
-    """Files to be written outside the folder, by what they are; InputError where one would be lost.
-
-    What the same command wrote before may be written again: the folder's summary says which files these are.
-    """
-    import json
-
-    from undertow._check import InputError
-    from undertow.cli.output import check_file
-
-    try:
-        before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["files_elsewhere"]
-    except (OSError, ValueError, LookupError, TypeError):
-        before = {}
-    found: dict[str, str] = {}
-    for what, option, file, suffix in (
-        ("model", "--save", save, ".safetensors"),
-        ("report", "--report", report, ".html"),
-    ):
-        if file is None:
-            continue
-        if file.suffix != suffix:
-            raise InputError(f"{option} {file}: the name must end in {suffix}.")
-        check_file(file, option, (suffix,))
-        found[what] = str(file.absolute())
-        if file.exists() and not overwrite and before.get(what) != found[what]:
-            raise InputError(
-                f"{option} {file} is there already, and was not written by this command with these settings: choose "
-                "another name, or give --overwrite."
-            )
-    return found
 
 
 def _stability_limits(data: GroupedTable, n_support: int, seed: int) -> np.ndarray:

@@ -15,26 +15,35 @@ if TYPE_CHECKING:
     from undertow.tasks import GroupedTable
     from undertow.tasks.scaling import Scaling
 
+# With more folds than this, the rates chosen without each fold are not listed one by one.
+_MOST_RATES = 10
+
 
 def print_table(name: str, raw: GroupedTable, scaling: Scaling, limits: np.ndarray, n_support: int, folds: int) -> None:
     """Say what was read, and at which rates a step overshoots: before anything is fitted."""
     import numpy as np
 
+    from undertow.cli.wording import count
+
     low, high = raw.counts.min(), raw.counts.max()
+    each = count(low, "row") if low == high else f"{low} to {high} rows"
     _say(
-        f"{name}: {raw.n_tasks} tasks ({raw.task}) of {low if low == high else f'{low} to {high}'} rows, "
-        f"{raw.n_rows} rows, {raw.n_features} features, target {raw.target}"
+        f"{name}: {count(raw.n_tasks, 'task')} ({raw.task}) of {each}, "
+        f"{count(raw.n_rows, 'row')}, {count(raw.n_features, 'feature')}, target {raw.target}"
     )
     if raw.n_left_out:
+        have = "has" if raw.n_left_out == 1 else "have"
         _say(
-            f"left out: {raw.n_left_out} of {raw.n_left_out + raw.n_tasks} tasks, which have fewer than "
+            f"left out: {raw.n_left_out} of {raw.n_left_out + raw.n_tasks} tasks, which {have} fewer than "
             f"{n_support + 1} rows"
         )
-    clipped = "not clipped" if scaling.clip is None else f"{scaling.n_clipped} values clipped at {scaling.clip:g}"
-    _say(f"features and target standardised ({clipped}); {n_support} support rows, {folds} folds of tasks")
+    clipped = (
+        "not clipped" if scaling.clip is None else f"{count(scaling.n_clipped, 'value')} clipped at {scaling.clip:g}"
+    )
+    _say(f"features and target standardised ({clipped}); {count(n_support, 'support row')}, {folds} folds of tasks")
     _say(
         f"stable adapt rates: below {limits.min():.3g} in the least stable task, {np.median(limits):.3g} in the median "
-        f"one (2 / largest eigenvalue of {n_support} drawn rows)"
+        f"one (2 / largest eigenvalue of {count(n_support, 'drawn row')})"
     )
 
 
@@ -46,26 +55,26 @@ def print_results(comparison: RateComparison, choice: Choice) -> None:
     _say(f"verdict: {_capital(choice.verdict)}. {choice.explanation}")
     _say(_worth(choice))
     rates, held_out = [], []
-    base = comparison.mean_loss("step")[0] / 100
+    base = comparison.mean_loss("step")[0] / 100 or 1.0
     for strategy, words in STRATEGIES.items():
         one = comparison.picks[strategy]
         pairs = [(rate, unit) for rate in (one.train_rate, one.adapt_rate) for unit in (1.0, comparison.scale)]
         rates.append((words, *(_rate(rate, unit) for rate, unit in pairs), f"{one.ridge:g}"))
         loss, error = comparison.mean_loss(strategy)
         gap, gap_error = comparison.difference("step", strategy)
-        against = ("", "") if strategy == "step" else (f"{gap / base:+.2f} %", f"{gap_error / base:.2f} %")
-        held_out.append((words, f"{2 * loss:.4f}", f"{2 * error:.4f}", *against))
+        against = ("", "") if strategy == "step" else (_hundredths(gap / base), _hundredths(gap_error / base, sign=""))
+        held_out.append((words, _share(2 * loss), _share(2 * error), *against))
     to = console(soft_wrap=True)
     show_table(to, ("chosen on all tasks", "train rate", "spectral", "adapt rate", "spectral", "ridge"), rates)
     show_table(to, ("on held-out tasks", "MSE/variance", "s.e.", "gain over no loop", "s.e."), held_out)
-    picks = sorted(one.train_rate / comparison.scale for one in comparison.fold_picks["signed"])
+    picks = [one.train_rate / comparison.scale for one in comparison.fold_picks["signed"]]
     _say(
-        f"signed train rate chosen without each fold: {_rate(picks[0], 1.0)} to {_rate(picks[-1], 1.0)} (spectral); "
+        f"signed train rate chosen without each fold: {_rates(picks)} (spectral); "
         f"spectral unit 1 / largest eigenvalue = {comparison.scale:.4g}"
     )
     _say(
-        "the verdict weighs the held-out losses of the estimator, which has more ridges and rules to choose from: they "
-        "differ a little from these"
+        "verdict and adaptation weigh the losses of the estimator: it chooses among more ridges and rules, and in "
+        "another way, so they are not the losses of the table; on a small table they differ noticeably"
     )
 
 
@@ -85,19 +94,47 @@ def _worth(choice: Choice) -> str:
     """What adaptation, as the estimator does it, gains over none."""
     if choice.strategy == "joint":
         return "adaptation: none; common weights for all tasks have the least held-out loss"
+    from undertow.linear.choice import percent
+    from undertow.linear.strategy_words import describe
+
     gain = choice.best_gains["joint"]
     return (
-        f"adaptation: {choice.strategy} gains {_percent(gain.percent)} over none on held-out tasks "
-        f"(interval {_percent(gain.low)} to {_percent(gain.high)})"
+        f"adaptation: {describe(choice.strategy)} gains {percent(gain.percent)} over none on held-out tasks "
+        f"(interval {percent(gain.low)} to {percent(gain.high)})"
     )
 
 
-def _percent(value: float) -> str:
-    return f"{value:+.0f} %" if abs(value) >= 10 else f"{value:+.2g} %"
+def _hundredths(value: float, sign: str = "+") -> str:
+    """A percentage with two decimals, or whole where it is 10 or more."""
+    return f"{value:{sign}.0f} %" if abs(value) >= 9.995 else f"{value:{sign}.2f} %"
+
+
+def _share(loss: float) -> str:
+    """A loss as a share of the variance: four decimals, or three digits where these would show fewer."""
+    return f"{loss:.4f}" if loss == 0 or loss >= 0.01 else f"{loss:.3g}"
 
 
 def _rate(rate: float, unit: float) -> str:
     return "infinity" if math.isinf(rate) else "0" if rate == 0 else f"{rate / unit:+.3g}"
+
+
+def _rates(rates: list[float]) -> str:
+    """Rates on the circle: each of a few, of many the ends of the smallest arc that holds them."""
+    import numpy as np
+
+    if len(rates) <= _MOST_RATES:
+        return ", ".join(_rate(rate, 1.0) for rate in rates)
+    angles = np.sort(np.arctan(rates))
+    gaps = np.diff(np.append(angles, angles[0] + np.pi))
+    last = int(gaps.argmax())
+    first = (last + 1) % len(angles)
+    low, high = (
+        _rate(float(np.tan(angles[i])) if abs(angles[i]) < np.pi / 2 - 1e-12 else math.inf, 1.0) for i in (first, last)
+    )
+    if low == high:
+        return f"{low} each time"
+    through = " through infinity" if first > last and "infinity" not in (low, high) else ""
+    return f"{low} to {high}{through}"
 
 
 def write_results(
@@ -143,6 +180,9 @@ def write_results(
         pa.table({"feature": list(data.feature_names)} | {name: comparison.weights[name] for name in STRATEGIES}),
         folder / "weights.parquet",
     )
+    # 0 in both where no strategy has a loss.
+    base = comparison.mean_loss("step")[0] / 100 or 1.0
+    gains = {s: [value / base for value in comparison.difference("step", s)] for s in STRATEGIES}
     summary = {
         "undertow": __version__,
         "settings": settings,
@@ -164,6 +204,8 @@ def write_results(
                 "standard_error": 2 * comparison.mean_loss(s)[1],
                 "difference_from_no_inner_loop": 2 * comparison.difference(s, "step")[0],
                 "standard_error_of_difference": 2 * comparison.difference(s, "step")[1],
+                "gain_over_no_inner_loop_percent": gains[s][0],
+                "standard_error_of_gain_percent": gains[s][1],
                 "train_rate_without_each_fold": [_json(p.train_rate) for p in comparison.fold_picks[s]],
             }
             for s, one in comparison.picks.items()

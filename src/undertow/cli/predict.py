@@ -50,11 +50,14 @@ def predict(
 
     from undertow import _check
     from undertow._check import InputError
-    from undertow.cli.new_table import read_new
+    from undertow.cli.new_table import columns_of, read_new
     from undertow.cli.saved_model import load_model
     from undertow.cli.wording import in_options
 
     _check.one_of(on_missing, "--on-missing", ("raise", "skip"))
+    for what, file in (("the model", model), ("the table", table)):
+        if file.is_dir():
+            raise InputError(f"{what} {str(file)!r} is a directory: give one file.")
     estimator, columns = load_model(model)
     names = _feature_names(estimator, model, features)
     columns = columns._replace(task=task or columns.task, target=target or columns.target)
@@ -65,6 +68,14 @@ def predict(
             f"{model} predicts {len(estimator.coef_)} targets, and this command one: load it in Python with "
             "undertow.linear.saving.load."
         )
+    read = columns_of(names, columns.levels)
+    for option, role, column in (("--task", "task", columns.task), ("--target", "target", columns.target)):
+        if column in read:
+            raise InputError(
+                f"{option} {column!r} is a feature of the model, and cannot be the {role} column too: choose another."
+            )
+    if columns.task == columns.target:
+        raise InputError(f"--task and --target are both {columns.task!r}: they must be different columns.")
     file = _out_file(table, out, overwrite)
     with in_options():
         opened, new = read_new(table, names, columns, getattr(estimator, "classes_", None), on_missing)
@@ -140,11 +151,12 @@ def predictions(estimator: Any, new: NewTable) -> tuple[np.ndarray, np.ndarray]:
             common.append(query)
             continue
         assert new.y is not None  # rows are known
-        found[query] = estimator.adapt(new.x[support], new.y[support]).predict(new.x[query]).tolist()
+        # A model of one target may keep a second axis for it.
+        found[query] = estimator.adapt(new.x[support], new.y[support]).predict(new.x[query]).ravel().tolist()
     if common:
         # One call for all tasks that the common weights predict.
         query = np.concatenate(common)
-        found[query] = estimator.predict(new.x[query]).tolist()
+        found[query] = estimator.predict(new.x[query]).ravel().tolist()
     return found, n_adapted
 
 
@@ -184,14 +196,16 @@ def _print(
     import numpy as np
 
     from undertow.cli.output import console
+    from undertow.cli.wording import count
     from undertow.tasks.wording import did_you_mean, some
 
     to = console(soft_wrap=True)
     rule = getattr(estimator, "rule_", None) or getattr(estimator, "rule", "")
     to.print(
-        f"{model}: {type(estimator).__name__} ({rule}), {len(names)} features, fitted to {estimator.n_tasks_} tasks"
+        f"{model}: {type(estimator).__name__} ({rule}), {count(len(names), 'feature')}, "
+        f"fitted to {count(estimator.n_tasks_, 'task')}"
     )
-    to.print(f"{opened.label}: {len(new.codes)} rows of {len(new.ids)} tasks ({columns.task})")
+    to.print(f"{opened.label}: {count(len(new.codes), 'row')} of {count(len(new.ids), 'task')} ({columns.task})")
     if rule == "joint":
         to.print("this model does not adapt, since that was best: all tasks are predicted by the common weights")
     support, query = new.complete & new.labelled, new.complete & ~new.labelled
@@ -201,12 +215,22 @@ def _print(
         to.print(f"{where}: all rows are predicted by the common weights.{hint}")
     else:
         adapted = np.unique(new.codes[support])
-        to.print(f"adapted on {support.sum()} rows with a {columns.target} of {len(adapted)} tasks")
-    to.print(f"predicted {query.sum()} rows of {len(np.unique(new.codes[query]))} tasks")
+        known = f"{count(support.sum(), 'row')} with a {columns.target}"
+        to.print(f"adapted on {known} of {count(len(adapted), 'task')}")
+    if query.any():
+        to.print(f"predicted {count(query.sum(), 'row')} of {count(len(np.unique(new.codes[query])), 'task')}")
+    elif not new.complete.any():
+        to.print("there is nothing to predict: no row has all features")
+    else:
+        which = "row" if new.complete.all() else "row with all features"
+        to.print(
+            f"there is nothing to predict: every {which} has a {columns.target}. Leave it empty where it is unknown."
+        )
     alone = np.unique(new.codes[query & (n_adapted == 0)])
     if new.y is not None and len(alone):
         which = "task has" if len(alone) == 1 else "tasks have"
         to.print(f"{len(alone)} {which} no row with a target, and the common weights: {some(new.ids[alone])}")
     left = int((~new.complete).sum())
     if left:
-        to.print(f"{left} rows lack a feature: they are neither adapted on nor predicted")
+        lack = "row lacks a feature: it is" if left == 1 else "rows lack a feature: they are"
+        to.print(f"{left} {lack} neither adapted on nor predicted")

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from undertow.linear.estimator_base import MAMLBase
 
 _KEY = "table"
@@ -19,7 +21,9 @@ class Columns(NamedTuple):
     target: str | None = None
     """name of the target column"""
     levels: dict[str, list[str]] = {}  # noqa: RUF012  (never changed)
-    """text column -> its levels, sorted; the first has no indicator feature of its own"""
+    """text column -> the levels that indicators were made of, sorted; the first has no indicator of its own"""
+    unseen: dict[str, list[str]] = {}  # noqa: RUF012  (never changed)
+    """text column -> those of its levels that no training row had, since the tasks with them were left out"""
 
 
 def save_model(estimator: MAMLBase, file: Path, columns: Columns) -> None:
@@ -47,7 +51,8 @@ def read_columns(file: Path) -> Columns:
     try:
         found = Columns(**kept)
         names = [name for name in (found.task, found.target) if name is not None]
-        labels = [label for column, some in found.levels.items() for label in (column, *some)]
+        both = [*found.levels.items(), *found.unseen.items()]
+        labels = [label for column, some in both for label in (column, *some)]
         if not all(isinstance(one, str) for one in names + labels) or not all(found.levels.values()):
             raise TypeError("names of columns that are no text")
     except (TypeError, AttributeError) as error:
@@ -55,14 +60,27 @@ def read_columns(file: Path) -> Columns:
     return found
 
 
-def levels_of(source: Any, feature_columns: list[str]) -> dict[str, list[str]]:
-    """Return the levels of the text columns among the features, as read_table makes indicators of them."""
+def levels_of(
+    source: Any, feature_columns: list[str], rows: np.ndarray
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return ``levels`` and ``unseen`` of the text columns among the features, as read_table makes indicators of them.
+
+    rows: numbers of the rows that were kept. Indicators are made of all rows, before small tasks are left out.
+    """
+    import numpy as np
+
     from undertow.tasks.columns import codes_of, is_category
     from undertow.tasks.source import open_source
 
     opened = open_source(getattr(source, "table", source))
-    return {
-        name: [str(level) for level in codes_of(column, name, "feature")[1].tolist()]
-        for name, column in zip(feature_columns, opened.fetch(feature_columns), strict=True)
-        if is_category(column)
-    }
+    levels: dict[str, list[str]] = {}
+    unseen: dict[str, list[str]] = {}
+    for name, column in zip(feature_columns, opened.fetch(feature_columns), strict=True):
+        if not is_category(column):
+            continue
+        codes, labels = codes_of(column, name, "feature")
+        levels[name] = [str(level) for level in labels.tolist()]
+        absent = np.setdiff1d(np.arange(len(labels)), codes[rows])
+        if len(absent):
+            unseen[name] = [levels[name][i] for i in absent]
+    return levels, unseen

@@ -21,7 +21,7 @@ from undertow.linear.select import STRATEGIES
 from undertow.linear.surface import LossSurface
 from undertow.plots import style
 from undertow.plots.fitted import gradient_ridge, kept, loss_name
-from undertow.plots.panel import add_legend, panel
+from undertow.plots.panel import add_legend, panel, wrapped
 
 _MARKS = {
     "joint": ("s", style.GREY),
@@ -118,7 +118,7 @@ class RatePathDisplay:
             room = 0.25 if self.interval is None else 0.4
             ax.set_ylim(low - room * spread - 1e-12, low + 1.6 * spread)
             style.circle_axis(ax, 1.0, label="train rate, in units of 1 / largest eigenvalue")
-            ax.set_ylabel(self.loss_name)
+            ax.set_ylabel(wrapped(self.loss_name))
             if self.interval is not None:
                 draw_interval(ax, self.interval)
             if legend:
@@ -139,8 +139,9 @@ def draw_interval(ax: Any, interval: RateInterval) -> None:
         low, high = np.arctan([interval.low, interval.high])
         parts = [(low, high)] if low <= high else [(ends[0], high), (low, ends[1])]
     height, across = 0.04, ax.get_xaxis_transform()
+    where = "any rate may be the best" if interval.whole_circle else str(interval)
     words = (
-        f"{100 * interval.level:g} % interval of the best train rate: {interval};\n"
+        f"{100 * interval.level:g} % interval of the best train rate:\n{where};\n"
         f"{100 * interval.sign_probability:.0f} % of bootstrap curves have it negative"
     ).replace("-", "\u2212")
     for i, part in enumerate(parts):
@@ -196,8 +197,10 @@ class LossSurfaceDisplay:
             losses, adapts = losses[:, column], adapts[:, column]
         k = int(np.where(np.isfinite(losses), losses, np.inf).argmin())
         best = float(adapts[k] / surface.scale)
-        top = float(np.clip(2.5 * best, 0.1, 3.0))
-        adapt = np.linspace(-0.25 * top, top, n_rates)
+        # The best rate lies within, with room beyond it, whatever its sign.
+        reach = max(float(np.clip(2.5 * abs(best), 0.1, 3.0)), 1.25 * abs(best))
+        adapt = np.linspace(-0.25 * reach, reach, n_rates) * (-1 if best < 0 else 1)
+        adapt.sort()
         loss = surface.loss(adapt * surface.scale)
         if loss.ndim == 3:
             loss = loss[:, column]
@@ -233,14 +236,14 @@ class LossSurfaceDisplay:
             style.circle_axis(ax, 1.0, label="train rate, in units of 1 / largest eigenvalue")
             ax.set_ylabel("adapt rate, same unit")
             ax.grid(False)
-            ax.figure.colorbar(drawn, ax=ax, format="%.4g", label=self.loss_name)
+            ax.figure.colorbar(drawn, ax=ax, format="%.4g", label=wrapped(self.loss_name))
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
 
 @dataclass
 class StrategyDisplay:
-    """Held-out loss of each strategy, as the difference from no inner loop, paired by task."""
+    """Held-out loss of each strategy, drawn as its gain over no inner loop, paired by task."""
 
     names: list[str]
     differences: np.ndarray
@@ -267,7 +270,7 @@ class StrategyDisplay:
             ax, _ = panel(ax, height=2.4)
             for i, name in enumerate(self.names):
                 mark, colour = _MARKS[name]
-                gap, error = (100 * values[i] / self.base for values in (self.differences, self.errors))
+                gap, error = (100 * value / self.base for value in (-self.differences[i], self.errors[i]))
                 size = 11 if mark == "*" else 6
                 ax.errorbar(gap, i, xerr=2 * error, fmt=mark, color=colour, markersize=size, capsize=3, linewidth=1.2)
             ax.axvline(0, color=style.GREY, linewidth=0.7, zorder=0)
@@ -275,7 +278,7 @@ class StrategyDisplay:
             ax.set_yticks(range(len(self.names)), labels)
             ax.set_ylim(len(self.names) - 0.5, -0.5)
             ax.grid(axis="y", visible=False)
-            ax.set_xlabel("change of held-out loss, % (\u00b1 2 s.e.)")
+            ax.set_xlabel("gain over no inner loop, % of its loss (\u00b1 2 s.e.)")
         self.ax_, self.figure_ = ax, ax.figure
         return self
 

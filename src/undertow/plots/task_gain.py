@@ -166,14 +166,14 @@ class TaskGainDisplay:
             ax.set_xlim(low, high)
             ax.set_ylim(-0.03 * m - 0.6, 1.03 * m - 0.4)
             ax.set_xlabel(f"gain in held-out loss,\n% of the mean loss {_base_words(self.base)}")
-            self._name_tasks(ax, order, named)
             ax.set_title(f"gain from {describe(self.strategy)}")
-            if legend:
-                add_legend(ax, own, columns=1 if named else 2)
+            strip = add_legend(ax, own, columns=1 if named else 2, at="bottom") if legend else 0.0
+            self._name_tasks(ax, order, named, strip)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    def _name_tasks(self, ax: Any, order: np.ndarray, named: bool) -> None:
+    def _name_tasks(self, ax: Any, order: np.ndarray, named: bool, strip: float) -> None:
+        """Name all tasks along the axis, or the extreme ones within it, above the ``strip`` of a legend."""
         small, large = self.rows.min(), self.rows.max()
         rows = f"{large:g} query rows each" if small == large else f"dot area: query rows, {small:g} to {large:g}"
         if named:
@@ -181,11 +181,11 @@ class TaskGainDisplay:
             ax.set_ylabel(f"task ({rows})")
             return
         ax.set_yticks([])
-        ax.set_ylabel(f"{len(order)} tasks in order ({rows})")
+        ax.set_ylabel(f"{len(order)} tasks in order\n({rows})")
         best, worst = self.extremes()
         # Sorted values run from the lower left to the upper right: the other two corners are free.
         box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
-        for title, some, x, y in (("gain most", best, 0.03, 0.97), ("gain least", worst, 0.97, 0.03)):
+        for title, some, x, y in (("gain most", best, 0.03, 0.97), ("gain least", worst, 0.97, strip + 0.03)):
             lines = [title, *(f"{name}  {_percent(value)}" for name, value in some)]
             ax.text(
                 x, y, "\n".join(lines), transform=ax.transAxes, ha="left" if x < 0.5 else "right",

@@ -7,6 +7,7 @@ columns.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from shlex import quote
@@ -203,6 +204,27 @@ def _not_utf8(path: Path, what: str) -> InputError:
     )
 
 
+def _refuse_other_separator(path: Path, separator: str) -> None:
+    """Raise InputError where the first line is parted by another character than the name of the file says."""
+    import gzip
+
+    try:
+        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+            first = file.readline(1 << 16).decode("utf-8", errors="replace")
+    except (OSError, EOFError, zlib.error):
+        return  # said when the table is read
+    if separator in first:
+        return
+    for other, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"), (",", "commas")):
+        if other in first:
+            commas = "commas" if separator == "," else "tabs"
+            raise InputError(
+                f"{str(path)!r}: the columns are parted by {word}, and in a file of this name it must be {commas}. "
+                f"Save it with {commas} (and with a point in decimal numbers), or "
+                + ("name it .tsv." if other == "\t" else "name it .csv." if other == "," else "as .parquet.")
+            )
+
+
 def _threads(path: Path) -> bool:
     return path.stat().st_size > _SMALL_FILE
 
@@ -240,6 +262,7 @@ def _read_text(path: Path) -> Source:
     def as_text(name: str) -> pa.ChunkedArray:
         return _readable(path, lambda: read(include_columns=[name], column_types={name: pa.string()})).column(0)
 
+    _refuse_other_separator(path, separator)
     table = _readable(path, read)
     opened = _readable(path, lambda: _of_arrow(table, repr(path.name)))
 
