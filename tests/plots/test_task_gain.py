@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 import undertow as ut
 from undertow._check import InputError
-from undertow.linear import compare_rates
+from undertow.linear import adapt, compare_rates
 from undertow.linear.choice import Gain
-from undertow.plots import TaskGainDisplay
+from undertow.plots import LossSurfaceDisplay, TaskGainDisplay
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +169,36 @@ def test_equal_gains_and_given_axes():
     assert ax.get_legend() is not None
     assert not made.figure_.legends
     assert made_up([0.0, 1.0]).plot(Figure().subplots(), legend=False).ax_.get_legend() is None
+
+
+def test_gains_of_a_path_are_differences_of_losses_on_new_tasks():
+    problem, design = ut.MixedLinearRegression(4, noise_std=0.5), ut.Design(12, 6, 5)
+    path = ut.rate_path(problem.sample(design, seed=0), ridge=[1e-3, 1e-1])
+    new = problem.sample(ut.Design(9, 6, 7), seed=1)
+    surface = path.evaluate(new, per_task=True)
+    best = surface.best()
+    omega = [
+        ut.rate_path(problem.sample(design, seed=0), rate, ridge=best.ridge).weights[0]
+        for rate in (0.0, best.train_rate)
+    ]
+    theta = np.stack([np.repeat(omega[0][None], 9, axis=0), adapt(omega[1], new, best.adapt_rate)])
+    losses = 0.5 * ((np.einsum("mvp,smp->smv", new.query_x, theta) - new.query_y) ** 2).mean(axis=2)
+    display = TaskGainDisplay.from_path(surface)
+    np.testing.assert_allclose(display.gains, 100 * (losses[0] - losses[1]) / losses[0].mean(), rtol=1e-6, atol=1e-8)
+    assert (display.rows == 7).all()
+    assert display.strategy == "signed"
+    assert TaskGainDisplay.from_path(surface, "step").mean.percent >= 0  # the best pair is no worse than one of them
+    assert display.plot().ax_ is not None
+    with pytest.raises(InputError, match="per_task=True"):
+        TaskGainDisplay.from_path(path.evaluate(new))
+    with pytest.raises(InputError, match="holds no train rate 0"):
+        TaskGainDisplay.from_path(ut.rate_path(new, [0.1]).evaluate(new, per_task=True))
+
+
+def test_a_surface_from_a_path_has_two_names():
+    problem = ut.MixedLinearRegression(3, noise_std=0.5)
+    tasks = problem.sample(ut.Design(8, 5, 5), seed=0)
+    surface = ut.rate_path(tasks).evaluate(problem.sample(ut.Design(8, 5, 5), seed=1))
+    one, other = LossSurfaceDisplay.from_path(surface), LossSurfaceDisplay.from_surface(surface)
+    np.testing.assert_array_equal(one.loss, other.loss)
+    assert one.best == other.best

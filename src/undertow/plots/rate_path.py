@@ -208,6 +208,11 @@ class LossSurfaceDisplay:
         return cls(angles, adapt, loss, (float(angles[k]), best))
 
     @classmethod
+    def from_path(cls, surface: LossSurface, ridge: float | None = None, n_rates: int = 121) -> LossSurfaceDisplay:
+        """Display of a path on new tasks, ``path.evaluate(new_tasks)``: another name of ``from_surface``."""
+        return cls.from_surface(surface, ridge, n_rates)
+
+    @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> LossSurfaceDisplay:
         """Draw the cross-validated loss of a fitted estimator with CV over both rates of the gradient rule.
 

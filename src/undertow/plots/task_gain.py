@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from undertow import _check
+from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.linear.choice import Gain, gain
 from undertow.linear.held_out import RateComparison
 from undertow.linear.select import STRATEGIES
 from undertow.linear.strategy_words import describe
+from undertow.linear.surface import LossSurface
 from undertow.plots import style
 from undertow.plots.fitted import kept
 from undertow.plots.panel import add_legend, panel
@@ -87,6 +89,39 @@ class TaskGainDisplay:
             level,
             1,
         )
+
+    @classmethod
+    def from_path(
+        cls, surface: LossSurface, base: str = "joint", *, strategy: str = "signed", level: float = 0.95
+    ) -> TaskGainDisplay:
+        """Display of what a path gains on new tasks: ``path.evaluate(new_tasks, per_task=True)``.
+
+        strategy, base: "joint" (train rate 0, nothing adapted), "step" (train rate 0, its best adapt rate) or "signed"
+            (the best pair of rates), all at the ridge of the best pair. The best rates are those for these tasks.
+        Raises InputError for a surface without losses of single tasks, or whose path lacks the train rate 0.
+        """
+        best = surface.best()
+        column = int(np.flatnonzero(surface.ridges == best.ridge)[0])
+        zero = np.flatnonzero(surface.train_rates == 0)
+        if not len(zero):
+            raise InputError("the path holds no train rate 0, which the gain is measured from: add 0 to train_rates.")
+        adapt = surface.best_adapt_rate[zero[0]]
+        pairs = {
+            "joint": (int(zero[0]), 0.0),
+            "step": (int(zero[0]), float(adapt[column] if np.ndim(adapt) else adapt)),
+            "signed": (best.position, best.adapt_rate),
+        }
+        losses = []
+        for position, rate in pairs.values():
+            of_tasks = surface.task_loss(rate)[:, position]
+            losses.append(of_tasks[:, column] if of_tasks.ndim == 2 else of_tasks)
+        batches = [surface.tasks] if isinstance(surface.tasks, TaskBatch) else list(surface.tasks)
+        ids = [np.arange(b.n_tasks) if b.ids is None else b.ids for b in batches]
+        rows = np.concatenate([b.query_counts for b in batches]).astype(float)
+        weights = rows if surface.weighting == "rows" else np.ones(len(rows))
+        made = cls._of(np.concatenate(ids), np.stack(losses, axis=1), tuple(pairs), weights, strategy, base, level, 1)
+        made.rows = rows
+        return made
 
     @classmethod
     def _of(
