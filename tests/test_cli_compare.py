@@ -30,7 +30,10 @@ def run(*arguments, code=0):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare") / "results"
-    return folder, run("compare", "radon", "--out", folder, *QUICK)
+    with pytest.MonkeyPatch.context() as patch:
+        # Set by pytest-xdist; the table is then printed for a terminal of that width.
+        patch.delenv("COLUMNS", raising=False)
+        return folder, run("compare", "radon", "--out", folder, *QUICK)
 
 
 @pytest.fixture(scope="module")
