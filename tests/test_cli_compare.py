@@ -27,13 +27,18 @@ def run(*arguments, code=0):
     return result.output
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("compare") / "results"
+@pytest.fixture(scope="module", autouse=True)
+def no_width():
+    # Set by pytest-xdist: tables would be printed for a terminal of that width.
     with pytest.MonkeyPatch.context() as patch:
-        # Set by pytest-xdist; the table is then printed for a terminal of that width.
         patch.delenv("COLUMNS", raising=False)
-        return folder, run("compare", "radon", "--out", folder, *QUICK)
+        yield
+
+
+@pytest.fixture(scope="module")
+def written(no_width, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare") / "results"
+    return folder, run("compare", "radon", "--out", folder, *QUICK)
 
 
 @pytest.fixture(scope="module")
