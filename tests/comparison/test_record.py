@@ -96,7 +96,13 @@ def test_the_verdict_names_the_best_and_who_cannot_be_told_from_it(noise):
     said = made({"ridge": base, "default": base + 1e-4 + 1e-6 * noise[:, 1], "pooled": worse}).verdict
     assert "the default is next to equal (difference +0.0001" in said
     said = made({"ridge": base, "default": level}).verdict
-    assert "No rival can be told apart from the best one: 40 tasks are not enough." in said
+    assert said.endswith("These 40 tasks tell no rival apart from the best one.")
+    said = made({"default": base, "ridge": base + 1e-4 + 1e-6 * noise[:, 1], "pooled": worse}).verdict
+    assert said.endswith("Next to equal: the ridge. Worse: the pooled.")
+    tiny = made({"default": 1e-22 * base, "ridge": 0 * base, "pooled": worse})
+    assert "the default is next to equal" in tiny.verdict
+    assert tiny.standing("default", "pooled") == "better"
+    assert tiny.standing("pooled", "default") == "worse"
     assert "only rival" in made({"ridge": base}).verdict
 
 

@@ -183,6 +183,29 @@ def test_the_estimator_uses_the_blend_and_says_so(model):
     assert model.ridge_ is None
 
 
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 3.0, 1.0, 1.0]])
+def test_further_rows_go_on_from_where_the_parts_are(model, weights):
+    x, y = X[:5], Y[:5]
+    once = model.adapt(x, y, sample_weight=weights)
+    twice = once.adapt(X[5:9], Y[5:9])
+    rule, moved = model._rules[0], once._rules[0]
+    z, t = model._standard.features(x), model._standard.targets(y[:, None])[:, 0]
+    if weights is None:
+        np.testing.assert_allclose(
+            rule.shares @ (moved.starts - rule.starts), once._omega[0] - model._omega[0], rtol=1e-9
+        )
+        np.testing.assert_allclose(rule.shares @ moved.starts, parts_by_hand(rule, z, t), rtol=1e-9)
+    z, t = model._standard.features(X[5:9]), model._standard.targets(Y[5:9, None])[:, 0]
+    expected = parts_by_hand(moved, z, t) - moved.shares @ moved.starts + once._omega[0]
+    np.testing.assert_allclose(twice._omega[0], expected, rtol=1e-9)
+    # The same rows again and again bring the weights nearer to a fit of them, and never away from it.
+    error, again = [], model
+    for _ in range(5):
+        again = again.adapt(x, y)
+        error.append(((again.predict(x) - y) ** 2).mean())
+    assert error == sorted(error, reverse=True)
+
+
 def test_the_blend_is_made_from_the_held_out_errors_with_tasks_balanced(model, monkeypatch):
     seen = []
 

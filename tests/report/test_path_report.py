@@ -301,7 +301,7 @@ def test_theory_and_blend_are_told_where_they_are(arguments, tmp_path):
     nothing = Prediction(None, None, None, None, "", "not computed: too few")
     blend = {"mixed_full": 0.75, "signed": 0.25}
     whole = replace(choice.interval, low=-np.inf, high=np.inf, whole_circle=True, contains_infinity=True)
-    tight = replace(choice.interval, low=best - 1, high=best + 1, whole_circle=False, contains_infinity=False)
+    tight = replace(choice.interval, low=best - 0.4, high=best + 0.4, whole_circle=False, contains_infinity=False)
 
     def written(**changes):
         estimator.choice_ = replace(choice, **changes)
@@ -315,7 +315,10 @@ def test_theory_and_blend_are_told_where_they_are(arguments, tmp_path):
     caption = "Best rates by theory and by cross-validation"
     assert page.tables[caption][1] == ["training rate (spectral)", "infinity", words.rate(choice.train_rate)]
     assert page.tables[caption][2] == ["adaptation rate (spectral)", "+0.25", words.rate(choice.adapt_rate)]
-    assert "lies within the interval" in page.text
+    assert "too much to say whether this table behaves like that model" in " ".join(page.text.split())
+    inside = written(prediction=replace(said, train_rate=best), interval=tight).text
+    assert "lies within the interval" in inside
+    assert "too much to say" not in inside
     assert "as <i>assumed</i>" in page.text
     rules = [one for one in page.charts["specs"]["circle"]["layer"] if one["mark"].get("style") == "purple"]
     assert [one["data"]["values"] for one in rules] == [[{"phi": round(-np.pi / 2, 4)}]]

@@ -12,6 +12,8 @@ from undertow.comparison.interval import Difference, corrected
 from undertow.linear.choice import plain
 from undertow.linear.held_out import NEGLIGIBLE, mean_over_tasks
 
+LEVEL, EQUAL, BETTER, WORSE = "cannot be told apart", "next to equal", "better", "worse"
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -93,28 +95,39 @@ class Comparison:
         title = self.label(best)
         if not others:
             return f"{title} is the only rival that was measured, with a loss of {self.mean_loss(best)[0]:.3g}."
-        gaps = {name: self.difference(name, best) for name in others}
-        level = [name for name in others if not gaps[name].told_apart]
-        percent = f"{100 * self.level:g} %"
+        standing = {name: self.standing(name, best) for name in others}
+        level = [name for name in others if standing[name] == LEVEL]
         text = f"{title} has the least loss ({self.mean_loss(best)[0]:.3g} of the target's variance). "
+        said = set()
         if best != self.base and self.base == "default":
-            gap, name = gaps["default"], self.label("default")
-            figures = f"difference {gap.estimate:+.2g}, {percent} interval {gap.low:+.2g} to {gap.high:+.2g}"
-            if not gap.told_apart:
-                text += f"{name} cannot be told apart from it ({figures}). "
-            elif gap.high < NEGLIGIBLE / 100 * self.mean_loss(best)[0]:
-                text += f"{name} is next to equal ({figures}). "
-            else:
-                text += f"{name} is worse ({figures}). "
+            gap, name = self.difference("default", best), self.label("default")
+            figures = (
+                f"difference {gap.estimate:+.2g}, {100 * self.level:g} % interval {gap.low:+.2g} to {gap.high:+.2g}"
+            )
+            how = {LEVEL: "cannot be told apart from it", EQUAL: "is next to equal"}.get(
+                standing["default"], "is worse"
+            )
+            text += f"{name} {how} ({figures}). "
+            said = {"default"}
         if len(level) == len(others):
-            return f"{text}No rival can be told apart from the best one: {len(self.task_ids)} tasks are not enough."
-        rest = [name for name in level if name != "default" or best == self.base]
-        if rest:
-            text += f"Not told apart from the best{' either' if len(rest) < len(level) else ''}: {self._listed(rest)}. "
-        worse = [name for name in others if name not in level and (name != "default" or self.base != "default")]
-        if worse:
-            text += f"Worse: {self._listed(worse)}."
+            return f"{text}These {len(self.task_ids)} tasks tell no rival apart from the best one."
+        for what, words in ((LEVEL, "Not told apart from the best"), (EQUAL, "Next to equal"), (WORSE, "Worse")):
+            named = [name for name in others if standing[name] == what and name not in said]
+            if named:
+                either = " either" if what == LEVEL and "default" in said and standing["default"] == LEVEL else ""
+                text += f"{words}{either}: {self._listed(named)}. "
         return text.strip()
+
+    def standing(self, name: str, other: str) -> str:
+        """Return how a rival stands to another: LEVEL (not told apart), EQUAL (by next to nothing), BETTER or WORSE."""
+        gap = self.difference(name, other)
+        if not gap.told_apart:
+            return LEVEL
+        # Rounding tells losses of 0 apart.
+        little = max(NEGLIGIBLE / 100 * min(self.mean_loss(name)[0], self.mean_loss(other)[0]), 1e-12)
+        if max(abs(gap.low), abs(gap.high)) < little:
+            return EQUAL
+        return BETTER if gap.estimate < 0 else WORSE
 
     def _listed(self, names: list[str]) -> str:
         return "; ".join(self.label(name) for name in names)

@@ -59,7 +59,9 @@ def load(name: str) -> GroupedData:
     import pyarrow.parquet as pq
 
     record = RECORDS[name]
-    table = pq.read_table(pa.BufferReader(files("undertow.datasets").joinpath(f"{name}.parquet").read_bytes()))
+    data = pa.BufferReader(files("undertow.datasets").joinpath(f"{name}.parquet").read_bytes())
+    # Threads for so few rows gain nothing, and can abort a process that ends at once.
+    table = pq.read_table(data, use_threads=False)
     features = tuple(column for column in table.column_names if column not in (record.task, record.target))
     return GroupedData(
         name,

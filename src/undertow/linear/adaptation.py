@@ -81,6 +81,14 @@ class BlendRule:
             theta += theta.dtype.type(share) * (rule.adapt(start, batch) - start)
         return theta
 
+    def after(self, task: TaskBatch, absolute: TaskBatch | None = None) -> BlendRule:
+        """Return the rule whose parts start where ``adapt`` to this one task has taken them, for further rows."""
+        starts = [
+            rule.adapt(start, task if absolute is None or isinstance(rule, GradientRule) else absolute)[0]
+            for rule, start in zip(self.parts, self.starts, strict=True)
+        ]
+        return BlendRule(self.parts, self.shares, np.array(starts).reshape(self.starts.shape))
+
 
 def blend_of(rules: Sequence[Rule], shares: np.ndarray, starts: np.ndarray) -> BlendRule:
     """Return the blend of rules with their shares (n,) and starting points (n, d), in as few parts as will do.

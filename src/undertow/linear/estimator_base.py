@@ -156,6 +156,7 @@ class MAMLBase(BaseEstimator):
         )
         new = copy.copy(self)
         new._omega = self._adapted(rows)[:, 0]
+        new._rules = self._rules_after(rows)
         new._task_omega = None
         new._publish()
         return new
@@ -172,6 +173,15 @@ class MAMLBase(BaseEstimator):
             for j in range(len(self._omega)):
                 out[j, tasks] = self._theta(j, batches)
         return out
+
+    def _rules_after(self, rows: TaskRows) -> tuple[Rule, ...]:
+        """Rules for further rows of a task: the parts of a blend go on from where these rows have taken them."""
+        batches = [_all_rows(rows, np.array([0]), relative) for relative in self._weightings(rows)]
+        out = []
+        for j, rule in enumerate(self._rules):
+            each = [of_target(batch, j) for batch in batches]
+            out.append(rule.after(each[0], each[-1]) if isinstance(rule, BlendRule) else rule)
+        return tuple(out)
 
     def _weightings(self, rows: TaskRows) -> tuple[bool, ...]:
         """Whether rows are weighted relative to their task's mean weight; both ways where a blend needs both.

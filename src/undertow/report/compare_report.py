@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from undertow.comparison import Comparison, Difference
-from undertow.linear.held_out import NEGLIGIBLE
+from undertow.comparison import Comparison
+from undertow.comparison.record import BETTER, EQUAL, LEVEL
 from undertow.report import page, tables, words
 from undertow.report.charts.pairs import pairs
 from undertow.report.charts.ranking import differences, ranking
@@ -99,26 +99,22 @@ def _headline(comparison: Comparison, rival: str | None) -> str:
     if rival is None:
         return f"Only one way to predict could be measured: {base}"
     base, other = f"“{base}”", f"“{comparison.label(rival)}”"
-    gap = comparison.difference(comparison.base, rival)
-    if not gap.told_apart:
+    how = comparison.standing(comparison.base, rival)
+    if how == LEVEL:
         return f"{base} and {other} cannot be told apart here"
-    little = NEGLIGIBLE / 100 * comparison.mean_loss(comparison.best)[0]
-    if max(abs(gap.low), abs(gap.high)) < little:
+    if how == EQUAL:
         return f"{base} and {other} are next to equal here"
-    first, second = (base, other) if gap.estimate < 0 else (other, base)
+    first, second = (base, other) if how == BETTER else (other, base)
     return f"{first} predicts new tasks better than {second}"
 
 
 def _percents(comparison: Comparison, name: str) -> tuple[float, float, float]:
     """What the base gains over a rival: estimate and interval in per cent of the rival's loss."""
     gap, loss = comparison.difference(comparison.base, name), comparison.mean_loss(name)[0]
-    if loss <= 0:
+    if loss < 1e-12:
         return 0.0, 0.0, 0.0
-    return -100 * gap.estimate / loss, -100 * gap.high / loss, -100 * gap.low / loss
-
-
-def _verdict(gap: Difference) -> str:
-    return "cannot be told apart" if not gap.told_apart else "better" if gap.estimate < 0 else "worse"
+    # No loss falls by more than all of it.
+    return -100 * gap.estimate / loss, -100 * gap.high / loss, min(-100 * gap.low / loss, 100.0)
 
 
 def _keys(comparison: Comparison, rival: str | None, raw: GroupedTable) -> list[Key]:
@@ -177,7 +173,7 @@ def _differences(comparison: Comparison) -> Figure | None:
         comparison.label(comparison.base),
         [comparison.label(name) for name in others],
         [_percents(comparison, name) for name in others],
-        [_verdict(comparison.difference(comparison.base, name)) for name in others],
+        [comparison.standing(comparison.base, name) for name in others],
         words.level(comparison.level),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from undertow._check import InputError
 from undertow.linear import RateComparison
-from undertow.linear.choice import Choice
+from undertow.linear.choice import Choice, RateInterval
 from undertow.linear.regressor import MAMLRegressorCV
 from undertow.linear.select import STRATEGIES
 from undertow.linear.surface import LossSurface
@@ -76,6 +77,8 @@ def write_path_report(
         prediction=choice.prediction,
         prediction_table=_prediction_table(choice),
         prediction_inside=_inside(choice),
+        interval_wide=_share_of_circle(choice.interval) > 0.5,
+        interval_share=_share_of_circle(choice.interval),
         blend_table=_blend_table(choice),
         name=name,
         raw=raw,
@@ -191,6 +194,13 @@ def _prediction_table(choice: Choice) -> Table | None:
     spreads = (("noise, standard deviation", one.noise_std), ("tasks, standard deviation of the weights", one.task_std))
     rows += [(name, words.number(value), "") for name, value in spreads if value is not None]
     return Table("Best rates by theory and by cross-validation", columns, rows)
+
+
+def _share_of_circle(interval: RateInterval) -> float:
+    """Share of the circle of rates that the interval takes."""
+    if interval.whole_circle:
+        return 1.0
+    return (math.atan(interval.high) - math.atan(interval.low)) % math.pi / math.pi
 
 
 def _inside(choice: Choice) -> bool:

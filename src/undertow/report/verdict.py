@@ -74,7 +74,8 @@ def advice(choice: Choice) -> str:
         size = f"{words.number(over.percent, 2)}\u00a0%"
         return f"{text} On held-out tasks it lowers the mean squared error by {size} against no adaptation ({kind})."
     return (
-        f"{text} But its gain over no adaptation, {words.percent(over.percent)}, cannot be told from chance ({kind})."
+        f"Used here is this: {name}. Its gain over no adaptation, {words.percent(over.percent)}, cannot be told from "
+        f"chance ({kind}): the common weights as they are do as well, as far as can be seen."
     )
 
 
