@@ -225,3 +225,10 @@ def _is_worker_of(number, parent):
 
 def _runs(number):
     return _state_and_parent(number)[0] not in ("gone", "Z", "X")
+
+
+def test_a_report_is_still_known_after_a_run_without_it(tmp_path):
+    folder, page = tmp_path / "r", tmp_path / "r.html"
+    run("compare", "radon", "--out", folder, "--report", page, *QUICK)
+    run("compare", "radon", "--out", folder, "--overwrite", *QUICK)
+    assert "report: " in run("compare", "radon", "--out", folder, "--report", page, *QUICK)

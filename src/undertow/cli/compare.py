@@ -52,26 +52,22 @@ def compare(
 
     Finished fits are kept in the folder: after an interruption the same command goes on where it was.
     """
-    from undertow import _check
     from undertow.cli.command_line import command_line
     from undertow.cli.output import check_folder
     from undertow.cli.own_table import (
         files_elsewhere,
+        on_small_of,
         progress_bar,
-        refuse_constant_target,
+        read_own_table,
         refuse_other_results,
         source_of,
     )
     from undertow.cli.wording import in_options
     from undertow.comparison import compare as compare_rivals
     from undertow.comparison.registry import chosen
-    from undertow.tasks import read_table
 
     name, source = source_of(table, task, target)
-    if on_small is None:
-        # The rows of a data set of ours are known; of a table of the user's no task leaves unasked.
-        on_small = "raise" if isinstance(source, Path) else "drop"
-    _check.one_of(on_small, "--on-small", ("raise", "drop"))
+    on_small = on_small_of(on_small, source)
     with in_options(n_support):
         asked = [rival.name for rival in chosen(None if rivals is None else [r.strip() for r in rivals.split(",")])]
     columns = None if features is None else [part.strip() for part in features.split(",")]
@@ -96,23 +92,13 @@ def compare(
     folder = Path(f"{name}-compare") if out is None else out
     refuse_other_results(folder, settings, overwrite)
     check_folder(folder)
-    elsewhere = files_elsewhere(folder, None, report, overwrite)
+    elsewhere = files_elsewhere(folder, None, report, overwrite, settings)
     if report is not None:
         from undertow.report import require
 
         require()
     with in_options(n_support):
-        raw = read_table(
-            source,
-            task,
-            target,
-            columns,
-            categories=categories,
-            on_constant=on_constant,
-            min_rows=n_support + 1,
-            on_small=on_small,
-        )
-        refuse_constant_target(raw)
+        raw = read_own_table(source, settings)
         _print_table(name, raw, settings)
         cells = folder / "cells.jsonl"
         with progress_bar("fits") as progress, _what_is_kept(cells):
@@ -171,21 +157,12 @@ class _what_is_kept:
 
 
 def _print_table(name: str, raw: Any, settings: dict[str, Any]) -> None:
-    from undertow.cli.output import console
+    from undertow.cli.output import say
+    from undertow.cli.own_table import say_what_was_read
 
-    low, high = raw.counts.min(), raw.counts.max()
-    to = console(soft_wrap=True)
-    to.print(
-        f"{name}: {raw.n_tasks} tasks ({raw.task}) of {low if low == high else f'{low} to {high}'} rows, "
-        f"{raw.n_rows} rows, {raw.n_features} features, target {raw.target}"
-    )
-    if raw.n_left_out:
-        to.print(
-            f"left out: {raw.n_left_out} of {raw.n_left_out + raw.n_tasks} tasks, which have fewer than "
-            f"{settings['n_support'] + 1} rows"
-        )
+    say_what_was_read(name, raw, settings["n_support"])
     repeats = "" if settings["repeats"] == 1 else f", {settings['repeats']} times"
-    to.print(
+    say(
         f"each task held out once in {settings['folds']} folds{repeats}; it brings {settings['n_support']} rows and is "
         f"measured on the others ({settings['draws']} draws)"
     )

@@ -28,6 +28,12 @@ def console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
     return Console(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)
 
 
+def say(text: str) -> None:
+    """Print a sentence: on a terminal with its words whole, into a pipe as one line."""
+    to = console()
+    to.print(text, soft_wrap=not to.is_terminal)
+
+
 def show_table(to: Console, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table, numbers to the right; on a terminal too narrow for it, a line for each row.
 

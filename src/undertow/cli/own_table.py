@@ -67,7 +67,7 @@ def refuse_other_results(folder: Path, settings: dict[str, Any], overwrite: bool
 
 
 def files_elsewhere(
-    folder: Path, save: Path | None, report: Path | None, overwrite: bool, settings: dict[str, Any] | None = None
+    folder: Path, save: Path | None, report: Path | None, overwrite: bool, settings: dict[str, Any]
 ) -> dict[str, str]:
     """Files written outside the folder, by what they are, now or before; InputError where one would be lost.
 
@@ -101,13 +101,54 @@ def files_elsewhere(
     return found
 
 
-def refuse_constant_target(raw: GroupedTable) -> None:
-    """Raise InputError where every row has the same target."""
-    from undertow._check import InputError
+def on_small_of(given: str | None, source: Any) -> str:
+    """What to do with tasks of too few rows: as was asked, or by where the table is from."""
+    from undertow import _check
 
+    if given is None:
+        # The rows of a data set of ours are known; of a table of the user's no task leaves unasked.
+        return "raise" if isinstance(source, Path) else "drop"
+    return _check.one_of(given, "--on-small", ("raise", "drop"))
+
+
+def read_own_table(source: Any, settings: dict[str, Any]) -> GroupedTable:
+    """Read what the settings of a command say; InputError also where every row has the same target."""
+    from undertow._check import InputError
+    from undertow.tasks import read_table
+
+    raw = read_table(
+        source,
+        settings["task"],
+        settings["target"],
+        settings["features"],
+        categories=settings["categories"],
+        on_constant=settings["on_constant"],
+        min_rows=settings["n_support"] + 1,
+        on_small=settings["on_small"],
+    )
     if raw.y.min() == raw.y.max():
         raise InputError(
             f"target {raw.target!r} is {raw.y[0]:g} in all {raw.n_rows} rows: there is nothing to predict."
+        )
+    return raw
+
+
+def say_what_was_read(name: str, raw: GroupedTable, n_support: int) -> None:
+    """Print the sizes of a table, and how many tasks were left out."""
+    from undertow.cli.output import say
+    from undertow.cli.wording import count
+
+    low, high = raw.counts.min(), raw.counts.max()
+    each = count(low, "row") if low == high else f"{low} to {high} rows"
+    say(
+        f"{name}: {count(raw.n_tasks, 'task')} ({raw.task}) of {each}, "
+        f"{count(raw.n_rows, 'row')}, {count(raw.n_features, 'feature')}, target {raw.target}"
+    )
+    if raw.n_left_out:
+        have = "has" if raw.n_left_out == 1 else "have"
+        say(
+            f"left out: {raw.n_left_out} of {raw.n_left_out + raw.n_tasks} tasks, which {have} fewer than "
+            f"{n_support + 1} rows"
         )
 
 

@@ -51,14 +51,14 @@ def path(
 
     A task is a group of rows: the pupils of a school, the visits of a patient. Features and target are standardised.
     """
-    from undertow import _check
     from undertow._check import InputError
     from undertow.cli.command_line import command_line
     from undertow.cli.output import check_folder
     from undertow.cli.own_table import (
         files_elsewhere,
+        on_small_of,
         progress_bar,
-        refuse_constant_target,
+        read_own_table,
         refuse_other_results,
         source_of,
     )
@@ -66,13 +66,9 @@ def path(
     from undertow.cli.saved_model import Columns, levels_of, save_model
     from undertow.cli.wording import in_options
     from undertow.linear import compare_rates
-    from undertow.tasks import read_table
 
     name, source = source_of(table, task, target)
-    if on_small is None:
-        # The rows of a data set of ours are known; of a table of the user's no task leaves unasked.
-        on_small = "raise" if isinstance(source, Path) else "drop"
-    _check.one_of(on_small, "--on-small", ("raise", "drop"))
+    on_small = on_small_of(on_small, source)
     limit = None if clip == math.inf else clip
     chosen = None if features is None else [part.strip() for part in features.split(",")]
     settings = {
@@ -103,17 +99,7 @@ def path(
 
         require()
     with in_options(n_support):
-        raw = read_table(
-            source,
-            task,
-            target,
-            chosen,
-            categories=categories,
-            on_constant=on_constant,
-            min_rows=n_support + 1,
-            on_small=on_small,
-        )
-        refuse_constant_target(raw)
+        raw = read_own_table(source, settings)
         data, scaling = raw.standardized(limit, target=True)
         data = data.with_intercept() if intercept else data
         limits = _stability_limits(data, n_support, seed)

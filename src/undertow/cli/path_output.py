@@ -23,25 +23,16 @@ def print_table(name: str, raw: GroupedTable, scaling: Scaling, limits: np.ndarr
     """Say what was read, and at which rates a step overshoots: before anything is fitted."""
     import numpy as np
 
+    from undertow.cli.output import say
+    from undertow.cli.own_table import say_what_was_read
     from undertow.cli.wording import count
 
-    low, high = raw.counts.min(), raw.counts.max()
-    each = count(low, "row") if low == high else f"{low} to {high} rows"
-    _say(
-        f"{name}: {count(raw.n_tasks, 'task')} ({raw.task}) of {each}, "
-        f"{count(raw.n_rows, 'row')}, {count(raw.n_features, 'feature')}, target {raw.target}"
-    )
-    if raw.n_left_out:
-        have = "has" if raw.n_left_out == 1 else "have"
-        _say(
-            f"left out: {raw.n_left_out} of {raw.n_left_out + raw.n_tasks} tasks, which {have} fewer than "
-            f"{n_support + 1} rows"
-        )
+    say_what_was_read(name, raw, n_support)
     clipped = (
         "not clipped" if scaling.clip is None else f"{count(scaling.n_clipped, 'value')} clipped at {scaling.clip:g}"
     )
-    _say(f"features and target standardised ({clipped}); {count(n_support, 'support row')}, {folds} folds of tasks")
-    _say(
+    say(f"features and target standardised ({clipped}); {count(n_support, 'support row')}, {folds} folds of tasks")
+    say(
         f"stable adapt rates: below {limits.min():.3g} in the least stable task, {np.median(limits):.3g} in the median "
         f"one (2 / largest eigenvalue of {count(n_support, 'drawn row')})"
     )
@@ -49,11 +40,11 @@ def print_table(name: str, raw: GroupedTable, scaling: Scaling, limits: np.ndarr
 
 def print_results(comparison: RateComparison, choice: Choice) -> None:
     """Print the verdict, then what was chosen and how it did on held-out tasks."""
-    from undertow.cli.output import console, show_table
+    from undertow.cli.output import console, say, show_table
     from undertow.linear.select import STRATEGIES
 
-    _say(f"verdict: {_capital(choice.verdict)}. {choice.explanation}")
-    _say(_worth(choice))
+    say(f"verdict: {_capital(choice.verdict)}. {choice.explanation}")
+    say(_worth(choice))
     rates, held_out = [], []
     base = comparison.mean_loss("step")[0] / 100 or 1.0
     for strategy, words in STRATEGIES.items():
@@ -68,22 +59,14 @@ def print_results(comparison: RateComparison, choice: Choice) -> None:
     show_table(to, ("chosen on all tasks", "train rate", "spectral", "adapt rate", "spectral", "ridge"), rates)
     show_table(to, ("on held-out tasks", "MSE/variance", "s.e.", "gain over no loop", "s.e."), held_out)
     picks = [one.train_rate / comparison.scale for one in comparison.fold_picks["signed"]]
-    _say(
+    say(
         f"signed train rate chosen without each fold: {_rates(picks)} (spectral); "
         f"spectral unit 1 / largest eigenvalue = {comparison.scale:.4g}"
     )
-    _say(
+    say(
         "verdict and adaptation weigh the losses of the estimator: it chooses among more ridges and rules, and in "
         "another way, so they are not the losses of the table; on a small table they differ noticeably"
     )
-
-
-def _say(text: str) -> None:
-    """Print a sentence: on a terminal with its words whole, into a pipe as one line."""
-    from undertow.cli.output import console
-
-    to = console()
-    to.print(text, soft_wrap=not to.is_terminal)
 
 
 def _capital(text: str) -> str:
