@@ -155,8 +155,7 @@ class MAMLBase(BaseEstimator):
             np.arange(n),
         )
         new = copy.copy(self)
-        new._omega = self._adapted(rows)[:, 0]
-        new._rules = self._rules_after(rows)
+        new._omega, new._rules = self._after(rows)
         new._task_omega = None
         new._publish()
         return new
@@ -174,14 +173,21 @@ class MAMLBase(BaseEstimator):
                 out[j, tasks] = self._theta(j, batches)
         return out
 
-    def _rules_after(self, rows: TaskRows) -> tuple[Rule, ...]:
-        """Rules for further rows of a task: the parts of a blend go on from where these rows have taken them."""
+    def _after(self, rows: TaskRows) -> tuple[np.ndarray, tuple[Rule, ...]]:
+        """Weights (q, d) adapted to the rows of one task, and the rules for further rows of it."""
         batches = [_all_rows(rows, np.array([0]), relative) for relative in self._weightings(rows)]
-        out = []
+        omega, rules = np.empty((len(self._omega), rows.n_columns), rows.x.dtype), []
         for j, rule in enumerate(self._rules):
-            each = [of_target(batch, j) for batch in batches]
-            out.append(rule.after(each[0], each[-1]) if isinstance(rule, BlendRule) else rule)
-        return tuple(out)
+            if isinstance(rule, BlendRule):
+                # The parts of a blend go on from where these rows have taken them.
+                each = [of_target(batch, j) for batch in batches]
+                moved = rule.after(each[0], each[-1])
+                omega[j] = self._omega[j] + rule.shares @ (moved.starts - rule.starts)
+                rules.append(moved)
+            else:
+                omega[j] = self._theta(j, batches)[0]
+                rules.append(rule)
+        return omega, tuple(rules)
 
     def _weightings(self, rows: TaskRows) -> tuple[bool, ...]:
         """Whether rows are weighted relative to their task's mean weight; both ways where a blend needs both.

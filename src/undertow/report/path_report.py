@@ -77,7 +77,6 @@ def write_path_report(
         prediction=choice.prediction,
         prediction_table=_prediction_table(choice),
         prediction_inside=_inside(choice),
-        interval_wide=_share_of_circle(choice.interval) > 0.5,
         interval_share=_share_of_circle(choice.interval),
         blend_table=_blend_table(choice),
         name=name,
