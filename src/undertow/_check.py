@@ -3,21 +3,62 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 
+class Setting(NamedTuple):
+    """An argument that a message speaks of, so that each caller may spell it in its own way."""
+
+    name: str
+    value: Any = None
+    """None where the argument is named without a value"""
+
+    def __str__(self) -> str:
+        return self.name if self.value is None else f"{self.name}={self.value!r}"
+
+
+Text: TypeAlias = str | Sequence[str | Setting]
+"""A sentence, or its parts where it speaks of arguments."""
+
+
 class InputError(ValueError):
-    """Input that cannot be used. The message states the value, the rule and a way out."""
+    """Input that cannot be used: what was given, the rule that it breaks, and a way out.
+
+    argument: name of the argument, None where the sentence of ``rule`` names what is wrong by itself. value: what was
+    given for it; None where the rule tells it. rule, way_out: sentences, or parts of them (see ``Text``).
+    """
+
+    def __init__(self, argument: str | None, value: Any = None, rule: Text = "", way_out: Text = "") -> None:
+        super().__init__(argument, value, rule, way_out)
+        self.argument = argument
+        self.value = value
+        self.rule = rule
+        self.way_out = way_out
+
+    def text(self, spell: Callable[[Setting], str] = str) -> str:
+        """Return the message, with each argument as ``spell`` spells it."""
+        parts = [_joined(part, spell) for part in (self.rule, self.way_out) if part]
+        if self.argument is not None:
+            head = spell(Setting(self.argument, self.value))
+            parts = [f"{head}: {parts[0]}" if parts else head, *parts[1:]]
+        return " ".join(parts)
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def _joined(text: Text, spell: Callable[[Setting], str]) -> str:
+    return text if isinstance(text, str) else "".join(p if isinstance(p, str) else spell(p) for p in text)
 
 
 def positive_int(value: Any, name: str, minimum: int = 1) -> int:
     """Return ``value`` as an int of at least ``minimum``, or raise InputError."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
-        raise InputError(f"{name}={value!r}: it must be a whole number of at least {minimum}.")
+        raise InputError(name, value, f"it must be a whole number of at least {minimum}.")
     return int(value)
 
 
@@ -30,9 +71,9 @@ def real(value: Any, name: str, *, minimum: float = -math.inf, hint: str = "") -
     except OverflowError:
         number = math.nan
     if not math.isfinite(number):
-        raise InputError(f"{name}={value!r}: it must be one finite number. {hint}".strip())
+        raise InputError(name, value, "it must be one finite number.", hint)
     if number < minimum:
-        raise InputError(f"{name}={value!r}: it must be at least {minimum:g}. {hint}".strip())
+        raise InputError(name, value, f"it must be at least {minimum:g}.", hint)
     return number
 
 
@@ -47,15 +88,17 @@ def rates(value: Any, name: str, *, infinite: bool = False) -> np.ndarray:
             raise TypeError
         array = array.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{name}={value!r}: it must be a number or a sequence of numbers.") from None
+        raise InputError(name, value, "it must be a number or a sequence of numbers.") from None
     if array.ndim > 1:
-        raise InputError(f"{name} has shape {array.shape}: it must be one number or a flat sequence.")
+        raise InputError(None, rule=f"{name} has shape {array.shape}: it must be one number or a flat sequence.")
     if array.size == 0:
-        raise InputError(f"{name} is empty: give at least one rate (any sign; 0 means no inner loop).")
+        raise InputError(
+            None, rule=f"{name} is empty.", way_out="Give at least one rate (any sign; 0 means no inner loop)."
+        )
     bad = np.isnan(array) if infinite else ~np.isfinite(array)
     if bad.any():
         rule = "not be NaN" if infinite else "be finite"
-        raise InputError(f"{name}={array[bad].flat[0]}: a rate may have either sign or be 0, but must {rule}.")
+        raise InputError(name, float(array[bad].flat[0]), f"a rate may have either sign or be 0, but must {rule}.")
     return array
 
 
@@ -67,7 +110,7 @@ def vector(value: Any, name: str, n: int) -> np.ndarray:
     """Return ``value`` as a new float64 array (n,), or raise InputError."""
     array = numbers(value, name)
     if array.shape != (n,):
-        raise InputError(f"{name} has shape {array.shape}: with {n} features it must be ({n},).")
+        raise InputError(None, rule=f"{name} has shape {array.shape}: with {n} features it must be ({n},).")
     return array
 
 
@@ -78,7 +121,7 @@ def numbers(value: Any, name: str) -> np.ndarray:
             raise TypeError
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{name}={value!r}: it must be an array of numbers.") from None
+        raise InputError(name, value, "it must be an array of numbers.") from None
     finite(array, name)
     return array
 
@@ -87,7 +130,7 @@ def one_of(value: Any, name: str, allowed: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``allowed``, or raise InputError."""
     choices = list(allowed)
     if value not in choices:
-        raise InputError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}.")
+        raise InputError(name, value, f"choose one of {', '.join(map(repr, choices))}.")
     return value
 
 
@@ -101,6 +144,8 @@ def finite(array: np.ndarray, name: str) -> None:
     if len(bad):
         where = tuple(int(i) for i in bad[0])
         raise InputError(
-            f"{name}[{', '.join(map(str, where))}] is {array[where]}: {len(bad)} of {array.size} values are not "
-            "finite. Drop or fill these rows first."
+            None,
+            rule=f"{name}[{', '.join(map(str, where))}] is {array[where]}: {len(bad)} of {array.size} values are not "
+            "finite.",
+            way_out="Drop or fill these rows first.",
         )
