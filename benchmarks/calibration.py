@@ -28,14 +28,16 @@ from calibration_designs import FRESH, OLD, SETTINGS, ZERO, Setting, with_noise
 from scipy.optimize import brentq
 
 import undertow as ut
+from undertow import _circle
+from undertow.choice.interval import uniform_angles
+from undertow.choice.plan import Plan
+from undertow.choice.proximal_family import gather_moments
+from undertow.choice.rate_search import solve
+from undertow.estimators.training import RIDGES as DEFAULT_RIDGES
 from undertow.linear import LossSurface, circle
-from undertow.linear.choice import uniform_angles
-from undertow.linear.rate_search import solve
-from undertow.linear.rows import TaskRows, sort_by_task
-from undertow.linear.standard import Standard
-from undertow.linear.strategy_search import Plan, gather_moments
-from undertow.linear.training import RIDGES as DEFAULT_RIDGES
 from undertow.tasks import folds
+from undertow.tasks.rows import TaskRows, sort_by_task
+from undertow.tasks.standard import Standard
 
 N_RATES = 101
 BATCHES = 10
@@ -111,7 +113,7 @@ def expected_products(setting: Setting, n_tables: int, seed: int, angles: np.nda
         rows = TaskRows(x, standard, standard.targets(y[order, None]), None, offsets, np.unique(groups), order)
         plan = Plan(rows, rows, folds(rows.ids, 5, 0), setting.n_support, n_draws, 0)
         moments, _ = gather_moments(plan, s, None)
-        c, _ = circle.coefficients(circle.rates_of(angles, moments.scale), moments.scale, s)
+        c, _ = circle.coefficients(_circle.rates_of(angles, moments.scale), moments.scale, s)
         weights = solve(moments.gram.sum(axis=0), 1, c, ridges, moments.eps)[:, :, 0]
         if plain and (shared is None or i * BATCHES // n_tables != batch):
             # Plain tables of a batch share new tasks; where a table is standardised, its new tasks are, each time anew.

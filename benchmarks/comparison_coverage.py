@@ -18,8 +18,8 @@ from scipy.special import stdtrit
 
 from undertow.comparison import compare
 from undertow.comparison.interval import correction
-from undertow.linear.held_out import mean_over_tasks
 from undertow.tasks import GroupedTable
+from undertow.tasks.losses import mean_over_tasks
 
 RIVALS = ("pooled", "alone", "pooled_ridge", "step", "signed")
 

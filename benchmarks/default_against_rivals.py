@@ -22,12 +22,12 @@ import numpy as np
 from mixed_on_tables import ridge_towards_pooled, statsmodels_fit, tables
 
 import undertow as ut
-from undertow.linear import adapt, cross_validate, pick
-from undertow.linear.mixed import fit_mixed, shrunk_fit
-from undertow.linear.mixed_stats import TaskStatistics
+from undertow.choice.rate_picks import candidate_rates, cross_validate, pick
+from undertow.linear import adapt
 from undertow.linear.moments import sum_moments
-from undertow.linear.rules import ridge_adapt
-from undertow.linear.select import candidate_rates
+from undertow.linear.proximal_step import ridge_adapt
+from undertow.mixed.model import fit_mixed, shrunk_fit
+from undertow.mixed.statistics import TaskStatistics
 from undertow.tasks import GroupedTable, folds
 
 RIDGES = np.geomspace(1e-6, 10.0, 20)

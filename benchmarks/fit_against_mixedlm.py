@@ -17,7 +17,7 @@ import warnings
 import numpy as np
 
 import undertow as ut
-from undertow.linear.rules import ridge_adapt
+from undertow.linear.proximal_step import ridge_adapt
 
 
 def tables(n_tasks: int, n_rows: int, p: int, seed: int):

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from undertow import datasets
-from undertow.linear.mixed import fit_mixed, shrunk_fit
-from undertow.linear.mixed_choice import choose_mixed
-from undertow.linear.mixed_stats import TaskStatistics
-from undertow.linear.rules import RATIOS, RidgeMoments, ridge_adapt, sum_ridge_moments
+from undertow.linear.proximal_step import RATIOS, RidgeMoments, ridge_adapt, sum_ridge_moments
+from undertow.mixed.model import fit_mixed, shrunk_fit
+from undertow.mixed.statistics import TaskStatistics
+from undertow.mixed.structure import choose_mixed
 from undertow.tasks import GroupedTable, folds, read_table, split_tasks
 
 METHODS = (

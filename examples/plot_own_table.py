@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 
 import undertow as ut
 from undertow import datasets
-from undertow.linear import compare_rates
+from undertow.choice.rate_comparison import compare_rates
 from undertow.plots import LossSurfaceDisplay, RatePathDisplay, StrategyDisplay
 from undertow.tasks import read_table
 

@@ -15,12 +15,15 @@ ROOMS = (
     *(
         f"undertow.{room}"
         for room in (
+            "choice",
             "comparison",
             "datasets",
+            "estimators",
             "experiments",
             "gradient",
             "kernel",
             "linear",
+            "mixed",
             "plots",
             "report",
             "tasks",

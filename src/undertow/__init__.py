@@ -11,11 +11,25 @@ from typing import TYPE_CHECKING, Any
 from undertow._version import __version__
 
 if TYPE_CHECKING:
-    from undertow import datasets, experiments, gradient, kernel, linear, plots, tasks, theory
+    from undertow import (
+        choice,
+        comparison,
+        datasets,
+        estimators,
+        experiments,
+        gradient,
+        kernel,
+        linear,
+        mixed,
+        plots,
+        report,
+        tasks,
+        theory,
+    )
     from undertow._batch import TaskBatch
     from undertow._check import InputError
+    from undertow.estimators import MAMLClassifier, MAMLClassifierCV, MAMLRegressor, MAMLRegressorCV
     from undertow.linear import LossSurface, Moments, RatePath, rate_path
-    from undertow.linear.estimator import MAMLClassifier, MAMLClassifierCV, MAMLRegressor, MAMLRegressorCV
     from undertow.problem import Design, MixedLinearRegression, QuadraticRegression, Sinusoid
 
 _HOME = {
@@ -29,12 +43,26 @@ _HOME = {
     "RatePath": "linear",
     "LossSurface": "linear",
     "rate_path": "linear",
-    "MAMLClassifier": "linear.estimator",
-    "MAMLClassifierCV": "linear.estimator",
-    "MAMLRegressor": "linear.estimator",
-    "MAMLRegressorCV": "linear.estimator",
+    "MAMLClassifier": "estimators",
+    "MAMLClassifierCV": "estimators",
+    "MAMLRegressor": "estimators",
+    "MAMLRegressorCV": "estimators",
 }
-_ROOMS = ("datasets", "experiments", "gradient", "kernel", "linear", "plots", "tasks", "theory")
+_ROOMS = (
+    "choice",
+    "comparison",
+    "datasets",
+    "estimators",
+    "experiments",
+    "gradient",
+    "kernel",
+    "linear",
+    "mixed",
+    "plots",
+    "report",
+    "tasks",
+    "theory",
+)
 
 __all__ = [
     "Design",
@@ -51,13 +79,18 @@ __all__ = [
     "Sinusoid",
     "TaskBatch",
     "__version__",
+    "choice",
+    "comparison",
     "datasets",
+    "estimators",
     "experiments",
     "gradient",
     "kernel",
     "linear",
+    "mixed",
     "plots",
     "rate_path",
+    "report",
     "tasks",
     "theory",
 ]

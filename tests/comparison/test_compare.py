@@ -11,10 +11,10 @@ from grouped_small import small
 
 import undertow.comparison.run as run_module
 from undertow import InputError
+from undertow.choice.rate_comparison import compare_rates
 from undertow.comparison import RIVALS, compare
 from undertow.comparison.cell import Plan
 from undertow.comparison.worker import Worker
-from undertow.linear import compare_rates
 from undertow.tasks import folds
 
 QUICK = ["pooled", "alone"]

@@ -12,7 +12,7 @@ from undertow.comparison import compare, mixedlm
 from undertow.comparison.cell import training_of
 from undertow.comparison.mixedlm import fit_mixedlm, independent_columns
 from undertow.comparison.rivals import NoFit, TooSlow
-from undertow.linear.rules import ridge_adapt
+from undertow.linear.proximal_step import ridge_adapt
 
 MixedLM = pytest.importorskip("statsmodels.regression.mixed_linear_model").MixedLM
 

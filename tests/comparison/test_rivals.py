@@ -6,12 +6,12 @@ from grouped_small import PLAN, cells_by_hand, small, standardised
 from sklearn.linear_model import LinearRegression, Ridge
 
 from undertow import MAMLRegressorCV
+from undertow.choice.rate_comparison import compare_rates
 from undertow.comparison import compare
 from undertow.comparison.cell import training_of
 from undertow.comparison.plain import inner_draws
 from undertow.comparison.registry import BY_NAME
-from undertow.linear import compare_rates
-from undertow.linear.rules import RATIOS
+from undertow.linear.proximal_step import RATIOS
 from undertow.tasks import folds
 
 

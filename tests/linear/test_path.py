@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import undertow as ut
-from undertow.linear import circle
+from undertow import _circle
 
 RATES = [-np.inf, -4.0, -0.7, -0.05, 0.0, 0.1, 0.9, 3.0, np.inf]
 SIZES = {"tall": (8, 20, 12, 5), "wide": (30, 4, 40, 3), "square": (12, 3, 30, 4), "long": (5, 2, 9, 40)}
@@ -79,7 +79,7 @@ def test_chunks_do_not_change_the_sums(monkeypatch):
 def test_rates_in_parts_are_the_same_rates(solver, monkeypatch):
     tasks = sample(*SIZES["wide" if solver == "dual" else "tall"])
     whole = ut.rate_path(tasks, RATES, ridge=[0.0, 0.1], solver=solver)
-    monkeypatch.setattr("undertow.linear.path._NUMBERS_AT_ONCE", 250)
+    monkeypatch.setattr("undertow.linear.outer_problem._NUMBERS_AT_ONCE", 250)
     parts = ut.rate_path(tasks, RATES, ridge=[0.0, 0.1], solver=solver)
     np.testing.assert_allclose(parts.weights, whole.weights, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(parts.meta_loss, whole.meta_loss, rtol=1e-12, atol=1e-20)
@@ -227,7 +227,7 @@ def test_at_gives_further_rates_of_the_same_problem():
 
 
 def test_circle_helpers():
-    assert circle.grid(5)[2] == 0
+    assert _circle.grid(5)[2] == 0
     with pytest.raises(ut.InputError, match="n_rates=4"):
-        circle.grid(4)
-    np.testing.assert_allclose(circle.rates_of(circle.angles_of(np.array([-2.0, 0.5]), 0.7), 0.7), [-2.0, 0.5])
+        _circle.grid(4)
+    np.testing.assert_allclose(_circle.rates_of(_circle.angles_of(np.array([-2.0, 0.5]), 0.7), 0.7), [-2.0, 0.5])

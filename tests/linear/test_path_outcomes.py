@@ -67,7 +67,7 @@ def test_nearly_collinear_columns_are_called_ill_conditioned_and_auto_mends_them
 
 def test_auto_goes_over_to_rows_where_moments_lose_digits(monkeypatch):
     # A problem too large for the row solver to be the first choice.
-    monkeypatch.setattr("undertow.linear.path._CHEAP", 0.0)
+    monkeypatch.setattr("undertow.linear.outer_problem._CHEAP", 0.0)
     rng = np.random.default_rng(0)
     tasks = sample(6, 40, 10, 20)
     near = tasks._replace(query_x=tasks.query_x.copy(), support_x=tasks.support_x.copy())

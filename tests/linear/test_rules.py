@@ -5,7 +5,7 @@ import pytest
 from stacked import ragged, relative, task
 
 import undertow as ut
-from undertow.linear.rules import RATIOS, RidgeMoments, ridge_adapt, sum_ridge_moments
+from undertow.linear.proximal_step import RATIOS, RidgeMoments, ridge_adapt, sum_ridge_moments
 
 RATIOS_TRIED = [1e-2, 0.7, 5.0, 1e3, np.inf]
 COVARIANCES = [None, np.array([0.5, 2.0, 0.0, 1.0, 0.1]), np.cov(np.random.default_rng(8).standard_normal((5, 9)))]
@@ -164,7 +164,7 @@ def test_chunks_do_not_change_the_sums(monkeypatch):
     tasks = ragged(sample(m=30))
     whole = RidgeMoments.from_tasks(tasks, RATIOS_TRIED)
     theta = ridge_adapt(np.ones(5), tasks, 0.7)
-    monkeypatch.setattr("undertow.linear.rules._CHUNK_NUMBERS", 100)
+    monkeypatch.setattr("undertow.linear.proximal_step._CHUNK_NUMBERS", 100)
     np.testing.assert_allclose(RidgeMoments.from_tasks(tasks, RATIOS_TRIED).gram, whole.gram, rtol=1e-11, atol=1e-11)
     np.testing.assert_allclose(ridge_adapt(np.ones(5), tasks, 0.7), theta, rtol=1e-11)
 

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 import undertow as ut
 from undertow._check import InputError
-from undertow.linear import compare_rates
-from undertow.linear.choice import RateInterval
-from undertow.linear.saving import load, save
+from undertow.choice.rate_comparison import compare_rates
+from undertow.choice.record import RateInterval
+from undertow.estimators.saving import load, save
 from undertow.linear.surface import LossSurface
 from undertow.plots import LossSurfaceDisplay, RatePathDisplay, StrategyDisplay, TaskGainDisplay, comparison_figure
 

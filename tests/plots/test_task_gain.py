@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 import undertow as ut
 from undertow._check import InputError
-from undertow.linear import adapt, compare_rates
-from undertow.linear.choice import Gain
+from undertow.choice.rate_comparison import compare_rates
+from undertow.choice.record import Gain
+from undertow.linear import adapt
 from undertow.plots import LossSurfaceDisplay, TaskGainDisplay
 
 

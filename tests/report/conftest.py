@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import undertow as ut
+from undertow.choice.rate_comparison import compare_rates
 from undertow.comparison import Comparison
-from undertow.linear import compare_rates, stability_limit
+from undertow.linear import stability_limit
 from undertow.report import write_compare_report, write_path_report
 from undertow.tasks import GroupedTable
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from undertow._check import InputError
-from undertow.linear.choice import VERDICTS
-from undertow.linear.prediction import Prediction
+from undertow.choice.record import Prediction
+from undertow.choice.words import VERDICTS
 from undertow.report import theme, verdict, words, write_path_report
 from undertow.report.charts.circle_axis import arcs
 

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
-    from undertow.linear.estimator import MAMLRegressorCV
+    from undertow.estimators import MAMLRegressorCV
     from undertow.tasks import GroupedTable
 
 
@@ -52,6 +52,7 @@ def path(
     A task is a group of rows: the pupils of a school, the visits of a patient. Features and target are standardised.
     """
     from undertow._check import InputError
+    from undertow.choice import compare_rates
     from undertow.cli.command_line import command_line
     from undertow.cli.output import check_folder
     from undertow.cli.own_table import (
@@ -65,7 +66,6 @@ def path(
     from undertow.cli.path_output import print_results, print_table, write_results
     from undertow.cli.saved_model import Columns, levels_of, save_model
     from undertow.cli.wording import in_options
-    from undertow.linear import compare_rates
 
     name, source = source_of(table, task, target)
     on_small = on_small_of(on_small, source)
@@ -153,7 +153,7 @@ def _fit(
     import numpy as np
 
     from undertow.cli.output import console
-    from undertow.linear.estimator import MAMLRegressorCV
+    from undertow.estimators import MAMLRegressorCV
 
     # Without an intercept an estimator would not centre, and would be fitted to another problem than the comparison.
     estimator = MAMLRegressorCV(

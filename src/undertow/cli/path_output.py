@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from undertow.linear import RateComparison
-    from undertow.linear.choice import Choice
+    from undertow.choice.rate_comparison import RateComparison
+    from undertow.choice.record import Choice
     from undertow.tasks import GroupedTable
     from undertow.tasks.scaling import Scaling
 
@@ -40,8 +40,8 @@ def print_table(name: str, raw: GroupedTable, scaling: Scaling, limits: np.ndarr
 
 def print_results(comparison: RateComparison, choice: Choice) -> None:
     """Print the verdict, then what was chosen and how it did on held-out tasks."""
+    from undertow.choice.rate_picks import STRATEGIES
     from undertow.cli.output import console, say, show_table
-    from undertow.linear.select import STRATEGIES
 
     say(f"verdict: {_capital(choice.verdict)}. {choice.explanation}")
     say(_worth(choice))
@@ -77,8 +77,7 @@ def _worth(choice: Choice) -> str:
     """What adaptation, as the estimator does it, gains over none."""
     if choice.strategy == "joint":
         return "adaptation: none; common weights for all tasks have the least held-out loss"
-    from undertow.linear.choice import percent
-    from undertow.linear.strategy_words import describe
+    from undertow.choice.words import describe, percent
 
     gain = choice.best_gains["joint"]
     return (
@@ -138,7 +137,7 @@ def write_results(
     import pyarrow.parquet as pq
 
     from undertow._version import __version__
-    from undertow.linear.select import STRATEGIES
+    from undertow.choice.rate_picks import STRATEGIES
     from undertow.plots import comparison_figure, style
 
     surface, scale = comparison.surface, comparison.scale

@@ -66,7 +66,7 @@ def predict(
     if not hasattr(estimator, "classes_") and estimator.coef_.ndim == 2 and len(estimator.coef_) > 1:
         raise InputError(
             f"{model} predicts {len(estimator.coef_)} targets, and this command one: load it in Python with "
-            "undertow.linear.saving.load."
+            "undertow.estimators.saving.load."
         )
     read = columns_of(names, columns.levels)
     for option, role, column in (("--task", "task", columns.task), ("--target", "target", columns.target)):

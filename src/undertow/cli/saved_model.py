@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
 
-    from undertow.linear.estimator_base import MAMLBase
+    from undertow.estimators.base import MAMLBase
 
 _KEY = "table"
 
@@ -28,14 +28,14 @@ class Columns(NamedTuple):
 
 def save_model(estimator: MAMLBase, file: Path, columns: Columns) -> None:
     """Write a fitted estimator with its columns, at once or not at all."""
-    from undertow.linear.saving import save
+    from undertow.estimators.saving import save
 
     save(estimator, file, notes={_KEY: columns._asdict()})
 
 
 def load_model(file: Path) -> tuple[Any, Columns]:
     """Return a saved estimator and its columns; those of an estimator saved from Python are not known."""
-    from undertow.linear.saving import load
+    from undertow.estimators.saving import load
 
     return load(file), read_columns(file)
 
@@ -43,7 +43,7 @@ def load_model(file: Path) -> tuple[Any, Columns]:
 def read_columns(file: Path) -> Columns:
     """Return the columns that ``save_model`` kept; raise InputError for a file that is damaged."""
     from undertow._check import InputError
-    from undertow.linear.saving import read_notes
+    from undertow.estimators.saving import read_notes
 
     kept = read_notes(file).get(_KEY)
     if kept is None:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from undertow.linear.held_out import mean_over_tasks
+from undertow.tasks.losses import mean_over_tasks
 
 
 class Difference(NamedTuple):

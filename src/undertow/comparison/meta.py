@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from undertow._batch import TaskBatch
+from undertow.choice.rate_picks import candidate_rates, cross_validate, pick
 from undertow.comparison.plain import inner_draws, inner_folds
 from undertow.comparison.rivals import Fitted, Training, linear
-from undertow.linear.adaptation import GradientRule
-from undertow.linear.estimator import MAMLRegressorCV
+from undertow.estimators import MAMLRegressorCV
 from undertow.linear.moments import Moments, sum_moments
 from undertow.linear.path import rate_path
-from undertow.linear.select import candidate_rates, cross_validate, pick
+from undertow.linear.rules import GradientRule
 
 
 def fit_step(training: Training) -> Fitted:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from undertow.comparison.rivals import Fitted, NoFit, TooSlow, Training, linear
-from undertow.linear.rules import ridge_adapt
+from undertow.linear.proximal_step import ridge_adapt
 
 MOST_SLOPES = 5
 """features beyond which random slopes are not tried: their covariance has p (p + 1) / 2 numbers"""

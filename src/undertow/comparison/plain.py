@@ -9,7 +9,7 @@ import numpy as np
 
 from undertow._batch import TaskBatch
 from undertow.comparison.rivals import Fitted, Training, linear
-from undertow.linear.rules import RATIOS, RidgeMoments, ridge_adapt, sum_ridge_moments
+from undertow.linear.proximal_step import RATIOS, RidgeMoments, ridge_adapt, sum_ridge_moments
 from undertow.tasks import GroupedTable, folds
 
 INNER_FOLDS = 5

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from undertow import _check
+from undertow._plain import plain
 from undertow.comparison.interval import Difference, corrected
-from undertow.linear.choice import plain
-from undertow.linear.held_out import NEGLIGIBLE, mean_over_tasks
+from undertow.tasks.losses import NEGLIGIBLE, mean_over_tasks
 
 LEVEL, EQUAL, BETTER, WORSE = "cannot be told apart", "next to equal", "better", "worse"
 

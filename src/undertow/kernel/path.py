@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from undertow import _check
+from undertow import _check, _circle
 from undertow._batch import TaskBatch
 from undertow._check import InputError, one_of
 from undertow.kernel.blocks import (
@@ -38,7 +38,7 @@ from undertow.kernel.solve import REMEDY, KernelProblem
 from undertow.kernel.start import Start, subtracted, values_at
 from undertow.linear import circle
 from undertow.linear.blocks import Tasks, as_batches, row_weights
-from undertow.linear.path import check_ridges
+from undertow.linear.outer_problem import check_ridges
 from undertow.linear.surface import LossSurface
 
 _MATRIX_NUMBERS = 1 << 24
@@ -98,7 +98,7 @@ class KernelPath:
     @property
     def angles(self) -> np.ndarray:
         """(k,) angles of the rates on the circle, in [-pi/2, pi/2]."""
-        return circle.angles_of(self.train_rates, self.scale)
+        return _circle.angles_of(self.train_rates, self.scale)
 
     def at(self, train_rates: Any) -> KernelPath:
         """Return the path of the same problem at other raw rates; the kernel is not computed again."""
@@ -271,7 +271,7 @@ def kernel_path(
         raise InputError(f"kernel={kernel!r}: it must be a function of two sets of rows, or KernelBlocks.")
     one_of(rate_unit, "rate_unit", ("raw", "spectral"))
     if train_rates is None:
-        rates = circle.rates_of(circle.grid(), blocks.scale)
+        rates = _circle.rates_of(_circle.grid(), blocks.scale)
     else:
         rates = np.atleast_1d(_check.rates(train_rates, "train_rates", infinite=True))
         rates = rates * blocks.scale if rate_unit == "spectral" else rates

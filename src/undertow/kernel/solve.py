@@ -9,7 +9,7 @@ import numpy as np
 
 from undertow.kernel.blocks import KernelBlocks
 from undertow.linear import circle
-from undertow.linear.solve import ILL_CONDITIONED, MINIMUM_NORM, RIDGE, positive_solve
+from undertow.linear.solvers import ILL_CONDITIONED, MINIMUM_NORM, RIDGE, positive_solve
 
 LEAST_SQUARES = "least_squares"
 

@@ -158,3 +158,11 @@ def deal(folds: Sequence[np.ndarray], n_numbers: int) -> tuple[np.ndarray, np.nd
         blocks[part] = len(of_block) + np.arange(len(part)) % size
         of_block += [fold] * size
     return blocks, np.array(of_block)
+
+
+def at(gram: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """Return [B, gamma]^T [B, gamma], (k, p + q, p + q), of one Gram matrix at rows of coefficients (k, steps + 1)."""
+    width = gram.shape[1]
+    pairs = coefficients[:, :, None] * coefficients[:, None, :]
+    blocks = gram.transpose(0, 2, 1, 3).reshape(-1, width * width)
+    return (pairs.reshape(len(coefficients), -1) @ blocks).reshape(-1, width, width)

@@ -135,7 +135,7 @@ def check_steps(steps: int) -> int:
     if steps > MAX_STEPS:
         raise InputError(
             f"steps={steps}: moments and losses as functions of the rate keep their digits up to {MAX_STEPS} steps. "
-            "Use fewer steps at a larger rate; undertow.linear.adapt takes any number."
+            "Use fewer steps at a larger rate; undertow.linear.gradient_step takes any number."
         )
     return steps
 

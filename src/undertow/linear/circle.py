@@ -16,31 +16,6 @@ from math import comb
 
 import numpy as np
 
-from undertow._check import InputError
-
-
-def grid(n_rates: int = 101) -> np.ndarray:
-    """Return ``n_rates`` angles, uniform on [-pi/2, pi/2]: 0 exactly in the middle, both ends the rate infinity.
-
-    Raises InputError when ``n_rates`` is even or less than 3, since then 0 is not among them.
-    """
-    if n_rates < 3 or n_rates % 2 == 0:
-        raise InputError(f"n_rates={n_rates}: it must be odd and at least 3, so that 0 is one of the rates.")
-    half = n_rates // 2
-    return np.arange(-half, half + 1) * (np.pi / 2 / half)
-
-
-def angles_of(rates: np.ndarray, scale: float) -> np.ndarray:
-    """Angles phi = arctan(rate / scale) in [-pi/2, pi/2] of raw rates (infinities included)."""
-    return np.asarray(np.arctan(np.asarray(rates, dtype=np.float64) / scale))
-
-
-def rates_of(angles: np.ndarray, scale: float) -> np.ndarray:
-    """Raw rates scale * tan(phi); -inf and +inf at the ends."""
-    angles = np.asarray(angles, dtype=np.float64)
-    ends = np.abs(angles) >= np.pi / 2
-    return np.where(ends, np.copysign(np.inf, angles), scale * np.tan(np.where(ends, 0.0, angles)))
-
 
 def coefficients(rates: np.ndarray, scale: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Homogeneous coefficients (k, steps + 1) of S^0 .. S^steps at raw ``rates``, and cos(phi) (k,)."""

@@ -1,351 +1,124 @@
-r"""The proximal rule of adaptation: ridge regression of a task's support rows towards the common weights.
+r"""Rules of adaptation as values: from omega and a task's support rows to the task's own weights theta.
 
-.. math:: \theta = \arg\min_\theta \tfrac12 |y_t - X_t \theta|^2 + \tfrac{\kappa}{2} |\theta - \omega|^2
-          = \omega + X_t^T (X_t X_t^T + \kappa I)^{-1} (y_t - X_t \omega) .
-
-In half the *mean* squared error the penalty is :math:`\kappa / n_t`: it falls with the number of support rows. The
-number that all tasks share is :math:`\kappa = \sigma^2 / \tau^2`, noise variance over the variance of a weight over
-tasks; with it the rule is the mixed model's prediction (BLUP) for weights that vary by :math:`\tau^2 I` around
-:math:`\omega`. With a ``task_covariance`` C the penalty is :math:`(\theta - \omega)^T C^{-1} (\theta - \omega)`, for
-instance one per feature.
-
-:math:`\theta` is linear in :math:`\omega`, so as an inner rule at training it leaves the outer problem linear,
-:math:`B \omega \approx \gamma`: one eigendecomposition of each task's support Gram matrix, on its smaller side,
-serves all ratios. :math:`\kappa = \infty` is no inner step. Source: iMAML's proximal inner problem (Rajeswaran et
-al., NeurIPS 2019), here in closed form.
+``GradientRule`` takes k steps of a signed rate; ``ProximalRule`` solves ridge regression towards omega, with one
+penalty or with one for each direction (a mixed model's prediction); ``BlendRule`` combines several of these, each from
+a starting point of its own. All are linear in omega.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from undertow import _check
 from undertow._batch import TaskBatch
-from undertow._check import InputError
-from undertow.linear.blocks import Tasks, as_batches, row_weights, trace_nonfinite
-from undertow.linear.solve import Fit, outcomes, positive_solve
-
-# As large as a chunk of gradient blocks: it stays in the second-level cache.
-_CHUNK_NUMBERS = 1 << 18
-
-RATIOS = (*(float(r) for r in np.geomspace(1e-2, 1e4, 13)), float("inf"))
-"""Noise over task variance, from next to none to no adaptation: half a decade apart, for standardised features."""
-
-
-def ridge_adapt(weights: Any, tasks: TaskBatch, ratio: float, task_covariance: Any = None) -> np.ndarray:
-    """Return the adapted weights theta of each task, (m, p).
-
-    weights: omega, (p,), or (m, p) for a starting point per task.
-    ratio: kappa >= 0, noise variance over task variance (with a ``task_covariance`` that is the covariance itself: the
-        noise variance). 0 fits the support rows exactly where it can, staying as near to omega as possible;
-        math.inf returns omega.
-    task_covariance: (p,) or (p, p); None means the identity.
-    Raises InputError for shapes that do not fit and for a negative ratio.
-    """
-    tasks.validate()
-    m, p = tasks.n_tasks, tasks.n_features
-    start = np.asarray(weights)
-    if start.shape not in ((p,), (m, p)):
-        raise InputError(f"weights have shape {start.shape}: with these tasks they must be ({p},) or ({m}, {p}).")
-    kappa = float(checked_ratios(ratio)[0])
-    root = _root(task_covariance, p)
-    # Deviations of a diagonal covariance: multiplied by column, and not as a matrix.
-    deviations = np.sqrt(np.asarray(task_covariance, dtype=np.float64)) if np.ndim(task_covariance) == 1 else None
-    x, y = _support(tasks)
-    theta = np.broadcast_to(start, (m, p)).astype(np.result_type(x, start), copy=True)
-    if np.isinf(kappa):
-        return theta
-    rest = y - (x @ theta[..., None])[..., 0]
-    if root is None:
-        theta += _solve_small(x, rest, kappa)
-    elif deviations is not None:
-        theta += _solve_small(x * deviations.astype(x.dtype), rest, kappa) * deviations.astype(x.dtype)
-    else:
-        theta += _solve_small(x @ root.astype(x.dtype), rest, kappa) @ root.T.astype(x.dtype)
-    return theta
+from undertow.linear.gradient_step import adapt
+from undertow.linear.proximal_step import ridge_adapt
 
 
 @dataclass(frozen=True)
-class RidgeMoments:
-    """Sufficient statistics of the outer problem under the proximal rule, for a grid of ratios; ``a + b`` adds tasks.
+class GradientRule:
+    """theta = omega - rate * gradient of half the mean squared support error, ``steps`` times."""
 
-    They serve twice: ``solve`` trains omega with the rule as inner rule, and ``loss`` gives the query loss of any omega
-    after adaptation by the rule, since both are quadratic forms of the same matrix.
+    rate: float
+    """raw rate, of either sign"""
+    steps: int = 1
+
+    def adapt(self, weights: np.ndarray, tasks: TaskBatch) -> np.ndarray:
+        """Return theta (m, d) from omega (d,)."""
+        if self.rate == 0:
+            return np.repeat(weights[None], tasks.n_tasks, axis=0)
+        with warnings.catch_warnings():
+            # A negative rate was warned of when the estimator was fitted.
+            warnings.filterwarnings("ignore", message="adapt_rate=.* is negative", category=UserWarning)
+            return adapt(weights, tasks, self.rate, self.steps)
+
+
+@dataclass(frozen=True, eq=False)
+class ProximalRule:
+    """theta = argmin of half the squared support error + ratio/2 (theta - omega)^T C^-1 (theta - omega)."""
+
+    ratio: float
+    """noise over task variance, or the noise variance where there is a ``covariance``; infinity: no adaptation"""
+    covariance: np.ndarray | None = None
+    """C, (d,) or (d, d); None for the identity"""
+
+    def adapt(self, weights: np.ndarray, tasks: TaskBatch) -> np.ndarray:
+        """Return theta (m, d) from omega (d,)."""
+        if math.isinf(self.ratio):
+            return np.repeat(weights[None], tasks.n_tasks, axis=0)
+        return ridge_adapt(weights, tasks, self.ratio, self.covariance)
+
+
+@dataclass(frozen=True, eq=False)
+class BlendRule:
+    """theta = omega + sum_a share_a (theta_a - omega_a), where part a adapts from omega_a by its own rule.
+
+    ``blend_of`` makes it from the strategies' rules: with omega = sum_a share_a omega_a over all of them theta is the
+    combination of their theta_a. Those that do not adapt are in omega only.
     """
 
-    ratios: np.ndarray
-    """(r,) kappa, noise over task variance"""
-    gram: np.ndarray
-    """(r, p + 1, p + 1) [B, gamma]^T [B, gamma] summed over query rows"""
-    weight: float
-    """total weight of the query rows (their number, or the number of tasks when tasks weigh alike)"""
-    n_rows: int
-    n_tasks: int
-    eps: float
-    """unit roundoff of the precision in which the sums were made"""
+    parts: tuple[GradientRule | ProximalRule, ...]
+    shares: np.ndarray
+    """(n,) at least 0"""
+    starts: np.ndarray
+    """(n, d) omega_a"""
 
-    @classmethod
-    def from_tasks(
-        cls,
-        tasks: Tasks,
-        ratios: Sequence[float] | np.ndarray = RATIOS,
-        task_covariance: Any = None,
-        weighting: str = "rows",
-    ) -> RidgeMoments:
-        """Make them in one pass over a TaskBatch, or over several.
+    def adapt(self, weights: np.ndarray, tasks: TaskBatch, absolute: TaskBatch | None = None) -> np.ndarray:
+        """Return theta (m, d) from omega (d,).
 
-        ratios: kappa >= 0, math.inf included. task_covariance: (p,) or (p, p) shape of the penalty; None means the
-        identity. weighting: "rows" or "tasks", what counts once. To weigh rows of a task, multiply support and query
-        rows, target included, by the square root of their weight.
-
-        Raises InputError when the tasks do not fit together or hold values that are not finite.
+        absolute: the same rows for the proximal parts, where ``tasks`` holds rows whose weights average 1 in each task
+            (a gradient step follows a mean, a penalty is held against a sum); None: ``tasks`` serves both.
         """
-        grid = checked_ratios(ratios)
-        batches = as_batches(tasks)
-        root = _root(task_covariance, batches[0].n_features)
-        return sum_ridge_moments([_of_batch(batch, grid, root, weighting) for batch in batches])
+        theta = np.repeat(weights[None], tasks.n_tasks, axis=0)
+        for rule, share, start in zip(self.parts, self.shares, self.starts, strict=True):
+            batch = tasks if absolute is None or isinstance(rule, GradientRule) else absolute
+            start = start.astype(theta.dtype)
+            theta += theta.dtype.type(share) * (rule.adapt(start, batch) - start)
+        return theta
 
-    @property
-    def n_features(self) -> int:
-        """Number of features, p."""
-        return self.gram.shape[1] - 1
-
-    def at_ratio(self, position: int) -> RidgeMoments:
-        """Return the moments at one ratio of the grid alone."""
-        part = slice(position, position + 1)
-        return replace(self, ratios=self.ratios[part], gram=self.gram[part])
-
-    def solve(self, ridge: float | Sequence[float] = 0.0, init: Any = None) -> Fit:
-        """Return the trained omega (r, s, p) for each ratio and each of s ridges, with outcomes.
-
-        ridge: times tr(B^T B) / p is the penalty on |omega - init|^2; at 0 the solution nearest to ``init`` (p,) is
-        returned, which is zero for None. Raises InputError for a negative ridge or a shape that does not fit.
-        """
-        p = self.n_features
-        ridges = np.atleast_1d(np.asarray(ridge, dtype=np.float64))
-        if ridges.ndim > 1 or not np.isfinite(ridges).all() or (ridges < 0).any():
-            raise InputError(f"ridge={ridge!r}: it must be finite and at least 0.")
-        start = np.zeros(p) if init is None else np.asarray(init, dtype=np.float64)
-        if start.shape != (p,):
-            raise InputError(f"init has shape {start.shape}: with these moments it must be ({p},).")
-        shift = np.eye(p + 1)
-        shift[:p, p] = -start
-        gram = shift.T @ self.gram @ shift
-        matrix, right = gram[:, :p, :p], gram[:, :p, p]
-        shifts = np.trace(matrix, axis1=1, axis2=2)[:, None] * ridges / p
-        step, condition, rank = positive_solve(matrix, right, shifts, self.eps)
-        weights = start + step
-        residual = 2 * self.weight * self._forms(weights)
-        return Fit(weights, residual, outcomes(rank, p, condition**2, ridges, self.eps), condition, rank)
-
-    def loss(self, weights: Any) -> np.ndarray:
-        """Return half the mean squared query error after adaptation, at each ratio.
-
-        weights: omega, (p,) or (s, p) tried at every ratio, or (r, s, p) with those of each ratio. Returns (r,) or
-        (r, s). Raises InputError for another shape.
-        """
-        p = self.n_features
-        array = np.asarray(weights, dtype=np.float64)
-        if array.shape[-1:] != (p,) or array.ndim > 3 or (array.ndim == 3 and len(array) != len(self.ratios)):
-            raise InputError(
-                f"weights have shape {array.shape}: they must be ({p},), (s, {p}) or ({len(self.ratios)}, s, {p})."
-            )
-        losses = self._forms(array if array.ndim == 3 else np.atleast_2d(array))
-        return losses[:, 0] if array.ndim == 1 else losses
-
-    def _forms(self, weights: np.ndarray) -> np.ndarray:
-        v = np.concatenate([weights, np.full((*weights.shape[:-1], 1), -1.0)], axis=-1)
-        return 0.5 * ((v @ self.gram) * v).sum(axis=-1).clip(0) / self.weight
-
-    def __add__(self, other: RidgeMoments) -> RidgeMoments:
-        if not isinstance(other, RidgeMoments):
-            return NotImplemented
-        return sum_ridge_moments([self, other])
+    def after(self, task: TaskBatch, absolute: TaskBatch | None = None) -> BlendRule:
+        """Return the rule whose parts start where ``adapt`` to this one task has taken them, for further rows."""
+        starts = [
+            rule.adapt(start, task if absolute is None or isinstance(rule, GradientRule) else absolute)[0]
+            for rule, start in zip(self.parts, self.starts, strict=True)
+        ]
+        return BlendRule(self.parts, self.shares, np.array(starts).reshape(self.starts.shape))
 
 
-def sum_ridge_moments(parts: Iterable[RidgeMoments]) -> RidgeMoments:
-    """Return the moments of all tasks of the parts together. Raises InputError when ratios or shapes differ."""
-    parts = list(parts)
-    first = parts[0]
-    if any(part.gram.shape != first.gram.shape or (part.ratios != first.ratios).any() for part in parts):
-        raise InputError("moments of different ratios or features cannot be added: use the same for all.")
-    if len(parts) == 1:
-        return first
-    return RidgeMoments(
-        first.ratios,
-        np.sum([part.gram for part in parts], axis=0),
-        sum(part.weight for part in parts),
-        sum(part.n_rows for part in parts),
-        sum(part.n_tasks for part in parts),
-        max(part.eps for part in parts),
-    )
+def blend_of(rules: Sequence[Rule], shares: np.ndarray, starts: np.ndarray) -> BlendRule:
+    """Return the blend of rules with their shares (n,) and starting points (n, d), in as few parts as will do.
+
+    All is linear in the starting point, so parts that move alike are one part from a mean of their starting points.
+    """
+    groups: dict[Any, list[int]] = {}
+    for i, rule in enumerate(rules):
+        if isinstance(rule, BlendRule):
+            raise TypeError("a blend of blends: give the parts themselves.")
+        if isinstance(rule, GradientRule):
+            if rule.rate != 0:
+                # A single step is linear in its rate too.
+                groups.setdefault(("gradient", rule.steps, rule.rate > 0 if rule.steps == 1 else rule.rate), []).append(
+                    i
+                )
+        elif math.isfinite(rule.ratio):
+            groups.setdefault(("proximal", rule.ratio, id(rule.covariance)), []).append(i)
+    parts: list[GradientRule | ProximalRule] = []
+    sums, points = [], []
+    for members in groups.values():
+        first, own = rules[members[0]], shares[members]
+        total, weight = float(own.sum()), own
+        if isinstance(first, GradientRule) and first.steps == 1:
+            weight = own * [rules[i].rate for i in members]  # type: ignore[union-attr]
+            first = GradientRule(float(weight.sum()) / total)
+        parts.append(first)  # type: ignore[arg-type]
+        sums.append(total)
+        points.append(weight @ starts[members] / weight.sum())
+    return BlendRule(tuple(parts), np.array(sums), np.array(points).reshape(len(parts), starts.shape[1]))
 
 
-def checked_ratios(ratios: Any) -> np.ndarray:
-    """Return the ratios as a flat array, or raise InputError."""
-    array = np.atleast_1d(_check.rates(ratios, "ratio", infinite=True))
-    if (array < 0).any():
-        raise InputError(f"ratio={array.min():g}: noise over task variance cannot be negative. 0 means no penalty.")
-    return array
-
-
-def _root(covariance: Any, p: int) -> np.ndarray | None:
-    """A (p, q) root of the covariance; None for the identity."""
-    if covariance is None:
-        return None
-    array = np.asarray(covariance, dtype=np.float64)
-    if array.shape not in ((p,), (p, p)):
-        raise InputError(f"task_covariance has shape {array.shape}: it must be ({p},) or ({p}, {p}).")
-    _check.finite(array, "task_covariance")
-    if array.ndim == 1:
-        if (array < 0).any():
-            raise InputError(f"task_covariance holds {array.min():g}: a variance cannot be negative.")
-        return np.diag(np.sqrt(array))[:, array > 0]
-    values, vectors = np.linalg.eigh((array + array.T) / 2)
-    if values[0] < -1e-10 * max(abs(values[-1]), 1e-300):
-        raise InputError(f"task_covariance has a negative eigenvalue, {values[0]:g}: a covariance cannot.")
-    kept = values > 1e-15 * values[-1]
-    return vectors[:, kept] * np.sqrt(values[kept])
-
-
-def _support(tasks: TaskBatch, part: Any = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-    return _masked(tasks.support_x[part], tasks.support_y[part], tasks.support_mask, part)
-
-
-def _masked(x: np.ndarray, y: np.ndarray, mask: np.ndarray | None, part: Any) -> tuple[np.ndarray, np.ndarray]:
-    dtype = np.result_type(x, y, np.float32)
-    x, y = np.asarray(x, dtype), np.asarray(y, dtype)
-    return (x, y) if mask is None else (np.where(mask[part][..., None], x, 0), np.where(mask[part], y, 0))
-
-
-def _eigen(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Eigenvalues (c, q) of Z^T Z or Z Z^T, the smaller; then L, R with Z^T (Z Z^T + k)^{-1} = L / (e + k) R."""
-    transposed = z.transpose(0, 2, 1)
-    if z.shape[1] <= z.shape[2]:
-        values, vectors = np.linalg.eigh(z @ transposed)
-        left, right = transposed @ vectors, vectors.transpose(0, 2, 1)
-    else:
-        values, vectors = np.linalg.eigh(transposed @ z)
-        left, right = vectors, vectors.transpose(0, 2, 1) @ transposed
-    return values, left, right
-
-
-def _inverse(values: np.ndarray, kappa: float) -> np.ndarray:
-    """1 / (e + kappa); 0 in directions without a row, so that ratio 0 gives the solution nearest to omega."""
-    limit = 8 * values.shape[1] * np.finfo(values.dtype).eps * values[:, -1:]
-    kept = values > limit
-    return np.divide(1, values + values.dtype.type(kappa), out=np.zeros_like(values), where=kept)
-
-
-def _solve_small(z: np.ndarray, rest: np.ndarray, kappa: float) -> np.ndarray:
-    """Z^T (Z Z^T + kappa I)^{-1} rest for each task, (m, q)."""
-    out = np.empty((len(z), z.shape[2]), z.dtype)
-    size = max(1, _CHUNK_NUMBERS // max(1, z.shape[1] * z.shape[2]))
-    for start in range(0, len(z), size):
-        part = slice(start, start + size)
-        own, right_side = z[part], rest[part, :, None].astype(z.dtype)
-        transposed = own.transpose(0, 2, 1)
-        wide = z.shape[1] <= z.shape[2]
-        matrix = own @ transposed if wide else transposed @ own
-        if _well_shifted(matrix, kappa):
-            # Elimination takes a tenth of the time of the eigenvalues that a small ratio needs.
-            step = transposed @ _eliminated(matrix, kappa, right_side) if wide else None
-            out[part] = (_eliminated(matrix, kappa, transposed @ right_side) if step is None else step)[..., 0]
-            continue
-        values, left, right = _eigen(own)
-        inner = (right @ right_side)[..., 0] * _inverse(values, kappa)
-        out[part] = (left @ inner[..., None])[..., 0]
-    return out
-
-
-def _eliminated(matrix: np.ndarray, kappa: float, right: np.ndarray) -> np.ndarray:
-    """(M + kappa I)^{-1} right for each of (c, k, k); float64 routines are the faster ones for small matrices."""
-    shifted = matrix.astype(np.float64)
-    shifted[:, np.arange(matrix.shape[1]), np.arange(matrix.shape[1])] += kappa
-    return np.linalg.solve(shifted, right.astype(np.float64)).astype(matrix.dtype)
-
-
-def _well_shifted(matrix: np.ndarray, kappa: float) -> bool:
-    """Whether kappa leaves at least half of the digits, whatever the rank of the matrices (c, k, k)."""
-    size = float(np.trace(matrix, axis1=1, axis2=2).max(initial=0.0))
-    return bool(np.isfinite(kappa) and kappa > math.sqrt(np.finfo(matrix.dtype).eps) * size)
-
-
-def _chunk_rows(batch: TaskBatch, root: np.ndarray | None) -> Iterator[tuple[slice, np.ndarray, Any]]:
-    """Yield tasks, their query rows [X_v, y_v], and (eigenvalues, P, Q): rows at a ratio are [X_v, y_v] - P/(e+k) Q."""
-    p = batch.n_features
-    n_t, n_v = batch.support_x.shape[1], batch.query_x.shape[1]
-    size = max(1, _CHUNK_NUMBERS // ((n_t + n_v) * (p + 1)))
-    for start in range(0, batch.n_tasks, size):
-        part = slice(start, start + size)
-        x, y = _support(batch, part)
-        x_v, y_v = _masked(batch.query_x[part], batch.query_y[part], batch.query_mask, part)
-        rows = np.concatenate([x_v, y_v[..., None]], axis=2)
-        support = np.concatenate([x, y[..., None]], axis=2)
-        try:
-            values, left, right = _eigen(x if root is None else x @ root.astype(x.dtype))
-        except np.linalg.LinAlgError:
-            trace_nonfinite(np.array([np.nan]), batch)
-            raise
-        seen = x_v if root is None else x_v @ root.astype(x_v.dtype)
-        yield part, rows, (values, seen @ left, right @ support)
-
-
-def _one_ratio(batch: TaskBatch, kappa: float) -> tuple[np.ndarray, np.dtype] | None:
-    """The Gram matrix at one ratio, by elimination; None where that would lose too many digits."""
-    width = batch.n_features + 1
-    gram = np.zeros((width, width))
-    dtype = np.dtype(np.float64)
-    size = max(1, _CHUNK_NUMBERS // ((batch.support_x.shape[1] + batch.query_x.shape[1]) * width))
-    for start in range(0, batch.n_tasks, size):
-        part = slice(start, start + size)
-        x, y = _support(batch, part)
-        x_v, y_v = _masked(batch.query_x[part], batch.query_y[part], batch.query_mask, part)
-        transposed = x.transpose(0, 2, 1)
-        matrix = x @ transposed
-        if x.shape[1] > x.shape[2] or not _well_shifted(matrix, kappa):
-            return None
-        rows = np.concatenate([x_v, y_v[..., None]], axis=2)
-        dtype = rows.dtype
-        # K = X_v X_t^T (X_t X_t^T + kappa)^{-1} on the side with fewer columns.
-        kernel = _eliminated(matrix, kappa, x @ x_v.transpose(0, 2, 1)).transpose(0, 2, 1)
-        rows -= kernel @ np.concatenate([x, y[..., None]], axis=2)
-        flat = rows.reshape(-1, width)
-        gram += flat.T @ flat
-    return gram, dtype
-
-
-def _of_batch(batch: TaskBatch, ratios: np.ndarray, root: np.ndarray | None, weighting: str) -> RidgeMoments:
-    width = batch.n_features + 1
-    gram = np.zeros((len(ratios), width, width))
-    weights = row_weights(batch, weighting)
-    dtype = np.dtype(np.float64)
-    if len(ratios) == 1 and np.isfinite(ratios[0]) and root is None and weights is None:
-        found = _one_ratio(batch, float(ratios[0]))
-        if found is not None:
-            gram[0], dtype = found
-            trace_nonfinite(gram, batch)
-            rows = batch.n_query_rows
-            return RidgeMoments(ratios, gram, float(rows), rows, batch.n_tasks, float(np.finfo(dtype).eps))
-    for part, rows, (values, left, right) in _chunk_rows(batch, root):
-        dtype = rows.dtype
-        if weights is not None:
-            scale = np.sqrt(weights[part]).astype(dtype)[:, None, None]
-            rows, left = rows * scale, left * scale
-        at = np.empty_like(rows)
-        for i, kappa in enumerate(ratios):
-            if np.isinf(kappa):
-                at[...] = rows
-            else:
-                np.matmul(left * _inverse(values, kappa)[:, None, :], right, out=at)
-                np.subtract(rows, at, out=at)
-            flat = at.reshape(-1, width)
-            gram[i] += flat.T @ flat
-    trace_nonfinite(gram, batch)
-    total = float(batch.n_query_rows) if weights is None else float(batch.n_tasks)
-    return RidgeMoments(ratios, gram, total, batch.n_query_rows, batch.n_tasks, float(np.finfo(dtype).eps))
+Rule: TypeAlias = GradientRule | ProximalRule | BlendRule

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from undertow import _check
+from undertow import _check, _circle
 from undertow._check import InputError
 from undertow.linear import circle
 from undertow.linear.blocks import Tasks, as_batches, check_steps, chunks, trace_nonfinite
@@ -114,8 +114,8 @@ class LossSurface:
         if self.path is None or self.tasks is None:
             raise InputError("refine=True needs the path and the tasks: use the surface that path.evaluate returned.")
         path, tasks = self.path, self.tasks
-        angles = np.unique(circle.angles_of(self.train_rates, self.scale))
-        here = float(circle.angles_of(np.array(found.train_rate), self.scale))
+        angles = np.unique(_circle.angles_of(self.train_rates, self.scale))
+        here = float(_circle.angles_of(np.array(found.train_rate), self.scale))
         # On a circle: the neighbour of the last angle is the first one, half a turn further.
         around = np.concatenate([angles - np.pi, angles, angles + np.pi])
         below, above = around[around < here - 1e-12].max(), around[around > here + 1e-12].min()
@@ -123,7 +123,7 @@ class LossSurface:
 
         def at(angle: float) -> BestRates:
             turned = (angle + np.pi / 2) % np.pi - np.pi / 2
-            rate = float(circle.rates_of(np.array(turned), self.scale))
+            rate = float(_circle.rates_of(np.array(turned), self.scale))
             surface = path.at(rate).evaluate(tasks, steps=self.steps, weighting=self.weighting)
             adapt = surface.best_adapt_rate.reshape(-1)[column]
             return BestRates(

@@ -14,10 +14,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from undertow._check import InputError
-from undertow.linear.choice import RateInterval
-from undertow.linear.circle import angles_of
-from undertow.linear.held_out import RateComparison
-from undertow.linear.select import STRATEGIES
+from undertow._circle import angles_of
+from undertow.choice.rate_comparison import RateComparison
+from undertow.choice.rate_picks import STRATEGIES
+from undertow.choice.record import RateInterval
 from undertow.linear.surface import LossSurface
 from undertow.plots import style
 from undertow.plots.fitted import gradient_ridge, kept, loss_name

@@ -10,10 +10,11 @@ import numpy as np
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
-from undertow.linear.choice import Gain, gain
-from undertow.linear.held_out import RateComparison
-from undertow.linear.select import STRATEGIES
-from undertow.linear.strategy_words import describe
+from undertow.choice.interval import gain
+from undertow.choice.rate_comparison import RateComparison
+from undertow.choice.rate_picks import STRATEGIES
+from undertow.choice.record import Gain
+from undertow.choice.words import describe
 from undertow.linear.surface import LossSurface
 from undertow.plots import style
 from undertow.plots.fitted import kept

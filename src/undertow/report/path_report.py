@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from undertow._check import InputError
-from undertow.linear import RateComparison
-from undertow.linear.choice import Choice, RateInterval
-from undertow.linear.regressor import MAMLRegressorCV
-from undertow.linear.select import STRATEGIES
+from undertow.choice.rate_comparison import RateComparison
+from undertow.choice.rate_picks import STRATEGIES
+from undertow.choice.record import Choice, RateInterval
+from undertow.estimators.regressor import MAMLRegressorCV
 from undertow.linear.surface import LossSurface
-from undertow.linear.task_losses import TaskLosses
 from undertow.report import page, tables, verdict, words
 from undertow.report.charts.circle import circle
 from undertow.report.charts.gains import gains
@@ -27,6 +26,7 @@ from undertow.report.charts.surface import surface
 from undertow.report.extra import require
 from undertow.report.figure import Figure, Table
 from undertow.tasks import GroupedTable
+from undertow.tasks.losses import TaskLosses
 from undertow.tasks.scaling import Scaling
 
 
@@ -45,7 +45,7 @@ def write_path_report(
     """Write the report of a choice of rates as one HTML file that needs nothing else.
 
     name: of the table. raw: the table as it was read, before standardisation; scaling: what standardised it.
-    comparison: of ``undertow.linear.compare_rates`` on the standardised table. estimator: fitted to ``raw`` with the
+    comparison: of ``undertow.choice.compare_rates`` on the standardised table. estimator: fitted to ``raw`` with the
     gradient rule among its rules. stability: (m,) 2 / lambda_max of the support rows of each task of ``raw``, a raw
     rate in standardised space; None leaves the part out. command: what to type to get the same. settings: as given.
     Raises InputError where a package is missing, the file cannot be written, or the records do not belong together.

@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 
-from undertow.linear.choice import VERDICTS, Choice
-from undertow.linear.held_out import NEGLIGIBLE
+from undertow.choice.record import Choice
+from undertow.choice.words import VERDICTS
 from undertow.report import words
 from undertow.report.figure import Key
 from undertow.tasks import GroupedTable
+from undertow.tasks.losses import NEGLIGIBLE
 
 _HEADLINES = {
     VERDICTS[0]: "A negative training rate is best for these tasks",

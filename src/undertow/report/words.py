@@ -7,7 +7,7 @@ from typing import Any, SupportsFloat
 
 import numpy as np
 
-from undertow.linear.choice import Gain, RateInterval
+from undertow.choice.record import Gain, RateInterval
 
 STRATEGIES = {
     "joint": "common weights, no adaptation",

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from undertow.linear import RateComparison
-from undertow.linear.choice import Choice
-from undertow.linear.circle import angles_of
+from undertow._circle import angles_of
+from undertow.choice.rate_comparison import RateComparison
+from undertow.choice.record import Choice
 from undertow.linear.surface import LossSurface
 from undertow.report import words
 from undertow.report.charts import circle_axis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from undertow.linear.choice import RateInterval
+from undertow.choice.record import RateInterval
 
 _RATES = (-math.inf, -3.0, -1.0, -0.3, 0.0, 0.3, 1.0, 3.0, math.inf)
 _NAMES = ("−∞", "−3", "−1", "−0.3", "0", "0.3", "1", "3", "+∞")

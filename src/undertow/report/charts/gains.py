@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from undertow.linear.task_losses import TaskLosses
 from undertow.report import words
 from undertow.report.charts import ticks
 from undertow.report.figure import Entry, Figure, Table, records
+from undertow.tasks.losses import TaskLosses
 
 _FEW = 24
 """up to so many tasks are named on the axis"""

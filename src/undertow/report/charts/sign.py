@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from undertow.linear import RateComparison
-from undertow.linear.choice import RateInterval
-from undertow.linear.circle import angles_of
+from undertow._circle import angles_of
+from undertow.choice.rate_comparison import RateComparison
+from undertow.choice.record import RateInterval
 from undertow.report import words
 from undertow.report.charts import circle_axis
 from undertow.report.figure import Entry, Figure, Table, records

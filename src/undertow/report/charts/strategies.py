@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from undertow.linear.choice import Choice
+from undertow.choice.record import Choice
 from undertow.report import words
 from undertow.report.charts.intervals import intervals
 from undertow.report.figure import Entry, Figure, Table

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from undertow.linear.circle import angles_of, rates_of
+from undertow._circle import angles_of, rates_of
 from undertow.linear.surface import LossSurface
 from undertow.report import words
 from undertow.report.charts import circle_axis

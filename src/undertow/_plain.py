@@ -1,0 +1,33 @@
+"""Values as JSON can hold them, and back: an infinity or NaN as its name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: an infinity or NaN as its name."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else repr(float(value))
+    return value
+
+
+def unplain(value: Any) -> Any:
+    """Return the value that ``plain`` was given."""
+    if isinstance(value, Mapping):
+        return {k: unplain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [unplain(v) for v in value]
+    return float(value) if isinstance(value, str) and value in ("inf", "-inf", "nan") else value

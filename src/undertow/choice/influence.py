@@ -1,0 +1,153 @@
+r"""How much each block of tasks moves the cross-validated loss, and each pair of blocks beyond what each one does.
+
+A block's own losses say how the curve depends on the tasks that are tested. They do not say that the fits of two folds
+share training tasks: a standard error from them alone is too small. Leaving block b out of a fold's training moves its
+weights exactly by
+
+.. math:: d_b = \omega_{-b} - \omega = (G - G_b + \lambda)^{-1} (G_b\,\omega - g_b),
+
+and with it the losses of all blocks c of that fold, R_{cb}. The jackknife of Quenouille and Tukey sums own loss and all
+R_{cb} into one influence per block. Where the fits of all rates would agree with more data, the loss differences
+are a degenerate U-statistic: single blocks do nothing in the limit, and pairs of blocks are all there is. Then the
+jackknife counts each pair twice, and its excess, the sum of squares over pairs, is taken off (Efron and Stein, "The
+jackknife estimate of variance", Annals of Statistics 9, 1981). What a pair does is the second derivative of the loss by
+the blocks' weights: one in training and one in test, the other way round, and both in training. With gradient s and
+second derivative H of a fold's loss at its fit, this is
+
+.. math:: R_{cb} + R_{bc} + d_b^T H\, d_c + s^T (G + \lambda)^{-1} (G_b\, d_c + G_c\, d_b),
+
+the last two terms summed over the folds that train on both.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from undertow.linear import circle
+from undertow.linear.block_moments import BlockMoments, at
+
+# Multiplications beyond which leaving out a block is linearised: (G + lambda)^-1 in place of (G - G_b + lambda)^-1.
+_EXACT = 2e9
+
+
+class Influences(NamedTuple):
+    """Letters: B blocks, k points (a train rate with its adapt rate)."""
+
+    own: np.ndarray
+    """(B, k) loss of each block's rows under the fit without its fold, summed over rows and targets"""
+    cross: np.ndarray
+    """(B, B, k) by how much block b, as training data, moves the loss of block c: [c, b]; 0 within a fold"""
+    weight: np.ndarray
+    """(B,) weight of the rows of each block"""
+    joint: np.ndarray
+    """(B, B, k) what two blocks together do as training data beyond what each does alone; symmetric"""
+
+    def __sub__(self, other: object) -> Influences:
+        if not isinstance(other, Influences):
+            return NotImplemented
+        return Influences(self.own - other.own, self.cross - other.cross, self.weight, self.joint - other.joint)
+
+    def take(self, points: np.ndarray) -> Influences:
+        """Return the same at some points."""
+        return Influences(self.own[:, points], self.cross[:, :, points], self.weight, self.joint[:, :, points])
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(k,) mean loss."""
+        return self.own.sum(axis=0) / self.weight.sum()
+
+    @property
+    def of_block(self) -> np.ndarray:
+        """(B, k) influence of each block on the mean loss; they sum to about 0."""
+        total = self.own - self.weight[:, None] * self.mean + self.cross.sum(axis=0)
+        total -= total.mean(axis=0)
+        return total / self.weight.sum()
+
+    def variance(self) -> tuple[np.ndarray, np.ndarray]:
+        """(k,) variance of the mean loss, and its share in the jackknife's, between 0 and 1."""
+        n_blocks, total = len(self.weight), self.weight.sum()
+        few = n_blocks / max(n_blocks - 1, 1)
+        jackknife = few * (self.of_block**2).sum(axis=0)
+        own = few * ((self.own - self.weight[:, None] * self.mean) ** 2).sum(axis=0) / total**2
+        squares = (self.cross + self.cross.transpose(1, 0, 2) + self.joint) ** 2
+        excess = 0.5 * (squares.sum(axis=(0, 1)) - np.einsum("bbk->k", squares)) / total**2
+        # With pairs alone no more than half could go. Triples, which the jackknife counts three times, count where
+        # there are few blocks; then the own losses, the fits being given, are the floor.
+        floor = np.minimum(own, 0.5 * jackknife)
+        found = np.minimum(np.maximum(jackknife - excess, floor), jackknife)
+        return found, np.divide(found, jackknife, out=np.ones_like(found), where=jackknife > 0)
+
+
+def influences(
+    moments: BlockMoments,
+    train_rates: np.ndarray,
+    adapt_rates: np.ndarray,
+    ridges: np.ndarray,
+    *,
+    exact: bool | None = None,
+) -> Influences:
+    """Return the influences at k points, each a raw train rate, a raw adapt rate and a ridge.
+
+    exact: leave blocks out exactly (p^3 each); None: where that is cheap.
+    """
+    train, _ = circle.coefficients(train_rates, moments.scale, moments.steps)
+    test = circle.powers(adapt_rates, moments.steps)
+    n_blocks, q, p = len(moments.weight), moments.n_targets, moments.n_features
+    k, n_folds = len(train), int(moments.folds.max()) + 1
+    if exact is None:
+        exact = n_blocks * n_folds * k * p**3 <= _EXACT
+    own = np.zeros((n_blocks, k))
+    cross, joint = np.zeros((2, n_blocks, n_blocks, k))
+    for fold in range(n_folds):
+        full = at(moments.without(fold), train)
+        matrix, right = full[:, :p, :p], full[:, :p, p:]
+        shift = np.trace(matrix, axis1=1, axis2=2) * ridges / p
+        # A little always, so that a direction without rows has a solution: it stays at 0.
+        shift = np.maximum(shift, 1e-14 * np.trace(matrix, axis1=1, axis2=2))
+        shifted = matrix + shift[:, None, None] * np.eye(p)
+        weights = np.linalg.solve(shifted, right)  # (k, p, q)
+        v = np.concatenate([weights, np.broadcast_to(-np.eye(q), (k, q, q))], axis=1)  # (k, p + q, q)
+        outside, inside = np.flatnonzero(moments.folds != fold), np.flatnonzero(moments.folds == fold)
+        slopes = np.empty((len(inside), k, p, q))
+        for i, c in enumerate(inside):
+            half = _apply(moments.gram[c], test, v)
+            own[c] = 0.5 * (half * v).sum(axis=(1, 2))
+            slopes[i] = half[:, :p]
+        adjoint = np.linalg.solve(shifted, slopes.sum(axis=0))
+        adjoint = np.concatenate([adjoint, np.zeros((k, q, q))], axis=1)
+        moved, back = np.empty((2, len(outside), k, p, q))
+        for i, b in enumerate(outside):
+            score = _apply(moments.gram[b], train, v)[:, :p]
+            back[i] = _apply(moments.gram[b], train, adjoint)[:, :p]
+            if exact:
+                without = shifted - at(moments.gram[b], train)[:, :p, :p]
+                moved[i] = np.linalg.solve(without, score)
+            else:
+                moved[i] = score
+        if not exact:
+            every = moved.transpose(1, 2, 0, 3).reshape(k, p, -1)
+            moved = np.linalg.solve(shifted, every).reshape(k, p, len(outside), q).transpose(2, 0, 1, 3)
+        # Leaving b out moves the weights by ``moved``; having it moves them the other way.
+        cross[np.ix_(inside, outside)] = -_products(slopes, moved)
+        bent = np.einsum("kab,nkbq->nkaq", at(moments.of_fold(fold), test)[:, :p, :p], moved, optimize=True)
+        turned = _products(back, moved)
+        joint[np.ix_(outside, outside)] += _products(moved, bent) + turned + turned.transpose(1, 0, 2)
+    return Influences(own, cross, moments.weight, joint)
+
+
+def _products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Inner products (b, c, k) of vectors (b, k, p, q) and (c, k, p, q)."""
+    k = left.shape[1]
+    one, other = (a.transpose(1, 0, 2, 3).reshape(k, len(a), -1) for a in (left, right))
+    return (one @ other.transpose(0, 2, 1)).transpose(1, 2, 0)
+
+
+def _apply(gram: np.ndarray, coefficients: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Return [B, gamma]^T [B, gamma] v, (k, p + q, q), of one block at rows of coefficients (k, s + 1)."""
+    s, width = gram.shape[:2]
+    k, _, q = v.shape
+    wide = np.einsum("kj,kaq->kqja", coefficients, v).reshape(k * q, s * width)
+    half = (wide @ gram.reshape(s * width, s * width)).reshape(k, q, s, width)
+    return np.einsum("kqja,kj->kaq", half, coefficients)

@@ -1,0 +1,106 @@
+r"""What the data say about the training rate: an interval on the circle, the odds of its sign, gains, and a verdict.
+
+The best rate is a stationary point of the expected loss on the circle, which has no ends. So a rate is left out of the
+interval where the slope of the cross-validated loss differs from 0 by more than chance, or where its loss is clearly
+above the least one; no shape of the curve is assumed, and a flat curve gives the whole circle. Standard errors are over
+blocks of tasks.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.special import stdtrit
+
+from undertow import _circle
+from undertow.choice.influence import Influences
+from undertow.choice.record import Gain, RateInterval
+from undertow.tasks.losses import mean_over_tasks
+
+# A gain's own-loss variance misses the same; twice it is what simulation asks for.
+_GAIN_FACTOR = 2.0
+# Level of the second rule of the interval: less than that of the first, which then has the interval's own level. The
+# best of many rates looks better than it is, so this rule leaves rates out more often than its level says.
+_CLEARLY = 0.01
+
+
+def rate_interval(
+    found: Influences, angles: np.ndarray, *, level: float = 0.95, n_boot: int = 500, seed: int = 0
+) -> RateInterval:
+    """Return the interval of the best rate.
+
+    found: influences at rates whose ``angles`` (k,) are spaced evenly around the circle, in order, both ends counted
+        once. seed: of the bootstrap, which gives each block of tasks a random weight.
+    """
+    mean, n_blocks = found.mean, len(found.weight)
+    best = int(mean.argmin())
+    slope = found.take(np.roll(np.arange(len(angles)), -1)) - found.take(np.roll(np.arange(len(angles)), 1))
+    bound = stdtrit(n_blocks - 1, 0.5 + level / 2) if n_blocks > 1 else np.inf
+    kept = np.abs(slope.mean) <= bound * np.sqrt(slope.variance()[0])
+    above = found - found.take(np.full(len(angles), best))
+    clearly = stdtrit(n_blocks - 1, 1 - _CLEARLY) if n_blocks > 1 else np.inf
+    kept &= above.mean <= clearly * np.sqrt(above.variance()[0])
+    kept[best] = True
+    arc = _arc(kept)
+    low, high = float(angles[arc[0]]), float(angles[arc[-1]])
+    whole = len(arc) == len(angles)
+    # The true end lies between a rate that is kept and its neighbour that is not.
+    half = np.pi / len(angles) / 2
+    low, high = _turned(low - half), _turned(high + half)
+    zero, end = int(np.abs(angles).argmin()), int(np.abs(np.abs(angles) - np.pi / 2).argmin())
+    return RateInterval(
+        low=-np.inf if whole else math.tan(low),
+        high=np.inf if whole else math.tan(high),
+        level=level,
+        whole_circle=whole,
+        contains_zero=zero in arc,
+        contains_infinity=end in arc,
+        sign_probability=_negative_share(found, angles, n_boot, seed),
+    )
+
+
+def _turned(angle: float) -> float:
+    """The same point of the circle, in [-pi/2, pi/2)."""
+    return (angle + np.pi / 2) % np.pi - np.pi / 2
+
+
+def _arc(kept: np.ndarray) -> np.ndarray:
+    """Positions of the smallest arc that holds all kept points, in order around the circle."""
+    k, held = len(kept), np.flatnonzero(kept)
+    if len(held) == k:
+        return held
+    gaps = np.diff(np.append(held, held[0] + k))
+    widest = int(gaps.argmax())
+    first, length = held[(widest + 1) % len(held)], k - gaps[widest] + 1
+    return (first + np.arange(length)) % k
+
+
+def _negative_share(found: Influences, angles: np.ndarray, n_boot: int, seed: int) -> float:
+    """Bootstrap over blocks: random weights with mean 1 move the curve along the influences."""
+    n_blocks = len(found.weight)
+    share = float(np.mean(found.variance()[1]))
+    factor = math.sqrt(share * n_blocks / max(n_blocks - 1, 1))
+    weights = np.random.default_rng(seed).standard_normal((n_boot, n_blocks))
+    curves = found.mean + factor * weights @ found.of_block
+    at = angles[curves.argmin(axis=1)]
+    middle = (np.abs(at) < 1e-12) | (np.abs(at) > np.pi / 2 - 1e-12)
+    return float(np.mean(np.where(middle, 0.5, at < 0)))
+
+
+def gain(rival: np.ndarray, ours: np.ndarray, weights: np.ndarray, level: float = 0.95) -> Gain:
+    """Return the gain over a rival from losses of the same tasks (m,), with an interval at ``level``."""
+    base = float(weights @ rival / weights.sum())
+    if base <= 0:
+        return Gain(0.0, 0.0, 0.0, 0.0)
+    mean, error = mean_over_tasks(rival - ours, weights)
+    error *= math.sqrt(_GAIN_FACTOR)
+    bound = float(stdtrit(max(len(weights) - 1, 1), 0.5 + level / 2))
+    share, error = 100 * mean / base, 100 * error / base
+    # No loss falls by more than all of it.
+    return Gain(share, share - bound * error, min(share + bound * error, 100.0), error)
+
+
+def uniform_angles(n_rates: int) -> np.ndarray:
+    """Angles around the circle, evenly spaced, the point infinity once."""
+    return _circle.grid(n_rates)[:-1]

@@ -1,0 +1,118 @@
+"""The mixed model as a family of strategies: one for each structure of the task covariance.
+
+On large tables one fit serves all folds and the estimator: its variances come from some hundred tasks that no loss is
+measured on, with a relative standard error of about sqrt(2 / tasks), and its mean from the moments of all training
+tasks, without weighing them by the task covariance: with thousands of tasks that changes nothing worth the passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from undertow.choice.plan import Family, Found, Plan
+from undertow.linear.rules import ProximalRule
+from undertow.mixed.model import MixedFit, fit_mixed, shrunk_fit
+from undertow.mixed.statistics import TaskStatistics
+from undertow.tasks import GroupedTable
+from undertow.tasks.rows import TaskRows
+
+PREFIX = "mixed_"
+SHRUNK = "shrunk"
+
+# To compare strategies, variances from this many tasks do; the model that is used has them from more.
+_FOLD_TASKS = 500
+_MOST_TASKS = 2000
+_FOLD_TOLERANCE = 1e-3
+
+# On a large table the variances come from so many tasks that a step of their search takes this many multiplications.
+_SPARED_WORK = 4e7
+_LARGE_TOLERANCE = 1e-1
+_WIDE, _WIDE_STEPS = 160, 20
+# The diagonal fit's share in the shrunk covariance.
+_SHARE = 0.5
+
+
+class MixedFamily:
+    """The mixed model: mean, task covariance and noise by restricted maximum likelihood, from all rows."""
+
+    def __init__(self, plan: Plan, structures: Sequence[str], pooled: Family | None = None, rotated: bool = False):
+        rows = plan.everything
+        self.structures = tuple(structures)
+        self.pooled = pooled if plan.is_large else None
+        """strategy "joint", whose weights are the mean on large tables"""
+        if self.pooled is not None:
+            rows = plan.rows.select(_spared(plan))
+        self.statistics = [task_statistics(rows, j, rotated) for j in range(rows.y.shape[1])]
+        # Tasks too short to be tested are training tasks of every fold.
+        position = np.searchsorted(rows.ids, plan.rows.ids)
+        self.tested = [position[part] for part in plan.folds]
+        self.seed = plan.seed
+        self._fits: dict[tuple[str, int | None], list[MixedFit]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the strategies; with both a diagonal and a full covariance also one half-way between them."""
+        both = {"diagonal", "full"} <= set(self.structures)
+        return [PREFIX + name for name in (*self.structures, *((SHRUNK,) if both else ()))]
+
+    def found(self, strategy: str, fold: int | None = None) -> Found:
+        """Return the model ("mixed_" and its structure) of all tasks, or without one fold."""
+        fits = self.fits(strategy.removeprefix(PREFIX), fold if self.pooled is None else None)
+        rules = tuple(ProximalRule(max(fit.noise_variance, 1e-12), fit.task_covariance) for fit in fits)
+        settings = {
+            "noise_std": float(np.mean([fit.noise_std for fit in fits])),
+            "task_std": float(np.mean([fit.task_std for fit in fits])),
+        }
+        if self.pooled is not None:
+            return Found(self.pooled.found("joint", fold).weights, rules, settings)
+        return Found(np.stack([fit.mean for fit in fits]), rules, settings)
+
+    def fits(self, structure: str, fold: int | None = None) -> list[MixedFit]:
+        """Return the fit of each target, of all tasks or without one fold."""
+        key = structure, fold
+        if key not in self._fits:
+            self._fits[key] = [self._fit(structure, fold, j) for j in range(len(self.statistics))]
+        return self._fits[key]
+
+    def _fit(self, structure: str, fold: int | None, target: int) -> MixedFit:
+        statistics = self.statistics[target]
+        if fold is not None:
+            statistics = statistics.select(np.setdiff1d(np.arange(statistics.n_tasks), self.tested[fold]))
+        if structure == SHRUNK:
+            full, diagonal = (self.fits(name, fold)[target] for name in ("full", "diagonal"))
+            return shrunk_fit(statistics, full, diagonal, _SHARE)
+        if self.pooled is not None:
+            near = None if structure == self.structures[0] or structure == "full" else self.fits(self.structures[0])
+            start = None if near is None else replace(near[target], structure=structure)
+            return fit_mixed(statistics, structure, near=start, tolerance=_LARGE_TOLERANCE)
+        if statistics.n_features > _WIDE:
+            # A step costs two eigendecompositions, and with about as many columns as rows the last steps are many.
+            start = None if fold is None else self.fits(structure)[target]
+            return fit_mixed(statistics, structure, near=start, max_iterations=_WIDE_STEPS, tolerance=_LARGE_TOLERANCE)
+        if fold is None:
+            return fit_mixed(statistics, structure, max_tasks=_MOST_TASKS, seed=self.seed)
+        # From the fit to all tasks a fold needs few steps. What it keeps of this start, which has seen the held-out
+        # tasks, is worth less than the tolerance of the log-likelihood.
+        near = self.fits(structure)[target]
+        return fit_mixed(
+            statistics, structure, max_tasks=_FOLD_TASKS, near=near, tolerance=_FOLD_TOLERANCE, seed=self.seed
+        )
+
+
+def _spared(plan: Plan) -> np.ndarray:
+    """Numbers of some tasks that no loss is measured on."""
+    tested = np.concatenate([plan.tested(fold) for fold in range(len(plan.folds))])
+    rest = np.setdiff1d(np.arange(plan.rows.n_tasks), tested)
+    d = plan.rows.n_columns
+    most = int(np.clip(_SPARED_WORK / (min(float(np.median(plan.rows.counts)), d) * d**2), 256, _MOST_TASKS))
+    return rest[np.linspace(0, len(rest) - 1, min(most, len(rest))).round().astype(int)]
+
+
+def task_statistics(rows: TaskRows, target: int, rotated: bool = False) -> TaskStatistics:
+    """Statistics of the mixed model for one target; rotated: all features are given one unit, whatever their axes."""
+    names = tuple(f"x{j}" for j in range(rows.n_columns))
+    table = GroupedTable(rows.inputs(), rows.y[:, target], rows.offsets, rows.ids, names, "task", "target", rows.rows)
+    return TaskStatistics.from_tasks(table, rows.weights, common_unit=rotated)

@@ -1,0 +1,107 @@
+r"""Tables with more columns than rows: the search works in the space that the rows span; its results are taken back.
+
+Z = Y Q^T with orthonormal columns Q (p, r), r at most the number of rows. Gradient steps, ridges and isotropic
+penalties do not depend on the axes, and all trained weights lie in the span, so that the search over Y with r columns
+is that over Z, to rounding. A constant feature stays a column of its own. New tasks may leave the span: the rules act
+on all columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from undertow.choice.plan import Found
+from undertow.choice.record import Choice
+from undertow.linear.path import RatePath
+from undertow.linear.rules import BlendRule, ProximalRule, Rule
+from undertow.linear.surface import LossSurface
+from undertow.tasks.rows import TaskRows
+
+# Below this many columns a search takes no time, and a variance for each feature may be asked for.
+_LEAST_COLUMNS = 160
+
+
+@dataclass(frozen=True, eq=False)
+class RowSpace:
+    """The rotated rows and the way back."""
+
+    rows: TaskRows
+    """the same tasks with r (+ 1) columns"""
+    basis: np.ndarray
+    """(d, r + 1) orthonormal columns, the last one for the constant feature where there is one"""
+
+    @classmethod
+    def of(cls, rows: TaskRows) -> RowSpace | None:
+        """Return the space of the rows, or None where it is not smaller than that of the columns."""
+        standard, n = rows.standard, len(rows.y)
+        p = len(standard.centre)
+        if p <= _LEAST_COLUMNS or n >= p:
+            return None
+        z = rows.inputs()[:, :p].astype(np.float64)
+        values, vectors = np.linalg.eigh(z @ z.T)
+        kept = values > 8 * n * np.finfo(rows.x.dtype).eps * max(float(values[-1]), 0.0)
+        if not kept.any():
+            return None
+        root = np.sqrt(values[kept])
+        basis = z.T @ (vectors[:, kept] / root)
+        # Orthonormal to rounding, also where small eigenvalues have lost digits.
+        basis, triangle = np.linalg.qr(basis)
+        basis = basis * np.sign(np.diagonal(triangle))
+        # Row numbers stay what they were, and with them the draws.
+        inputs = np.zeros((len(rows.x), basis.shape[1]))
+        inputs[rows.rows] = z @ basis
+        r = basis.shape[1]
+        plain = replace(standard, centre=np.zeros(r), spread=np.ones(r), clip=np.inf)
+        if standard.intercept:
+            basis = np.block([[basis, np.zeros((p, 1))], [np.zeros((1, r)), np.ones((1, 1))]])
+        return cls(replace(rows, x=inputs, standard=plain), basis)
+
+    @property
+    def ridge_factor(self) -> float:
+        """What a ridge relative to the trace over all d columns is multiplied by to mean the same here."""
+        return self.basis.shape[1] / self.basis.shape[0]
+
+    def weights(self, weights: np.ndarray) -> np.ndarray:
+        """Return weights (..., d) of weights (..., r + 1)."""
+        return weights @ self.basis.T
+
+    def found(self, found: Found) -> Found:
+        """Return what a strategy has trained, for all columns."""
+        settings = dict(found.settings)
+        if "ridge" in settings:
+            settings["ridge"] = settings["ridge"] / self.ridge_factor
+        return Found(self.weights(found.weights), tuple(self._rule(rule) for rule in found.rules), settings)
+
+    def choice(self, choice: Choice) -> Choice:
+        """Return the record with ridges as they were given."""
+        if "ridge" not in choice.settings:
+            return choice
+        return replace(choice, settings=choice.settings | {"ridge": choice.settings["ridge"] / self.ridge_factor})
+
+    def surface(self, surface: LossSurface) -> LossSurface:
+        """Return the surface with ridges as they were given."""
+        return replace(surface, ridges=surface.ridges / self.ridge_factor)
+
+    def path(self, path: RatePath) -> RatePath:
+        """Return the path of weights of all columns."""
+        return replace(
+            path,
+            weights=self.weights(path.weights).astype(path.weights.dtype),
+            ridges=path.ridges / self.ridge_factor,
+            init=np.zeros(len(self.basis)),
+            problem=replace(path.problem, basis=self.basis),
+        )
+
+    def _rule(self, rule: Rule) -> Rule:
+        if isinstance(rule, BlendRule):
+            parts: Any = tuple(self._rule(part) for part in rule.parts)
+            return BlendRule(parts, rule.shares, self.weights(rule.starts))
+        if not isinstance(rule, ProximalRule) or rule.covariance is None:
+            return rule
+        # Isotropic, or of the intercept only: one variance for all features, of the span or not.
+        intercept = self.rows.standard.intercept
+        features = np.full(len(self.basis) - intercept, float(rule.covariance[0]))
+        return ProximalRule(rule.ratio, np.append(features, rule.covariance[-1]) if intercept else features)

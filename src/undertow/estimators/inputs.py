@@ -1,0 +1,139 @@
+"""What users hand to an estimator: arrays, groups and folds of many kinds, and messages where they are of no use."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from undertow import _check
+from undertow._check import InputError
+from undertow.tasks.rows import TaskRows
+
+
+class MissingGroupsWarning(UserWarning):
+    """An estimator was used without ``groups``: it cannot tell the tasks apart."""
+
+
+def as_array(values: Any) -> Any:
+    """Return an array of another library that lies in main memory as a NumPy array, without a copy where possible."""
+    if isinstance(values, np.ndarray) or hasattr(values, "__array__") or not hasattr(values, "__dlpack__"):
+        return values
+    try:
+        return np.from_dlpack(values)
+    except (BufferError, RuntimeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"X of type {type(values).__name__} cannot be read through DLPack ({error}): move it to the CPU first."
+        ) from error
+
+
+def task_codes(groups: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted ids of the tasks (m,) and the number of each row's task (R,), or raise InputError."""
+    values = group_values(groups, n_rows)
+    try:
+        ids, codes = np.unique(values, return_inverse=True)
+    except TypeError:
+        raise InputError(
+            "groups mixes kinds of ids that cannot be sorted: make them all text or all numbers."
+        ) from None
+    return (np.array(ids.tolist(), dtype=np.str_) if ids.dtype == object else ids), codes
+
+
+def group_values(groups: Any, n_rows: int) -> np.ndarray:
+    """Return groups as a flat array of text, numbers or dates, one for each row, without a missing one."""
+    values = np.asarray(as_array(groups))
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.shape != (n_rows,):
+        raise InputError(
+            f"groups has shape {values.shape}: it must hold the task of each of the {n_rows} rows of X, ({n_rows},)."
+        )
+    if values.dtype == object:
+        missing = np.array([value is None or value != value for value in values])
+    elif values.dtype.kind in "fc":
+        missing = np.isnan(values)
+    else:
+        missing = np.isnat(values) if values.dtype.kind in "mM" else np.zeros(n_rows, dtype=bool)
+    if missing.any():
+        raise InputError(
+            f"groups is missing in {int(missing.sum())} of {n_rows} rows (the first is row {int(missing.argmax())}): "
+            "every row belongs to a task. Drop these rows, or give them a task of their own."
+        )
+    if values.dtype == object and len({type(value) for value in values}) == 1:
+        values = np.array(values.tolist())
+    return values
+
+
+def warn_no_groups(name: str, why: str) -> None:
+    """Warn that ``groups`` are missing."""
+    warnings.warn(
+        f"{name} was called without groups: {why} Pass groups=..., one task id for each row. Inside scikit-learn's "
+        "tools they arrive only with metadata routing: sklearn.set_config(enable_metadata_routing=True), and "
+        "params={'groups': ...}.",
+        MissingGroupsWarning,
+        stacklevel=3,
+    )
+
+
+def task_folds(cv: Any, rows: TaskRows) -> int | list[np.ndarray]:
+    """Return the number of folds, or the tasks of each fold of a scikit-learn splitter or of (train, test) pairs.
+
+    cv: as in scikit-learn: a whole number, an object with ``split``, or pairs of row numbers. Raises InputError where a
+    test set cuts through a task, or where a task is in no test set or in two.
+    """
+    if isinstance(cv, Integral) and not isinstance(cv, bool):
+        return _check.positive_int(cv, "cv", minimum=2)
+    n = int(rows.rows.max()) + 1
+    if hasattr(cv, "split"):
+        groups = np.full(n, -1)
+        groups[rows.rows] = rows.codes
+        pairs = list(cv.split(np.zeros((n, 1)), np.zeros(n), groups))
+    else:
+        try:
+            pairs = [(train, test) for train, test in cv]
+        except (TypeError, ValueError):
+            raise InputError(
+                f"cv={cv!r}: give a whole number of folds, a scikit-learn splitter such as GroupKFold, or pairs of row "
+                "numbers (train, test)."
+            ) from None
+    if len(pairs) < 2:
+        raise InputError(f"cv gives {len(pairs)} split: at least two are needed.")
+    position = np.full(n, -1)
+    position[rows.rows] = np.arange(len(rows.rows))
+    tested = np.zeros(rows.n_tasks, dtype=np.int64)
+    parts = []
+    for _, test in pairs:
+        index = np.flatnonzero(test) if np.asarray(test).dtype == bool else np.asarray(test)
+        places = position[index[index < n]]
+        count = np.bincount(rows.codes[places[places >= 0]], minlength=rows.n_tasks)
+        part = np.flatnonzero(count)
+        if (count[part] != rows.counts[part]).any():
+            cut = rows.ids[part[count[part] != rows.counts[part]][0]]
+            raise InputError(
+                f"cv puts some rows of task {cut.item()!r} into a test set and others not: folds must hold whole "
+                "tasks. Use a whole number, or GroupKFold."
+            )
+        tested[part] += 1
+        if len(part):
+            parts.append(part)
+    if (tested != 1).any():
+        bad = int(np.flatnonzero(tested != 1)[0])
+        raise InputError(
+            f"cv tests task {rows.ids[bad].item()!r} {tested[bad]} times: every task must be in exactly one test set."
+        )
+    return parts
+
+
+def places(ids: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return where each value stands among the sorted ids, and -1 for a value that is none of them."""
+    try:
+        with np.errstate(invalid="ignore"):
+            cast = values.astype(ids.dtype)
+        place = np.searchsorted(ids, cast).clip(0, len(ids) - 1)
+        return np.where((ids[place] == values) & (cast == values), place, -1)
+    except (ValueError, TypeError, OverflowError):
+        # Text beside numbers and the like: such a value is one of the ids only if Python holds the two for equal.
+        known = {one: i for i, one in enumerate(ids.tolist())}
+        return np.array([known.get(one, -1) for one in values.tolist()], dtype=np.int64)

@@ -1,0 +1,168 @@
+"""Parts of a saved estimator: rules, the rate path, the surface and the held-out losses, as arrays and plain values.
+
+``pack_...`` puts arrays into ``arrays`` and returns what belongs into the header; ``unpack_...`` is its inverse and
+raises ValueError for what does not fit together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from undertow.linear.moments import Moments
+from undertow.linear.outer_problem import OuterProblem
+from undertow.linear.path import RatePath
+from undertow.linear.rules import BlendRule, GradientRule, ProximalRule, Rule
+from undertow.linear.solvers import REMEDY
+from undertow.linear.surface import LossSurface
+from undertow.tasks.losses import TaskLosses
+
+Arrays = dict[str, np.ndarray]
+
+_OUTCOMES = tuple(REMEDY)
+_PATH = ("train_rates", "weights", "meta_loss", "condition", "rank", "ridges")
+
+INFINITE = ("train_rates", "meta_loss", "condition")
+"""Last parts of the names of arrays that may hold infinities."""
+
+
+def pack_rule(rule: Rule, arrays: Arrays, name: str) -> dict[str, Any]:
+    """Pack an adaptation rule."""
+    if isinstance(rule, GradientRule):
+        return {"kind": "gradient", "rate": rule.rate, "steps": rule.steps}
+    if isinstance(rule, ProximalRule):
+        if rule.covariance is not None:
+            arrays[f"{name}.covariance"] = rule.covariance
+        return {"kind": "proximal", "ratio": rule.ratio, "covariance": rule.covariance is not None}
+    arrays[f"{name}.shares"], arrays[f"{name}.starts"] = rule.shares, rule.starts
+    return {"kind": "blend", "parts": [pack_rule(part, arrays, f"{name}.{i}") for i, part in enumerate(rule.parts)]}
+
+
+def unpack_rule(stored: dict[str, Any], arrays: Arrays, name: str, d: int) -> Rule:
+    """Return the rule for d columns."""
+    kind = stored["kind"]
+    if kind == "blend":
+        parts = stored["parts"]
+        if any(part["kind"] == "blend" for part in parts):
+            raise ValueError("a blend of blends")
+        shares, starts = arrays[f"{name}.shares"], arrays[f"{name}.starts"]
+        _shape(starts, (len(parts), d), f"{name}.starts")
+        _shape(shares, (len(parts),), f"{name}.shares")
+        return BlendRule(
+            tuple(unpack_rule(part, arrays, f"{name}.{i}", d) for i, part in enumerate(parts)),  # type: ignore[misc]
+            shares,
+            starts,
+        )
+    if kind == "gradient":
+        return GradientRule(float(stored["rate"]), int(stored["steps"]))
+    if kind != "proximal":
+        raise ValueError(f"an unknown rule {kind!r}")
+    covariance = arrays[f"{name}.covariance"] if stored["covariance"] else None
+    if covariance is not None and covariance.shape not in ((d,), (d, d)):
+        raise ValueError(f"a task covariance of shape {covariance.shape} for {d} columns")
+    return ProximalRule(float(stored["ratio"]), covariance)
+
+
+def pack_path(path: RatePath, arrays: Arrays, name: str) -> dict[str, Any]:
+    """Pack a path and the moments that it was solved from."""
+    moments = path.problem.moments
+    if moments is None:
+        raise ValueError("the path was not solved from moments")
+    for field in _PATH:
+        arrays[f"{name}.{field}"] = getattr(path, field)
+    arrays[f"{name}.outcome"] = np.array([_OUTCOMES.index(one) for one in path.outcome.flat]).reshape(
+        path.outcome.shape
+    )
+    arrays[f"{name}.gram"], arrays[f"{name}.support"] = moments.gram, moments.support
+    if path.problem.basis is not None:
+        arrays[f"{name}.basis"] = path.problem.basis
+    return {
+        "scale": path.scale,
+        "steps": path.steps,
+        "support_tasks": moments.support_tasks,
+        "weight": moments.weight,
+        "n_rows": path.n_rows,
+        "n_tasks": path.n_tasks,
+        "eps": moments.eps,
+        "weighting": moments.weighting,
+    }
+
+
+def unpack_path(stored: dict[str, Any], arrays: Arrays, name: str, d: int) -> RatePath:
+    """Return the path; further rates can be asked of it as before."""
+    fields = {field: arrays[f"{name}.{field}"] for field in _PATH}
+    k, steps = len(fields["train_rates"]), int(stored["steps"])
+    _shape(fields["weights"], (k, d), f"{name}.weights")
+    outcome = arrays[f"{name}.outcome"]
+    for field in ("train_rates", "meta_loss", "condition", "rank"):
+        _shape(fields[field], (k,), f"{name}.{field}")
+    _shape(outcome, (k,), f"{name}.outcome")
+    if outcome.dtype.kind not in "iu" or outcome.min() < 0 or outcome.max() >= len(_OUTCOMES):
+        raise ValueError(f"an unknown outcome in {name!r}")
+    gram, support, basis = arrays[f"{name}.gram"], arrays[f"{name}.support"], arrays.get(f"{name}.basis")
+    r = d
+    if basis is not None:
+        r = basis.shape[-1]
+        _shape(basis, (d, r), f"{name}.basis")
+    _shape(gram, (steps + 1, r + 1, steps + 1, r + 1), f"{name}.gram")
+    _shape(support, (r, r), f"{name}.support")
+    moments = Moments(
+        gram,
+        support,
+        float(stored["support_tasks"]),
+        float(stored["weight"]),
+        int(stored["n_rows"]),
+        int(stored["n_tasks"]),
+        float(stored["eps"]),
+        str(stored["weighting"]),
+    )
+    return RatePath(
+        **fields,
+        outcome=np.array(_OUTCOMES)[outcome],
+        scale=float(stored["scale"]),
+        steps=steps,
+        init=np.zeros(d),
+        n_rows=int(stored["n_rows"]),
+        n_tasks=int(stored["n_tasks"]),
+        problem=replace(OuterProblem.of(moments, steps, None, None, "gram"), basis=basis),
+    )
+
+
+def pack_surface(surface: LossSurface, arrays: Arrays, name: str) -> dict[str, Any]:
+    """Pack a surface as the search makes it: products, without losses of single tasks."""
+    for field in ("train_rates", "products", "ridges"):
+        arrays[f"{name}.{field}"] = getattr(surface, field)
+    return {"scale": surface.scale, "weighting": surface.weighting}
+
+
+def unpack_surface(stored: dict[str, Any], arrays: Arrays, name: str) -> LossSurface:
+    """Return the surface."""
+    rates, products, ridges = (arrays[f"{name}.{field}"] for field in ("train_rates", "products", "ridges"))
+    if products.ndim != 4 or products.shape[:2] != (len(rates), len(ridges)) or len({*products.shape[2:]}) != 1:
+        raise ValueError(f"{name!r} with products of shape {products.shape}")
+    return LossSurface(rates, products, float(stored["scale"]), ridges, weighting=str(stored["weighting"]))
+
+
+def pack_losses(losses: TaskLosses, arrays: Arrays, name: str, task_ids: np.ndarray) -> dict[str, Any]:
+    """Pack the losses; their tasks are kept as positions among ``task_ids``, which is sorted."""
+    arrays[f"{name}.losses"], arrays[f"{name}.weights"] = losses.losses, losses.weights
+    arrays[f"{name}.tasks"] = np.searchsorted(task_ids, losses.task_ids)
+    return {"names": list(losses.names)}
+
+
+def unpack_losses(stored: dict[str, Any], arrays: Arrays, name: str, task_ids: np.ndarray) -> TaskLosses:
+    """Return the losses."""
+    losses, weights, tasks = (arrays[f"{name}.{field}"] for field in ("losses", "weights", "tasks"))
+    names = tuple(str(one) for one in stored["names"])
+    _shape(losses, (len(tasks), len(names)), f"{name}.losses")
+    _shape(weights, (len(tasks),), f"{name}.weights")
+    if tasks.dtype.kind not in "iu" or tasks.min() < 0 or tasks.max() >= len(task_ids):
+        raise ValueError(f"{name!r} with tasks that the estimator has not seen")
+    return TaskLosses(names, task_ids[tasks], losses, weights)
+
+
+def _shape(array: np.ndarray, expected: tuple[int, ...], name: str) -> None:
+    if array.shape != expected:
+        raise ValueError(f"{name!r} of shape {array.shape} where {expected} is needed")

@@ -1,0 +1,61 @@
+"""Losses of held-out tasks under each strategy: what strategies are compared by, in pairs, task by task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from undertow import _check
+from undertow._batch import TaskBatch
+
+# Per cent of the held-out loss. With many tasks a smaller difference can be told from chance, but not put to use.
+NEGLIGIBLE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class TaskLosses:
+    """Half mean squared error, in standardised units, of each task that neither fit nor choice has seen."""
+
+    names: tuple[str, ...]
+    """(n,) strategies, such as "joint" (common weights, nothing adapted), "signed", "ridge", "mixed_full" """
+    task_ids: np.ndarray
+    """(m,) tasks"""
+    losses: np.ndarray
+    """(m, n) loss of each task under each strategy, mean over its query rows, draws and targets"""
+    weights: np.ndarray
+    """(m,) number of query rows of each task, all draws together"""
+
+    def of(self, name: str) -> np.ndarray:
+        """Losses (m,) under one strategy. Raises InputError for a name that was not tried."""
+        return self.losses[:, self.names.index(_check.one_of(name, "name", self.names))]
+
+    def gains(self, name: str, base: str = "joint") -> np.ndarray:
+        """Loss under ``base`` minus loss under ``name``, (m,): what each task gains; negative where it loses."""
+        return self.of(base) - self.of(name)
+
+
+def mean_over_tasks(values: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
+    """Mean of a task's values weighted by its rows, and its standard error with tasks as the independent units."""
+    mean = float(rows @ values / rows.sum())
+    spread = rows * (values - mean)
+    m = len(values)
+    return mean, float(np.sqrt(m / max(m - 1, 1) * (spread**2).sum()) / rows.sum())
+
+
+def balance(rows: np.ndarray) -> np.ndarray:
+    """Weights r / (r + 10) of tasks with r query rows, scaled to sum 1.
+
+    Tasks differ from each other, so that a task of 1,000 rows says hardly more about which model is better than one of
+    100: weighing by rows would leave the choice to the few largest.
+    """
+    weights = rows / (rows + 10.0)
+    return weights / weights.sum()
+
+
+def query_losses(batch: TaskBatch, theta: np.ndarray) -> np.ndarray:
+    """Half the mean squared error of each task's query rows under its own weights theta (m, p), (m,)."""
+    error = (batch.query_x @ theta[..., None])[..., 0] - batch.query_y
+    if batch.query_mask is not None:
+        error = np.where(batch.query_mask, error, 0.0)
+    return 0.5 * (error**2).sum(axis=1) / batch.query_counts

@@ -1,0 +1,195 @@
+r"""Rows of many tasks with several targets and weights, sorted by task, and draws of support and query rows.
+
+A row's weight multiplies its squared error. A query row of weight w becomes :math:`\sqrt{w}\,[x, y]`; a support row
+becomes :math:`\sqrt{w n_t / \sum w}\,[x, y]`, so that S is the weighted second moment. So weights need no place in
+the rest of the code, and a whole-number weight equals that many copies of the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from undertow._batch import TaskBatch
+from undertow._check import InputError
+from undertow.tasks import drawing
+from undertow.tasks.standard import Standard
+
+# About 8 MB of rows: large enough that calls cost nothing, small enough that memory is used again.
+_BATCH_NUMBERS = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class TaskRows:
+    """Letters: R rows, m tasks, p features, d standardised columns, q targets.
+
+    Task number i has the rows at positions ``offsets[i] : offsets[i + 1]``. Inputs stay where the user has them: they
+    are fetched and standardised for the rows of one batch at a time.
+    """
+
+    x: np.ndarray
+    """(any, p) the user's inputs, in the user's order"""
+    standard: Standard
+    y: np.ndarray
+    """(R, q) standardised targets, sorted by task"""
+    weights: np.ndarray | None
+    """(R,) row weights, sorted by task; None when all are 1"""
+    offsets: np.ndarray
+    """(m + 1,) where each task starts"""
+    ids: np.ndarray
+    """(m,) what the tasks are called, sorted"""
+    rows: np.ndarray
+    """(R,) number of each row in x"""
+
+    def inputs(self, positions: Any = slice(None)) -> np.ndarray:
+        """Return standardised inputs (..., d) of the rows at ``positions`` (...)."""
+        numbers = self.rows[positions]
+        return self.standard.features(self.x, numbers.reshape(-1)).reshape(*numbers.shape, self.n_columns)
+
+    @property
+    def n_columns(self) -> int:
+        """Number of standardised columns, d."""
+        return self.standard.width
+
+    @property
+    def n_tasks(self) -> int:
+        """Number of tasks, m."""
+        return len(self.ids)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(m,) number of rows of each task."""
+        return np.diff(self.offsets)
+
+    @property
+    def codes(self) -> np.ndarray:
+        """(R,) number of the task of each row."""
+        return np.repeat(np.arange(self.n_tasks), self.counts)
+
+    def select(self, tasks: np.ndarray) -> TaskRows:
+        """Return the rows of the given task numbers, in their order here."""
+        chosen = np.zeros(self.n_tasks, dtype=bool)
+        chosen[tasks] = True
+        if chosen.all():
+            return self
+        kept = np.repeat(chosen, self.counts)
+        return replace(
+            self,
+            y=self.y[kept],
+            weights=None if self.weights is None else self.weights[kept],
+            offsets=np.concatenate([[0], np.cumsum(self.counts[chosen])]),
+            ids=self.ids[chosen],
+            rows=self.rows[kept],
+        )
+
+    def large_enough(self, n_support: int, on_small: str) -> TaskRows:
+        """Return the tasks with more than ``n_support`` rows; smaller ones are left out, or raise InputError."""
+        rule = f"with n_support={n_support} a task needs {n_support + 1}, one of them as a query row"
+        return self.select(drawing.enough_rows(self.counts, self.ids, n_support + 1, rule, on_small))
+
+    def as_one_task(self) -> TaskRows:
+        """Return the same rows as those of a single task."""
+        return replace(self, offsets=np.array([0, len(self.y)]), ids=self.ids[:1])
+
+    def shared(self) -> TaskBatch:
+        """Return one batch in which all rows of each task are both its support and its query rows."""
+        if self.n_tasks != 1:
+            raise InputError(f"{self.n_tasks} tasks: rows are support and query at once only where there is one task.")
+        support, query = self.support_weights(np.arange(len(self.y))[None]), self._weigh_query(slice(None))
+        x, y = self.inputs()[None], self.y[None]
+        return TaskBatch(x * support[..., None], y * support[..., None], x * query[:, None], y * query[:, None])
+
+    def draw(
+        self, n_support: int, seed: np.random.SeedSequence, labels: np.ndarray | None = None
+    ) -> Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]:
+        """Yield (batch, task numbers (c,), weight of their query rows (c,)): a random choice of support rows of each
+        task, and all others as query rows.
+
+        Batches hold tasks of like length, and of one label where there are ``labels`` (m,); they are small, so that
+        what is made of one is still in the cache when it is used. Targets have shape (c, n, q). The choice in a task
+        depends on the seed and the numbers of its rows only. Every task must have more than ``n_support`` rows.
+        """
+        order = self._random_order(seed)
+        left = self.counts - n_support
+        for tasks in self._batches(left, labels):
+            starts, longest = self.offsets[tasks], int(left[tasks].max())
+            slot = np.arange(longest)
+            mask = slot < left[tasks, None]
+            support = order[starts[:, None] + np.arange(n_support)]
+            # A padded slot points at the task's first query row; what it fetches is multiplied by zero.
+            query = order[starts[:, None] + n_support + np.where(mask, slot, 0)]
+            support_x, query_x = self.inputs(support), self.inputs(query)
+            support_y, query_y = self.y[support], self.y[query]
+            weight = left[tasks].astype(float)
+            ragged = not mask.all()
+            if ragged or self.weights is not None:
+                by = self._weigh_query(query) * mask
+                query_x *= by[..., None]
+                query_y = query_y * by[..., None]
+            if self.weights is not None:
+                by = self.support_weights(support)[..., None]
+                support_x *= by
+                support_y = support_y * by
+                weight = (self.weights[query] * mask).sum(axis=1)
+            yield (
+                TaskBatch(
+                    support_x,
+                    support_y,
+                    query_x,
+                    query_y,
+                    query_mask=mask if ragged else None,
+                    ids=self.ids[tasks],
+                ),
+                tasks,
+                weight,
+            )
+
+    def _random_order(self, seed: np.random.SeedSequence) -> np.ndarray:
+        """Positions (R,), task after task, in random order within each."""
+        counts = self.counts
+        if (counts != counts[0]).any():
+            return drawing.random_order(seed, self.rows, counts)
+        # The same order, by many short sorts in place of a long one.
+        keys = drawing.row_keys(seed, self.rows).reshape(self.n_tasks, -1)
+        return (np.argsort(keys, axis=1) + self.offsets[:-1, None]).reshape(-1)
+
+    def _batches(self, left: np.ndarray, labels: np.ndarray | None) -> Iterator[np.ndarray]:
+        label = np.zeros(self.n_tasks, dtype=np.int64) if labels is None else labels
+        for bucket in drawing.buckets(left):
+            bucket = bucket[np.argsort(label[bucket], kind="stable")]
+            size = max(1, _BATCH_NUMBERS // int(self.n_columns * self.counts[bucket].max()))
+            for part in np.split(bucket, np.flatnonzero(np.diff(label[bucket])) + 1):
+                yield from (part[i : i + size] for i in range(0, len(part), size))
+
+    def split(self, n_support: int, seed: np.random.SeedSequence) -> tuple[np.ndarray, np.ndarray]:
+        """Return the positions of the support rows (m, n_support) and of all query rows, task after task."""
+        order = self._random_order(seed)
+        place = np.arange(len(order)) - np.repeat(self.offsets[:-1], self.counts)
+        return order[place < n_support].reshape(self.n_tasks, n_support), order[place >= n_support]
+
+    def support_weights(self, positions: np.ndarray, relative: bool = True) -> np.ndarray:
+        """Return what support rows at ``positions`` (c, n_t) are multiplied by; relative: so that weights average 1."""
+        if self.weights is None:
+            return np.ones(positions.shape, self.x.dtype)
+        w = self.weights[positions]
+        if relative:
+            w = w * w.shape[1] / w.sum(axis=1, keepdims=True)
+        return np.sqrt(w).astype(self.x.dtype)
+
+    def _weigh_query(self, positions: Any) -> np.ndarray:
+        if self.weights is None:
+            return np.ones(self.rows[positions].shape, self.x.dtype)
+        return np.sqrt(self.weights[positions]).astype(self.x.dtype)
+
+
+def of_target(batch: TaskBatch, j: int) -> TaskBatch:
+    """Return the batch with target number j only."""
+    return batch._replace(support_y=batch.support_y[..., j], query_y=batch.query_y[..., j])
+
+
+def sort_by_task(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the order (R,) that sorts rows by task, and the offsets (m + 1,) of tasks 0 .. m - 1."""
+    return np.argsort(codes, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(codes))])

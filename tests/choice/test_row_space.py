@@ -1,0 +1,132 @@
+"""More columns than rows: the search in the rows' own directions is the search in all columns."""
+
+import numpy as np
+import pytest
+from made import cv, task_rows
+
+import undertow as ut
+from undertow.choice import row_space, search
+from undertow.choice.row_space import RowSpace
+from undertow.linear.rules import BlendRule, ProximalRule
+
+RNG = np.random.default_rng(0)
+M, N, P = 9, 5, 60
+X = RNG.standard_normal((M * N, P)) * np.linspace(0.5, 2, P) + 1
+G = np.repeat(np.arange(M), N)
+W = RNG.standard_normal(P) / 8 + RNG.standard_normal((M, P)) / 16
+Y = (X * W[G]).sum(axis=1) + RNG.standard_normal(M)[G] + 0.3 * RNG.standard_normal(M * N)
+
+
+def test_the_basis_spans_the_rows_and_keeps_every_product():
+    rows = task_rows(np.tile(X, 4), Y, G)
+    space = RowSpace.of(rows)
+    z, y = rows.inputs(), space.rows.inputs()
+    assert y.shape == (M * N, M * N - 1 + 1)  # centred: one direction less; and the constant feature
+    np.testing.assert_allclose(space.basis.T @ space.basis, np.eye(y.shape[1]), atol=1e-12)
+    np.testing.assert_allclose(y @ space.basis.T, z, atol=1e-9)
+    np.testing.assert_array_equal(y[:, -1], 1)
+    np.testing.assert_allclose(space.weights(np.eye(y.shape[1])[3]), space.basis[:, 3])
+    tall = task_rows(np.tile(X, 4)[:, :170], Y, G)
+    assert RowSpace.of(tall) is not None
+    assert RowSpace.of(task_rows(X, Y, G)) is None  # few columns: nothing to gain
+    repeated = task_rows(np.repeat(np.tile(X, 4), 6, axis=0), np.repeat(Y, 6), np.repeat(G, 6))
+    assert RowSpace.of(repeated) is None
+
+
+@pytest.fixture(scope="module", params=["mixed", "ridge", "gradient", "all"])
+def both(request):
+    """Fits in all columns and in the rows' directions; no variance for each feature, and no value clipped."""
+    rules = ("gradient", "ridge", "mixed") if request.param == "all" else request.param
+    settings = {"rules": rules, "n_support": 2, "cv": 3, "clip": None, "blend": False}
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "_DIAGONAL_COLUMNS", 0)
+        primal = cv(**settings).fit(X, Y, groups=G)
+        patch.setattr(row_space, "_LEAST_COLUMNS", 1)
+        patch.setattr(RowSpace, "of", classmethod(_counted(RowSpace.of.__func__, calls)))
+        rotated = cv(**settings).fit(X, Y, groups=G)
+    assert calls == [True]
+    return primal, rotated
+
+
+def _counted(real, calls):
+    def of(cls, rows):
+        found = real(cls, rows)
+        calls.append(found is not None)
+        return found
+
+    return of
+
+
+def test_the_search_is_the_same_to_rounding(both):
+    primal, rotated = both
+    assert primal.rule_ == rotated.rule_
+    for name, (loss, error) in primal.choice_.losses.items():
+        assert rotated.choice_.losses[name] == pytest.approx((loss, error), rel=2e-5)
+    np.testing.assert_allclose(rotated.coef_, primal.coef_, rtol=1e-4, atol=1e-5 * np.abs(primal.coef_).max())
+    assert rotated.intercept_ == pytest.approx(primal.intercept_, rel=1e-4)
+    assert rotated.train_rate_ == pytest.approx(primal.train_rate_, rel=1e-6)
+    assert rotated.scale_ == pytest.approx(primal.scale_, rel=1e-9)
+    assert rotated.ridge_ == (None if primal.ridge_ is None else pytest.approx(primal.ridge_))
+    for name, value in primal.choice_.settings.items():
+        assert rotated.choice_.settings[name] == pytest.approx(value, rel=1e-3)
+    np.testing.assert_allclose(rotated.cv_surface_.ridges, primal.cv_surface_.ridges)
+    np.testing.assert_allclose(rotated.cv_surface_.products, primal.cv_surface_.products, rtol=1e-5, atol=1e-9)
+
+
+def test_tasks_outside_the_span_are_adapted_in_all_columns(both):
+    primal, rotated = both
+    new = RNG.standard_normal((4, P)) * 2
+    target = RNG.standard_normal(4) + 2
+    ours, theirs = rotated.adapt(new, target), primal.adapt(new, target)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=1e-4, atol=1e-5 * np.abs(theirs.coef_).max())
+    np.testing.assert_allclose(rotated.predict(X, groups=G), primal.predict(X, groups=G), rtol=1e-4, atol=1e-4)
+
+
+def test_the_path_has_all_columns_and_can_be_asked_for_more_rates(both, tmp_path):
+    primal, rotated = both
+    ours, theirs = rotated.rate_path_, primal.rate_path_
+    assert ours.weights.shape == theirs.weights.shape
+    np.testing.assert_allclose(ours.ridges, theirs.ridges)
+    np.testing.assert_allclose(ours.weights, theirs.weights, rtol=1e-4, atol=1e-6)
+    rates = np.array([-0.2, 0.0, 0.3]) * rotated.scale_
+    np.testing.assert_allclose(ours.at(rates).weights, theirs.at(rates).weights, rtol=1e-4, atol=1e-6)
+    pytest.importorskip("safetensors")
+    from undertow.estimators.saving import load, save
+
+    save(rotated, tmp_path / "m.safetensors")
+    again = load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again.rate_path_.at(rates).weights, ours.at(rates).weights)
+    np.testing.assert_array_equal(again.predict(X), rotated.predict(X))
+
+
+def test_rules_are_widened_part_by_part():
+    space = RowSpace.of(task_rows(np.tile(X, 4), Y, G))
+    d, r = space.basis.shape
+    rule = BlendRule(
+        (ProximalRule(2.0), ProximalRule(0.5, np.append(np.full(r - 1, 0.3), 0.7))),
+        np.array([0.5, 0.5]),
+        RNG.standard_normal((2, r)),
+    )
+    wide = space._rule(rule)
+    assert wide.parts[0].covariance is None
+    np.testing.assert_array_equal(wide.parts[1].covariance, np.append(np.full(d - 1, 0.3), 0.7))
+    x, y = space.rows.inputs(np.arange(5))[None], RNG.standard_normal((1, 5))
+    omega = rule.shares @ rule.starts
+    narrow = rule.adapt(omega, ut.TaskBatch(x, y, x, y))
+    full = x @ space.basis.T
+    np.testing.assert_allclose(
+        wide.adapt(space.weights(omega), ut.TaskBatch(full, y, full, y)), space.weights(narrow), atol=1e-10
+    )
+
+
+def test_wide_tables_are_searched_by_default():
+    wide = np.random.default_rng(1).standard_normal((60, 400))
+    groups = np.repeat(np.arange(10), 6)
+    target = wide[:, 0] + groups % 3 + 0.1 * np.random.default_rng(2).standard_normal(60)
+    model = cv(n_support=3, cv=3, n_rates=9).fit(wide.astype(np.float32), target, groups=groups)
+    assert model.coef_.shape == (400,)
+    assert model.coef_.dtype == np.float32
+    assert "mixed_isotropic" in model.choice_.losses
+    assert "mixed_diagonal" not in model.choice_.losses
+    assert model.choice_.prediction.noise_std is not None

@@ -1,0 +1,233 @@
+"""Saving and loading: exact, without code, and with a reason for every file that is refused."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+from made import cv, table
+
+import undertow as ut
+from undertow._check import InputError
+from undertow.estimators import saving
+from undertow.estimators.saving import load, read_notes, save
+
+pytest.importorskip("safetensors")
+
+X, Y, G = table()
+TEXT = np.array([f"school {g}" for g in G])
+MODELS = {
+    "regressor": (ut.MAMLRegressor(-np.inf, 0.2, clip=None), Y, G),
+    "several targets": (ut.MAMLRegressor(rule="mixed"), np.c_[Y, -(Y**2)], TEXT),
+    "proximal": (
+        ut.MAMLRegressor(rule="ridge", train_ratio=3.0),
+        Y.astype(np.float32),
+        np.datetime64("2020-01-01") + G,
+    ),
+    "search": (cv(steps=(1, 2)), Y, TEXT),
+    "classifier": (ut.MAMLClassifier(random_state=None), np.where(Y < 30, "low", "high"), G),
+    "classifier search": (
+        ut.MAMLClassifierCV(n_draws=1, n_rates=11, ridges=[1e-3]),
+        np.digitize(Y, [25, 35]).astype(object).astype(str).astype(object),
+        G,
+    ),
+}
+
+
+def assert_same_search(again, model):
+    paths = [one if isinstance(one, list) else [one] for one in (again.rate_path_, model.rate_path_)]
+    for ours, theirs in zip(*paths, strict=True):
+        for field in (
+            "train_rates",
+            "weights",
+            "meta_loss",
+            "condition",
+            "rank",
+            "ridges",
+            "outcome",
+            "scale",
+            "steps",
+        ):
+            np.testing.assert_array_equal(getattr(ours, field), getattr(theirs, field))
+        assert repr(ours) == repr(theirs)
+        assert ours.explain(3) == theirs.explain(3)
+        np.testing.assert_array_equal(ours.at([0.0, -0.3]).weights, theirs.at([0.0, -0.3]).weights)
+    ours, theirs = again.cv_surface_, model.cv_surface_
+    np.testing.assert_array_equal(ours.loss(0.1), theirs.loss(0.1))
+    assert ours.best() == theirs.best()
+    ours, theirs = again.held_out_, model.held_out_
+    assert ours.names == theirs.names
+    for field in ("task_ids", "losses", "weights"):
+        np.testing.assert_array_equal(getattr(ours, field), getattr(theirs, field))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_loaded_estimator_is_the_saved_one(name, tmp_path):
+    model, y, groups = MODELS[name]
+    x = X.astype(np.float32) if name == "proximal" else X
+    model.fit(x, y, groups=groups)
+    save(model, tmp_path / "m.safetensors")
+    again = load(tmp_path / "m.safetensors")
+    assert type(again) is type(model)
+    assert repr(again) == repr(model)
+    assert {k: str(v) for k, v in again.get_params().items()} == {k: str(v) for k, v in model.get_params().items()}
+    np.testing.assert_array_equal(again.coef_, model.coef_)
+    np.testing.assert_array_equal(again.intercept_, model.intercept_)
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+    np.testing.assert_array_equal(again.predict(x, groups=groups), model.predict(x, groups=groups))
+    np.testing.assert_array_equal(again.adapt(x[:5], y[:5]).predict(x), model.adapt(x[:5], y[:5]).predict(x))
+    assert again.score(x, y, groups=groups) == model.score(x, y, groups=groups)
+    assert again.task_ids_.dtype == model.task_ids_.dtype
+    if name.startswith("classifier"):
+        assert again.classes_.dtype == model.classes_.dtype
+    if "search" in name:
+        assert again.choice_ == model.choice_
+        assert_same_search(again, model)
+    for key in ("train_rate_", "adapt_rate_", "scale_", "n_tasks_", "n_features_in_"):
+        assert getattr(again, key) == getattr(model, key)
+
+
+def test_feature_names_and_adapted_estimators_are_kept(tmp_path):
+    import pandas as pd
+
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    model = ut.MAMLRegressor().fit(frame, Y, groups=G).adapt(frame[:6], Y[:6])
+    save(model, tmp_path / "m.safetensors")
+    again = load(tmp_path / "m.safetensors")
+    assert again.feature_names_in_.tolist() == ["a", "b", "c"]
+    np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
+    with pytest.raises(ValueError, match="feature names should match"):
+        again.predict(frame[["c", "b", "a"]])
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "m.safetensors"
+    model = cv().fit(X, Y, groups=G)
+    assert model.rule_ == "blend"
+    save(model, path)
+    return path
+
+
+def rewritten(path, change_header=None, change_arrays=None):
+    """Write the file again with another header or other arrays, by the format's own description."""
+    raw = path.read_bytes()
+    size = struct.unpack("<Q", raw[:8])[0]
+    top = json.loads(raw[8 : 8 + size])
+    if change_header is not None:
+        header = json.loads(top["__metadata__"]["undertow"])
+        change_header(header)
+        top["__metadata__"]["undertow"] = json.dumps(header)
+    if change_arrays is not None:
+        change_arrays(top)
+    text = json.dumps(top).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + size :])
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda h: h.update({"class": "os.system"}), "names the class 'os.system'"),
+        (lambda h: h.update(format="other"), "holds no estimator"),
+        (lambda h: h.update(format_version=99), "format version 99"),
+        (lambda h: h["params"].pop("cv"), "parameters that do not fit MAMLRegressorCV: cv"),
+        (lambda h: h["params"].update(evil=1), "parameters that do not fit MAMLRegressorCV: evil"),
+        (lambda h: h["values"].update(predict=1), "an unknown value 'predict'"),
+        (lambda h: h.pop("rules"), "KeyError: 'rules'"),
+        (lambda h: h.update(rules=[]), "0 rules for 1 targets"),
+        (lambda h: h["rules"][0].update(kind="eval"), "an unknown rule 'eval'"),
+        (lambda h: h["values"].update(n_features_in_=5), "'omega' of shape"),
+        (lambda h: h["standard"].update(intercept=False), "'omega' of shape"),
+        (lambda h: h.update(choice={"verdict": "x"}), "KeyError"),
+        (lambda h: h.update(feature_names=["a"]), "1 feature names for 3 features"),
+        (lambda h: h["search"].pop("surface"), "KeyError: 'surface'"),
+        (lambda h: h["search"]["paths"][0].update(steps=2), "'path.0.gram' of shape"),
+        (lambda h: h["search"]["held_out"]["names"].pop(), "'held_out.losses' of shape"),
+        (lambda h: h["rules"][0]["parts"].pop(), "'rule.0.starts' of shape"),
+        (lambda h: h["rules"][0]["parts"].append({"kind": "blend"}), "a blend of blends"),
+    ],
+)
+def test_a_changed_header_is_refused_with_a_reason(saved, change, match):
+    rewritten(saved, change)
+    with pytest.raises(ut.InputError, match=match):
+        load(saved)
+
+
+def test_files_from_before_the_search_was_kept_still_load(saved):
+    whole = load(saved)
+
+    def older(header):
+        header.pop("search")
+        header["params"].pop("blend")
+        header["choice"].pop("prediction")
+
+    rewritten(saved, older)
+    again = load(saved)
+    assert again.rate_path_ is again.cv_surface_ is again.held_out_ is again.choice_.prediction is None
+    assert again.blend is False
+    np.testing.assert_array_equal(again.predict(X), whole.predict(X))
+
+
+def test_files_of_other_kinds_are_refused(saved, tmp_path):
+    from safetensors.numpy import save_file
+
+    with pytest.raises(ut.InputError, match="there is no such file"):
+        load(tmp_path / "none.safetensors")
+    whole = saved.read_bytes()
+    for cut in (0, 5, 100, len(whole) - 10):
+        saved.write_bytes(whole[:cut])
+        with pytest.raises(ut.InputError, match="no complete safetensors file"):
+            load(saved)
+    saved.write_bytes(b"PK\x03\x04 a pickle or a zip")
+    with pytest.raises(ut.InputError, match="no complete safetensors file"):
+        load(saved)
+    save_file({"a": np.ones(3)}, saved)
+    with pytest.raises(ut.InputError, match="its header is missing"):
+        load(saved)
+    save_file({"a": np.ones(3)}, saved, metadata={"undertow": "{"})
+    with pytest.raises(ut.InputError, match="its header is no JSON"):
+        load(saved)
+
+
+def test_weights_that_are_not_finite_are_refused(saved):
+    raw = bytearray(saved.read_bytes())
+    size = struct.unpack("<Q", raw[:8])[0]
+    begin = json.loads(raw[8 : 8 + size])["omega"]["data_offsets"][0]
+    raw[8 + size + begin : 8 + size + begin + 8] = struct.pack("<d", np.nan)
+    saved.write_bytes(bytes(raw))
+    with pytest.raises(ut.InputError, match="values in 'omega' that are not finite"):
+        load(saved)
+
+
+def test_what_cannot_be_saved(tmp_path):
+    from sklearn.linear_model import Ridge
+    from sklearn.model_selection import GroupKFold
+
+    with pytest.raises(ut.InputError, match="a Ridge cannot be saved"):
+        save(Ridge(), tmp_path / "m")
+    with pytest.raises(ut.InputError, match="is not fitted"):
+        save(ut.MAMLRegressor(), tmp_path / "m")
+    model = cv(cv=GroupKFold(3)).fit(X, Y, groups=G)
+    with pytest.raises(ut.InputError, match=r"set_params\(cv=\.\.\.\)"):
+        save(model, tmp_path / "m")
+    save(model.set_params(cv=3), tmp_path / "m")
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+    with pytest.raises(ut.InputError, match="task_ids hold a tuple"):
+        saving._labels(np.array([(1, 2), None], dtype=object)[:1], {}, "task_ids")
+
+
+def test_notes_are_kept_and_the_file_is_the_same_each_time(tmp_path):
+    model = ut.MAMLRegressor().fit(X, Y, groups=G)
+    notes = {"table": {"task": "school", "levels": {"kind": ["a", "inf", "nan"]}}, "limit": float("inf")}
+    save(model, tmp_path / "a.safetensors", notes=notes)
+    save(model, tmp_path / "b.safetensors", notes=notes)
+    assert read_notes(tmp_path / "a.safetensors") == notes
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    np.testing.assert_array_equal(load(tmp_path / "a.safetensors").predict(X), model.predict(X))
+    save(model, tmp_path / "b.safetensors")
+    assert read_notes(tmp_path / "b.safetensors") == {}
+    with pytest.raises(InputError, match="notes hold what is no plain value"):
+        save(model, tmp_path / "b.safetensors", notes={"a": object()})
+    with pytest.raises(InputError, match="there is no directory"):
+        save(model, tmp_path / "nowhere" / "b.safetensors")

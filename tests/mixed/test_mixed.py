@@ -1,0 +1,265 @@
+"""The mixed model against dense matrices, against statsmodels, and against the truth it was drawn from."""
+
+import warnings
+
+import numpy as np
+import pytest
+from mixed_tables import MEAN, ROOT, draw
+
+import undertow as ut
+from undertow.mixed.likelihood import Model, evaluate
+from undertow.mixed.model import STRUCTURES, components_of, fit_mixed, shrunk_fit
+from undertow.mixed.scoring import root_of, search_components
+from undertow.mixed.statistics import TaskStatistics
+from undertow.tasks import GroupedTable
+
+
+@pytest.mark.parametrize("rows", [7, (1, 12)])
+@pytest.mark.parametrize("method", ["reml", "ml"])
+@pytest.mark.parametrize("structure", ["intercept", "diagonal", "full"])
+def test_fits_are_those_of_statsmodels_and_no_less_likely(rows, method, structure):
+    sm = pytest.importorskip("statsmodels.api")
+    from statsmodels.regression.mixed_linear_model import MixedLMParams
+
+    table = draw(60, rows)
+    free = None
+    if structure == "diagonal":
+        free = MixedLMParams.from_components(fe_params=np.ones(3), cov_re=np.eye(3))
+    random = table.x[:, -1:] if structure == "intercept" else table.x
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = sm.MixedLM(table.y, table.x, table.groups, exog_re=random).fit(
+            reml=method == "reml", method=["bfgs", "powell"], free=free
+        )
+    ours = fit_mixed(table, structure, method=method, mean_scale=np.inf)
+    assert ours.converged
+    assert ours.log_likelihood >= theirs.llf - 1e-6
+    assert ours.log_likelihood == pytest.approx(theirs.llf, abs=1e-3)
+    covariance = np.diag(ours.task_covariance) if ours.task_covariance.ndim == 1 else ours.task_covariance
+    if structure == "intercept":
+        covariance = covariance[-1:, -1:]
+    np.testing.assert_allclose(covariance, np.asarray(theirs.cov_re), atol=2e-3)
+    np.testing.assert_allclose(ours.mean, theirs.fe_params, atol=1e-3)
+    assert ours.noise_variance == pytest.approx(theirs.scale, abs=1e-3)
+
+
+@pytest.mark.parametrize("structure", ["diagonal", "full"])
+def test_adapted_weights_are_the_dense_blup(structure):
+    fit = fit_mixed(draw(40), structure)
+    covariance = np.diag(fit.task_covariance) if structure == "diagonal" else fit.task_covariance
+    new = ut.MixedLinearRegression(3, 0.5, 1.0).sample(ut.Design(6, 4, 3), seed=3)
+    theta = fit.adapt(new)
+    variance = fit.predict_variance(new)
+    for i in range(6):
+        x, y, q = new.support_x[i], new.support_y[i], new.query_x[i]
+        v = x @ covariance @ x.T + fit.noise_variance * np.eye(4)
+        gain = covariance @ x.T @ np.linalg.inv(v)
+        np.testing.assert_allclose(theta[i], fit.mean + gain @ (y - x @ fit.mean), rtol=1e-9)
+        # Variance of q.w + z - q.theta, mu's own error included: theta = (I - gain x) mu + gain y.
+        rest = np.eye(3) - gain @ x
+        own = covariance - gain @ x @ covariance
+        brute = fit.noise_variance + np.diag(q @ (own + rest @ fit.mean_covariance @ rest.T) @ q.T)
+        np.testing.assert_allclose(variance[i], brute, rtol=1e-9)
+    finite = fit.penalties[np.isfinite(fit.penalties)]
+    np.testing.assert_allclose(finite, fit.noise_variance / fit.variances[np.isfinite(fit.penalties)])
+
+
+@pytest.mark.parametrize("structure", ["isotropic", "diagonal", "full"])
+def test_every_step_raises_the_likelihood_and_the_end_is_a_maximum(structure):
+    stats = TaskStatistics.from_tasks(draw(30))
+    model = Model(True, None, ~stats.constant)
+    found = search_components(stats, components_of(stats, structure), model, 100, 1e-9)
+    assert found.converged
+    assert (np.diff(found.history) > 0).all()
+    fit = fit_mixed(stats, structure, tolerance=1e-9)
+    rng = np.random.default_rng(0)
+    ratio = stats.target_unit / stats.unit
+    inside = fit.task_covariance / (ratio**2 if fit.task_covariance.ndim == 1 else np.outer(ratio, ratio))
+    noise = fit.noise_variance / stats.target_unit**2
+    best = evaluate(stats, root_of(inside), noise, model).value
+    for _ in range(10):
+        # Multiplicative noise stays inside what the structure allows.
+        factors = np.exp(0.1 * rng.standard_normal(3))
+        factors = np.append(np.full(2, factors[0]), factors[2]) if structure == "isotropic" else factors
+        near = inside * (factors if inside.ndim == 1 else np.outer(factors, factors))
+        assert evaluate(stats, root_of(near), noise * np.exp(0.1 * rng.standard_normal()), model).value < best
+
+
+def test_estimates_recover_the_truth_within_their_standard_errors():
+    estimates = []
+    for seed in range(40):
+        fit = fit_mixed(draw(60, 6, seed=seed), "full", mean_scale=np.inf)
+        estimates.append(np.concatenate([fit.mean, fit.task_covariance[np.tril_indices(3)], [fit.noise_variance]]))
+    truth = np.concatenate([MEAN, (ROOT @ ROOT.T)[np.tril_indices(3)], [0.64]])
+    # Variances are well inside the boundary here, where restricted likelihood is next to unbiased.
+    z = (np.mean(estimates, axis=0) - truth) / (np.std(estimates, axis=0, ddof=1) / np.sqrt(len(estimates)))
+    assert abs(z).max() < 4
+
+
+def test_the_standard_error_of_the_mean_is_honest():
+    root = np.diag([0.6, 0.3, 0.5])
+    fits = [fit_mixed(draw(40, 6, seed=100 + seed, root=root), mean_scale=np.inf) for seed in range(60)]
+    z = np.array([(f.mean - MEAN) / np.sqrt(np.diag(f.mean_covariance)) for f in fits])
+    # The mean square of 180 nearly standard normal numbers has standard error sqrt(2 / 180).
+    assert abs((z**2).mean() - 1) / np.sqrt(2 / z.size) < 4
+
+
+def test_no_difference_between_tasks_gives_pooled_least_squares():
+    for seed in range(20):
+        table = draw(30, 6, root=np.zeros((3, 1)), seed=seed)
+        fit = fit_mixed(table, "intercept", mean_scale=np.inf)
+        if fit.variances.max() == 0:
+            break
+    assert fit.variances.max() == 0
+    assert "no difference between tasks" in fit.outcome
+    pooled = np.linalg.lstsq(table.x, table.y, rcond=None)[0]
+    np.testing.assert_allclose(fit.mean, pooled, rtol=1e-9)
+    np.testing.assert_allclose(fit.adapt(table.draw(3)), np.broadcast_to(pooled, (30, 3)), rtol=1e-9)
+    assert np.isinf(fit.penalties).all()
+
+
+def test_no_noise_gives_least_squares_of_each_task():
+    table = draw(30, 6, noise=0.0)
+    fit = fit_mixed(table, "full", mean_scale=np.inf)
+    assert fit.noise_variance < 1e-6
+    tasks = table.draw(4)
+    for theta, x, y in zip(fit.adapt(tasks), tasks.support_x, tasks.support_y, strict=True):
+        np.testing.assert_allclose(theta, np.linalg.lstsq(x, y, rcond=None)[0], rtol=1e-4)
+    mean_of_tasks = np.mean(
+        [np.linalg.lstsq(x, y, rcond=None)[0] for x, y in zip(tasks.support_x, tasks.support_y, strict=True)], axis=0
+    )
+    np.testing.assert_allclose(fit.mean, mean_of_tasks, atol=1e-4)
+
+
+@pytest.mark.parametrize("structure", ["isotropic", "diagonal", "full"])
+def test_a_weight_of_two_is_a_row_or_a_task_twice(structure):
+    table = draw(20)
+    rng = np.random.default_rng(1)
+    rows, tasks = rng.integers(0, 3, table.n_rows), rng.integers(1, 3, 20)
+    again = np.repeat(np.arange(table.n_rows), rows)
+    longer = GroupedTable.from_arrays(table.x[again], table.y[again], table.groups[again])
+    some = table.select(np.isin(table.ids, longer.ids))
+    kept = np.isin(table.groups, longer.ids)
+    same(fit_mixed(some, structure, row_weights=rows[kept]), fit_mixed(longer, structure))
+    copies = np.repeat(np.arange(20), tasks)
+    place = np.concatenate([np.arange(*table.offsets[i : i + 2]) for i in copies])
+    names = np.repeat(np.arange(len(copies)), table.counts[copies])
+    more = GroupedTable.from_arrays(table.x[place], table.y[place], names)
+    same(fit_mixed(table, structure, task_weights=tasks), fit_mixed(more, structure))
+
+
+def same(a, b, atol=2e-4):
+    np.testing.assert_allclose(a.mean, b.mean, atol=atol)
+    np.testing.assert_allclose(a.task_covariance, b.task_covariance, atol=atol)
+    assert a.noise_variance == pytest.approx(b.noise_variance, abs=atol)
+    assert a.log_likelihood == pytest.approx(b.log_likelihood, abs=1e-5)
+
+
+def test_batches_ragged_batches_and_tables_give_the_same_fit():
+    table = draw(30, (4, 12))
+    whole = fit_mixed(table)
+    batch = table.draw(3, seed=1)
+    garbage = batch._replace(query_x=np.where(batch.query_mask[..., None], batch.query_x, np.nan))
+    same(whole, fit_mixed(garbage), 1e-6)
+    same(whole, fit_mixed(table.draw_buckets(3, seed=2)), 1e-6)
+    weights = [(np.full(b.support_y.shape, 1.0), np.full(b.query_y.shape, 1.0)) for b in table.draw_buckets(3, seed=2)]
+    same(whole, fit_mixed(table.draw_buckets(3, seed=2), row_weights=weights), 1e-6)
+    stats = TaskStatistics.from_tasks(table)
+    part = np.arange(0, 30, 2)
+    # Without the prior, whose unit is the root mean square over all tasks that the statistics were made from.
+    same(fit_mixed(stats.select(part), mean_scale=np.inf), fit_mixed(table.select(part), mean_scale=np.inf), 1e-5)
+
+
+@pytest.mark.parametrize("structure", ["intercept", "diagonal", "full"])
+def test_units_of_features_and_target_do_not_matter(structure):
+    table = draw(30)
+    factors = np.array([1e6, 1e-5, 1.0])
+    scaled = GroupedTable.from_arrays(table.x * factors, table.y * 1e3, table.groups)
+    fit, other = fit_mixed(table, structure), fit_mixed(scaled, structure)
+    np.testing.assert_allclose(other.mean * factors / 1e3, fit.mean, rtol=1e-3)
+    outer = factors if fit.task_covariance.ndim == 1 else factors[:, None]
+    back = other.task_covariance * (outer**2 if fit.task_covariance.ndim == 1 else outer * factors) / 1e6
+    np.testing.assert_allclose(back, fit.task_covariance, atol=1e-3)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_awkward_tables_are_fitted(structure):
+    rng = np.random.default_rng(0)
+    base = draw(12, (1, 5))
+    between = rng.standard_normal(12)[base.groups]  # constant within each task
+    x = np.column_stack([base.x[:, :2], base.x[:, 0], np.zeros(base.n_rows), between, np.ones(base.n_rows)])
+    fit = fit_mixed(GroupedTable.from_arrays(x, base.y, base.groups), structure)
+    assert np.isfinite(fit.mean).all()
+    assert np.isfinite(fit.task_covariance).all()
+    assert (fit.variances >= 0).all()
+    assert abs(fit.mean[3]) < 1e-12
+    assert fit.variances[3] == 0
+    singles = GroupedTable.from_arrays(x, base.y, np.arange(base.n_rows))
+    assert np.isfinite(fit_mixed(singles, structure).noise_variance)
+    two = GroupedTable.from_arrays(x, base.y, base.groups % 2)
+    assert np.isfinite(fit_mixed(two, structure).log_likelihood)
+    constant = GroupedTable.from_arrays(x, np.ones(base.n_rows), base.groups)
+    assert np.isfinite(fit_mixed(constant, structure).mean).all()
+
+
+def test_many_features_use_steps_without_information_and_end_at_the_same_maximum(monkeypatch):
+    stats = TaskStatistics.from_tasks(draw(60, 8))
+    fast = fit_mixed(stats)
+    monkeypatch.setattr("undertow.mixed.scoring._WIDE", 1)
+    slow = fit_mixed(stats, max_iterations=3000)
+    assert slow.iterations > fast.iterations
+    assert slow.log_likelihood == pytest.approx(fast.log_likelihood, abs=1e-4)
+
+
+def test_variances_from_a_part_of_many_tasks_and_the_mean_from_all():
+    table = draw(600, 6)
+    whole, part = fit_mixed(table), fit_mixed(table, max_tasks=150, seed=4)
+    assert (part.variance_tasks, part.n_tasks) == (150, 600)
+    assert 0 < abs(part.noise_variance - whole.noise_variance) < 4 * 0.64 * np.sqrt(2 / (150 * 3))
+    # Both means use all 600 tasks: they differ by far less than the standard error of either.
+    assert (abs(part.mean - whole.mean) < 0.3 * np.sqrt(np.diag(whole.mean_covariance))).all()
+
+
+def test_a_shrunk_fit_lies_between_its_ends():
+    stats = TaskStatistics.from_tasks(draw(20))
+    full, diagonal = fit_mixed(stats, "full"), fit_mixed(stats, "diagonal")
+    ends = shrunk_fit(stats, full, diagonal, 0.0), shrunk_fit(stats, full, diagonal, 1.0)
+    same(ends[0], full, 1e-9)
+    np.testing.assert_allclose(ends[1].task_covariance, np.diag(diagonal.task_covariance), atol=1e-12)
+    np.testing.assert_allclose(ends[1].mean, diagonal.mean, rtol=1e-8)
+    middle = shrunk_fit(stats, full, diagonal, 0.5)
+    np.testing.assert_allclose(middle.task_covariance[0, 1], 0.5 * full.task_covariance[0, 1], rtol=1e-12)
+
+
+def test_the_generative_model_of_a_fit():
+    fit = fit_mixed(draw(40), "full")
+    problem = fit.problem()
+    assert problem.noise_std == fit.noise_std
+    assert problem.task_std == pytest.approx(fit.task_std)
+    np.testing.assert_array_equal(problem.mean_weights, fit.mean)
+
+
+def test_messages():
+    table = draw(10, intercept=False)
+    with pytest.raises(ut.InputError, match="needs a constant feature"):
+        fit_mixed(table, "intercept")
+    with pytest.raises(ut.InputError, match="structure='block'"):
+        fit_mixed(table, "block")
+    with pytest.raises(ut.InputError, match="needs method='reml'"):
+        fit_mixed(table, method="ml", mean_scale=1.0)
+    with pytest.raises(ut.InputError, match="must be greater than 0"):
+        fit_mixed(table, mean_scale=0.0)
+    with pytest.raises(ut.InputError, match="a weight cannot be negative"):
+        fit_mixed(table, task_weights=-np.ones(10))
+    with pytest.raises(ut.InputError, match=r"must be \(10,\)"):
+        fit_mixed(table, task_weights=np.ones(9))
+    with pytest.raises(ut.InputError, match="no row is left"):
+        fit_mixed(table, row_weights=np.zeros(table.n_rows))
+    with pytest.raises(ut.InputError, match="weights are part of TaskStatistics"):
+        fit_mixed(TaskStatistics.from_tasks(table), task_weights=np.ones(10))
+    with pytest.raises(ut.InputError, match="for each batch"):
+        fit_mixed(table.draw_buckets(1, on_small="drop"), row_weights=[])
+    stats = TaskStatistics.from_tasks(table)
+    full = fit_mixed(stats, "full")
+    with pytest.raises(ut.InputError, match="share=2"):
+        shrunk_fit(stats, full, fit_mixed(stats), 2.0)
