@@ -16,7 +16,7 @@ Everything depends on the targets only through y - f0, so f0 is subtracted once 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ from undertow.kernel.start import Start, subtracted, values_at
 from undertow.linear import circle
 from undertow.linear.blocks import Tasks, as_batches, row_weights
 from undertow.linear.outer_problem import check_ridges
-from undertow.linear.surface import LossSurface
+from undertow.linear.surface import BestRates, LossSurface, refined, with_tasks
 
 _MATRIX_NUMBERS = 1 << 24
 
@@ -153,17 +153,21 @@ class KernelPath:
             counts = np.asarray(batch.query_counts, np.float64)
             parts.append(np.einsum("ikmq,jkmq->mkij", errors, errors, optimize=True) / counts[:, None, None, None])
             shares.append(counts if weighting == "rows" else np.ones_like(counts))
-        share = np.concatenate(shares) / np.concatenate(shares).sum()
-        of_tasks = np.concatenate(parts)
+        share, of_tasks = np.concatenate(shares), np.concatenate(parts)
         shape = (*self.outcome.shape, steps + 1, steps + 1)
-        surface = LossSurface(
-            self.train_rates, np.tensordot(share, of_tasks, axes=1).reshape(shape), self.scale, self.ridges
+        products = np.tensordot(share / share.sum(), of_tasks, axes=1).reshape(shape)
+        surface = LossSurface(self.train_rates, products, self.scale, self.ridges, weighting=weighting)
+        return with_tasks(surface, of_tasks.reshape(-1, *shape), batches) if per_task else surface
+
+    def refine(self, surface: LossSurface, new_tasks: Tasks, *, f0: Any = None) -> BestRates:
+        """Return the pair of rates with the least loss on new tasks, also between the rates of the path.
+
+        surface: what ``evaluate`` returned for these tasks and ``f0``. They are evaluated about twenty times more.
+        """
+        tasks = as_batches(new_tasks)
+        return refined(
+            surface, lambda rate: self.at(rate).evaluate(tasks, steps=surface.steps, weighting=surface.weighting, f0=f0)
         )
-        if per_task:
-            surface = replace(surface, task_products=of_tasks.reshape(-1, *shape), task_weights=share)
-        # The targets of these tasks are free of f0 already, and so must be the path that goes with them.
-        free: Any = replace(self, f0=None)
-        return replace(surface, path=free, tasks=batches)
 
     def explain(self, index: int = 0) -> str:
         """Say in words how the solution at one position of the path was found, and what to do if it is poor."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from undertow._batch import TaskBatch
 from undertow.linear.blocks import chunks, trace_nonfinite
-from undertow.linear.moments import Moments, support_moment
+from undertow.linear.moments import Moments, spectral_unit, support_moment
 
 # Blocks are the units of standard errors: more than this adds little to them and costs memory and time.
 _MOST_BLOCKS = 100
@@ -82,15 +82,15 @@ class BlockMoments:
             support, support_tasks = support + part, support_tasks + number
         shape = (len(folds), steps + 1, gram.shape[1] // (steps + 1))
         return cls(
-            gram.reshape(*shape, *shape[1:]),
-            weight,
-            folds,
-            support,
-            support_tasks,
-            n_rows,
-            len(blocks),
-            q,
-            eps,
+            gram=gram.reshape(*shape, *shape[1:]),
+            weight=weight,
+            folds=folds,
+            support=support,
+            support_tasks=support_tasks,
+            n_rows=n_rows,
+            n_tasks=len(blocks),
+            n_targets=q,
+            eps=eps,
         )
 
     @property
@@ -106,8 +106,7 @@ class BlockMoments:
     @property
     def scale(self) -> float:
         """Spectral unit of the rate: 1 / lambda_max of the mean support second moment (1 when that is zero)."""
-        top = float(np.linalg.eigvalsh(self.support)[-1]) / self.support_tasks
-        return 1 / top if top > 0 else 1.0
+        return spectral_unit(self.support, self.support_tasks)
 
     def __add__(self, other: BlockMoments) -> BlockMoments:
         """Another draw of the same tasks in the same blocks."""
@@ -138,9 +137,15 @@ class BlockMoments:
         """Return the moments of all tasks for one target, as ``rate_path`` takes them."""
         p = self.n_features
         columns = [*range(p), p + target]
-        gram = self.gram.sum(axis=0)[:, columns][:, :, :, columns]
-        total = float(self.weight.sum())
-        return Moments(gram, self.support, self.support_tasks, total, self.n_rows, self.n_tasks, self.eps)
+        return Moments(
+            gram=self.gram.sum(axis=0)[:, columns][:, :, :, columns],
+            support=self.support,
+            support_tasks=self.support_tasks,
+            weight=float(self.weight.sum()),
+            n_rows=self.n_rows,
+            n_tasks=self.n_tasks,
+            eps=self.eps,
+        )
 
 
 def deal(folds: Sequence[np.ndarray], n_numbers: int) -> tuple[np.ndarray, np.ndarray]:

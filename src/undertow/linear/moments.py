@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -68,8 +69,7 @@ class Moments:
     @property
     def scale(self) -> float:
         """Spectral unit of the rate: 1 / lambda_max of the mean support second moment (1 when that is zero)."""
-        top = float(np.linalg.eigvalsh(self.support)[-1]) / self.support_tasks
-        return 1 / top if top > 0 else 1.0
+        return spectral_unit(self.support, self.support_tasks)
 
     def at(self, coefficients: np.ndarray) -> np.ndarray:
         """Return [B, gamma]^T [B, gamma], (k, p + 1, p + 1), for rows of coefficients (k, steps + 1)."""
@@ -103,6 +103,12 @@ class Moments:
         return sum_moments([self, other])
 
 
+def spectral_unit(support: np.ndarray, support_tasks: float) -> float:
+    """Return 1 / lambda_max of the mean of S, from its sum (p, p) over ``support_tasks``; 1 when that is zero."""
+    top = float(np.linalg.eigvalsh(support)[-1]) / support_tasks
+    return 1 / top if top > 0 else 1.0
+
+
 def cancellation(terms: np.ndarray, total: np.ndarray) -> np.ndarray:
     """(sum of sizes)^2 / squared size of the sum, at least 1; 1 where there is nothing."""
     return np.maximum(np.divide(terms**2, total, out=np.ones_like(total), where=total > 0), 1.0)
@@ -121,16 +127,9 @@ def sum_moments(parts: Iterable[Moments]) -> Moments:
         raise InputError("moments weighted by rows and by tasks cannot be added: use one weighting for all.")
     if len(parts) == 1:
         return parts[0]
-    return Moments(
-        sum(part.gram for part in parts),  # type: ignore[arg-type]
-        sum(part.support for part in parts),  # type: ignore[arg-type]
-        sum(part.support_tasks for part in parts),
-        sum(part.weight for part in parts),
-        sum(part.n_rows for part in parts),
-        sum(part.n_tasks for part in parts),
-        max(part.eps for part in parts),
-        parts[0].weighting,
-    )
+    added = ("gram", "support", "support_tasks", "weight", "n_rows", "n_tasks")
+    sums: Any = {name: sum(getattr(part, name) for part in parts) for name in added}
+    return replace(parts[0], **sums, eps=max(part.eps for part in parts))
 
 
 def of_batch(batch: TaskBatch, steps: int, weighting: str, support: tuple[np.ndarray, float] | None = None) -> Moments:
@@ -146,14 +145,16 @@ def of_batch(batch: TaskBatch, steps: int, weighting: str, support: tuple[np.nda
         n_rows += len(flat)
         dtype = flat.dtype
     trace_nonfinite(gram, batch)
+    moment, support_tasks = support or support_moment(batch)
     return Moments(
-        gram.reshape(steps + 1, width, steps + 1, width),
-        *(support or support_moment(batch)),
-        weight,
-        n_rows,
-        batch.n_tasks,
-        float(np.finfo(dtype).eps),
-        weighting,
+        gram=gram.reshape(steps + 1, width, steps + 1, width),
+        support=moment,
+        support_tasks=support_tasks,
+        weight=weight,
+        n_rows=n_rows,
+        n_tasks=batch.n_tasks,
+        eps=float(np.finfo(dtype).eps),
+        weighting=weighting,
     )
 
 

@@ -176,14 +176,8 @@ def sum_ridge_moments(parts: Iterable[RidgeMoments]) -> RidgeMoments:
         raise InputError("moments of different ratios or features cannot be added: use the same for all.")
     if len(parts) == 1:
         return first
-    return RidgeMoments(
-        first.ratios,
-        np.sum([part.gram for part in parts], axis=0),
-        sum(part.weight for part in parts),
-        sum(part.n_rows for part in parts),
-        sum(part.n_tasks for part in parts),
-        max(part.eps for part in parts),
-    )
+    sums: Any = {name: sum(getattr(part, name) for part in parts) for name in ("gram", "weight", "n_rows", "n_tasks")}
+    return replace(first, **sums, eps=max(part.eps for part in parts))
 
 
 def checked_ratios(ratios: Any) -> np.ndarray:

@@ -9,6 +9,7 @@ does not square the condition number.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -82,7 +83,7 @@ class DualSolver:
     eps: float
 
     @classmethod
-    def from_batches(cls, batches: list[TaskBatch], steps: int, weighting: str, init: np.ndarray) -> DualSolver:
+    def from_batches(cls, batches: Sequence[TaskBatch], steps: int, weighting: str, init: np.ndarray) -> DualSolver:
         """Make the kernel between all rows, once for all rates."""
         parts = []
         for batch in batches:
@@ -118,7 +119,7 @@ class RowSolver:
     n_rows: int
 
     @classmethod
-    def from_batches(cls, batches: list[TaskBatch], steps: int, weighting: str, init: np.ndarray) -> RowSolver:
+    def from_batches(cls, batches: Sequence[TaskBatch], steps: int, weighting: str, init: np.ndarray) -> RowSolver:
         """Read the tasks in float64 and compress them by an orthogonal factorisation, chunk by chunk."""
         width = (steps + 1) * (batches[0].n_features + 1)
         parts, n_rows, pending = [np.empty((0, width))], 0, 0
@@ -152,7 +153,7 @@ class RowSolver:
 class StepSolver:
     """Rows of B made anew for each rate, by taking its steps one after the other: nothing cancels."""
 
-    batches: list[TaskBatch]
+    batches: Sequence[TaskBatch]
     steps: int
     weighting: str
     init: np.ndarray
