@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from undertow._check import InputError
     from undertow.estimators import MAMLClassifier, MAMLClassifierCV, MAMLRegressor, MAMLRegressorCV
     from undertow.linear import LossSurface, Moments, RatePath, rate_path
+    from undertow.linear.rules import GradientRule, ProximalRule
+    from undertow.mixed import MixedRule
     from undertow.problem import Design, MixedLinearRegression, QuadraticRegression, Sinusoid
 
 _HOME = {
@@ -43,6 +45,9 @@ _HOME = {
     "RatePath": "linear",
     "LossSurface": "linear",
     "rate_path": "linear",
+    "GradientRule": "linear.rules",
+    "ProximalRule": "linear.rules",
+    "MixedRule": "mixed",
     "MAMLClassifier": "estimators",
     "MAMLClassifierCV": "estimators",
     "MAMLRegressor": "estimators",
@@ -66,6 +71,7 @@ _ROOMS = (
 
 __all__ = [
     "Design",
+    "GradientRule",
     "InputError",
     "LossSurface",
     "MAMLClassifier",
@@ -73,7 +79,9 @@ __all__ = [
     "MAMLRegressor",
     "MAMLRegressorCV",
     "MixedLinearRegression",
+    "MixedRule",
     "Moments",
+    "ProximalRule",
     "QuadraticRegression",
     "RatePath",
     "Sinusoid",

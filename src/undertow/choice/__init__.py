@@ -1,18 +1,22 @@
 """Strategies on held-out tasks: which rule, rates and penalties a table asks for, and how sure that is."""
 
-from undertow.choice.rate_comparison import RateComparison, compare_rates
-from undertow.choice.rate_picks import Pick, cross_validate, pick
-from undertow.choice.record import Choice, Gain, RateInterval
+from undertow.choice.record import Candidate, Choice, Gain, Prediction, RateCurve, RateInterval, Verdict
+from undertow.choice.search import Searched, Settings, search
+from undertow.choice.words import STRATEGIES, Strategy
 from undertow.tasks.losses import TaskLosses
 
 __all__ = [
+    "STRATEGIES",
+    "Candidate",
     "Choice",
     "Gain",
-    "Pick",
-    "RateComparison",
+    "Prediction",
+    "RateCurve",
     "RateInterval",
+    "Searched",
+    "Settings",
+    "Strategy",
     "TaskLosses",
-    "compare_rates",
-    "cross_validate",
-    "pick",
+    "Verdict",
+    "search",
 ]

@@ -2,7 +2,7 @@ r"""A blend of strategies: each task's adapted weights are a convex combination 
 
 The error of a combination with shares s is the combination of the errors, so that its loss on held-out tasks is
 
-.. math:: L(s) = s^T E s, \qquad E_{ab} = \tfrac12 \langle e_a e_b \rangle, \qquad s \ge 0, \quad \sum_a s_a = 1 ,
+.. math:: L(s) = s^T E s, \qquad E_{ab} = \langle e_a e_b \rangle, \qquad s \ge 0, \quad \sum_a s_a = 1 ,
 
 with the errors e of held-out query rows: stacking (Wolpert, Neural Networks 5, 1992; Breiman, Machine Learning 24,
 1996). The minimum over s fits the noise of a few dozen tasks, and the single best strategy is a matter of chance too.
@@ -17,14 +17,12 @@ from scipy.optimize import nnls
 
 # Draws of task weights, for the minima and for the winners, which cost less.
 _MINIMA, _WINNERS = 20, 200
-# Smaller shares change little and cost an adaptation each, of every training task too.
-LEAST_SHARE = 0.02
 
 
-def shares(products: np.ndarray, weights: np.ndarray, seed: int = 0, least_share: float = LEAST_SHARE) -> np.ndarray:
+def shares(products: np.ndarray, weights: np.ndarray, seed: int, least_share: float) -> np.ndarray:
     """Return the share of each strategy, (n,), of sum 1: 0 or at least ``least_share``.
 
-    products: (m, n, n) half the mean product of the errors of each two strategies on the query rows of each held-out
+    products: (m, n, n) mean product of the errors of each two strategies on the query rows of each held-out
         task. weights: (m,) how much each task counts.
     """
     m, n = products.shape[:2]
@@ -59,22 +57,3 @@ def least(matrix: np.ndarray) -> np.ndarray:
 def blended(products: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Return the loss of each task (m,) under the blend with these shares."""
     return np.einsum("a,mab,b->m", share, products, share, optimize=True)
-
-
-def nested(
-    products: np.ndarray, weights: np.ndarray, folds: np.ndarray, seed: int = 0, least_share: float = LEAST_SHARE
-) -> np.ndarray:
-    """Return the loss of each task (m,) under a blend whose shares were chosen without the task's fold.
-
-    folds: (m,) fold of each task.
-    """
-    out = np.empty(len(products))
-    for fold in np.unique(folds):
-        own = folds == fold
-        share = (
-            shares(products[~own], weights[~own], seed, least_share)
-            if not own.all()
-            else np.full(products.shape[1], np.nan)
-        )
-        out[own] = blended(products[own], share)
-    return out

@@ -1,50 +1,162 @@
-"""The gradient rule as a family of strategies: signed rates chosen from the moments of folds."""
+r"""The gradient rule as a family of strategies: signed rates chosen by task-wise cross-validation from moments.
+
+For each set of training folds the path is solved on their moments, by one eigendecomposition per rate that serves all
+ridges and targets; the moments of the tested folds then give their loss at every adapt rate, since the loss is a
+quadratic form of them. So the rows are read once, however many rates, ridges and folds there are.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from undertow import _circle
+from undertow._check import InputError, one_of
+from undertow.choice.gram_path import products_of, solve
 from undertow.choice.plan import Found, Plan
-from undertow.choice.rate_picks import candidate_rates
-from undertow.choice.rate_search import RatePick, RateSearch, search_rates, solve
+from undertow.linear import circle
 from undertow.linear.block_moments import BlockMoments
-from undertow.linear.circle import coefficients
 from undertow.linear.rules import GradientRule
+from undertow.linear.surface import LossSurface
 
 GRADIENT = ("joint", "step", "tied", "signed")
+"""Strategies: no adaptation; no inner loop, then a step; one positive rate for both; a signed train rate."""
+
+
+class RatePick(NamedTuple):
+    """Rates, ridge and steps with the least cross-validated loss among those that a strategy allows."""
+
+    train_rate: float
+    """raw"""
+    adapt_rate: float
+    """raw"""
+    ridge: float
+    steps: int
+    loss: float
+    """half the mean squared error there: optimistic, since the pick was made on it"""
+
+
+def candidate_rates(scale: float, n_rates: int = 101) -> np.ndarray:
+    """Return the raw train rates that are tried: the grid on the circle, and finer ones near 0.
+
+    A grid that is coarse near 0 makes a tied rate look worse than it is, since its best value may be small.
+    """
+    fine = np.array([0.003, 0.006, 0.012, 0.02])
+    return scale * np.sort(np.concatenate([_circle.rates_of(_circle.grid(n_rates), 1.0), -fine, fine]))
+
+
+def pick(surface: LossSurface, strategy: str) -> RatePick:
+    """Return the best rates and ridge among those that ``strategy`` allows (see ``GRADIENT``).
+
+    surface: of losses (k, r) with train rate 0 among its rates. Raises InputError for another strategy, and where none
+    of the rates is allowed.
+    """
+    one_of(strategy, "strategy", GRADIENT)
+    rates, adapt = surface.train_rates, surface.best_adapt_rate
+    if strategy == "signed":
+        allowed, loss = np.ones(len(rates), dtype=bool), surface.best_loss
+    elif strategy == "tied":
+        allowed = (rates > 0) & np.isfinite(rates)
+        finite = np.where(np.isfinite(rates), rates, 0.0)
+        adapt = np.broadcast_to(finite[:, None], adapt.shape)
+        c = circle.powers(adapt, surface.steps)
+        loss = 0.5 * np.einsum("...i,...ij,...j->...", c, surface.products, c)
+    else:
+        allowed = rates == 0
+        loss = surface.best_loss if strategy == "step" else surface.loss(0.0)
+        adapt = adapt if strategy == "step" else np.zeros_like(adapt)
+    loss = np.where(allowed[:, None] & np.isfinite(loss), loss, np.inf)
+    if np.isinf(loss).all():
+        raise InputError("strategy", strategy, "it allows none of the train rates.", "Add 0 and positive ones.")
+    k, r = np.unravel_index(int(loss.argmin()), loss.shape)
+    return RatePick(float(rates[k]), float(adapt[k, r]), float(surface.ridges[r]), surface.steps, float(loss[k, r]))
+
+
+@dataclass(frozen=True, eq=False)
+class RateSearch:
+    """Products of errors for k rates, r ridges and one number of steps s, of each fit that a choice may be made by."""
+
+    train_rates: np.ndarray
+    """(k,) raw rates"""
+    ridges: np.ndarray
+    """(r,)"""
+    products: dict[int | None, np.ndarray]
+    """outer fold, or None -> (groups, k, r, s + 1, s + 1) sums of e_i e_j over the rows of each group, all targets"""
+    weight: dict[int | None, np.ndarray]
+    """outer fold, or None -> (groups,) weight of the query rows of each group"""
+    scale: float
+
+    def surface(self, outer: int | None = None, inner: int | None = None) -> LossSurface:
+        """Return the loss as a function of both rates, of all groups that may choose; see ``plan``."""
+        kept = np.arange(len(self.weight[outer])) != (-1 if inner is None else inner)
+        products = self.products[outer][kept].sum(axis=0) / self.weight[outer][kept].sum()
+        return LossSurface(self.train_rates, products, self.scale, self.ridges)
+
+
+def search_rates(plan: Plan, moments: BlockMoments, train_rates: np.ndarray, ridges: np.ndarray) -> RateSearch:
+    """Solve the path of every set of training folds and take the losses on the others. train_rates: raw (k,)."""
+    coefficients, _ = circle.coefficients(train_rates, moments.scale, moments.steps)
+    of_fold = np.bincount(moments.folds, moments.weight)
+    every = [None, *range(len(plan.folds))]
+    groups = {outer: plan.groups(outer) for outer in every}
+    found: dict[tuple[int | None, tuple[int, ...]], np.ndarray] = {}
+    for outer in every:
+        for group in groups[outer]:
+            if (outer, group) in found:
+                continue
+            left_out = group if outer is None else (outer, *group)
+            weights = solve(moments.without(left_out), moments.n_targets, coefficients, ridges, moments.eps)
+            found[outer, group] = products_of(moments.of_folds(group), weights)
+            if outer is not None and len(group) == 1 and (outer,) in groups[group[0]]:
+                # A pair of folds serves twice: each of them is the outer fold of the other.
+                found[group[0], (outer,)] = products_of(moments.of_folds((outer,)), weights)
+    products = {outer: np.stack([found[outer, group] for group in groups[outer]]) for outer in every}
+    weight = {outer: np.array([of_fold[list(group)].sum() for group in groups[outer]]) for outer in every}
+    return RateSearch(np.asarray(train_rates, dtype=np.float64), ridges, products, weight, moments.scale)
 
 
 class GradientFamily:
     """Signed rates: no inner loop, one tied rate, or a free one."""
 
     def __init__(self, plan: Plan, moments: BlockMoments, ridges: Sequence[float], steps: Sequence[int], n_rates: int):
+        self.plan = plan
         self.moments = moments
         self.rates = candidate_rates(moments.scale, n_rates)
-        self.ridges = np.asarray(ridges, dtype=np.float64)
         self.searches: dict[int, RateSearch] = {
-            k: search_rates(moments.first(k), self.rates, self.ridges) for k in sorted(set(steps))
+            k: search_rates(plan, moments.first(k), self.rates, np.asarray(ridges, dtype=np.float64))
+            for k in sorted(set(steps))
         }
 
-    def pick(self, strategy: str, leave_out: int | None = None) -> RatePick:
+    def pick(self, strategy: str, outer: int | None = None, inner: int | None = None) -> RatePick:
         """Return the best rates, ridge and number of steps."""
-        picks = [search.pick(strategy, leave_out) for search in self.searches.values()]
+        picks = [pick(search.surface(outer, inner), strategy) for search in self.searches.values()]
         return min(picks, key=lambda one: one.loss)
 
-    def found(self, strategy: str, fold: int | None = None) -> Found:
-        """Return the strategy chosen and trained on all tasks, or without one fold."""
-        best = self.pick(strategy, fold)
+    def found(self, strategy: str, outer: int | None = None, inner: int | None = None) -> Found:
+        """Return the strategy chosen and trained without an outer fold and one of its inner groups."""
+        best = self.pick(strategy, outer, inner)
         moments = self.moments.first(best.steps)
-        gram = moments.gram.sum(axis=0) if fold is None else moments.without(fold)
         # The raw rate means the same in every fold, whose own spectral units differ a little.
-        c, _ = coefficients(np.array([best.train_rate]), moments.scale, best.steps)
+        c, _ = circle.coefficients(np.array([best.train_rate]), moments.scale, best.steps)
+        gram = moments.without(self.plan.without(outer, inner))
         weights = solve(gram, moments.n_targets, c, np.array([best.ridge]), moments.eps)[0, 0]
         rule = GradientRule(best.adapt_rate, best.steps)
-        settings = {
+        return Found(weights, (rule,) * moments.n_targets, self._settings(best))
+
+    def settings(self, strategy: str) -> dict[str, float]:
+        """Return what is chosen on all tasks."""
+        return self._settings(self.pick(strategy))
+
+    def _settings(self, best: RatePick) -> dict[str, float]:
+        scale = self.moments.scale
+        return {
             "train_rate": best.train_rate,
+            "train_rate_spectral": best.train_rate / scale,
             "adapt_rate": best.adapt_rate,
+            "adapt_rate_spectral": best.adapt_rate / scale,
             "ridge": best.ridge,
             "steps": best.steps,
         }
-        return Found(weights, (rule,) * moments.n_targets, settings)

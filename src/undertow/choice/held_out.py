@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from undertow.choice.plan import Family, Plan
+from undertow.choice.plan import Family, Found, Plan
 from undertow.tasks.rows import of_target
 
 
@@ -15,38 +15,54 @@ class HeldOut(NamedTuple):
     """Errors on held-out tasks, of m tasks and n strategies."""
 
     products: np.ndarray
-    """(m, n, n) half the mean product of the errors of two strategies over a task's query rows, draws and targets"""
+    """(m, n, n) mean product of the errors of two strategies over a task's query rows, draws and targets"""
     weights: np.ndarray
-    """(m,) weight of a task's query rows, all draws together"""
+    """(m,) weight of a task's query rows, mean over the draws"""
     numbers: np.ndarray
     """(m,) numbers of the tasks"""
     folds: np.ndarray
     """(m,) their folds"""
 
     @property
-    def losses(self) -> np.ndarray:
-        """(m, n) half the mean squared error of each task under each strategy."""
+    def mse(self) -> np.ndarray:
+        """(m, n) mean squared error of each task under each strategy."""
         return np.diagonal(self.products, axis1=1, axis2=2)
 
 
-def held_out_errors(plan: Plan, strategies: Sequence[str], families: Mapping[str, Family]) -> HeldOut:
-    """Return the errors of each strategy on held-out tasks, chosen and trained without their fold."""
-    q = plan.n_targets
-    parts = []
-    for fold in range(len(plan.folds)):
-        chosen = plan.tested(fold)
-        found = [families[name].found(name, fold) for name in strategies]
-        rows = plan.rows.select(chosen)
-        sums, weight = np.zeros((len(chosen), len(found), len(found))), np.zeros(len(chosen))
-        for draw in plan.draws(rows):
-            for batch, tasks, row_weight in draw:
-                weight[tasks] += row_weight
-                for j in range(q):
-                    one = of_target(batch, j)
-                    errors = np.empty((len(tasks), len(found), one.query_x.shape[1]))
-                    for column, strategy in enumerate(found):
-                        theta = strategy.rules[j].adapt(strategy.weights[j].astype(batch.query_x.dtype), one)
-                        np.subtract((one.query_x @ theta[..., None])[..., 0], one.query_y, out=errors[:, column])
-                    sums[tasks] += 0.5 * (errors @ errors.transpose(0, 2, 1))
-        parts.append(HeldOut(sums / (q * weight[:, None, None]), weight, chosen, np.full(len(chosen), fold)))
-    return HeldOut(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
+def held_out_errors(
+    plan: Plan, strategies: Sequence[str], families: Mapping[str, Family], outer: int | None = None
+) -> tuple[HeldOut, list[list[Found]]]:
+    """Return the errors of each strategy on tasks that neither its fit nor its tuning has seen, and what was found.
+
+    outer: None for the errors that strategies are judged by, on every task. Of an outer fold: errors on the tasks of
+    all others by fits that have not seen that fold either; fewer draws, and on a large table fewer tasks.
+    Second: for each tested fold, or inner group, what each strategy was.
+    """
+    parts, every = [], []
+    for i, group in enumerate(plan.groups(outer)):
+        if outer is None:
+            found = [families[name].found(name, group[0]) for name in strategies]
+        else:
+            found = [families[name].found(name, outer, i) for name in strategies]
+        every.append(found)
+        parts += [_of_fold(plan, found, fold, outer is not None) for fold in group]
+    return HeldOut(*(np.concatenate(fields) for fields in zip(*parts, strict=True))), every
+
+
+def _of_fold(plan: Plan, found: Sequence[Found], fold: int, inner: bool) -> HeldOut:
+    chosen = plan.tested(fold, inner)
+    rows = plan.rows.select(chosen)
+    sums, weight = np.zeros((len(chosen), len(found), len(found))), np.zeros(len(chosen))
+    for draw in plan.draws(rows, inner=inner):
+        for batch, tasks, row_weight in draw:
+            weight[tasks] += row_weight
+            for j in range(plan.n_targets):
+                one = of_target(batch, j)
+                errors = np.empty((len(tasks), len(found), one.query_x.shape[1]))
+                for column, strategy in enumerate(found):
+                    theta = strategy.rules[j].adapt(strategy.weights[j].astype(batch.query_x.dtype), one)
+                    np.subtract((one.query_x @ theta[..., None])[..., 0], one.query_y, out=errors[:, column])
+                sums[tasks] += errors @ errors.transpose(0, 2, 1)
+    n_draws = plan.n_inner_draws if inner else plan.n_draws
+    products = sums / (plan.n_targets * weight[:, None, None])
+    return HeldOut(products, weight / n_draws, chosen, np.full(len(chosen), fold))

@@ -101,7 +101,7 @@ def influences(
     own = np.zeros((n_blocks, k))
     cross, joint = np.zeros((2, n_blocks, n_blocks, k))
     for fold in range(n_folds):
-        full = at(moments.without(fold), train)
+        full = at(moments.without((fold,)), train)
         matrix, right = full[:, :p, :p], full[:, :p, p:]
         shift = np.trace(matrix, axis1=1, axis2=2) * ridges / p
         # A little always, so that a direction without rows has a solution: it stays at 0.
@@ -131,7 +131,7 @@ def influences(
             moved = np.linalg.solve(shifted, every).reshape(k, p, len(outside), q).transpose(2, 0, 1, 3)
         # Leaving b out moves the weights by ``moved``; having it moves them the other way.
         cross[np.ix_(inside, outside)] = -_products(slopes, moved)
-        bent = np.einsum("kab,nkbq->nkaq", at(moments.of_fold(fold), test)[:, :p, :p], moved, optimize=True)
+        bent = np.einsum("kab,nkbq->nkaq", at(moments.of_folds((fold,)), test)[:, :p, :p], moved, optimize=True)
         turned = _products(back, moved)
         joint[np.ix_(outside, outside)] += _products(moved, bent) + turned + turned.transpose(1, 0, 2)
     return Influences(own, cross, moments.weight, joint)

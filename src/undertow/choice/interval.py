@@ -13,12 +13,11 @@ import math
 import numpy as np
 from scipy.special import stdtrit
 
-from undertow import _circle
 from undertow.choice.influence import Influences
-from undertow.choice.record import Gain, RateInterval
-from undertow.tasks.losses import mean_over_tasks
+from undertow.choice.record import Gain, RateCurve, RateInterval, Verdict
+from undertow.tasks.losses import NEGLIGIBLE, mean_over_tasks
 
-# A gain's own-loss variance misses the same; twice it is what simulation asks for.
+# The variance over tasks ignores that fits share training tasks; factor 2 was set by benchmarks/calibration.py.
 _GAIN_FACTOR = 2.0
 # Level of the second rule of the interval: less than that of the first, which then has the interval's own level. The
 # best of many rates looks better than it is, so this rule leaves rates out more often than its level says.
@@ -26,12 +25,12 @@ _CLEARLY = 0.01
 
 
 def rate_interval(
-    found: Influences, angles: np.ndarray, *, level: float = 0.95, n_boot: int = 500, seed: int = 0
+    found: Influences, angles: np.ndarray, scale: float, *, level: float = 0.95, n_boot: int = 500, seed: int = 0
 ) -> RateInterval:
     """Return the interval of the best rate.
 
     found: influences at rates whose ``angles`` (k,) are spaced evenly around the circle, in order, both ends counted
-        once. seed: of the bootstrap, which gives each block of tasks a random weight.
+        once. scale: spectral unit. seed: of the bootstrap, which gives each block of tasks a random weight.
     """
     mean, n_blocks = found.mean, len(found.weight)
     best = int(mean.argmin())
@@ -50,8 +49,9 @@ def rate_interval(
     low, high = _turned(low - half), _turned(high + half)
     zero, end = int(np.abs(angles).argmin()), int(np.abs(np.abs(angles) - np.pi / 2).argmin())
     return RateInterval(
-        low=-np.inf if whole else math.tan(low),
-        high=np.inf if whole else math.tan(high),
+        low_spectral=-np.inf if whole else math.tan(low),
+        high_spectral=np.inf if whole else math.tan(high),
+        scale=scale,
         level=level,
         whole_circle=whole,
         contains_zero=zero in arc,
@@ -89,7 +89,7 @@ def _negative_share(found: Influences, angles: np.ndarray, n_boot: int, seed: in
 
 
 def gain(rival: np.ndarray, ours: np.ndarray, weights: np.ndarray, level: float = 0.95) -> Gain:
-    """Return the gain over a rival from losses of the same tasks (m,), with an interval at ``level``."""
+    """Return the gain over a rival from errors of the same tasks (m,), with an interval at ``level``."""
     base = float(weights @ rival / weights.sum())
     if base <= 0:
         return Gain(0.0, 0.0, 0.0, 0.0)
@@ -101,6 +101,17 @@ def gain(rival: np.ndarray, ours: np.ndarray, weights: np.ndarray, level: float 
     return Gain(share, share - bound * error, min(share + bound * error, 100.0), error)
 
 
-def uniform_angles(n_rates: int) -> np.ndarray:
-    """Angles around the circle, evenly spaced, the point infinity once."""
-    return _circle.grid(n_rates)[:-1]
+def verdict_of(interval: RateInterval, over_step: Gain) -> Verdict:
+    """Return the verdict from the interval of the best rate and the signed rule's gain over no inner loop."""
+    if over_step.high < NEGLIGIBLE:
+        return Verdict.NEGLIGIBLE
+    return Verdict(interval.sign) if interval.sign else Verdict.UNDETERMINED
+
+
+def curve_of(found: Influences, train_rates: np.ndarray, adapt_rates: np.ndarray) -> RateCurve:
+    """Return the error over the train rate, and its standard error as a difference from that at rate 0."""
+    zero = np.full(len(train_rates), int(np.flatnonzero(train_rates == 0)[0]))
+    variance = (found - found.take(zero)).variance()[0]
+    # Influences are those of half the mean squared error.
+    columns = train_rates, adapt_rates, 2 * found.mean, 2 * np.sqrt(variance)
+    return RateCurve(*(tuple(column.tolist()) for column in columns))

@@ -1,6 +1,6 @@
 """The mixed model as a family of strategies: one for each structure of the task covariance.
 
-On large tables one fit serves all folds and the estimator: its variances come from some hundred tasks that no loss is
+On large tables one fit serves all folds and the estimator: its variances come from some hundred tasks that no error is
 measured on, with a relative standard error of about sqrt(2 / tasks), and its mean from the moments of all training
 tasks, without weighing them by the task covariance: with thousands of tasks that changes nothing worth the passes.
 """
@@ -22,15 +22,19 @@ from undertow.tasks.rows import TaskRows
 PREFIX = "mixed_"
 SHRUNK = "shrunk"
 
-# To compare strategies, variances from this many tasks do; the model that is used has them from more.
-_FOLD_TASKS = 500
-_MOST_TASKS = 2000
+# To compare strategies a thousandth of log-likelihood changes no prediction. What a fold's fit keeps of its start,
+# which has seen the fold, is less.
 _FOLD_TOLERANCE = 1e-3
+# Without an inner group too, a few steps from the fold's own fit: the fold is as unseen as there, and the shares of a
+# blend, which these fits serve, do not ask for more.
+_INNER_STEPS = 3
+_INNER_TOLERANCE = 1e-2
 
 # On a large table the variances come from so many tasks that a step of their search takes this many multiplications.
 _SPARED_WORK = 4e7
 _LARGE_TOLERANCE = 1e-1
-_WIDE, _WIDE_STEPS = 160, 20
+# A step costs two eigendecompositions, and with about as many columns as rows the last steps are many.
+_WIDE_STEPS = 20
 # The diagonal fit's share in the shrunk covariance.
 _SHARE = 0.5
 
@@ -40,6 +44,7 @@ class MixedFamily:
 
     def __init__(self, plan: Plan, structures: Sequence[str], pooled: Family | None = None, rotated: bool = False):
         rows = plan.everything
+        self.plan = plan
         self.structures = tuple(structures)
         self.pooled = pooled if plan.is_large else None
         """strategy "joint", whose weights are the mean on large tables"""
@@ -48,9 +53,8 @@ class MixedFamily:
         self.statistics = [task_statistics(rows, j, rotated) for j in range(rows.y.shape[1])]
         # Tasks too short to be tested are training tasks of every fold.
         position = np.searchsorted(rows.ids, plan.rows.ids)
-        self.tested = [position[part] for part in plan.folds]
-        self.seed = plan.seed
-        self._fits: dict[tuple[str, int | None], list[MixedFit]] = {}
+        self._tested = [position[part] for part in plan.folds]
+        self._fits: dict[tuple[str, int | None, int | None], list[MixedFit]] = {}
 
     @property
     def names(self) -> list[str]:
@@ -58,56 +62,65 @@ class MixedFamily:
         both = {"diagonal", "full"} <= set(self.structures)
         return [PREFIX + name for name in (*self.structures, *((SHRUNK,) if both else ()))]
 
-    def found(self, strategy: str, fold: int | None = None) -> Found:
-        """Return the model ("mixed_" and its structure) of all tasks, or without one fold."""
-        fits = self.fits(strategy.removeprefix(PREFIX), fold if self.pooled is None else None)
+    def found(self, strategy: str, outer: int | None = None, inner: int | None = None) -> Found:
+        """Return the model ("mixed_" and its structure) without an outer fold and one of its inner groups."""
+        structure = strategy.removeprefix(PREFIX)
+        fits = self.fits(structure) if self.pooled is not None else self.fits(structure, outer, inner)
         rules = tuple(ProximalRule(max(fit.noise_variance, 1e-12), fit.task_covariance) for fit in fits)
-        settings = {
-            "noise_std": float(np.mean([fit.noise_std for fit in fits])),
-            "task_std": float(np.mean([fit.task_std for fit in fits])),
-        }
         if self.pooled is not None:
-            return Found(self.pooled.found("joint", fold).weights, rules, settings)
-        return Found(np.stack([fit.mean for fit in fits]), rules, settings)
+            return Found(self.pooled.found("joint", outer, inner).weights, rules, _settings(fits))
+        return Found(np.stack([fit.mean for fit in fits]), rules, _settings(fits))
 
-    def fits(self, structure: str, fold: int | None = None) -> list[MixedFit]:
-        """Return the fit of each target, of all tasks or without one fold."""
-        key = structure, fold
+    def settings(self, strategy: str) -> dict[str, float]:
+        """Return what is estimated from all tasks, in standardised units, mean over targets."""
+        return _settings(self.fits(strategy.removeprefix(PREFIX)))
+
+    def fits(self, structure: str, outer: int | None = None, inner: int | None = None) -> list[MixedFit]:
+        """Return the fit of each target, without an outer fold and one of its inner groups."""
+        key = structure, outer, inner
         if key not in self._fits:
-            self._fits[key] = [self._fit(structure, fold, j) for j in range(len(self.statistics))]
+            self._fits[key] = [self._fit(structure, outer, inner, j) for j in range(len(self.statistics))]
         return self._fits[key]
 
-    def _fit(self, structure: str, fold: int | None, target: int) -> MixedFit:
-        statistics = self.statistics[target]
-        if fold is not None:
-            statistics = statistics.select(np.setdiff1d(np.arange(statistics.n_tasks), self.tested[fold]))
+    def _fit(self, structure: str, outer: int | None, inner: int | None, target: int) -> MixedFit:
+        statistics, limits = self.statistics[target], self.plan.limits
+        without = self.plan.without(outer, inner)
+        if without:
+            unseen = np.concatenate([self._tested[fold] for fold in without])
+            statistics = statistics.select(np.setdiff1d(np.arange(statistics.n_tasks), unseen))
         if structure == SHRUNK:
-            full, diagonal = (self.fits(name, fold)[target] for name in ("full", "diagonal"))
+            full, diagonal = (self.fits(name, outer, inner)[target] for name in ("full", "diagonal"))
             return shrunk_fit(statistics, full, diagonal, _SHARE)
         if self.pooled is not None:
             near = None if structure == self.structures[0] or structure == "full" else self.fits(self.structures[0])
             start = None if near is None else replace(near[target], structure=structure)
             return fit_mixed(statistics, structure, near=start, tolerance=_LARGE_TOLERANCE)
-        if statistics.n_features > _WIDE:
-            # A step costs two eigendecompositions, and with about as many columns as rows the last steps are many.
-            start = None if fold is None else self.fits(structure)[target]
-            return fit_mixed(statistics, structure, near=start, max_iterations=_WIDE_STEPS, tolerance=_LARGE_TOLERANCE)
-        if fold is None:
-            return fit_mixed(statistics, structure, max_tasks=_MOST_TASKS, seed=self.seed)
-        # From the fit to all tasks a fold needs few steps. What it keeps of this start, which has seen the held-out
-        # tasks, is worth less than the tolerance of the log-likelihood.
-        near = self.fits(structure)[target]
-        return fit_mixed(
-            statistics, structure, max_tasks=_FOLD_TASKS, near=near, tolerance=_FOLD_TOLERANCE, seed=self.seed
-        )
+        # The start of a search without a fold has seen the fold, the start of one without an inner group has not.
+        near = None if outer is None else self.fits(structure, None if inner is None else outer)[target]
+        options = {"near": near, "seed": self.plan.seed, "max_tasks": limits.fold_variance_tasks}
+        if inner is not None:
+            return fit_mixed(statistics, structure, max_iterations=_INNER_STEPS, tolerance=_INNER_TOLERANCE, **options)
+        if statistics.n_features > limits.diagonal_columns:
+            return fit_mixed(statistics, structure, near=near, max_iterations=_WIDE_STEPS, tolerance=_LARGE_TOLERANCE)
+        if outer is None:
+            return fit_mixed(statistics, structure, max_tasks=limits.variance_tasks, seed=self.plan.seed)
+        return fit_mixed(statistics, structure, tolerance=_FOLD_TOLERANCE, **options)
+
+
+def _settings(fits: Sequence[MixedFit]) -> dict[str, float]:
+    return {
+        "noise_std": float(np.mean([fit.noise_std for fit in fits])),
+        "task_std": float(np.mean([fit.task_std for fit in fits])),
+    }
 
 
 def _spared(plan: Plan) -> np.ndarray:
-    """Numbers of some tasks that no loss is measured on."""
+    """Numbers of some tasks that no error is measured on."""
     tested = np.concatenate([plan.tested(fold) for fold in range(len(plan.folds))])
     rest = np.setdiff1d(np.arange(plan.rows.n_tasks), tested)
     d = plan.rows.n_columns
-    most = int(np.clip(_SPARED_WORK / (min(float(np.median(plan.rows.counts)), d) * d**2), 256, _MOST_TASKS))
+    work = _SPARED_WORK / (min(float(np.median(plan.rows.counts)), d) * d**2)
+    most = int(np.clip(work, 256, plan.limits.variance_tasks))
     return rest[np.linspace(0, len(rest) - 1, min(most, len(rest))).round().astype(int)]
 
 

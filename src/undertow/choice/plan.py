@@ -1,9 +1,12 @@
-r"""Strategies of meta-learning tried on the same tasks, and their losses on tasks that neither fit nor choice has seen.
+r"""The plan of a search: tasks, folds, draws, and which fits may choose for which fold.
 
-Each family (the gradient rule; the proximal rule; the mixed model) chooses its own rates, penalties and ridge from
-additive moments of folds. What a family is worth is then measured task by task: for each fold, it chooses by the losses
-of the other folds, its weights are those trained without the fold, and the fold's tasks adapt and are predicted. So
-losses of all strategies are on the same rows, and are compared in pairs.
+The search is nested. What is chosen for an *outer* fold is chosen by errors on the other folds, taken in *inner* groups
+(one fold each, unless there are many folds), of fits that have seen neither the group nor the outer fold. These fits
+come from sums over all pairs of folds, and the sums are there already. What is chosen for the estimator itself is
+chosen by errors on each fold of fits without it.
+
+So a family of strategies is asked for three kinds of fits: of all tasks, ``found(name)``; without an outer fold,
+``found(name, outer)``; and without the inner group too, ``found(name, outer, inner)``, tuned on the other groups.
 """
 
 from __future__ import annotations
@@ -11,20 +14,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from undertow._batch import TaskBatch
+from undertow.choice.limits import LIMITS, Limits
 from undertow.linear.rules import Rule
 from undertow.tasks.rows import TaskRows
-
-# Held-out losses are taken on at most this many tasks, evenly spread over the folds: standard errors are small by then.
-_MOST_TASKS = 2000
-# A table is large from this many tasks, and rows times columns squared, on.
-_LARGE_TASKS = 4000
-_LARGE_WORK = 5e7
-_LARGE_TESTED = 1000
 
 
 class Found(NamedTuple):
@@ -35,15 +33,18 @@ class Found(NamedTuple):
     rules: tuple[Rule, ...]
     """rule of each target"""
     settings: dict[str, float]
-    """what was chosen: raw rates, ratios, ridge, steps"""
+    """what was chosen: rates, raw and spectral, ratios, ridge, steps"""
 
 
-@runtime_checkable
 class Family(Protocol):
     """Strategies that are chosen and trained in the same way."""
 
-    def found(self, strategy: str, fold: int | None = None) -> Found:
-        """Return the strategy chosen and trained on all tasks, or without one fold."""
+    def found(self, strategy: str, outer: int | None = None, inner: int | None = None) -> Found:
+        """Return the strategy chosen and trained without an outer fold and one of its inner groups."""
+        ...
+
+    def settings(self, strategy: str) -> dict[str, float]:
+        """Return what is chosen on all tasks."""
         ...
 
 
@@ -60,23 +61,44 @@ class Plan:
     n_support: int
     n_draws: int
     seed: int
+    limits: Limits = LIMITS
 
     def draws(
-        self, rows: TaskRows, labels: np.ndarray | None = None
+        self, rows: TaskRows, labels: np.ndarray | None = None, inner: bool = False
     ) -> Iterator[Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]]:
         """Yield each draw of support and query rows as batches, each with tasks of one label."""
-        for k in range(self.n_draws):
+        for k in range(self.n_inner_draws if inner else self.n_draws):
             yield rows.draw(self.n_support, np.random.SeedSequence(self.seed, spawn_key=(k,)), labels)
 
-    def tested(self, fold: int) -> np.ndarray:
-        """Numbers of the tasks that a fold's losses are measured on, evenly spread over it."""
-        most = _LARGE_TESTED if self.is_large else _MOST_TASKS
+    @property
+    def n_inner_draws(self) -> int:
+        """Number of draws that the shares of a blend are chosen by within one outer fold."""
+        return max(1, round(self.limits.inner_draws * self.n_draws))
+
+    def tested(self, fold: int, inner: bool = False) -> np.ndarray:
+        """Numbers of the tasks that a fold's errors are measured on, evenly spread over it."""
+        most = float(self.limits.large_tested_tasks if self.is_large else self.limits.tested_tasks)
+        most *= self.limits.inner_tested if inner and self.is_large else 1.0
         return evenly(self.folds[fold], max(1, math.ceil(most / len(self.folds))))
 
-    @property
+    def groups(self, outer: int | None) -> list[tuple[int, ...]]:
+        """Groups of folds that a choice is made on, one after the other: for an outer fold, or for all tasks."""
+        others = [fold for fold in range(len(self.folds)) if fold != outer]
+        if outer is None or len(self.folds) <= self.limits.pairs:
+            return [(fold,) for fold in others]
+        n = self.limits.inner_groups
+        return [tuple(others[start::n]) for start in range(n)]
+
+    def without(self, outer: int | None, inner: int | None) -> tuple[int, ...]:
+        """Folds that a fit must not see."""
+        left = () if outer is None else (outer,)
+        return left if inner is None else (*left, *self.groups(outer)[inner])
+
+    @cached_property
     def is_large(self) -> bool:
         """Whether there are so many tasks and numbers that parts of the search make do with some of the tasks."""
-        return self.rows.n_tasks > _LARGE_TASKS and float(len(self.rows.y)) * self.rows.n_columns**2 > _LARGE_WORK
+        work = float(len(self.rows.y)) * self.rows.n_columns**2
+        return self.rows.n_tasks > self.limits.large_tasks and work > self.limits.large_work
 
     @property
     def n_targets(self) -> int:
@@ -85,5 +107,5 @@ class Plan:
 
 
 def evenly(part: np.ndarray, most: int) -> np.ndarray:
-    """At most ``most`` of a fold's tasks, spread evenly; which tasks are in a fold is random already."""
+    """Return at most ``most`` of a fold's tasks, spread evenly; which tasks are in a fold is random already."""
     return part[np.linspace(0, len(part) - 1, min(most, len(part))).round().astype(int)]

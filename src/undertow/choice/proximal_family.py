@@ -15,49 +15,56 @@ from undertow.linear.rules import ProximalRule
 from undertow.tasks.rows import of_target
 
 PROXIMAL = ("pooled_ridge", "ridge")
-
-# The proximal rule chooses its ratios on at most this many tasks, each ratio being a pass; it is then trained on all.
-_RATIO_TASKS, _RATIO_TASKS_WIDE = 2048, 4096
-_MANY_RATIOS = 10**9
+"""Strategies: no inner loop in training; the same rule, with a ratio of its own, in training too."""
 
 
 class ProximalFamily:
     """Ridge regression towards omega, at training (a ratio, infinity for none) and at adaptation (another)."""
 
     def __init__(
-        self,
-        plan: Plan,
-        moments: list[list[RidgeMoments]],
-        ridges: Sequence[float],
-        blocks: BlockMoments | None = None,
+        self, plan: Plan, moments: list[list[RidgeMoments]], ridges: Sequence[float], blocks: BlockMoments | None = None
     ):
         self.plan = plan
-        self.blocks = blocks
-        """of all tasks, which hold the moments without an inner loop"""
         self.moments = moments
         """[target][fold]"""
+        self.blocks = blocks
+        """of all tasks, which hold the moments without an inner loop"""
         self.ridges = np.asarray(ridges, dtype=np.float64)
         self.ratios = moments[0][0].ratios
-        n_folds, r = len(plan.folds), len(self.ratios)
-        self.losses = np.zeros((n_folds, r, r, len(self.ridges)))
-        """(fold, adapt ratio, train ratio, ridge) summed loss of the fold's rows"""
-        self.weight = np.zeros(n_folds)
-        for folds in moments:
-            for fold, own in enumerate(folds):
-                weights = self._train(folds, fold).solve(self.ridges.tolist()).weights
-                losses = own.loss(weights.reshape(-1, weights.shape[-1])).reshape(r, r, len(self.ridges))
-                self.losses[fold] += losses * own.weight
-                self.weight[fold] += own.weight / len(moments)
+        shape = (len(self.ratios), len(self.ratios), len(self.ridges))
+        self._losses: dict[tuple[int | None, tuple[int, ...]], np.ndarray] = {}
+        for outer in (None, *range(len(plan.folds))):
+            for group in plan.groups(outer):
+                if (outer, group) in self._losses:
+                    continue
+                tested: dict[tuple[int | None, tuple[int, ...]], tuple[int, ...]] = {(outer, group): group}
+                if outer is not None and len(group) == 1 and (outer,) in plan.groups(group[0]):
+                    # A pair of folds serves twice: each of them is the outer fold of the other.
+                    tested[group[0], (outer,)] = (outer,)
+                sums = {key: np.zeros(shape) for key in tested}
+                left_out = group if outer is None else (outer, *group)
+                for folds in moments:
+                    weights = self._train(folds, left_out).solve(self.ridges.tolist()).weights
+                    flat = weights.reshape(-1, weights.shape[-1])
+                    for key, those in tested.items():
+                        own = sum_ridge_moments(folds[fold] for fold in those)
+                        sums[key] += own.loss(flat).reshape(shape) * own.weight
+                self._losses |= sums
 
     @staticmethod
-    def _train(folds: list[RidgeMoments], fold: int | None) -> RidgeMoments:
-        return sum_ridge_moments(part for i, part in enumerate(folds) if i != fold)
+    def _train(folds: list[RidgeMoments], without: tuple[int, ...]) -> RidgeMoments:
+        return sum_ridge_moments(part for i, part in enumerate(folds) if i not in without)
 
-    def _without_inner_loop(self, blocks: BlockMoments, fold: int | None) -> list[RidgeMoments]:
-        """Moments of each target at the ratio infinity, from every task (but those of a fold): rows as they are."""
+    def losses(self, outer: int | None = None, inner: int | None = None) -> np.ndarray:
+        """Return summed losses (adapt ratio, train ratio, ridge) of the groups that may choose; see ``plan``."""
+        groups = self.plan.groups(outer)
+        return np.sum([self._losses[outer, group] for i, group in enumerate(groups) if i != inner], axis=0)
+
+    def _without_inner_loop(self, blocks: BlockMoments, without: tuple[int, ...]) -> list[RidgeMoments]:
+        """Moments of each target at the ratio infinity, from every task but those of some folds: rows as they are."""
         rows = blocks.first(0)
-        gram = (rows.gram.sum(axis=0) if fold is None else rows.without(fold))[0, :, 0]
-        weight = float(rows.weight[rows.folds != fold].sum())
+        gram = rows.without(without)[0, :, 0]
+        weight = float(rows.weight[~np.isin(rows.folds, without)].sum())
         p, out = rows.n_features, []
         for j in range(rows.n_targets):
             columns = [*range(p), p + j]
@@ -74,34 +81,39 @@ class ProximalFamily:
                     of_j[:] = [sum_ridge_moments([*of_j, RidgeMoments.from_tasks(of_target(batch, j), [ratio])])]
         return [of_j[0] for of_j in parts]
 
-    def pick(self, strategy: str, leave_out: int | None = None) -> tuple[int, int, int]:
+    def pick(self, strategy: str, outer: int | None = None, inner: int | None = None) -> tuple[int, int, int]:
         """Return positions of the adapt ratio, the train ratio and the ridge with the least loss."""
-        kept = [i for i in range(len(self.losses)) if i != leave_out]
-        total = self.losses[kept].sum(axis=0)
+        total = self.losses(outer, inner)
         if strategy == "pooled_ridge":
             total = np.where(np.isinf(self.ratios)[None, :, None], total, np.inf)
         adapt, train, ridge = np.unravel_index(int(total.argmin()), total.shape)
         return int(adapt), int(train), int(ridge)
 
-    def found(self, strategy: str, fold: int | None = None) -> Found:
-        """Return the strategy chosen and trained on all tasks, or without one fold."""
-        adapt, train, ridge = self.pick(strategy, fold)
-        ratio = float(self.ratios[train])
+    def found(self, strategy: str, outer: int | None = None, inner: int | None = None) -> Found:
+        """Return the strategy chosen and trained without an outer fold and one of its inner groups."""
+        adapt, train, ridge = self.pick(strategy, outer, inner)
+        ratio, without = float(self.ratios[train]), self.plan.without(outer, inner)
         seen = sum(part.n_tasks for part in self.moments[0])
-        if seen == self.plan.n_draws * self.plan.rows.n_tasks or (fold is not None and math.isfinite(ratio)):
-            trained = [self._train([part.at_ratio(train) for part in folds], fold) for folds in self.moments]
+        if seen == self.plan.n_draws * self.plan.rows.n_tasks or (without and math.isfinite(ratio)):
+            trained = [self._train([part.at_ratio(train) for part in folds], without) for folds in self.moments]
         elif math.isinf(ratio) and self.blocks is not None:
-            trained = self._without_inner_loop(self.blocks, fold)
+            trained = self._without_inner_loop(self.blocks, without)
         else:
             trained = self._read(ratio)
         weights = np.stack([one.solve([self.ridges[ridge]]).weights[0, 0] for one in trained])
         rule = ProximalRule(float(self.ratios[adapt]))
-        settings = {
-            "train_ratio": ratio,
+        return Found(weights, (rule,) * len(self.moments), self._settings(adapt, train, ridge))
+
+    def settings(self, strategy: str) -> dict[str, float]:
+        """Return what is chosen on all tasks."""
+        return self._settings(*self.pick(strategy))
+
+    def _settings(self, adapt: int, train: int, ridge: int) -> dict[str, float]:
+        return {
+            "train_ratio": float(self.ratios[train]),
             "adapt_ratio": float(self.ratios[adapt]),
             "ridge": float(self.ridges[ridge]),
         }
-        return Found(weights, (rule,) * len(self.moments), settings)
 
 
 def gather_moments(
@@ -117,7 +129,8 @@ def gather_moments(
     proximal: list[list[list[RidgeMoments]]] = [[[] for _ in plan.folds] for _ in range(plan.n_targets)]
 
     # Even shares of each fold, whatever the lengths of their tasks; they get labels, and so batches, of their own.
-    most = _RATIO_TASKS if plan.rows.n_columns <= 128 else _RATIO_TASKS_WIDE
+    limits = plan.limits
+    most = limits.ratio_tasks if plan.rows.n_columns <= limits.wide else limits.ratio_tasks_wide
     most = math.ceil(most / len(plan.folds))
     labels = 2 * fold_of + 1
     for part in plan.folds:
@@ -139,6 +152,7 @@ def gather_moments(
     return moments, [[sum_ridge_moments(parts) for parts in folds] for folds in proximal]
 
 
-def default_ratios(n_rows: int, n_columns: int) -> tuple[float, ...]:
+def default_ratios(plan: Plan) -> tuple[float, ...]:
     """Ratios that are tried: half a decade apart, and a decade apart for large tables, where each costs much."""
-    return RATIOS if n_rows * n_columns**2 <= _MANY_RATIOS else (*RATIOS[:-1:2], math.inf)
+    many = len(plan.rows.y) * plan.rows.n_columns**2 > plan.limits.many_ratios
+    return (*RATIOS[:-1:2], math.inf) if many else RATIOS

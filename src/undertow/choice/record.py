@@ -1,10 +1,15 @@
-"""What a search has found, as values: gains, the interval of the best rate, the choice. Nothing is computed here."""
+"""What a search has found, as values. Nothing is computed here, and no sentence is made (see ``words``).
+
+Errors are mean squared errors of held-out tasks in standardised units: for a regression, shares of the target's
+variance. Raw rates act on standardised features; spectral ones are multiples of ``Choice.scale``.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +17,19 @@ import numpy as np
 from undertow._plain import plain, unplain
 
 
+class Verdict(StrEnum):
+    """What held-out tasks say about the sign of the gradient rule's best train rate."""
+
+    NEGATIVE = "negative"
+    POSITIVE = "positive"
+    UNDETERMINED = "undetermined"
+    """the interval of the best rate holds rates of both signs"""
+    NEGLIGIBLE = "negligible"
+    """whatever its sign, the rate gains too little over no inner loop to matter"""
+
+
 class Gain(NamedTuple):
-    """Loss of a rival minus loss of the choice, in per cent of the rival's; positive where the choice is better."""
+    """Error of a rival minus error of a strategy, in per cent of the rival's; positive where the strategy is better."""
 
     percent: float
     low: float
@@ -23,12 +39,14 @@ class Gain(NamedTuple):
 
 @dataclass(frozen=True)
 class RateInterval:
-    """Where on the circle of rates the best training rate lies, in spectral units."""
+    """Where on the circle of rates the best train rate lies."""
 
-    low: float
+    low_spectral: float
     """first rate of the interval, going up"""
-    high: float
-    """last one; below ``low`` where the interval runs through infinity"""
+    high_spectral: float
+    """last one; below the first where the interval runs through infinity"""
+    scale: float
+    """spectral unit"""
     level: float
     """nominal coverage"""
     whole_circle: bool
@@ -36,10 +54,27 @@ class RateInterval:
     contains_zero: bool
     contains_infinity: bool
     sign_probability: float
-    """share of bootstrap curves whose least loss lies at a negative rate"""
+    """share of bootstrap curves whose least error lies at a negative rate"""
+
+    @property
+    def low(self) -> float:
+        """Raw first rate of the interval."""
+        return self.low_spectral * self.scale
+
+    @property
+    def high(self) -> float:
+        """Raw last rate of the interval."""
+        return self.high_spectral * self.scale
+
+    @property
+    def sign(self) -> str:
+        """Return "negative" or "positive" where all rates of the interval have one sign, else an empty text."""
+        if self.contains_zero or self.contains_infinity:
+            return ""
+        return "negative" if self.high_spectral < 0 else "positive"
 
     def __contains__(self, rate: object) -> bool:
-        """Whether a spectral rate lies in the interval."""
+        """Whether a raw rate lies in the interval."""
         if not isinstance(rate, int | float | np.floating):
             return False
         if math.isinf(rate):
@@ -50,11 +85,36 @@ class RateInterval:
             return bool(self.low <= rate <= self.high)
         return bool(rate >= self.low or rate <= self.high)
 
-    def __str__(self) -> str:
-        if self.whole_circle:
-            return "the whole circle"
-        through = " through infinity" if self.low > self.high else ""
-        return f"from {self.low:.3g} to {self.high:.3g}{through}"
+
+@dataclass(frozen=True)
+class Candidate:
+    """One strategy: its error on tasks that neither its fit nor its tuning has seen, and what was chosen for it."""
+
+    mse: float
+    """held-out mean squared error"""
+    standard_error: float
+    """of ``mse``, over tasks"""
+    gain: Gain
+    """over "joint", common weights that are not adapted; 0 for that strategy itself"""
+    settings: dict[str, float]
+    """chosen on all tasks: rates (raw, and spectral under names that say so), ratios, ridge, steps; of a blend the
+    share of each strategy in it, largest first"""
+    of_folds: tuple[dict[str, float], ...]
+    """chosen without each fold, by fits that have not seen it; of a blend the shares"""
+
+
+@dataclass(frozen=True)
+class RateCurve:
+    """Cross-validated error of the gradient rule over the train rate, at the ridge and steps of its signed choice."""
+
+    train_rates: tuple[float, ...]
+    """(k,) raw, around the circle, infinity once"""
+    adapt_rates: tuple[float, ...]
+    """(k,) raw adapt rate with the least error at each"""
+    mse: tuple[float, ...]
+    """(k,) error at these"""
+    standard_errors: tuple[float, ...]
+    """(k,) of the difference from the error at train rate 0; they allow for training tasks that folds share"""
 
 
 @dataclass(frozen=True)
@@ -65,10 +125,10 @@ class Prediction:
     """sigma, in standardised units of the target; None where nothing could be said, as all else"""
     task_std: float | None
     """nu, with nu^2 the trace of the task covariance"""
-    train_rate: float | None
-    """best training rate, spectral; minus infinity stands for the point at infinity"""
-    adapt_rate: float | None
-    """best adaptation rate, spectral"""
+    train_rate_spectral: float | None
+    """best train rate; minus infinity stands for the point at infinity"""
+    adapt_rate_spectral: float | None
+    """best adapt rate"""
     method: str
     """formula used, of ``undertow.theory.METHODS``; empty where none was"""
     note: str
@@ -77,54 +137,76 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Choice:
-    """The choice of an estimator's search, with the figures behind it."""
+    """The choice of an estimator's search, with the figures behind it: one held-out error for each strategy."""
 
-    verdict: str
-    """one of VERDICTS: about the sign of the gradient rule's training rate"""
-    explanation: str
-    """the verdict in a few sentences"""
     strategy: str
-    """the strategy that the estimator uses: "blend", or the one with the least held-out loss"""
-    settings: dict[str, float]
-    """its rates, ratios, ridge, steps; rates raw. Of a blend: the share of each strategy in it, largest first"""
-    train_rate: float
-    """the gradient rule's best signed training rate, spectral; it may not be the strategy used"""
-    adapt_rate: float
-    """and its adaptation rate, spectral"""
-    interval: RateInterval
-    """of the best training rate of the gradient rule, at its ridge"""
+    """the strategy that the estimator uses: "blend", or a single one"""
+    verdict: Verdict
+    """on the sign of the gradient rule's train rate"""
+    candidates: dict[str, Candidate]
+    """each strategy that was tried, by name (see ``undertow.choice.words.STRATEGIES``)"""
     gains: dict[str, Gain]
-    """signed gradient rule against "step" (no inner loop), "tied" (one positive rate), "joint" (no adaptation) and
-    "pooled_ridge" (ridge towards pooled weights), where these were tried; on held-out tasks"""
-    losses: dict[str, tuple[float, float]]
-    """held-out loss of each strategy, in standardised units, and its standard error over tasks"""
+    """of the signed gradient rule over "step" (no inner loop), "tied" (one positive rate), "joint" (no adaptation) and
+    "pooled_ridge" (ridge towards pooled weights), where these were tried"""
     best_gains: dict[str, Gain]
-    """strategy used against each of the others"""
+    """of the strategy used over each of the others"""
+    interval: RateInterval
+    """of the gradient rule's best train rate, at its ridge"""
+    curve: RateCurve
+    scale: float
+    """spectral unit of a rate"""
     n_tasks: int
-    """number of tasks that the losses were measured on"""
+    """number of tasks that the errors were measured on"""
     n_support: int
-    prediction: Prediction | None = None
-    """what theory says the best rates are, from the estimated noise and task variance; None in older files"""
+    n_folds: int
+    n_draws: int
+    prediction: Prediction
+    """what theory says the best rates are"""
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """Settings of the strategy used."""
+        return self.candidates[self.strategy].settings
+
+    @property
+    def signed(self) -> dict[str, float]:
+        """Settings of the gradient rule's best signed train rate, which may not be the strategy used."""
+        return self.candidates["signed"].settings
+
+    @property
+    def mse(self) -> float:
+        """Held-out mean squared error of the strategy used."""
+        return self.candidates[self.strategy].mse
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold (infinities as the words "inf" and "-inf")."""
-        return plain(asdict(self) | {name: {k: list(v) for k, v in getattr(self, name).items()} for name in _MAPS})
+        values = asdict(self)
+        values["candidates"] = {
+            name: asdict(one) | {"gain": one.gain._asdict()} for name, one in self.candidates.items()
+        }
+        for name in ("gains", "best_gains"):
+            values[name] = {rival: one._asdict() for rival, one in getattr(self, name).items()}
+        return plain(values)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Choice:
         """Return the record of ``to_dict``."""
-        raw = unplain(values)
-        return cls(
-            **{k: v for k, v in raw.items() if k not in (*_MAPS, "interval", "prediction")},
-            interval=RateInterval(**raw["interval"]),
-            gains={k: Gain(*v) for k, v in raw["gains"].items()},
-            best_gains={k: Gain(*v) for k, v in raw["best_gains"].items()},
-            losses={k: (v[0], v[1]) for k, v in raw["losses"].items()},
-            prediction=None if raw.get("prediction") is None else Prediction(**raw["prediction"]),
-        )
+        raw = dict(unplain(values))
+        raw["verdict"] = Verdict(raw["verdict"])
+        raw["candidates"] = {
+            name: Candidate(**{**one, "gain": Gain(**one["gain"]), "of_folds": tuple(one["of_folds"])})
+            for name, one in raw["candidates"].items()
+        }
+        for name in ("gains", "best_gains"):
+            raw[name] = {rival: Gain(**one) for rival, one in raw[name].items()}
+        raw["interval"] = RateInterval(**raw["interval"])
+        raw["curve"] = RateCurve(**{name: tuple(column) for name, column in raw["curve"].items()})
+        raw["prediction"] = Prediction(**raw["prediction"])
+        return cls(**raw)
 
     def __str__(self) -> str:
-        return f"{self.verdict}: {self.explanation}"
-
-
-_MAPS = ("gains", "losses", "best_gains")
+        """Say in a line what was chosen; ``undertow.choice.words`` says more."""
+        return (
+            f"{self.strategy}: held-out MSE {self.mse:.4g} (standard error "
+            f"{self.candidates[self.strategy].standard_error:.2g}); sign of the train rate: {self.verdict.value}"
+        )

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from undertow.choice.plan import Found
-from undertow.choice.record import Choice
+from undertow.choice.record import Candidate
+from undertow.choice.search import Searched, Settings
 from undertow.linear.path import RatePath
 from undertow.linear.rules import BlendRule, ProximalRule, Rule
-from undertow.linear.surface import LossSurface
 from undertow.tasks.rows import TaskRows
 
 # Below this many columns a search takes no time, and a variance for each feature may be asked for.
@@ -68,22 +68,31 @@ class RowSpace:
         """Return weights (..., d) of weights (..., r + 1)."""
         return weights @ self.basis.T
 
-    def found(self, found: Found) -> Found:
-        """Return what a strategy has trained, for all columns."""
-        settings = dict(found.settings)
-        if "ridge" in settings:
-            settings["ridge"] = settings["ridge"] / self.ridge_factor
-        return Found(self.weights(found.weights), tuple(self._rule(rule) for rule in found.rules), settings)
+    def settings(self, settings: Settings) -> Settings:
+        """Return the settings of the same search among these columns."""
+        ridges = [ridge * self.ridge_factor for ridge in settings.ridges]
+        return replace(settings, ridges=ridges, rotated=True)
 
-    def choice(self, choice: Choice) -> Choice:
-        """Return the record with ridges as they were given."""
-        if "ridge" not in choice.settings:
-            return choice
-        return replace(choice, settings=choice.settings | {"ridge": choice.settings["ridge"] / self.ridge_factor})
+    def restored(self, searched: Searched) -> Searched:
+        """Return the result of a search for all columns, with ridges as they were given."""
+        best, surface = searched.best, searched.surface
+        found = Found(self.weights(best.weights), tuple(self._rule(rule) for rule in best.rules), {})
+        candidates = {name: self._candidate(name, one) for name, one in searched.choice.candidates.items()}
+        choice = replace(searched.choice, candidates=candidates)
+        return searched._replace(
+            best=found._replace(settings=choice.settings),
+            choice=choice,
+            surface=replace(surface, ridges=surface.ridges / self.ridge_factor),
+        )
 
-    def surface(self, surface: LossSurface) -> LossSurface:
-        """Return the surface with ridges as they were given."""
-        return replace(surface, ridges=surface.ridges / self.ridge_factor)
+    def _candidate(self, name: str, one: Candidate) -> Candidate:
+        def given(settings: dict[str, float]) -> dict[str, float]:
+            # The settings of a blend are shares, one of which may be that of the strategy "ridge".
+            if name == "blend" or "ridge" not in settings:
+                return settings
+            return settings | {"ridge": settings["ridge"] / self.ridge_factor}
+
+        return replace(one, settings=given(one.settings), of_folds=tuple(given(fold) for fold in one.of_folds))
 
     def path(self, path: RatePath) -> RatePath:
         """Return the path of weights of all columns."""

@@ -1,25 +1,26 @@
-"""The search of the estimators with CV: strategies, their losses on held-out tasks, and the choice."""
+"""The search of the estimators with CV: strategies, their errors on held-out tasks, and the choice."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from undertow import _circle
-from undertow.choice.blend import LEAST_SHARE, nested, shares
+from undertow.choice.blend import blended, shares
 from undertow.choice.gradient_family import GRADIENT, GradientFamily
-from undertow.choice.held_out import held_out_errors
+from undertow.choice.held_out import HeldOut, held_out_errors
 from undertow.choice.influence import influences
-from undertow.choice.interval import gain, rate_interval, uniform_angles
-from undertow.choice.mixed_family import PREFIX, MixedFamily
+from undertow.choice.interval import curve_of, gain, rate_interval, verdict_of
+from undertow.choice.limits import LIMITS, Limits
+from undertow.choice.mixed_family import MixedFamily
 from undertow.choice.plan import Family, Found, Plan
 from undertow.choice.proximal_family import PROXIMAL, ProximalFamily, default_ratios, gather_moments
-from undertow.choice.rate_search import RatePick
-from undertow.choice.record import Choice, RateInterval
+from undertow.choice.record import Candidate, Choice, Gain, RateCurve, RateInterval
 from undertow.choice.theory_rates import predicted
-from undertow.choice.words import decide
+from undertow.choice.words import STRATEGIES
 from undertow.linear.block_moments import BlockMoments
 from undertow.linear.rules import blend_of
 from undertow.linear.surface import LossSurface
@@ -27,24 +28,39 @@ from undertow.tasks import folds
 from undertow.tasks.losses import NEGLIGIBLE, TaskLosses, balance, mean_over_tasks
 from undertow.tasks.rows import TaskRows
 
-RULES = ("gradient", "ridge", "mixed")
+RULES = ("gradient", "proximal", "mixed")
+"""Families of rules that a search may choose from."""
 BLEND = "blend"
+RIDGES = tuple(float(r) for r in np.geomspace(1e-6, 10.0, 20))
+"""Ridges that are tried, relative to tr(B^T B) / p."""
 
-# Multiplications that the draws of support rows may cost together: small tables get many draws, large ones one.
-WORK = 1e10
-_MOST_DRAWS = 10
-# Each step of the mixed model's search solves a problem of this size; the diagonal one has as many variances.
-_MIXED_COLUMNS = 400
-_DIAGONAL_COLUMNS = 160
-_FULL_COLUMNS = 12
-# Each part of a blend is a pass over all tasks: on large tables small shares are not worth it.
-_LARGE_LEAST_SHARE = 0.1
-# A blend is used unless its held-out loss is by this many standard errors, and by more than is negligible, above that
-# of the best strategy alone, which looks a little too good for being the best of many.
+# Fall back to the best single strategy where the blend is worse by more than this many standard errors and by more
+# than is negligible: the best single error is optimistic, being the best of many.
 _CLEARLY_WORSE = 3.0
-# Nor is it used where its loss is above by this share, however little a few tasks can tell: one task with an outlier
-# makes every standard error large.
+# Nor is the blend used where its error is above by this share, however little a few tasks can tell: one task with an
+# outlier makes every standard error large.
 _MUCH_WORSE = 0.25
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a search may choose from, and how."""
+
+    n_support: int
+    cv: int | list[np.ndarray] = 5
+    """number of folds, at least 3, or the task numbers of each fold"""
+    rules: Sequence[str] = RULES
+    blend: bool = True
+    """whether strategies may be combined"""
+    ridges: Sequence[float] = RIDGES
+    steps: Sequence[int] = (1,)
+    n_draws: int | None = None
+    n_rates: int | None = None
+    level: float = 0.95
+    seed: int = 0
+    rotated: bool = False
+    """whether the columns are directions that mean nothing by themselves: no variance for each of them"""
+    limits: Limits = LIMITS
 
 
 class Searched(NamedTuple):
@@ -54,148 +70,185 @@ class Searched(NamedTuple):
     choice: Choice
     moments: BlockMoments
     """of all tasks, for the path"""
-    pick: RatePick
-    """the gradient rule's signed pick"""
-    scale: float
-    n_draws: int
     surface: LossSurface
     """cross-validated loss of the gradient rule over train rate, ridge and adapt rate"""
     held_out: TaskLosses
 
 
-def search(
-    everything: TaskRows,
-    rows: TaskRows,
-    *,
-    n_support: int,
-    cv: int | list[np.ndarray],
-    rules: Sequence[str],
-    blend: bool,
-    rotated: bool = False,
-    ridges: Sequence[float],
-    steps: Sequence[int],
-    n_draws: int | None,
-    n_rates: int | None,
-    level: float,
-    seed: int,
-) -> Searched:
-    """Choose rule, rates, penalties and ridge by task-wise cross-validation.
+def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched:
+    """Choose rule, rates, penalties and ridge by nested cross-validation over tasks (see ``plan``).
 
-    everything: all tasks; rows: those with more than ``n_support`` rows, at least two.
-    cv: number of folds, or the task numbers (in ``rows``) of each fold. blend: whether strategies may be combined.
-    rotated: whether the columns are directions that mean nothing by themselves: no variance for each of them.
+    everything: all tasks; rows: those with more than ``n_support`` rows, at least three.
     """
-    d = rows.n_columns
-    parts = folds(rows.ids, min(cv, rows.n_tasks), seed) if isinstance(cv, int) else cv
-    if n_draws is None:
-        work = float(len(rows.y)) * ((max(steps) + 1) * (d + 1)) ** 2
-        n_draws = int(np.clip(WORK // work, 1, _MOST_DRAWS))
-    if n_rates is None:
-        n_rates = 101 if d <= 128 else 41 if d <= 400 else 21
-    plan = Plan(rows, everything, parts, n_support, n_draws, seed)
-    moments, proximal = gather_moments(plan, max(steps), default_ratios(len(rows.y), d) if "ridge" in rules else None)
-    gradient = GradientFamily(plan, moments, ridges, steps, n_rates)
+    plan = _plan(everything, rows, settings)
+    n_rates = settings.n_rates or _default_rates(rows.n_columns, settings.limits)
+    ratios = default_ratios(plan) if "proximal" in settings.rules else None
+    moments, proximal = gather_moments(plan, max(settings.steps), ratios)
+    gradient = GradientFamily(plan, moments, settings.ridges, settings.steps, n_rates)
     families: dict[str, Family] = dict.fromkeys(GRADIENT, gradient)
     if proximal is not None:
-        families |= dict.fromkeys(PROXIMAL, ProximalFamily(plan, proximal, ridges, moments))
-    mixed = _mixed(plan, gradient, rotated) if "mixed" in rules else None
+        families |= dict.fromkeys(PROXIMAL, ProximalFamily(plan, proximal, settings.ridges, moments))
+    mixed = _mixed(plan, gradient, settings.rotated) if "mixed" in settings.rules else None
     if mixed is not None:
         families |= dict.fromkeys(mixed.names, mixed)
-    names = list(families)
-    held_out = held_out_errors(plan, names, families)
-    # The gradient rule is searched for its verdict even where it may not be used.
-    allowed = [i for i, name in enumerate(names) if _rule_of(name) in rules]
-    task_weights = balance(held_out.weights / n_draws)
-    losses = held_out.losses
-    best = names[min(allowed, key=lambda i: float(task_weights @ losses[:, i]))]
-    found: Found | None = None
-    if blend and len(allowed) > 1 and set(rules) != {"gradient"}:
-        own = held_out.products[np.ix_(range(len(losses)), allowed, allowed)]
-        least = _LARGE_LEAST_SHARE if plan.is_large else LEAST_SHARE
-        together = nested(own, task_weights, held_out.folds, seed, least)
-        alone = losses[:, names.index(best)]
-        worse, error = mean_over_tasks(together - alone, task_weights)
-        losses = np.column_stack([losses, together])
-        loss = float(task_weights @ alone)
-        if worse <= min(max(_CLEARLY_WORSE * error, NEGLIGIBLE / 100 * loss), _MUCH_WORSE * loss):
-            share = shares(own, task_weights, seed, least)
-            used = [names[i] for i, s in zip(allowed, share, strict=True) if s > 0]
-            best = BLEND if len(used) > 1 else used[0]
-            if best == BLEND:
-                found = _blend([families[name].found(name) for name in used], used, share[share > 0])
-        names.append(BLEND)
-    if found is None:
-        found = families[best].found(best)
-    weights = held_out.weights
-    column = {name: losses[:, i] for i, name in enumerate(names)}
+    tried = _tried(plan, families, settings)
     pick = gradient.pick("signed")
+    of_steps = moments.first(pick.steps)
+    interval, curve = _on_the_circle(of_steps, gradient, pick.ridge, pick.steps, n_rates, settings)
+    gains = {
+        name: gain(tried.mse[name], tried.mse["signed"], tried.weights, settings.level)
+        for name in ("step", "tied", "joint", "pooled_ridge")
+        if name in tried.mse
+    }
     choice = Choice(
-        verdict="",
-        explanation="",
-        strategy=best,
-        settings=found.settings,
-        train_rate=pick.train_rate / moments.scale,
-        adapt_rate=pick.adapt_rate / moments.scale,
-        interval=_interval(moments.first(pick.steps), gradient, pick.ridge, pick.steps, n_rates, level, seed),
-        gains={
-            name: gain(column[name], column["signed"], weights, level)
-            for name in ("step", "tied", "joint", "pooled_ridge")
-            if name in column
+        strategy=tried.best,
+        verdict=verdict_of(interval, gains["step"]),
+        candidates=tried.candidates(settings.level),
+        gains=gains,
+        best_gains={
+            name: gain(mse, tried.mse[tried.best], tried.weights, settings.level)
+            for name, mse in tried.mse.items()
+            if name != tried.best
         },
-        losses={name: mean_over_tasks(column[name], weights) for name in names},
-        best_gains={name: gain(column[name], column[best], weights, level) for name in names if name != best},
-        n_tasks=len(weights),
-        n_support=n_support,
+        interval=interval,
+        curve=curve,
+        scale=moments.scale,
+        n_tasks=len(tried.weights),
+        n_support=plan.n_support,
+        n_folds=len(plan.folds),
+        n_draws=plan.n_draws,
         prediction=predicted(plan, mixed, moments, steps=pick.steps),
     )
-    return Searched(
-        found,
-        decide(choice),
-        moments,
-        pick,
-        moments.scale,
-        n_draws,
-        gradient.searches[pick.steps].surface(),
-        TaskLosses(tuple(names), rows.ids[held_out.numbers], losses, weights),
+    held_out = TaskLosses(
+        tuple(tried.mse), rows.ids[tried.numbers], np.stack(list(tried.mse.values()), axis=1), tried.weights
     )
+    return Searched(tried.found, choice, moments, gradient.searches[pick.steps].surface(), held_out)
+
+
+def _plan(everything: TaskRows, rows: TaskRows, settings: Settings) -> Plan:
+    cv, n_draws, limits = settings.cv, settings.n_draws, settings.limits
+    parts = folds(rows.ids, min(cv, rows.n_tasks), settings.seed) if isinstance(cv, int) else cv
+    if n_draws is None:
+        work = float(len(rows.y)) * ((max(settings.steps) + 1) * (rows.n_columns + 1)) ** 2
+        n_draws = int(np.clip(limits.work // work, 1, limits.most_draws))
+    return Plan(rows, everything, parts, settings.n_support, n_draws, settings.seed, limits)
+
+
+def _default_rates(n_columns: int, limits: Limits) -> int:
+    return 101 if n_columns <= limits.wide else 41 if n_columns <= limits.very_wide else 21
 
 
 def _mixed(plan: Plan, gradient: GradientFamily, rotated: bool) -> MixedFamily | None:
     """The mixed models that the number of columns allows; None where there are too many, or too few tasks."""
-    d, tasks = plan.rows.n_columns, plan.rows.n_tasks
-    if d > _MIXED_COLUMNS or tasks - tasks // len(plan.folds) < 3:
+    d, tasks, limits = plan.rows.n_columns, plan.rows.n_tasks, plan.limits
+    if d > limits.mixed_columns or tasks - tasks // len(plan.folds) < 3:
         return None
     structures = ["isotropic"]
-    if d <= _DIAGONAL_COLUMNS and not rotated:
-        structures += ["diagonal", *(["full"] if d <= _FULL_COLUMNS else [])]
+    if d <= limits.diagonal_columns and not rotated:
+        structures += ["diagonal", *(["full"] if d <= limits.full_columns else [])]
     # An isotropic covariance has a variance of its own for the intercept: its special case is for small tables.
-    if plan.rows.standard.intercept and not plan.is_large and d <= _DIAGONAL_COLUMNS:
+    if plan.rows.standard.intercept and not plan.is_large and d <= limits.diagonal_columns:
         structures = ["intercept", *structures]
     return MixedFamily(plan, structures, gradient, rotated)
 
 
-def _blend(parts: Sequence[Found], names: Sequence[str], share: np.ndarray) -> Found:
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """All strategies, and the blend where there is one."""
+
+    best: str
+    found: Found
+    """the best one, trained on all tasks"""
+    settings: Mapping[str, dict[str, float]]
+    of_folds: Mapping[str, tuple[dict[str, float], ...]]
+    mse: Mapping[str, np.ndarray]
+    """(m,) held-out error of each task"""
+    weights: np.ndarray
+    numbers: np.ndarray
+
+    def candidates(self, level: float) -> dict[str, Candidate]:
+        """Return the records of all strategies."""
+        joint = self.mse["joint"]
+        return {
+            name: Candidate(
+                *mean_over_tasks(mse, self.weights),
+                gain(joint, mse, self.weights, level) if name != "joint" else Gain(0.0, 0.0, 0.0, 0.0),
+                self.settings[name],
+                self.of_folds[name],
+            )
+            for name, mse in self.mse.items()
+        }
+
+
+def _tried(plan: Plan, families: Mapping[str, Family], settings: Settings) -> _Tried:
+    names = list(families)
+    held_out, every = held_out_errors(plan, names, families)
+    task_weights = balance(held_out.weights)
+    # The gradient rule is searched for its verdict even where it may not be used.
+    allowed = [name for name in names if STRATEGIES[name].rule in settings.rules]
+    mse = dict(zip(names, held_out.mse.T, strict=True))
+    best = min(allowed, key=lambda name: float(task_weights @ mse[name]))
+    chosen = {name: families[name].settings(name) for name in names}
+    of_folds = {name: tuple(fold[i].settings for fold in every) for i, name in enumerate(names)}
+    if settings.blend and len(allowed) > 1 and set(settings.rules) != {"gradient"}:
+        own = held_out.products[np.ix_(range(len(task_weights)), *[[names.index(name) for name in allowed]] * 2)]
+        mse[BLEND], parts = _nested_blend(plan, families, allowed, held_out, own, settings.seed)
+        of_folds[BLEND] = tuple(_largest_first(allowed, one) for one in parts)
+        share = shares(own, task_weights, settings.seed, _least_share(plan))
+        chosen[BLEND] = _largest_first(allowed, share)
+        if _good_enough(mse[BLEND], mse[best], task_weights):
+            best = BLEND if len(chosen[BLEND]) > 1 else next(iter(chosen[BLEND]))
+    found = _blend(families, chosen[BLEND]) if best == BLEND else families[best].found(best)
+    return _Tried(best, found, chosen, of_folds, mse, held_out.weights, held_out.numbers)
+
+
+def _nested_blend(
+    plan: Plan, families: Mapping[str, Family], names: list[str], held_out: HeldOut, products: np.ndarray, seed: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Error of each task (m,) under a blend whose shares were chosen by fits that have not seen the task's fold."""
+    mse, parts = np.empty(len(products)), []
+    for fold in range(len(plan.folds)):
+        inner, _ = held_out_errors(plan, names, families, fold)
+        share = shares(inner.products, balance(inner.weights), seed, _least_share(plan))
+        own = held_out.folds == fold
+        mse[own] = blended(products[own], share)
+        parts.append(share)
+    return mse, parts
+
+
+def _good_enough(blend: np.ndarray, alone: np.ndarray, weights: np.ndarray) -> bool:
+    worse, error = mean_over_tasks(blend - alone, weights)
+    base = float(weights @ alone)
+    return worse <= min(max(_CLEARLY_WORSE * error, NEGLIGIBLE / 100 * base), _MUCH_WORSE * base)
+
+
+def _least_share(plan: Plan) -> float:
+    return plan.limits.large_least_share if plan.is_large else plan.limits.least_share
+
+
+def _largest_first(names: Sequence[str], share: np.ndarray) -> dict[str, float]:
+    return {names[int(i)]: float(share[i]) for i in np.argsort(-share, kind="stable") if share[i] > 0}
+
+
+def _blend(families: Mapping[str, Family], settings: dict[str, float]) -> Found:
+    parts = [families[name].found(name) for name in settings]
+    share = np.array(list(settings.values()))
     starts = np.stack([part.weights for part in parts])  # (n, q, d)
     rules = tuple(blend_of([part.rules[j] for part in parts], share, starts[:, j]) for j in range(starts.shape[1]))
-    settings = {names[int(i)]: float(share[i]) for i in np.argsort(-share, kind="stable")}
     return Found(np.einsum("a,aqd->qd", share, starts), rules, settings)
 
 
-def _rule_of(strategy: str) -> str:
-    return "gradient" if strategy in GRADIENT else "mixed" if strategy.startswith(PREFIX) else "ridge"
-
-
-def _interval(
-    moments: BlockMoments, family: GradientFamily, ridge: float, steps: int, n_rates: int, level: float, seed: int
-) -> RateInterval:
-    angles = uniform_angles(n_rates)
+def _on_the_circle(
+    moments: BlockMoments, family: GradientFamily, ridge: float, steps: int, n_rates: int, settings: Settings
+) -> tuple[RateInterval, RateCurve]:
+    """Interval of the best rate and the error around the circle, at the ridge of the signed pick."""
+    angles = _circle.grid(n_rates)[:-1]
     rates = _circle.rates_of(angles, moments.scale)
     search = family.searches[steps]
     column = int(np.flatnonzero(search.ridges == ridge)[0])
     # The rates searched hold those of the even grid, and finer ones near 0.
     position = np.abs(_circle.angles_of(search.train_rates, moments.scale)[None] - angles[:, None]).argmin(axis=1)
     adapt = search.surface().best_adapt_rate[position, column]
-    return rate_interval(influences(moments, rates, adapt, np.full(len(rates), ridge)), angles, level=level, seed=seed)
-
-
-__all__ = ["BLEND", "RULES", "Searched", "search"]
+    found = influences(moments, rates, adapt, np.full(len(rates), ridge))
+    interval = rate_interval(found, angles, moments.scale, level=settings.level, seed=settings.seed)
+    return interval, curve_of(found, rates, adapt)

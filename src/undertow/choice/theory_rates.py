@@ -22,8 +22,6 @@ from undertow.theory.expected_loss import loss_form
 if TYPE_CHECKING:
     from undertow.choice.plan import Plan
 
-# The formulas for correlated inputs work in all directions of the inputs at a few hundred rates.
-_MOST_COLUMNS = 160
 _MOST_TASKS = 200
 # Points of the circle, and of the finer grid around the best of them.
 _GRID = 81
@@ -36,9 +34,9 @@ def predicted(plan: Plan, mixed: MixedFamily | None, moments: BlockMoments, step
     mixed: whose isotropic fit serves if it is there; else a fit to a few hundred tasks is made. moments: for the second
         moment of the inputs and the spectral unit.
     """
-    d = plan.rows.n_columns
-    if d > _MOST_COLUMNS:
-        return _nothing(f"not computed: {d} columns, and the formulas are used up to {_MOST_COLUMNS}.")
+    d, most = plan.rows.n_columns, plan.limits.theory_columns
+    if d > most:
+        return _nothing(f"not computed: {d} columns, and the formulas are used up to {most}.")
     if plan.rows.n_tasks < 3:
         return _nothing(f"not computed: the spread of tasks cannot be estimated from {plan.rows.n_tasks} of them.")
     try:

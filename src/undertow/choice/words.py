@@ -1,78 +1,53 @@
-"""The strategies of the estimators' search in words, for verdicts, figures and reports."""
+"""Strategies, verdicts and gains in words: the one place that the command line, figures, reports and docs read."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from typing import NamedTuple
 
-from undertow.choice.record import Choice, Gain
+from undertow.choice.record import Choice, Gain, RateInterval, Verdict
 from undertow.tasks.losses import NEGLIGIBLE
 
-VERDICTS = ("negative", "positive", "no evidence either way", "the inner loop is not worth it here")
 
-WORDS = {
-    "joint": "no adaptation",
-    "step": "a gradient step, no inner loop",
-    "tied": "a gradient step, one positive rate",
-    "signed": "a gradient step, signed train rate",
-    "pooled_ridge": "ridge towards pooled weights",
-    "ridge": "ridge, in training too",
-    "mixed_intercept": "a mixed model, intercepts differ",
-    "mixed_isotropic": "a mixed model, one variance",
-    "mixed_diagonal": "a mixed model, a variance per weight",
-    "mixed_full": "a mixed model, full covariance",
-    "mixed_shrunk": "a mixed model, shrunk covariance",
-    "blend": "a blend of strategies",
-}
+class Strategy(NamedTuple):
+    """How a strategy trains the common weights and adapts them to a task."""
+
+    name: str
+    trained: str
+    """what the inner loop does while the common weights are trained"""
+    adapted: str
+    """what is done on a new task"""
+    short: str
+    """a few words for tables and axes"""
+    rule: str
+    """family of the rule: "gradient", "proximal", "mixed", or "blend" """
 
 
-def describe(strategy: str) -> str:
-    """Return a strategy in a few words; a name that is not known as it is."""
-    return WORDS.get(strategy, strategy)
+_MIXED = "random-effects estimate (REML)"
+_BLUP = "best linear unbiased prediction"
 
-
-def decide(choice: Choice) -> Choice:
-    """Return the choice with its verdict and explanation filled in."""
-    step, interval = choice.gains["step"], choice.interval
-    gains = f"held-out gain over no inner loop {percent(step.percent)}, interval {_ends(step)}"
-    where = "any rate may be the best" if interval.whole_circle else f"best training rate {interval} in spectral units"
-    if interval.contains_infinity or interval.contains_zero:
-        signed = ""
-    else:
-        signed = "negative" if interval.high < 0 else "positive"
-    if step.high < NEGLIGIBLE:
-        verdict = VERDICTS[3]
-        text = f"A signed training rate cannot gain as much as {NEGLIGIBLE:g} % here ({gains})."
-    elif signed and step.low > 0:
-        verdict, text = signed, f"The best training rate is {signed} ({where}; {gains})."
-    elif signed:
-        verdict = signed
-        text = (
-            f"The best training rate is {signed} ({where}), but what it gains over no inner loop cannot be told from "
-            f"chance ({gains})."
-        )
-    else:
-        verdict = VERDICTS[2]
-        text = f"The tasks do not tell the sign of the best training rate ({where}; {gains})."
-    if choice.strategy not in ("signed", "step", "tied", "joint"):
-        text += f" {_used(choice)}"
-    return replace(choice, verdict=verdict, explanation=text)
-
-
-def _used(choice: Choice) -> str:
-    """What is used in place of a gradient step, and what it is worth."""
-    over = choice.best_gains["signed"]
-    used = describe(choice.strategy)
-    if choice.strategy == "blend":
-        used += f" ({'; '.join(f'{100 * share:.0f} % {describe(name)}' for name, share in choice.settings.items())})"
-    if over.low > 0:
-        return (
-            f"One gradient step is not the best way to adapt here: {used} has a loss lower by "
-            f"{percent(over.percent).lstrip('+')} (interval {_ends(over)}), and is used."
-        )
-    return (
-        f"Used is {used}; its held-out gain over the signed gradient step, {percent(over.percent)}, cannot be told "
-        f"from chance (interval {_ends(over)})."
+STRATEGIES: dict[str, Strategy] = {
+    one.name: one
+    for one in (
+        Strategy("joint", "no inner loop", "nothing", "common weights, no adaptation", "gradient"),
+        Strategy("step", "no inner loop", "gradient step", "gradient step, no inner loop", "gradient"),
+        Strategy("tied", "step at the adapt rate", "gradient step", "gradient step, one rate for both", "gradient"),
+        Strategy("signed", "step at a signed rate", "gradient step", "gradient step, signed train rate", "gradient"),
+        Strategy("pooled_ridge", "no inner loop", "ridge regression towards omega", "ridge towards omega", "proximal"),
+        Strategy("ridge", "ridge inner loop", "ridge regression towards omega", "ridge, in training too", "proximal"),
+        Strategy("mixed_intercept", _MIXED, _BLUP, "mixed model, random intercept", "mixed"),
+        Strategy("mixed_isotropic", _MIXED, _BLUP, "mixed model, one slope variance", "mixed"),
+        Strategy("mixed_diagonal", _MIXED, _BLUP, "mixed model, variance per slope", "mixed"),
+        Strategy("mixed_full", _MIXED, _BLUP, "mixed model, full covariance", "mixed"),
+        Strategy("mixed_shrunk", _MIXED, _BLUP, "mixed model, shrunk covariance", "mixed"),
+        Strategy("blend", "each part by itself", "weighted mean of its parts", "blend of strategies", "blend"),
     )
+}  # fmt: skip
+
+
+def short(strategy: str) -> str:
+    """Return a strategy in a few words; a name that is not known as it is."""
+    return STRATEGIES[strategy].short if strategy in STRATEGIES else strategy
 
 
 def percent(value: float) -> str:
@@ -80,5 +55,74 @@ def percent(value: float) -> str:
     return f"{value:+.0f} %" if abs(value) >= 9.95 else f"{value:+.2g} %"
 
 
-def _ends(one: Gain) -> str:
-    return f"{percent(one.low).removesuffix(' %')} to {percent(one.high)}"
+def interval_of(gain: Gain) -> str:
+    """Return the confidence interval of a gain, such as "95 % CI -0.11 to +0.03 %"."""
+    return f"95 % CI {percent(gain.low).removesuffix(' %')} to {percent(gain.high)}"
+
+
+def rate(value: float) -> str:
+    """Return a rate with three digits and its sign; 0 and inf as such."""
+    return "inf" if math.isinf(value) else "0" if value == 0 else f"{value:+.3g}"
+
+
+def rates_between(interval: RateInterval) -> str:
+    """Return the interval of the best train rate in spectral units."""
+    if interval.whole_circle:
+        return "the whole circle of rates"
+    through = " through infinity" if interval.low_spectral > interval.high_spectral else ""
+    return f"{rate(interval.low_spectral)} to {rate(interval.high_spectral)}{through}"
+
+
+def verdict_sentence(choice: Choice) -> str:
+    """Say what held-out tasks say about the sign of the train rate: conclusion, statistic, interval."""
+    gain = choice.gains["step"]
+    figures = f"gain of the signed train rate over no inner loop {percent(gain.percent)} ({interval_of(gain)})"
+    where = f"{100 * choice.interval.level:g} % interval of the best rate: {rates_between(choice.interval)}, spectral"
+    if choice.verdict is Verdict.NEGLIGIBLE:
+        return f"The inner loop is not worth it here: {figures}, below {NEGLIGIBLE:g} %."
+    if choice.verdict is Verdict.UNDETERMINED:
+        return f"The sign of the best train rate is undetermined ({where}); {figures}."
+    significant = "" if gain.low > 0 else ", not significant"
+    return f"The best train rate is {choice.verdict.value} ({where}); {figures}{significant}."
+
+
+def parts_of_blend(choice: Choice, most: int = 3) -> str:
+    """Return the largest parts of a blend with their shares; an empty text for a single strategy."""
+    if choice.strategy != "blend":
+        return ""
+    parts = [f"{100 * share:.0f} % {short(name)}" for name, share in choice.settings.items()]
+    rest = len(parts) - most
+    return "; ".join(parts[:most]) + (f"; {rest} more" if rest > 0 else "")
+
+
+def recommendation(choice: Choice) -> str:
+    """Say which strategy to use, its error with and without adaptation, and whether adaptation gains."""
+    best = choice.candidates[choice.strategy]
+    error = f"held-out MSE {share(best.mse)} of the target's variance (s.e. {share(best.standard_error)})"
+    if choice.strategy == "joint":
+        return f"Recommended: {short('joint')}; {error}. No adaptation has a lower held-out error."
+    gain = choice.best_gains["joint"]
+    verb = "gains" if gain.low > 0 else "loses" if gain.high < 0 else "does not differ significantly from none:"
+    return (
+        f"Recommended: {short(choice.strategy)}; {error}, {share(choice.candidates['joint'].mse)} without adaptation. "
+        f"Adaptation {verb} {percent(gain.percent)} ({interval_of(gain)})."
+    )
+
+
+def against_signed(choice: Choice) -> str:
+    """Compare the strategy used with the signed gradient step; an empty text where it is a gradient step itself."""
+    if choice.strategy not in choice.candidates or "signed" not in choice.best_gains:
+        return ""
+    gain = choice.best_gains["signed"]
+    verdict = (
+        "is better than" if gain.low > 0 else "is worse than" if gain.high < 0 else "does not differ significantly from"
+    )
+    return (
+        f"The {short(choice.strategy)} {verdict} the gradient step with a signed train rate "
+        f"({percent(gain.percent)}, {interval_of(gain)})."
+    )  # fmt: skip
+
+
+def share(error: float) -> str:
+    """Return an error as a share of the variance: four decimals, or three digits where these would show fewer."""
+    return f"{error:.4f}" if error == 0 or error >= 0.01 else f"{error:.3g}"

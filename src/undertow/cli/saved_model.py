@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
 
-    from undertow.estimators.base import MAMLBase
+    from undertow.estimators.base import MetaEstimator
 
 _KEY = "table"
 
@@ -26,7 +26,7 @@ class Columns(NamedTuple):
     """text column -> those of its levels that no training row had, since the tasks with them were left out"""
 
 
-def save_model(estimator: MAMLBase, file: Path, columns: Columns) -> None:
+def save_model(estimator: MetaEstimator, file: Path, columns: Columns) -> None:
     """Write a fitted estimator with its columns, at once or not at all."""
     from undertow.estimators.saving import save
 

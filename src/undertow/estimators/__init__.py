@@ -1,7 +1,21 @@
-"""The estimators with scikit-learn's conventions. This module imports scikit-learn; ``undertow`` alone does not."""
+"""The estimators with scikit-learn's conventions, the model that they fit, and files of them."""
 
+from undertow.estimators.base import MetaEstimator
 from undertow.estimators.classifier import MAMLClassifier, MAMLClassifierCV
+from undertow.estimators.fitted import FittedModel
 from undertow.estimators.inputs import MissingGroupsWarning
 from undertow.estimators.regressor import MAMLRegressor, MAMLRegressorCV
+from undertow.estimators.saving import load, read_notes, save
 
-__all__ = ["MAMLClassifier", "MAMLClassifierCV", "MAMLRegressor", "MAMLRegressorCV", "MissingGroupsWarning"]
+__all__ = [
+    "FittedModel",
+    "MAMLClassifier",
+    "MAMLClassifierCV",
+    "MAMLRegressor",
+    "MAMLRegressorCV",
+    "MetaEstimator",
+    "MissingGroupsWarning",
+    "load",
+    "read_notes",
+    "save",
+]

@@ -2,65 +2,35 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import validate_data
 
-from undertow._check import InputError
 from undertow.choice.search import RULES
-from undertow.estimators.base import MAMLBase
-from undertow.estimators.inputs import as_array
-from undertow.estimators.training import FixedMixin, SearchMixin
+from undertow.estimators.base import MetaEstimator
+from undertow.estimators.parameters import publish_search, train_given, train_searched
+from undertow.estimators.targets import Numbers
+from undertow.estimators.training import Trained
+from undertow.linear.rules import GradientRule, ProximalRule
+from undertow.mixed.rule import MixedRule
+from undertow.tasks.rows import TaskRows
 
-Fitted = TypeVar("Fitted", bound="_Regression")
 
-
-class _Regression(RegressorMixin, MAMLBase):
+class _Regressor(RegressorMixin, MetaEstimator):  # type: ignore[override]
     """Numbers as targets: one (n,), or several (n, q)."""
 
-    _y_ndim: int
+    _validation: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
+    # The mixin's knows no tasks.
+    score = MetaEstimator.score  # type: ignore[assignment]
 
-    def fit(self: Fitted, X: Any, y: Any, *, groups: Any = None, sample_weight: Any = None) -> Fitted:
-        """Fit to X (R, p), y (R,) or (R, q), with the task of each row in groups (R,).
+    def _read_targets(self, y: np.ndarray) -> Numbers:
+        return Numbers(flat=y.ndim == 1)
 
-        X: NumPy, pandas, polars, Arrow, or anything with ``__dlpack__`` in main memory; float32 stays float32.
-        groups: None means that all rows are one task, with a warning. sample_weight: (R,) weight of each row's squared
-            error; a whole-number weight equals that many copies of the row, apart from random draws of support rows.
-        Raises InputError for values, shapes or parameters that cannot be used.
-        """
-        X, y = validate_data(self, as_array(X), y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True)
-        self._y_ndim = y.ndim
-        return self._fit(X, y.reshape(len(y), -1).astype(X.dtype, copy=False), groups, sample_weight)
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None) -> float:
-        """Return R^2 on rows that the adaptation has not seen.
-
-        Each task of ``groups`` adapts on ``n_support`` random rows (they depend on ``random_state`` and the number of a
-        row only); R^2 is over all other rows together. Tasks with no more rows than that are left out, or raise
-        InputError with on_small="raise". Without groups nothing is adapted, with a warning.
-        """
-        return self._score(X, y, groups, sample_weight, r2_score)
-
-    @property
-    def _one_target(self) -> bool:
-        return self._y_ndim == 1
-
-    def _task_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        X, y = validate_data(
-            self, as_array(X), y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True, reset=False
-        )
-        targets = y.reshape(len(y), -1).astype(X.dtype, copy=False)
-        if targets.shape[1] != len(self._omega):
-            raise InputError(f"y has {targets.shape[1]} targets: the estimator was fitted to {len(self._omega)}.")
-        return X, targets
-
-    def _restored(self, predictions: np.ndarray) -> np.ndarray:
-        return predictions[:, 0] if self._one_target else predictions
+    def _metric(self, truth: Any, predictions: Any, sample_weight: Any) -> float:
+        return float(r2_score(truth, predictions, sample_weight=sample_weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -69,7 +39,7 @@ class _Regression(RegressorMixin, MAMLBase):
         return tags
 
 
-class MAMLRegressor(_Regression, FixedMixin):
+class MAMLRegressor(_Regressor):
     """Linear regression meta-trained at a signed rate, to be adapted to new tasks from a few rows.
 
     Features are centred, divided by their standard deviation and clipped; rates act in that space. ``coef_`` and
@@ -80,18 +50,18 @@ class MAMLRegressor(_Regression, FixedMixin):
     adapt_rate: rate of the step on a new task. n_support: rows for an inner step; a task's other rows are query rows.
     ridge: relative to tr(B^T B) / p of the outer problem. steps: inner steps, in training and adaptation.
     rate_unit: "spectral" (multiples of 1 / lambda_max of the mean support second moment) or "raw", for both rates.
-    rule: "gradient"; "ridge" (ridge regression towards omega, with ``train_ratio`` in training and ``adapt_ratio`` on
-        a new task: noise over task variance; infinity means no adaptation); "mixed" (a mixed model, whose
-        ``structure`` says how tasks may differ).
+    rule: how weights are adapted, where not by gradient steps at ``adapt_rate`` (None): a ``ProximalRule`` (ridge
+        regression towards omega), a ``MixedRule`` (a mixed model), or a ``GradientRule`` with a raw rate of its own. A
+        parameter that would do nothing beside it is refused.
     n_draws: random draws of support and query rows of each task; None for 5, fewer on large tables.
     standardize, clip, fit_intercept: see above; ``clip`` is the largest standardised value, None for no limit.
     on_small: tasks with no more than n_support rows are left out ("drop", with a warning), or "raise".
 
     With one task, or without groups, all rows are both support and query rows.
 
-    After ``fit``: coef_ (p,) or (q, p), intercept_, n_features_in_, train_rate_ and adapt_rate_ (raw; None where the
-    rule has none), train_rate_spectral_, adapt_rate_spectral_, scale_ (the spectral unit), n_tasks_, task_ids_,
-    n_clipped_.
+    After ``fit``: model_ (the ``FittedModel``), coef_ (p,) or (q, p), intercept_, n_features_in_, train_rate_ and
+    adapt_rate_ (raw; None where the rule has none), train_rate_spectral_, adapt_rate_spectral_, scale_ (the spectral
+    unit), n_tasks_, task_ids_, n_clipped_.
     """
 
     def __init__(
@@ -103,10 +73,7 @@ class MAMLRegressor(_Regression, FixedMixin):
         steps: int = 1,
         rate_unit: str = "spectral",
         *,
-        rule: str = "gradient",
-        train_ratio: float = math.inf,
-        adapt_ratio: float = 10.0,
-        structure: str = "diagonal",
+        rule: GradientRule | ProximalRule | MixedRule | None = None,
         n_draws: int | None = None,
         standardize: bool = True,
         clip: float | None = 4.0,
@@ -121,9 +88,6 @@ class MAMLRegressor(_Regression, FixedMixin):
         self.steps = steps
         self.rate_unit = rate_unit
         self.rule = rule
-        self.train_ratio = train_ratio
-        self.adapt_ratio = adapt_ratio
-        self.structure = structure
         self.n_draws = n_draws
         self.standardize = standardize
         self.clip = clip
@@ -131,30 +95,35 @@ class MAMLRegressor(_Regression, FixedMixin):
         self.on_small = on_small
         self.random_state = random_state
 
+    def _train(self, everything: TaskRows, large: TaskRows, seed: int) -> Trained:
+        return train_given(self, everything, large, seed)
 
-class MAMLRegressorCV(_Regression, SearchMixin):
+
+class MAMLRegressorCV(_Regressor):
     """Linear regression for many small tasks; rule, rates, penalties and ridge chosen by task-wise cross-validation.
 
     Tried are the gradient rule at rates all around the circle, ridge regression towards omega, and mixed models. The
     estimator uses a blend of them, each task's adapted weights being a convex combination of those of several
     strategies, or the one with the least loss on held-out tasks. ``choice_`` says what was found, with intervals.
 
-    n_support: rows that a new task is expected to bring. cv: number of folds of tasks, a scikit-learn splitter,
-    or pairs of row numbers; a task must not be cut. rules: which of "gradient", "ridge",
-    "mixed" may be used. blend: whether strategies of these rules may be combined; False, or the gradient rule alone,
-    gives a single one. ridges: relative ridges to try; None for 20 from 1e-6 to 10. steps: numbers of inner steps to
-    try. n_rates: rates around the circle, odd; None for 101, fewer with more than 128 features.
+    n_support: rows that a new task is expected to bring.
+    cv: number of folds of tasks, a scikit-learn splitter, or pairs of row numbers; a task must not be cut, and three
+        folds are the least: the choice for a fold is made on the others, by fits that have not seen it.
+    rules: which of "gradient", "proximal", "mixed" may be used. blend: whether strategies of these rules may be
+        combined; False, or the gradient rule alone, gives a single one.
+    ridges: relative ridges to try; None for 20 from 1e-6 to 10. steps: numbers of inner steps to try. n_rates: rates
+        around the circle, odd; None for 101, fewer with more than 128 features.
     n_draws: random draws of support rows of each task; None for 10, fewer on large tables. level: of the intervals.
     Other parameters are those of MAMLRegressor.
 
     With one task, or without groups, there is nothing to choose by: the weights are a ridge regression.
 
-    After ``fit``, besides the attributes of MAMLRegressor: choice_ (``undertow.choice.record.Choice``), rule_ (the
+    After ``fit``, besides the attributes of MAMLRegressor: choice_ (``undertow.choice.Choice``), strategy_ (the
     strategy used, such as "blend", "signed", "mixed_full"), rate_path_ (a RatePath at the ridge of the gradient rule; a
     list of them with several targets), cv_surface_ (LossSurface: the gradient rule's cross-validated loss over both
-    rates and the ridge), held_out_ (TaskLosses: each task's loss under each strategy, held out), ridge_, steps_,
-    n_draws_. The rates are always numbers: where the strategy used has none, they are those of the gradient rule's
-    best signed pick, and ``rule_`` says what is used in their place.
+    rates and the ridge), held_out_ (TaskLosses: each task's mean squared error under each strategy, held out), ridge_,
+    steps_, n_draws_. The rates are always numbers: where the strategy used has none, they are those of the gradient
+    rule's best signed train rate, and ``strategy_`` says what is used in their place.
     """
 
     def __init__(
@@ -189,3 +158,10 @@ class MAMLRegressorCV(_Regression, SearchMixin):
         self.fit_intercept = fit_intercept
         self.on_small = on_small
         self.random_state = random_state
+
+    def _train(self, everything: TaskRows, large: TaskRows, seed: int) -> Trained:
+        return train_searched(self, everything, large, seed)
+
+    def _publish_training(self, trained: Trained) -> None:
+        super()._publish_training(trained)
+        publish_search(self, trained)

@@ -35,7 +35,12 @@ def pack_rule(rule: Rule, arrays: Arrays, name: str) -> dict[str, Any]:
     if isinstance(rule, ProximalRule):
         if rule.covariance is not None:
             arrays[f"{name}.covariance"] = rule.covariance
-        return {"kind": "proximal", "ratio": rule.ratio, "covariance": rule.covariance is not None}
+        return {
+            "kind": "proximal",
+            "ratio": rule.ratio,
+            "covariance": rule.covariance is not None,
+            "train_ratio": rule.train_ratio,
+        }
     arrays[f"{name}.shares"], arrays[f"{name}.starts"] = rule.shares, rule.starts
     return {"kind": "blend", "parts": [pack_rule(part, arrays, f"{name}.{i}") for i, part in enumerate(rule.parts)]}
 
@@ -62,7 +67,7 @@ def unpack_rule(stored: dict[str, Any], arrays: Arrays, name: str, d: int) -> Ru
     covariance = arrays[f"{name}.covariance"] if stored["covariance"] else None
     if covariance is not None and covariance.shape not in ((d,), (d, d)):
         raise ValueError(f"a task covariance of shape {covariance.shape} for {d} columns")
-    return ProximalRule(float(stored["ratio"]), covariance)
+    return ProximalRule(float(stored["ratio"]), covariance, float(stored["train_ratio"]))
 
 
 def pack_path(path: RatePath, arrays: Arrays, name: str) -> dict[str, Any]:
@@ -147,20 +152,20 @@ def unpack_surface(stored: dict[str, Any], arrays: Arrays, name: str) -> LossSur
 
 def pack_losses(losses: TaskLosses, arrays: Arrays, name: str, task_ids: np.ndarray) -> dict[str, Any]:
     """Pack the losses; their tasks are kept as positions among ``task_ids``, which is sorted."""
-    arrays[f"{name}.losses"], arrays[f"{name}.weights"] = losses.losses, losses.weights
+    arrays[f"{name}.mse"], arrays[f"{name}.weights"] = losses.mse, losses.weights
     arrays[f"{name}.tasks"] = np.searchsorted(task_ids, losses.task_ids)
     return {"names": list(losses.names)}
 
 
 def unpack_losses(stored: dict[str, Any], arrays: Arrays, name: str, task_ids: np.ndarray) -> TaskLosses:
     """Return the losses."""
-    losses, weights, tasks = (arrays[f"{name}.{field}"] for field in ("losses", "weights", "tasks"))
+    mse, weights, tasks = (arrays[f"{name}.{field}"] for field in ("mse", "weights", "tasks"))
     names = tuple(str(one) for one in stored["names"])
-    _shape(losses, (len(tasks), len(names)), f"{name}.losses")
+    _shape(mse, (len(tasks), len(names)), f"{name}.mse")
     _shape(weights, (len(tasks),), f"{name}.weights")
     if tasks.dtype.kind not in "iu" or tasks.min() < 0 or tasks.max() >= len(task_ids):
         raise ValueError(f"{name!r} with tasks that the estimator has not seen")
-    return TaskLosses(names, task_ids[tasks], losses, weights)
+    return TaskLosses(names, task_ids[tasks], mse, weights)
 
 
 def _shape(array: np.ndarray, expected: tuple[int, ...], name: str) -> None:

@@ -7,7 +7,6 @@ array format is that of safetensors, so that other tools can read the weights.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,14 +17,19 @@ import numpy as np
 from undertow._check import InputError
 from undertow._plain import plain, unplain
 from undertow._version import __version__
+from undertow._write import write_bytes
 from undertow.choice.record import Choice
-from undertow.estimators import MAMLClassifier, MAMLClassifierCV, MAMLRegressor, MAMLRegressorCV
 from undertow.estimators import saved_parts as parts
-from undertow.estimators.base import MAMLBase
+from undertow.estimators.base import MetaEstimator
+from undertow.estimators.classifier import MAMLClassifier, MAMLClassifierCV
+from undertow.estimators.fitted import FittedModel
+from undertow.estimators.regressor import MAMLRegressor, MAMLRegressorCV
+from undertow.estimators.saved_values import pack_labels, pack_notes, pack_parameter, unpack_labels, unpack_parameter
+from undertow.estimators.targets import Labels, Numbers
 from undertow.tasks.standard import Standard
 
 FORMAT = "undertow-estimator"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _CLASSES = {cls.__name__: cls for cls in (MAMLClassifier, MAMLClassifierCV, MAMLRegressor, MAMLRegressorCV)}
 _VALUES = (
@@ -37,14 +41,11 @@ _VALUES = (
     "train_rate_spectral_",
     "adapt_rate_spectral_",
     "scale_",
-    "rule_",
+    "strategy_",
     "ridge_",
     "steps_",
     "n_draws_",
-    "_y_ndim",
-    "_draw_seed",
 )
-_BEFORE = {"blend": False}
 _STANDARD = ("centre", "spread", "target_centre", "target_spread")
 
 
@@ -62,27 +63,30 @@ def save(estimator: Any, path: str | os.PathLike[str], *, notes: Mapping[str, An
         raise InputError(f"a {name} cannot be saved: it must be one of {', '.join(_CLASSES)}.")
     if not hasattr(estimator, "coef_"):
         raise InputError(f"this {name} is not fitted: there is nothing to save. Call fit first.")
-    standard: Standard = estimator._standard
+    model: FittedModel = estimator.model_
+    standard = model.standard
     arrays = {f"standard.{field}": getattr(standard, field) for field in _STANDARD}
-    arrays["omega"] = estimator._omega
-    if estimator._task_omega is not None:
-        arrays["task_omega"] = estimator._task_omega
-    rules = [parts.pack_rule(rule, arrays, f"rule.{j}") for j, rule in enumerate(estimator._rules)]
+    arrays["omega"] = model.omega
+    if model.task_omega is not None:
+        arrays["task_omega"] = model.task_omega
+    rules = [parts.pack_rule(rule, arrays, f"rule.{j}") for j, rule in enumerate(model.rules)]
     header: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "undertow": __version__,
         "class": name,
-        "params": {key: _plain_parameter(key, value) for key, value in estimator.get_params(deep=False).items()},
+        "params": {key: pack_parameter(key, value, arrays) for key, value in estimator.get_params(deep=False).items()},
+        "seed": estimator.seed_,
+        "flat": estimator.targets_.flat,
         "values": {key: plain(getattr(estimator, key)) for key in _VALUES if hasattr(estimator, key)},
         "standard": {"clip": plain(standard.clip), "intercept": standard.intercept},
         "rules": plain(rules),
-        "task_ids": _labels(estimator.task_ids_, arrays, "task_ids"),
+        "task_ids": pack_labels(model.task_ids, arrays, "task_ids"),
     }
     if hasattr(estimator, "feature_names_in_"):
         header["feature_names"] = [str(name) for name in estimator.feature_names_in_]
     if hasattr(estimator, "classes_"):
-        header["classes"] = _labels(estimator.classes_, arrays, "classes")
+        header["classes"] = pack_labels(estimator.classes_, arrays, "classes")
     choice = getattr(estimator, "choice_", None)
     if choice is not None:
         header["choice"] = choice.to_dict()
@@ -96,21 +100,15 @@ def save(estimator: Any, path: str | os.PathLike[str], *, notes: Mapping[str, An
             }
         )
     if notes is not None:
-        header["notes"] = _noted(notes)
+        header["notes"] = pack_notes(notes)
     contiguous = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
     data = _library()[0](contiguous, metadata={"undertow": json.dumps(header, allow_nan=False)})
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise InputError(f"{str(path)!r}: there is no directory {str(target.parent)!r}. Make it first.")
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
+    if not Path(path).parent.is_dir():
+        raise InputError("path", str(path), f"there is no directory {str(Path(path).parent)!r}.", "Make it first.")
+    write_bytes(path, data)
 
 
-def load(path: str | os.PathLike[str]) -> MAMLBase:
+def load(path: str | os.PathLike[str]) -> MetaEstimator:
     """Return the fitted estimator that ``save`` wrote to ``path``.
 
     Raises InputError, saying why, for a file that is missing, damaged, of another kind, or of a newer format.
@@ -136,14 +134,6 @@ def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(notes, dict):
         raise _damaged(where, f"notes that are a {type(notes).__name__}")
     return notes
-
-
-def _noted(notes: Mapping[str, Any]) -> str:
-    """Notes as text of their own: there a word such as "inf" and the number stay apart."""
-    try:
-        return json.dumps(dict(notes))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"notes hold what is no plain value ({error}): use text, numbers, lists and dicts.") from error
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -177,17 +167,17 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return header, arrays
 
 
-def _build(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> MAMLBase:
+def _build(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> MetaEstimator:
     name = header["class"]
     if name not in _CLASSES:
         raise InputError(f"{where} names the class {name!r}: it must be one of {', '.join(_CLASSES)}.")
     known = set(_CLASSES[name]().get_params(deep=False))
-    # A file older than a parameter means what was done before there was one.
-    stored = {key: value for key, value in _BEFORE.items() if key in known} | header["params"]
+    stored = header["params"]
     strange = set(stored) ^ known
     if strange:
         raise _damaged(where, f"parameters that do not fit {name}: {', '.join(sorted(strange))}")
-    estimator: Any = _CLASSES[name](**{key: _parameter(value) for key, value in stored.items()})
+    d = len(arrays["standard.centre"]) + bool(header["standard"]["intercept"])
+    estimator: Any = _CLASSES[name](**{key: unpack_parameter(key, value, arrays, d) for key, value in stored.items()})
     for key, value in header["values"].items():
         if key not in _VALUES:
             raise _damaged(where, f"an unknown value {key!r}")
@@ -199,7 +189,6 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) ->
         intercept=bool(header["standard"]["intercept"]),
         **{field: arrays[f"standard.{field}"] for field in _STANDARD},
     )
-    d = p + standard.intercept
     _shape(where, arrays, "omega", (q, d))
     for field, size in zip(_STANDARD, (p, p, q, q), strict=True):
         _shape(where, arrays, f"standard.{field}", (size,))
@@ -207,24 +196,25 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) ->
         sound = np.isfinite(value) if key.rsplit(".", 1)[-1] not in parts.INFINITE else ~np.isnan(value)
         if value.dtype.kind == "f" and not sound.all():
             raise _damaged(where, f"values in {key!r} that are not finite")
-    estimator._standard, estimator._omega = standard, omega
-    estimator.task_ids_ = _from_labels(header["task_ids"], arrays, "task_ids")
-    estimator._task_omega = arrays.get("task_omega")
-    if estimator._task_omega is not None:
-        _shape(where, arrays, "task_omega", (q, len(estimator.task_ids_), d))
+    task_ids = unpack_labels(header["task_ids"], arrays, "task_ids")
+    if "task_omega" in arrays:
+        _shape(where, arrays, "task_omega", (q, len(task_ids), d))
     rules = header["rules"]
     if len(rules) != q:
         raise _damaged(where, f"{len(rules)} rules for {q} targets")
-    estimator._rules = tuple(parts.unpack_rule(unplain(rule), arrays, f"rule.{j}", d) for j, rule in enumerate(rules))
+    read = tuple(parts.unpack_rule(unplain(rule), arrays, f"rule.{j}", d) for j, rule in enumerate(rules))
+    model = FittedModel(standard, omega, read, task_ids, arrays.get("task_omega"))
     if "feature_names" in header:
         names = np.array(header["feature_names"], dtype=object)
         if names.shape != (p,):
             raise _damaged(where, f"{len(names)} feature names for {p} features")
         estimator.feature_names_in_ = names
+    estimator.targets_, estimator.seed_ = Numbers(bool(header["flat"])), int(header["seed"])
     if "Classifier" in name:
-        estimator.classes_ = _from_labels(header["classes"], arrays, "classes")
+        estimator.classes_ = unpack_labels(header["classes"], arrays, "classes")
         if q != (1 if len(estimator.classes_) == 2 else len(estimator.classes_)):
             raise _damaged(where, f"{len(estimator.classes_)} classes for {q} columns of weights")
+        estimator.targets_ = Labels(estimator.classes_)
     if name.endswith("CV"):
         estimator.choice_ = Choice.from_dict(header["choice"]) if "choice" in header else None
         estimator.rate_path_, estimator.cv_surface_, estimator.held_out_ = None, None, None
@@ -233,8 +223,8 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) ->
             paths = [parts.unpack_path(one, arrays, f"path.{j}", d) for j, one in enumerate(found["paths"])]
             estimator.rate_path_ = paths[0] if found["one_path"] else paths
             estimator.cv_surface_ = parts.unpack_surface(found["surface"], arrays, "surface")
-            estimator.held_out_ = parts.unpack_losses(found["held_out"], arrays, "held_out", estimator.task_ids_)
-    estimator._publish()
+            estimator.held_out_ = parts.unpack_losses(found["held_out"], arrays, "held_out", task_ids)
+    estimator.publish(model)
     return estimator
 
 
@@ -245,50 +235,6 @@ def _shape(where: str, arrays: dict[str, np.ndarray], name: str, expected: tuple
 
 def _damaged(where: str, what: str) -> InputError:
     return InputError(f"{where} holds {what}: the file is damaged or was changed. Save the estimator again.")
-
-
-def _labels(labels: np.ndarray, arrays: dict[str, np.ndarray], name: str) -> dict[str, Any]:
-    """Numbers go to the arrays, text and dates to the header with their type."""
-    if labels.dtype.kind in "iufb":
-        arrays[name] = labels
-        return {"kind": "array"}
-    if labels.dtype.kind in "mM":
-        return {"kind": "dates", "dtype": labels.dtype.str, "values": labels.astype(np.int64).tolist()}
-    values = labels.tolist()
-    if not all(isinstance(value, str) for value in values):
-        raise InputError(f"{name} hold a {type(values[0]).__name__}: numbers, text and dates can be saved.")
-    return {"kind": "objects" if labels.dtype == object else "text", "values": values}
-
-
-def _from_labels(stored: dict[str, Any], arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
-    if stored["kind"] == "array":
-        return arrays[name]
-    if stored["kind"] == "dates":
-        dtype = np.dtype(stored["dtype"])
-        if dtype.kind not in "mM":
-            raise ValueError(f"{name} has type {dtype}")
-        return np.array(stored["values"], dtype=np.int64).astype(dtype)
-    return np.array(stored["values"], dtype=object if stored["kind"] == "objects" else np.str_)
-
-
-def _plain_parameter(name: str, value: Any) -> Any:
-    if isinstance(value, tuple | list | np.ndarray):
-        return {"list": [_plain_parameter(name, one) for one in value], "tuple": isinstance(value, tuple)}
-    if value is None or isinstance(value, bool | int | float | str | np.integer | np.floating | np.bool_):
-        return plain(value) if not isinstance(value, float) or math.isfinite(value) else {"float": repr(float(value))}
-    raise InputError(
-        f"{name}={value!r} is no plain value and cannot be saved without running code on loading: set it to a number "
-        f"or text with set_params({name}=...) first; the fitted weights stay."
-    )
-
-
-def _parameter(value: Any) -> Any:
-    if isinstance(value, dict) and "list" in value:
-        items = [_parameter(one) for one in value["list"]]
-        return tuple(items) if value["tuple"] else items
-    if isinstance(value, dict):
-        return float(value["float"])
-    return value
 
 
 def _library() -> tuple[Callable[..., bytes], Callable[..., Any], type[Exception]]:

@@ -121,13 +121,13 @@ class BlockMoments:
             n_rows=self.n_rows + other.n_rows,
         )
 
-    def of_fold(self, fold: int) -> np.ndarray:
-        """Sum of the Gram matrices of one fold's blocks."""
-        return self.gram[self.folds == fold].sum(axis=0)
+    def of_folds(self, folds: Sequence[int]) -> np.ndarray:
+        """Sum of the Gram matrices of some folds' blocks."""
+        return self.gram[np.isin(self.folds, folds)].sum(axis=0)
 
-    def without(self, fold: int) -> np.ndarray:
+    def without(self, folds: Sequence[int]) -> np.ndarray:
         """Sum of the Gram matrices of all other folds; added up, never subtracted from the whole."""
-        return self.gram[self.folds != fold].sum(axis=0)
+        return self.gram[~np.isin(self.folds, folds)].sum(axis=0)
 
     def first(self, steps: int) -> BlockMoments:
         """Return the moments for fewer inner steps, which these contain."""

@@ -46,6 +46,8 @@ class ProximalRule:
     """noise over task variance, or the noise variance where there is a ``covariance``; infinity: no adaptation"""
     covariance: np.ndarray | None = None
     """C, (d,) or (d, d); None for the identity"""
+    train_ratio: float = math.inf
+    """ratio of the same rule as an inner loop of training; infinity: none"""
 
     def adapt(self, weights: np.ndarray, tasks: TaskBatch) -> np.ndarray:
         """Return theta (m, d) from omega (d,)."""

@@ -15,23 +15,23 @@ NEGLIGIBLE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class TaskLosses:
-    """Half mean squared error, in standardised units, of each task that neither fit nor choice has seen."""
+    """Mean squared error, in standardised units, of each task that neither fit nor choice has seen."""
 
     names: tuple[str, ...]
     """(n,) strategies, such as "joint" (common weights, nothing adapted), "signed", "ridge", "mixed_full" """
     task_ids: np.ndarray
     """(m,) tasks"""
-    losses: np.ndarray
-    """(m, n) loss of each task under each strategy, mean over its query rows, draws and targets"""
+    mse: np.ndarray
+    """(m, n) error of each task under each strategy, mean over its query rows, draws and targets"""
     weights: np.ndarray
-    """(m,) number of query rows of each task, all draws together"""
+    """(m,) number of query rows of each task, or the sum of their weights"""
 
     def of(self, name: str) -> np.ndarray:
-        """Losses (m,) under one strategy. Raises InputError for a name that was not tried."""
-        return self.losses[:, self.names.index(_check.one_of(name, "name", self.names))]
+        """Errors (m,) under one strategy. Raises InputError for a name that was not tried."""
+        return self.mse[:, self.names.index(_check.one_of(name, "name", self.names))]
 
     def gains(self, name: str, base: str = "joint") -> np.ndarray:
-        """Loss under ``base`` minus loss under ``name``, (m,): what each task gains; negative where it loses."""
+        """Error under ``base`` minus error under ``name``, (m,): what each task gains; negative where it loses."""
         return self.of(base) - self.of(name)
 
 

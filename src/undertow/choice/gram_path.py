@@ -1,0 +1,67 @@
+"""All rates and ridges of the outer problem from one Gram matrix with several targets, and products of its errors."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import solve as solve_positive
+
+from undertow.linear.block_moments import at
+
+_NUMBERS_AT_ONCE = 1 << 22
+# From this ridge on the condition number leaves a direct solution its digits.
+_LEAST_DIRECT_RIDGE = 1e-6
+
+
+def solve(gram: np.ndarray, q: int, coefficients: np.ndarray, ridges: np.ndarray, eps: float) -> np.ndarray:
+    """Return weights (k, r, q, p) at rows of coefficients (k, steps + 1) and ridges (r,) relative to tr(B^T B) / p."""
+    width = gram.shape[1]
+    p = width - q
+    if len(ridges) == 1 and ridges[0] >= max(_LEAST_DIRECT_RIDGE, 16 * p * eps):
+        return _direct(gram, q, coefficients, float(ridges[0]))
+    out = np.empty((len(coefficients), len(ridges), q, p))
+    size = max(1, _NUMBERS_AT_ONCE // width**2)
+    for start in range(0, len(coefficients), size):
+        part = slice(start, start + size)
+        full = at(gram, coefficients[part])
+        values, vectors = np.linalg.eigh(full[:, :p, :p])
+        # Directions without any row stay at 0, where a ridge alone would put them too.
+        kept = values > 8 * p * eps * values[:, -1:]
+        values = np.where(kept, values, 0)
+        shifts = values.sum(axis=1)[:, None] * ridges / p
+        total = values[:, None, :] + shifts[..., None]
+        inverse = np.divide(1.0, total, out=np.zeros_like(total), where=kept[:, None, :] & (total > 0))
+        projected = full[:, p:, :p] @ vectors  # (k, q, p)
+        scaled = projected[:, None] * inverse[:, :, None]
+        out[part] = (scaled.reshape(len(full), -1, p) @ vectors.transpose(0, 2, 1)).reshape(out[part].shape)
+    return out
+
+
+def _direct(gram: np.ndarray, q: int, coefficients: np.ndarray, ridge: float) -> np.ndarray:
+    """The same at one ridge that makes the problem regular: by elimination, without eigenvalues."""
+    p = gram.shape[1] - q
+    out = np.empty((len(coefficients), 1, q, p))
+    for i, one in enumerate(coefficients):
+        full = at(gram, one[None])[0]
+        matrix = full[:p, :p]
+        matrix[np.diag_indices(p)] += ridge * np.trace(matrix) / p or 1.0
+        out[i, 0] = solve_positive(matrix, full[:p, p:], assume_a="pos").T
+    return out
+
+
+def products_of(gram: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return sums of e_i e_j over rows and targets, (..., s + 1, s + 1), for weights (..., q, p)."""
+    q, p = weights.shape[-2:]
+    s = gram.shape[0]
+    flat = weights.reshape(-1, q, p)
+    out = np.zeros((len(flat), s, s))
+    for j in range(q):
+        columns = [*range(p), p + j]
+        part = gram[:, columns][:, :, :, columns]
+        v = np.concatenate([flat[:, j], np.full((len(flat), 1), -1.0)], axis=1)
+        for a in range(s):
+            for b in range(a + 1):
+                value = ((v @ part[a, :, b]) * v).sum(axis=1)
+                out[:, a, b] += value
+                if a != b:
+                    out[:, b, a] += value
+    return out.reshape(*weights.shape[:-2], s, s)

@@ -1,0 +1,191 @@
+"""A fitted model as a value: common weights, the rules that adapt them, and the weights of the tasks it has seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from undertow._batch import TaskBatch
+from undertow.linear.rules import BlendRule, GradientRule, Rule
+from undertow.tasks.rows import TaskRows, of_target
+from undertow.tasks.standard import Standard
+
+_ROWS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class FittedModel:
+    """Letters: q targets, d standardised columns, p features, m tasks."""
+
+    standard: Standard
+    """from the user's units to standardised ones and back"""
+    omega: np.ndarray
+    """(q, d) common weights"""
+    rules: tuple[Rule, ...]
+    """rule of each target"""
+    task_ids: np.ndarray
+    """(m,) tasks whose weights are known, sorted"""
+    task_omega: np.ndarray | None = None
+    """(q, m, d) their weights; None where there was one task only"""
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets, q."""
+        return len(self.omega)
+
+    @property
+    def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
+        """Common weights in the user's units: coefficients (q, p) and intercepts (q,)."""
+        return self.standard.restore_weights(self.omega)
+
+    def rows(
+        self,
+        x: np.ndarray,
+        targets: np.ndarray,
+        weights: np.ndarray | None = None,
+        tasks: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> TaskRows:
+        """Return rows x (R, p), targets (R, q) in this model's standardised units.
+
+        weights: (R,); rows of weight 0 leave no trace. tasks: ids (m,) and the number of each row's task (R,); None for
+        one task.
+        """
+        ids, codes = (np.array([0]), np.zeros(len(x), dtype=np.int64)) if tasks is None else tasks
+        return task_rows(self.standard, x, targets, weights, ids, codes)
+
+    def adapt(self, rows: TaskRows) -> FittedModel:
+        """Return the model adapted to the rows of one task; further rows of it may follow."""
+        batches = self.batches(rows, np.array([0]))
+        omega, rules = np.empty((self.n_targets, rows.n_columns), rows.x.dtype), []
+        for j, rule in enumerate(self.rules):
+            if isinstance(rule, BlendRule):
+                # The parts of a blend go on from where these rows have taken them.
+                each = [of_target(batch, j) for batch in batches]
+                moved = rule.after(each[0], each[-1])
+                omega[j] = self.omega[j] + rule.shares @ (moved.starts - rule.starts)
+                rules.append(moved)
+            else:
+                omega[j] = self.adapt_each(batches, j)[0]
+                rules.append(rule)
+        return replace(self, omega=omega, rules=tuple(rules), task_omega=None)
+
+    def with_tasks(self, rows: TaskRows) -> FittedModel:
+        """Return the model that knows each task's weights, adapted on all of its rows."""
+        known = np.empty((self.n_targets, rows.n_tasks, rows.n_columns), rows.x.dtype)
+        for tasks in _like_length(rows.counts):
+            batches = self.batches(rows, tasks)
+            for j in range(self.n_targets):
+                known[j, tasks] = self.adapt_each(batches, j)
+        return replace(self, task_ids=rows.ids, task_omega=known)
+
+    def batches(self, rows: TaskRows, tasks: np.ndarray) -> list[TaskBatch]:
+        """Return all rows of some tasks as support rows, weighted as ``adapt_each`` needs them."""
+        return [_all_rows(rows, tasks, relative) for relative in self.weightings(rows.weights is not None)]
+
+    def weightings(self, weighted: bool) -> tuple[bool, ...]:
+        """Whether rows are weighted relative to their task's mean weight; both ways where a blend needs both.
+
+        A gradient step follows a mean, where only relative weights count; a penalty is held against a sum.
+        """
+        if isinstance(self.rules[0], BlendRule):
+            return (True, False) if weighted else (True,)
+        return (isinstance(self.rules[0], GradientRule),)
+
+    def adapt_each(self, batches: list[TaskBatch], target: int = 0) -> np.ndarray:
+        """Return weights (c, d) of one target for each task of batches with the targets of all.
+
+        batches: one for each of ``weightings``, with the same rows.
+        """
+        each = [of_target(batch, target) for batch in batches]
+        rule = self.rules[target]
+        if isinstance(rule, BlendRule):
+            return rule.adapt(self.omega[target], each[0], each[-1])
+        return rule.adapt(self.omega[target], each[0])
+
+    def predict(self, x: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
+        """Return predictions (R, q) in the targets' units for x (R, p).
+
+        places: (R,) position of each row's task among ``task_ids``, whose weights it is predicted by; -1 for the common
+        weights. None: all rows by the common weights.
+        """
+        z = self.standard.features(x)
+        out = z @ self.omega.T.astype(z.dtype)
+        if places is not None and self.task_omega is not None:
+            seen = np.flatnonzero(places >= 0)
+            for start in range(0, len(seen), _ROWS_AT_ONCE):
+                part = seen[start : start + _ROWS_AT_ONCE]
+                out[part] = np.einsum("rd,qrd->rq", z[part], self.task_omega[:, places[part]])
+        return self.standard.restore_targets(out)
+
+    def predict_query(self, rows: TaskRows, n_support: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Adapt each task on a random choice of its rows: predictions (R', q) of all others, and their numbers."""
+        support, query = rows.split(n_support, np.random.SeedSequence(seed))
+        x_t, y_t = rows.inputs(support), rows.y[support]
+        batches = []
+        for relative in self.weightings(rows.weights is not None):
+            w = rows.support_weights(support, relative)[..., None]
+            batches.append(TaskBatch(x_t * w, y_t * w, x_t[:, :1], y_t[:, :1]))
+        out = np.empty((len(query), self.n_targets), rows.x.dtype)
+        task = np.repeat(np.arange(rows.n_tasks), rows.counts - n_support)
+        for j in range(self.n_targets):
+            theta = self.adapt_each(batches, j)
+            for start in range(0, len(query), _ROWS_AT_ONCE):
+                part = slice(start, start + _ROWS_AT_ONCE)
+                out[part, j] = np.einsum("rd,rd->r", rows.inputs(query[part]), theta[task[part]])
+        return self.standard.restore_targets(out), rows.rows[query]
+
+
+def task_rows(
+    standard: Standard,
+    x: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray | None,
+    ids: np.ndarray,
+    codes: np.ndarray,
+) -> TaskRows:
+    """Return rows x (R, p) and targets (R, q), sorted by the number of their task, codes (R,), and standardised.
+
+    A row of weight 0 leaves no trace, not even in the draw of support rows.
+    """
+    numbers = np.arange(len(x))
+    if weights is not None and not (weights > 0).all():
+        numbers = np.flatnonzero(weights > 0)
+        present, codes = np.unique(codes[numbers], return_inverse=True)
+        ids = ids[present]
+    numbers = numbers[np.argsort(codes, kind="stable")]
+    return TaskRows(
+        x=x,
+        standard=standard,
+        y=standard.targets(targets[numbers]),
+        weights=None if weights is None else weights[numbers],
+        offsets=np.concatenate([[0], np.cumsum(np.bincount(codes))]),
+        ids=ids,
+        rows=numbers,
+    )
+
+
+def _like_length(counts: np.ndarray) -> list[np.ndarray]:
+    """Task numbers in groups of like length, and of bounded size."""
+    exponent = np.frexp(counts.astype(np.float64))[1]
+    out = []
+    for e in np.unique(exponent):
+        tasks = np.flatnonzero(exponent == e)
+        out += np.array_split(tasks, max(1, len(tasks) // 1024))
+    return out
+
+
+def _all_rows(rows: TaskRows, tasks: np.ndarray, relative: bool) -> TaskBatch:
+    """Batch in which all rows of each task are support rows; one row stands in for the query."""
+    counts = rows.counts[tasks]
+    slot = np.arange(int(counts.max()))
+    mask = slot < counts[:, None]
+    place = rows.offsets[tasks][:, None] + np.where(mask, slot, 0)
+    x, y = rows.inputs(place), rows.y[place]
+    if rows.weights is not None:
+        w = np.where(mask, rows.weights[place], 0)
+        if relative:
+            w = w * (counts / w.sum(axis=1))[:, None]
+        w = np.sqrt(w).astype(x.dtype)[..., None]
+        x, y = x * w, y * w
+    return TaskBatch(x, y, x[:, :1], y[:, :1], support_mask=mask)
