@@ -82,7 +82,7 @@ def test_chunks_do_not_change_the_sums(weighting):
 @pytest.mark.parametrize("solver", ["gram", "dual", "rows"])
 def test_rates_in_parts_are_the_same_rates(solver):
     problem = OuterProblem.of(sample(*SIZES["wide" if solver == "dual" else "tall"]), solver=solver)
-    turns, _ = circle.coefficients(RATES, problem.scale, 1)
+    turns, _ = circle.coefficients(np.array(RATES), problem.scale, 1)
     whole, parts = (problem.solve(turns, np.array([0.0, 0.1]), at_once=size) for size in (1 << 24, 250))
     np.testing.assert_allclose(parts.weights, whole.weights, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(parts.residual, whole.residual, rtol=1e-12, atol=1e-20)

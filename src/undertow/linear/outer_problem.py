@@ -11,6 +11,7 @@ import numpy as np
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError, one_of
+from undertow._types import Basis, Ridges, Square, Turns, Vector
 from undertow.linear import circle
 from undertow.linear.blocks import MAX_STEPS, Tasks, as_batches, check_steps
 from undertow.linear.moments import Moments, of_batch, spectral_unit, sum_moments, support_moment
@@ -33,7 +34,7 @@ _CHEAP_TO_COMPRESS = 5e8
 _NUMBERS_AT_ONCE = 1 << 24
 
 
-def check_ridges(ridge: Any) -> np.ndarray:
+def check_ridges(ridge: Any) -> Ridges:
     """Return ridges as an array (r,), or raise InputError."""
     ridges = np.atleast_1d(_check.numbers(ridge, "ridge"))
     if ridges.ndim > 1 or ridges.size == 0 or (ridges < 0).any():
@@ -53,13 +54,13 @@ class OuterProblem:
     """moments in place of tasks, of omega - omega_0"""
     steps: int
     """number of inner steps, k"""
-    init: np.ndarray
+    init: Vector
     """(p,) omega_0"""
     weighting: str
     """how query rows are weighted: "rows" or "tasks" """
     solver: str
     """one of ``SOLVERS``"""
-    basis: np.ndarray | None = None
+    basis: Basis | None = None
     """(p, r) orthonormal columns, where the problem is posed in the r directions that the rows span (moments only)"""
 
     @classmethod
@@ -138,7 +139,7 @@ class OuterProblem:
         return moments.centred(self.init) if self.init.any() else moments
 
     @cached_property
-    def _support(self) -> list[tuple[np.ndarray, float]]:
+    def _support(self) -> list[tuple[Square, float]]:
         return [support_moment(batch) for batch in self.batches]
 
     @cached_property
@@ -151,7 +152,7 @@ class OuterProblem:
         """The solver on the rows themselves."""
         return RowSolver.from_batches(self.batches, self.steps, self.weighting, self.init)
 
-    def solve(self, turns: np.ndarray, ridges: np.ndarray, *, at_once: int = _NUMBERS_AT_ONCE) -> Fit:
+    def solve(self, turns: Turns, ridges: Ridges, *, at_once: int = _NUMBERS_AT_ONCE) -> Fit:
         """Solve by the chosen solver; "auto" mends by slower ones what the faster ones could not do well.
 
         turns: (k, 2) the homogeneous coefficients of one step, cos(phi) and -scale sin(phi). at_once: how many numbers
@@ -177,7 +178,7 @@ class OuterProblem:
         mend(((fit.outcome == ILL_CONDITIONED) & (fit.condition < 1e6)).any(axis=1), "stepwise")
         return fit
 
-    def _in_parts(self, name: str, turns: np.ndarray, ridges: np.ndarray, at_once: int) -> Fit:
+    def _in_parts(self, name: str, turns: Turns, ridges: Ridges, at_once: int) -> Fit:
         p, n = self.n_features, self.n_rows
         short = min(n, (self.steps + 1) * (p + 1))
         numbers = {"gram": (p + 1) ** 2, "dual": n * n, "rows": short * (p + 1), "stepwise": 1}[name]
@@ -217,7 +218,7 @@ def _refuse_extreme_units(scale: float, steps: int, dtype: np.dtype) -> None:
         )
 
 
-def _init(init: Any, p: int) -> np.ndarray:
+def _init(init: Any, p: int) -> Vector:
     if init is None:
         return np.zeros(p)
     return _check.vector(init, "init", p)

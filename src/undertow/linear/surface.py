@@ -18,6 +18,18 @@ from scipy.optimize import minimize_scalar
 from undertow import _check, _circle
 from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow._types import (
+    Counts,
+    Ids,
+    PathValues,
+    PathWeights,
+    Products,
+    RateLosses,
+    Rates,
+    Ridges,
+    TaskProducts,
+    TaskRateLosses,
+)
 from undertow.linear import circle
 from undertow.linear.blocks import Tasks, as_batches, check_steps, chunks, trace_nonfinite
 from undertow.linear.moments import Moments
@@ -38,19 +50,19 @@ class BestRates(NamedTuple):
 class LossSurface:
     """Mean test loss of every solution of a path, at any adaptation rate. With several ridges (k,) becomes (k, r)."""
 
-    train_rates: np.ndarray
+    train_rates: Rates
     """(k,) raw rates of the path"""
-    products: np.ndarray
+    products: Products
     """(k, steps + 1, steps + 1) mean of e_i e_j over test rows"""
     scale: float
     """spectral unit of the path"""
-    ridges: np.ndarray
+    ridges: Ridges
     """(r,) ridges of the path"""
-    task_products: np.ndarray | None = None
+    task_products: TaskProducts | None = None
     """(m, k, steps + 1, steps + 1) the same for each task, where ``per_task`` asked for it"""
-    task_rows: np.ndarray | None = None
+    task_rows: Counts | None = None
     """(m,) number of test rows of each task, where there are ``task_products``"""
-    task_ids: np.ndarray | None = None
+    task_ids: Ids | None = None
     """(m,) what these tasks are called; their numbers, where they have no names"""
     weighting: str = "rows"
     """how test rows were weighted: "rows" or "tasks" """
@@ -66,21 +78,21 @@ class LossSurface:
             f"least loss {self.best().loss:.4g})"
         )
 
-    def loss(self, adapt_rate: Any) -> np.ndarray:
+    def loss(self, adapt_rate: Any) -> RateLosses:
         """Return half the mean squared error after adaptation: (k,) for one rate, (k, q) for q rates.
 
         ``adapt_rate`` is a raw rate and may have either sign. Raises InputError when it is not finite.
         """
         return _losses(self.products, _adapt_rates(adapt_rate))
 
-    def task_loss(self, adapt_rate: Any) -> np.ndarray:
+    def task_loss(self, adapt_rate: Any) -> TaskRateLosses:
         """Return the same for each task, (m, k) or (m, k, q). Raises InputError unless made with ``per_task=True``."""
         if self.task_products is None:
             raise InputError("the surface holds no losses of single tasks: make it with evaluate(..., per_task=True).")
         return _losses(self.task_products, _adapt_rates(adapt_rate))
 
     @property
-    def best_adapt_rate(self) -> np.ndarray:
+    def best_adapt_rate(self) -> PathValues:
         """(k,) the raw adaptation rate with the least loss for each training rate, exactly."""
         if self.steps == 1:
             top, bottom = self.products[..., 0, 1], self.products[..., 1, 1]
@@ -90,7 +102,7 @@ class LossSurface:
         return np.reshape(best, self.products.shape[:-2])
 
     @property
-    def best_loss(self) -> np.ndarray:
+    def best_loss(self) -> PathValues:
         """(k,) loss at ``best_adapt_rate``."""
         c = circle.powers(self.best_adapt_rate, self.steps)
         return (0.5 * np.einsum("...i,...ij,...j->...", c, self.products, c)).clip(0)
@@ -136,10 +148,10 @@ def refined(surface: LossSurface, at: Callable[[float], LossSurface]) -> BestRat
 
 
 def evaluate(
-    train_rates: np.ndarray,
-    weights: np.ndarray,
+    train_rates: Rates,
+    weights: PathWeights,
     scale: float,
-    ridges: np.ndarray,
+    ridges: Ridges,
     new_tasks: Tasks | Moments,
     *,
     steps: int = 1,
@@ -189,7 +201,7 @@ def evaluate(
     return with_tasks(surface, np.concatenate(parts).reshape(-1, *shape), batches) if per_task else surface
 
 
-def with_tasks(surface: LossSurface, task_products: np.ndarray, batches: Sequence[TaskBatch]) -> LossSurface:
+def with_tasks(surface: LossSurface, task_products: TaskProducts, batches: Sequence[TaskBatch]) -> LossSurface:
     """Return the surface with the products of each task (m, k, steps + 1, steps + 1) of these batches."""
     rows = np.concatenate([batch.query_counts for batch in batches])
     named = all(batch.ids is not None for batch in batches)

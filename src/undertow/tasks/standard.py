@@ -11,6 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from undertow._types import (
+    Features,
+    PerRow,
+    PerTarget,
+    SomeRows,
+    SomeTargets,
+    Standardised,
+    TargetCoefficients,
+    Targets,
+    TargetWeights,
+    Vector,
+)
+
 # Rows at a time: sums are made in float64, and a float64 copy of all rows is never there. So few stay in the cache
 # from one operation to the next.
 _ROWS = 1024
@@ -20,25 +33,25 @@ _ROWS = 1024
 class Standard:
     """z = clip((x - centre) / spread), then a constant; targets (y - target_centre) / target_spread."""
 
-    centre: np.ndarray
+    centre: Vector
     """(p,) float64"""
-    spread: np.ndarray
+    spread: Vector
     """(p,) float64; 1 for a constant feature"""
     clip: float
     """largest absolute value that is let through; infinity for no limit"""
     intercept: bool
     """whether a last column of ones is added"""
-    target_centre: np.ndarray
+    target_centre: PerTarget
     """(q,) float64"""
-    target_spread: np.ndarray
+    target_spread: PerTarget
     """(q,) float64"""
 
     @classmethod
     def fit(
         cls,
-        x: np.ndarray,
-        y: np.ndarray,
-        weights: np.ndarray | None,
+        x: Features,
+        y: Targets,
+        weights: PerRow | None,
         *,
         features: bool,
         targets: bool,
@@ -70,7 +83,7 @@ class Standard:
         """Number of columns in standardised space, d: p, and one for the intercept."""
         return len(self.centre) + self.intercept
 
-    def features(self, x: np.ndarray, order: Any = None) -> np.ndarray:
+    def features(self, x: SomeRows, order: Any = None) -> Standardised:
         """Return rows x (R, p), in the given order, as (R, d) in the precision of x."""
         n = len(x) if order is None else len(order)
         p = len(self.centre)
@@ -94,11 +107,11 @@ class Standard:
             z[:, p] = 1
         return z
 
-    def targets(self, y: np.ndarray) -> np.ndarray:
+    def targets(self, y: Targets) -> Targets:
         """Return targets (R, q) in standardised units."""
         return ((y - self.target_centre) / self.target_spread).astype(y.dtype)
 
-    def n_clipped(self, x: np.ndarray) -> int:
+    def n_clipped(self, x: Features) -> int:
         """Return how many values of x (R, p) the limit touches."""
         if not np.isfinite(self.clip):
             return 0
@@ -107,11 +120,11 @@ class Standard:
         parts = (x[start : start + _ROWS] for start in range(0, len(x), _ROWS))
         return sum(int(np.count_nonzero((part < low) | (part > high))) for part in parts)
 
-    def restore_targets(self, y: np.ndarray) -> np.ndarray:
+    def restore_targets(self, y: SomeTargets) -> SomeTargets:
         """Return standardised predictions (..., q) in the unit of the targets."""
         return y * self.target_spread.astype(y.dtype) + self.target_centre.astype(y.dtype)
 
-    def restore_weights(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def restore_weights(self, weights: TargetWeights) -> tuple[TargetCoefficients, SomeTargets]:
         """Return coefficients (..., q, p) and intercepts (..., q) in the user's units, from weights (..., q, d)."""
         wide = np.asarray(weights, dtype=np.float64)
         p = len(self.centre)
@@ -121,7 +134,7 @@ class Standard:
         return coef.astype(weights.dtype), intercept.astype(weights.dtype)
 
 
-def _moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _moments(x: Features, weights: PerRow | None) -> tuple[Vector, Vector]:
     """Weighted mean and standard deviation (divisor: sum of weights) of the columns, in float64."""
     w = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64)
     total = w.sum()
