@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from abc import abstractmethod
 from typing import Any, ClassVar, Self
@@ -108,9 +109,11 @@ class MetaEstimator(BaseEstimator):
     def _check_shared(self) -> None:
         _check.positive_int(self.n_support, "n_support")
         _check.one_of(self.on_small, "on_small", ("drop", "raise"))
-        if self.clip is not None and _check.real(self.clip, "clip", hint="Use None for no limit.") <= 0:
+        if self.clip is None or self.clip == math.inf:
+            return
+        if _check.real(self.clip, "clip") <= 0:
             raise InputError(
-                "clip", self.clip, "it must be greater than 0.", ("Use ", Setting("clip", "None"), " for no limit.")
+                "clip", self.clip, "it must be greater than 0.", ("Use ", Setting("clip", math.inf), " for no limit.")
             )
 
     def _publish_training(self, trained: Trained) -> None:

@@ -60,9 +60,9 @@ def save(estimator: Any, path: str | os.PathLike[str], *, notes: Mapping[str, An
     """
     name = type(estimator).__name__
     if _CLASSES.get(name) is not type(estimator):
-        raise InputError(f"a {name} cannot be saved: it must be one of {', '.join(_CLASSES)}.")
+        raise InputError(None, rule=f"a {name} cannot be saved: it must be one of {', '.join(_CLASSES)}.")
     if not hasattr(estimator, "coef_"):
-        raise InputError(f"this {name} is not fitted: there is nothing to save. Call fit first.")
+        raise InputError(None, rule=f"this {name} is not fitted: there is nothing to save.", way_out="Call fit first.")
     model: FittedModel = estimator.model_
     standard = model.standard
     arrays = {f"standard.{field}": getattr(standard, field) for field in _STANDARD}
@@ -139,7 +139,9 @@ def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     where = repr(str(path))
     if not path.is_file():
-        raise InputError(f"{where}: there is no such file. The working directory is {str(Path.cwd())!r}.")
+        raise InputError(
+            None, rule=f"{where}: there is no such file.", way_out=f"The working directory is {str(Path.cwd())!r}."
+        )
     _, safe_open, failure = _library()
     try:
         with safe_open(str(path), framework="numpy") as file:
@@ -147,22 +149,27 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except (failure, ValueError, TypeError, KeyError, OSError) as error:
         raise InputError(
-            f"{where} is no complete safetensors file ({error}): give a file that undertow saved, and check that it "
-            "was copied in full."
+            None,
+            rule=f"{where} is no complete safetensors file ({error}).",
+            way_out="Give a file that undertow saved, and check that it was copied in full.",
         ) from error
     if "undertow" not in metadata:
-        raise InputError(f"{where} is a safetensors file, but holds no estimator of undertow: its header is missing.")
+        raise InputError(
+            None, rule=f"{where} is a safetensors file, but holds no estimator of undertow: its header is missing."
+        )
     try:
         header = json.loads(metadata["undertow"])
     except ValueError as error:
         raise _damaged(where, f"its header is no JSON ({error})") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise InputError(f"{where} is a safetensors file, but holds no estimator of undertow.")
+        raise InputError(None, rule=f"{where} is a safetensors file, but holds no estimator of undertow.")
     version = header.get("format_version")
     if version != FORMAT_VERSION:
         raise InputError(
-            f"{where} has format version {version!r}, written by undertow {header.get('undertow')!r}: this is undertow "
-            f"{__version__}, which reads version {FORMAT_VERSION}. Use a matching version of undertow."
+            None,
+            rule=f"{where} has format version {version!r}, written by undertow {header.get('undertow')!r}: this is "
+            f"undertow {__version__}, which reads version {FORMAT_VERSION}.",
+            way_out="Use a matching version of undertow.",
         )
     return header, arrays
 
@@ -170,7 +177,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def _build(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> MetaEstimator:
     name = header["class"]
     if name not in _CLASSES:
-        raise InputError(f"{where} names the class {name!r}: it must be one of {', '.join(_CLASSES)}.")
+        raise InputError(None, rule=f"{where} names the class {name!r}: it must be one of {', '.join(_CLASSES)}.")
     known = set(_CLASSES[name]().get_params(deep=False))
     stored = header["params"]
     strange = set(stored) ^ known
@@ -234,7 +241,8 @@ def _shape(where: str, arrays: dict[str, np.ndarray], name: str, expected: tuple
 
 
 def _damaged(where: str, what: str) -> InputError:
-    return InputError(f"{where} holds {what}: the file is damaged or was changed. Save the estimator again.")
+    rule = f"{where} holds {what}: the file is damaged or was changed."
+    return InputError(None, rule=rule, way_out="Save the estimator again.")
 
 
 def _library() -> tuple[Callable[..., bytes], Callable[..., Any], type[Exception]]:
