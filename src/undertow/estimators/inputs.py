@@ -53,7 +53,7 @@ def group_values(groups: Any, n_rows: int) -> np.ndarray:
     if values.shape != (n_rows,):
         raise InputError(
             None,
-            rule=f"groups has shape {values.shape}: it must hold the task of each of the {n_rows} rows of X, ({n_rows},).",
+            rule=f"groups has shape {values.shape}: it must hold the task of each of the {n_rows} rows of X.",
         )
     if values.dtype == object:
         missing = np.array([value is None or value != value for value in values])
@@ -110,8 +110,8 @@ def task_folds(cv: Any, rows: TaskRows) -> int | list[np.ndarray]:
     if len(pairs) < 3:
         raise InputError(
             None,
-            rule=f"cv gives {len(pairs)} test sets: three are the least, since the choice for one is made on the others "
-            "by fits that have seen neither.",
+            rule=f"cv gives {len(pairs)} test sets: three are the least, since the choice for one is made on the "
+            "others by fits that have seen neither.",
             way_out="Use more folds.",
         )
     position = np.full(n, -1)

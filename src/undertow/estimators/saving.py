@@ -178,66 +178,67 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) ->
     name = header["class"]
     if name not in _CLASSES:
         raise InputError(None, rule=f"{where} names the class {name!r}: it must be one of {', '.join(_CLASSES)}.")
-    known = set(_CLASSES[name]().get_params(deep=False))
-    stored = header["params"]
-    strange = set(stored) ^ known
+    strange = set(header["params"]) ^ set(_CLASSES[name]().get_params(deep=False))
     if strange:
         raise _damaged(where, f"parameters that do not fit {name}: {', '.join(sorted(strange))}")
-    d = len(arrays["standard.centre"]) + bool(header["standard"]["intercept"])
-    estimator: Any = _CLASSES[name](**{key: unpack_parameter(key, value, arrays, d) for key, value in stored.items()})
+    for key, value in arrays.items():
+        sound = np.isfinite(value) if key.rsplit(".", 1)[-1] not in parts.INFINITE else ~np.isnan(value)
+        if value.dtype.kind == "f" and not sound.all():
+            raise _damaged(where, f"values in {key!r} that are not finite")
+    model = _model(header, arrays, where)
+    d, params = model.omega.shape[1], header["params"]
+    estimator: Any = _CLASSES[name](**{key: unpack_parameter(key, value, arrays, d) for key, value in params.items()})
     for key, value in header["values"].items():
         if key not in _VALUES:
             raise _damaged(where, f"an unknown value {key!r}")
         setattr(estimator, key, unplain(value))
-    p, omega = int(estimator.n_features_in_), arrays["omega"]
-    q = omega.shape[0]
+    if "feature_names" in header:
+        names = np.array(header["feature_names"], dtype=object)
+        if names.shape != (estimator.n_features_in_,):
+            raise _damaged(where, f"{len(names)} feature names for {estimator.n_features_in_} features")
+        estimator.feature_names_in_ = names
+    estimator.targets_, estimator.seed_ = Numbers(bool(header["flat"])), int(header["seed"])
+    if "Classifier" in name:
+        classes = unpack_labels(header["classes"], arrays, "classes")
+        if model.n_targets != (1 if len(classes) == 2 else len(classes)):
+            raise _damaged(where, f"{len(classes)} classes for {model.n_targets} columns of weights")
+        estimator.classes_, estimator.targets_ = classes, Labels(classes)
+    if name.endswith("CV"):
+        _set_search(estimator, header, arrays, model)
+    estimator.publish(model)
+    return estimator
+
+
+def _model(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> FittedModel:
+    q, p = len(arrays["omega"]), int(header["values"]["n_features_in_"])
     standard = Standard(
         clip=float(header["standard"]["clip"]),
         intercept=bool(header["standard"]["intercept"]),
         **{field: arrays[f"standard.{field}"] for field in _STANDARD},
     )
-    _shape(where, arrays, "omega", (q, d))
-    for field, size in zip(_STANDARD, (p, p, q, q), strict=True):
-        _shape(where, arrays, f"standard.{field}", (size,))
-    for key, value in arrays.items():
-        sound = np.isfinite(value) if key.rsplit(".", 1)[-1] not in parts.INFINITE else ~np.isnan(value)
-        if value.dtype.kind == "f" and not sound.all():
-            raise _damaged(where, f"values in {key!r} that are not finite")
-    task_ids = unpack_labels(header["task_ids"], arrays, "task_ids")
-    if "task_omega" in arrays:
-        _shape(where, arrays, "task_omega", (q, len(task_ids), d))
-    rules = header["rules"]
+    d = p + standard.intercept
+    task_ids, rules = unpack_labels(header["task_ids"], arrays, "task_ids"), header["rules"]
+    expected = dict(zip((f"standard.{field}" for field in _STANDARD), ((p,), (p,), (q,), (q,)), strict=True))
+    expected |= {"omega": (q, d)} | ({"task_omega": (q, len(task_ids), d)} if "task_omega" in arrays else {})
+    for array, shape in expected.items():
+        if arrays[array].shape != shape:
+            raise _damaged(where, f"{array!r} of shape {arrays[array].shape} where {shape} is needed")
     if len(rules) != q:
         raise _damaged(where, f"{len(rules)} rules for {q} targets")
     read = tuple(parts.unpack_rule(unplain(rule), arrays, f"rule.{j}", d) for j, rule in enumerate(rules))
-    model = FittedModel(standard, omega, read, task_ids, arrays.get("task_omega"))
-    if "feature_names" in header:
-        names = np.array(header["feature_names"], dtype=object)
-        if names.shape != (p,):
-            raise _damaged(where, f"{len(names)} feature names for {p} features")
-        estimator.feature_names_in_ = names
-    estimator.targets_, estimator.seed_ = Numbers(bool(header["flat"])), int(header["seed"])
-    if "Classifier" in name:
-        estimator.classes_ = unpack_labels(header["classes"], arrays, "classes")
-        if q != (1 if len(estimator.classes_) == 2 else len(estimator.classes_)):
-            raise _damaged(where, f"{len(estimator.classes_)} classes for {q} columns of weights")
-        estimator.targets_ = Labels(estimator.classes_)
-    if name.endswith("CV"):
-        estimator.choice_ = Choice.from_dict(header["choice"]) if "choice" in header else None
-        estimator.rate_path_, estimator.cv_surface_, estimator.held_out_ = None, None, None
-        if "search" in header:
-            found = unplain(header["search"])
-            paths = [parts.unpack_path(one, arrays, f"path.{j}", d) for j, one in enumerate(found["paths"])]
-            estimator.rate_path_ = paths[0] if found["one_path"] else paths
-            estimator.cv_surface_ = parts.unpack_surface(found["surface"], arrays, "surface")
-            estimator.held_out_ = parts.unpack_losses(found["held_out"], arrays, "held_out", task_ids)
-    estimator.publish(model)
-    return estimator
+    return FittedModel(standard, arrays["omega"], read, task_ids, arrays.get("task_omega"))
 
 
-def _shape(where: str, arrays: dict[str, np.ndarray], name: str, expected: tuple[int, ...]) -> None:
-    if arrays[name].shape != expected:
-        raise _damaged(where, f"{name!r} of shape {arrays[name].shape} where {expected} is needed")
+def _set_search(estimator: Any, header: dict[str, Any], arrays: dict[str, np.ndarray], model: FittedModel) -> None:
+    estimator.choice_ = Choice.from_dict(header["choice"]) if "choice" in header else None
+    estimator.rate_path_, estimator.cv_surface_, estimator.held_out_ = None, None, None
+    if "search" not in header:
+        return
+    found, d = unplain(header["search"]), model.omega.shape[1]
+    paths = [parts.unpack_path(one, arrays, f"path.{j}", d) for j, one in enumerate(found["paths"])]
+    estimator.rate_path_ = paths[0] if found["one_path"] else paths
+    estimator.cv_surface_ = parts.unpack_surface(found["surface"], arrays, "surface")
+    estimator.held_out_ = parts.unpack_losses(found["held_out"], arrays, "held_out", model.task_ids)
 
 
 def _damaged(where: str, what: str) -> InputError:
