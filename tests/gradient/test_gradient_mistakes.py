@@ -80,7 +80,7 @@ def test_a_support_without_rows_and_targets_of_another_shape_are_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"devices": []}, r"devices=\[\]: give one or more"),
+        ({"devices": []}, r"devices=\[\]: give at least one"),
         ({"optimizer": 3}, "optimizer=3: it must be an Optax optimiser"),
         ({"rate_optimizer": 3, "learn_rate": True}, "rate_optimizer=3: it must be an Optax optimiser"),
     ],

@@ -120,7 +120,7 @@ def test_finished_cells_are_stored_and_not_computed_again(tmp_path):
         ({"seeds": [1, 1]}, r"seeds=\[1, 1\]: give different"),
         ({"seeds": 0}, "seeds=0"),
         ({"strategy": "both"}, "strategy='both'"),
-        ({"source": PROBLEM}, "design=None"),
+        ({"source": PROBLEM}, "design: a problem is drawn with"),
         ({"test": DESIGN}, "it must be a TaskBatch, or a problem"),
         ({"adapt_rates": [0.1]}, "adapt_rates=.*without test tasks"),
         ({"adapt_steps": 2}, "adapt_steps=2: without test tasks"),

@@ -207,8 +207,8 @@ def test_a_value_that_is_not_finite_stops_training_and_names_where():
         assert caught.value.task == 3
 
     # Found later on as well: the state is the last finite one.
+    pairs = ug.Source(linear_tasks(m=6, dtype=np.float32), meta_batch=2)
     with pytest.raises(ug.NonFiniteError, match="at first") as caught:
-        pairs = ug.Source(linear_tasks(m=6, dtype=np.float32), meta_batch=2)
         ug.train(linear_loss, ZERO, pairs, optax.sgd(1e6), 0.1, iterations=90)
     error = caught.value
     assert 0 < error.iteration < 20
@@ -306,5 +306,5 @@ def test_values_that_are_not_finite_are_refused_in_real_rows_only():
     state, _ = ug.train(linear_loss, ZERO, tasks._replace(support_mask=mask), SGD, 0.1, iterations=3)
     assert np.isfinite(state.params).all()
     mask[2] = False
-    with pytest.raises(ut.InputError, match="source: .*task number 2 has none"):
+    with pytest.raises(ut.InputError, match="task number 2 has none"):
         ug.train(linear_loss, ZERO, tasks._replace(support_mask=mask), SGD, 0.1, iterations=1)
