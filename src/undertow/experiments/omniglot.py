@@ -96,11 +96,10 @@ def compute(config: Config, cell: Cell) -> pa.Table:
     state, history = ug.train(
         loss_fn,
         init(jax.random.key(seed, impl="threefry2x32")),
-        train,
+        ug.Source(train, Design(config.meta_batch, ways * shots, ways * config.query)),
         adam(config.step),
         rate,
         iterations=config.iterations,
-        design=Design(config.meta_batch, ways * shots, ways * config.query),
         seed=seed,
     )
 
