@@ -231,7 +231,7 @@ def test_theory_for_people_is_short_and_says_the_method():
     assert done.exit_code == 0
     assert len(done.stdout.splitlines()) < 25
     assert "N = 6 query rows < p = 60 features; method: exact" in done.stdout
-    assert "best training rate: -1.0" in done.stdout
+    assert "best train rate: -1.0" in done.stdout
     assert "% below rate 0" in done.stdout
     assert "15 of 61 rates" in done.stdout
 
@@ -251,7 +251,7 @@ def test_theory_where_the_mean_is_infinite_says_so_in_words(tmp_path):
     done = call(*INFINITE, "--plot", tmp_path / "curve.png")
     assert done.exit_code == 0, done.output
     assert "inf" in done.stdout
-    assert "best training rate" not in done.stdout
+    assert "best train rate" not in done.stdout
     assert (tmp_path / "curve.png").is_file()
 
 

@@ -58,7 +58,7 @@ def test_even_next_to_the_threshold_the_full_run_agrees(tables):
 
 @pytest.mark.parametrize("name", ["overparameterized", "underparameterized"])
 @pytest.mark.parametrize("estimate", ["raw", "conditional"])
-def test_the_best_training_rate_is_negative_and_the_best_adaptation_rate_positive(tables, name, estimate):
+def test_the_best_train_rate_is_negative_and_the_best_adapt_rate_positive(tables, name, estimate):
     table = tables[name][2]
     train, adapt = optima_of(table, "b"), optima_of(table, "a")
     assert train[estimate]["low"] <= train[estimate]["rate"] <= train[estimate]["high"] < 0

@@ -245,7 +245,7 @@ def test_learned_rates_report_every_array_and_a_share(tables):
     assert abs(one["all"] - total / 1761) < 1e-9
 
 
-def test_the_adaptation_rate_of_a_training_rate_is_the_best_one(tables):
+def test_the_adapt_rate_of_a_train_rate_is_the_best_one(tables):
     _, _, table = tables("sinusoid")
     rates, adapt, values = sinusoid.best_adapted(table, 5)
     frame = table.filter(pa.compute.field("method") == "maml").to_pandas()

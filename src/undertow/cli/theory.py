@@ -1,4 +1,4 @@
-"""``undertow theory``: the expected test loss against the training rate, and the best rates, from sizes alone."""
+"""``undertow theory``: the expected test loss against the train rate, and the best rates, from sizes alone."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def theory(
         float, typer.Option(help="Distance of the start from the mean task, |omega0 - w0|.")
     ] = 0.0,
     method: Annotated[str, typer.Option(help="exact, leading, next_order, equivalent or auto.")] = "auto",
-    rates: Annotated[str, typer.Option(help="Training rates: LOW:HIGH:COUNT, or a list such as -1,0,0.2.")] = "-3:3:61",
+    rates: Annotated[str, typer.Option(help="Train rates: LOW:HIGH:COUNT, or a list such as -1,0,0.2.")] = "-3:3:61",
     plot: Annotated[Path | None, typer.Option(help="Draw the curve into this file (.png, .svg or .pdf).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every rate.")] = False,
 ) -> None:
-    """Print the expected test loss of mixed linear regression over training rates, and the best rates."""
+    """Print the expected test loss of mixed linear regression over train rates, and the best rates."""
     import numpy as np
 
     import undertow as ut
@@ -157,8 +157,8 @@ def _print(answer: dict[str, Any], losses: np.ndarray, train_rates: np.ndarray, 
     if (error := answer["expected_relative_error"]) is not None:
         to.print(f"expected relative error of E|omega* - w0|^2: {error:.2g}")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("training rate", justify="right", overflow="fold")
-    table.add_column(f"test loss at adaptation rate {answer['adapt_rate']:g}", justify="right", overflow="fold")
+    table.add_column("train rate", justify="right", overflow="fold")
+    table.add_column(f"test loss at adapt rate {answer['adapt_rate']:g}", justify="right", overflow="fold")
     shown = np.unique(np.linspace(0, len(losses) - 1, min(len(losses), _ROWS_SHOWN)).round().astype(int))
     for i in shown:
         table.add_row(f"{train_rates[i]:+.4g}" if train_rates[i] else "0", f"{losses[i]:.6g}")
@@ -168,10 +168,9 @@ def _print(answer: dict[str, Any], losses: np.ndarray, train_rates: np.ndarray, 
     if "optimal_train_rate" in answer:
         rate, least, zero = (answer[key] for key in _BEST)
         saved = f", {1 - least / zero:.2%} below rate 0" if least is not None and zero else ""
-        to.print(f"best training rate: {'infinite' if rate is None else f'{rate:+.4f}'}, loss {_text(least)}{saved}")
+        to.print(f"best train rate: {'infinite' if rate is None else f'{rate:+.4f}'}, loss {_text(least)}{saved}")
         to.print(
-            f"best adaptation rate there: {answer['optimal_adapt_rate']:+.4f}, "
-            f"loss {_text(answer['loss_at_both_optima'])}"
+            f"best adapt rate there: {answer['optimal_adapt_rate']:+.4f}, loss {_text(answer['loss_at_both_optima'])}"
         )
     to.print(f"E|omega* - w0|^2: {answer['message']}")
 
@@ -189,6 +188,6 @@ def _plot(path: Path, losses: np.ndarray, train_rates: np.ndarray, answer: dict[
         curve = LossCurve(
             train_rates, theories={answer["method"]: losses}, theory_rate=answer.get("optimal_train_rate")
         )
-        curve.plot(axes[0, 0], xlabel="training rate", title=f"adaptation rate {answer['adapt_rate']:g}")
+        curve.plot(axes[0, 0], xlabel="train rate", title=f"adapt rate {answer['adapt_rate']:g}")
         style.shared_legend(made, axes, columns=2)
         made.savefig(path)

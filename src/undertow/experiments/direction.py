@@ -49,10 +49,10 @@ class Config(ExperimentConfig):
     under_query: Size = Field(4, description="part under: n_v")
     train_rates: RatesWithZero = Field(
         (-4.0, -3.0, -2.5, -2.0, -1.5, -1.25, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5),
-        description="part over: training rates",
+        description="part over: train rates",
     )
-    under_rates: RatesWithZero = Field(evenly(-1.5, 0.5, 17), description="part under: training rates")
-    adapt_rate: Scale = Field(0.2, description="adaptation rate of the linear parts")
+    under_rates: RatesWithZero = Field(evenly(-1.5, 0.5, 17), description="part under: train rates")
+    adapt_rate: Scale = Field(0.2, description="adapt rate of the linear parts")
     start_std: Scale = Field(0.5, description="linear parts: E|omega_0|^2 of the random start, as a root")
     runs: Runs = Field(60, description="runs of each linear part")
     network_features: Size = Field(20, description="network: p")
@@ -62,9 +62,9 @@ class Config(ExperimentConfig):
     offset_std: Scale = Field(0.25, description="network: tau of the quadratic problem")
     width: Annotated[int, Field(ge=2, multiple_of=2)] = Field(400, description="network: hidden units")
     network_rates: RatesWithZero = Field(
-        (-8.0, -4.0, -2.5, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0), description="network: training rates, in spectral units"
+        (-8.0, -4.0, -2.5, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0), description="network: train rates, in spectral units"
     )
-    network_adapt_rate: Scale = Field(0.25, description="network: adaptation rate, in spectral units")
+    network_adapt_rate: Scale = Field(0.25, description="network: adapt rate, in spectral units")
     network_runs: Runs = Field(20, description="network: runs")
     max_updates: Size = Field(5000, description="most updates of gradient descent")
     adam_updates: Size = Field(1500, description="linear parts: updates over which Adam's step falls to 0")
@@ -151,7 +151,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
             bottom.set_title(f"{'def'[j]}  exact solution: what the step does")
             for one in (top, bottom):
                 one.axvline(0.0, color=style.GREY, linewidth=0.7)
-                one.set_xlabel("training rate, spectral units" if part == "network" else "training rate")
+                one.set_xlabel("train rate, spectral units" if part == "network" else "train rate")
         style.shared_legend(made, axes, columns=4)
         return made
 

@@ -40,7 +40,7 @@ class Experiment:
     def check(self) -> None:
         """Raise InputError where something that the experiment needs is not installed."""
         if (message := self.missing()) is not None:
-            raise InputError(message)
+            raise InputError(None, rule=message)
 
     def runs_by_itself(self, config: ExperimentConfig) -> bool:
         """Whether all data that it needs come with the package or are named in the config."""

@@ -1,4 +1,4 @@
-"""Curves over training rates from runs that share their draws: differences from rate 0, and the lowest point."""
+"""Curves over train rates from runs that share their draws: differences from rate 0, and the lowest point."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ METHOD_NAMES = {
     "equivalent": "the deterministic equivalent",
 }
 ESTIMATE_NAMES = {"raw": "raw", "conditional": "given the inputs"}
-RATE_NAMES = {"train_rate": "training rate", "adapt_rate": "adaptation rate"}
+RATE_NAMES = {"train_rate": "train rate", "adapt_rate": "adapt rate"}
 
 
 def agreement(table: pa.Table, panels: list[Panel], label: str) -> list[str]:

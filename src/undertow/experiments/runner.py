@@ -68,8 +68,9 @@ def reproduce(
     config = experiment.config(quick) if config is None else config
     if not isinstance(config, experiment.Config):
         raise InputError(
-            f"config is of type {type(config).__module__}.{type(config).__name__}: {name} needs its own. Make it with "
-            f"undertow.experiments.get({name!r}).config(...)."
+            None,
+            rule=f"config is of type {type(config).__module__}.{type(config).__name__}: {name} needs its own.",
+            way_out=f"Make it with undertow.experiments.get({name!r}).config(...).",
         )
     store = Folder(folder_of(name, out, quick))
     if not store.path.exists():
@@ -107,7 +108,11 @@ def redraw(folder: Path | str) -> Result:
     record, table = store.read_record(), store.read_table()
     if record is None or table is None:
         what = "no results" if record is None else "an experiment that is not complete"
-        raise InputError(f"{store.path} holds {what}: there is no table to draw. Run it first, without --redraw.")
+        raise InputError(
+            None,
+            rule=f"{store.path} holds {what}: there is no table to draw.",
+            way_out="Run it first, without --redraw.",
+        )
     experiment = get(record["experiment"])
     config = experiment.Config(**record["config"])
     cells = experiment.cells(config)

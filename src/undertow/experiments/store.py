@@ -54,12 +54,15 @@ class Folder:
         elif (found := self.read_record()) is not None:
             if found["hash"] != record["hash"]:
                 raise InputError(
-                    f"{self.path} holds results of other settings ({_difference(found, record)}). "
-                    "Choose another --out, or give --overwrite to replace them."
+                    None,
+                    rule=f"{self.path} holds results of other settings ({_difference(found, record)}).",
+                    way_out="Choose another --out, or give --overwrite to replace them.",
                 )
             return
         elif self.path.is_dir() and any(self.path.iterdir()):
-            raise InputError(f"{self.path} is not empty and holds no {CONFIG}: choose another --out.")
+            raise InputError(
+                None, rule=f"{self.path} is not empty and holds no {CONFIG}.", way_out="Choose another --out."
+            )
         (self.path / CELLS).mkdir(parents=True, exist_ok=True)
         self._write(CONFIG, lambda path: path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8"))
 
@@ -74,7 +77,11 @@ class Folder:
                 raise TypeError
             return {key: record[key] for key in _RECORD}
         except (ValueError, LookupError, TypeError):
-            raise InputError(f"{path} cannot be read as settings: choose another --out, or give --overwrite.") from None
+            raise InputError(
+                None,
+                rule=f"{path} cannot be read as settings.",
+                way_out="Choose another --out, or give --overwrite.",
+            ) from None
 
     def finished(self, cell: Cell) -> pa.Table | None:
         """The cell's table, or None where it is still to be computed."""

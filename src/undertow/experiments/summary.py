@@ -63,8 +63,10 @@ def _by_run(panel: Panel, rows: pa.Table, name: str) -> np.ndarray:
     points = len(panel.grid[0])
     if rows.num_rows != panel.runs * points:
         raise InputError(
-            f"panel {panel.name!r} has {rows.num_rows} rows: {panel.runs} runs of {points} points make "
-            f"{panel.runs * points}. The cells are not those of this config: run again with overwrite."
+            None,
+            rule=f"panel {panel.name!r} has {rows.num_rows} rows: {panel.runs} runs of {points} points make "
+            f"{panel.runs * points}. The cells are not those of this config.",
+            way_out="Run again with overwrite.",
         )
     order = np.argsort(rows["run"].to_numpy(), kind="stable")
     return rows[name].to_numpy()[order].reshape(panel.runs, points)

@@ -1,4 +1,4 @@
-"""N through p: the double descent of the outer problem, and what the sign of the training rate does to its height."""
+"""N through p: the double descent of the outer problem, and what the sign of the train rate does to its height."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Config(ExperimentConfig):
     n_adapt: Size = Field(20, description="n_r")
     noise_std: Scale = Field(1.0, description="sigma")
     task_std: Scale = Field(0.5, description="nu; nu^2 = E|w - w_0|^2")
-    train_rates: RatesWithZero = Field((-0.5, 0.0, 0.2), description="training rates")
-    adapt_rate: float = Field(0.2, description="adaptation rate")
+    train_rates: RatesWithZero = Field((-0.5, 0.0, 0.2), description="train rates")
+    adapt_rate: float = Field(0.2, description="adapt rate")
     runs: Runs = Field(200, description="runs at each N")
 
 
@@ -69,7 +69,7 @@ def panels(config: Config) -> list[Panel]:
 
 
 def regime_curve(table: pa.Table, config: Config, train_rate: float) -> RegimeCurve:
-    """The measured loss and theory at one training rate, against N."""
+    """The measured loss and theory at one train rate, against N."""
     points = [
         {name: column[config.train_rates.index(train_rate)] for name, column in rows_of(table, panel.name).items()}
         for panel in panels(config)
@@ -86,14 +86,14 @@ def regime_curve(table: pa.Table, config: Config, train_rate: float) -> RegimeCu
 
 
 def draw(table: pa.Table, config: Config) -> Figure:
-    """One curve for each training rate; the band where the mean is infinite is marked and holds medians only."""
+    """One curve for each train rate; the band where the mean is infinite is marked and holds medians only."""
     with style.context():
         made, axes = style.figure(1, width=6.4, height=4.2)
         one, p = axes[0, 0], config.n_features
         for index, rate in enumerate(config.train_rates):
             look = style.PALETTE[index % len(style.PALETTE)]
             regime_curve(table, config, rate).plot(
-                one, color=look, label=f"training rate {style.signed(rate)}: raw, mean \u00b1 standard error"
+                one, color=look, label=f"train rate {style.signed(rate)}: raw, mean \u00b1 standard error"
             )
         one.plot([], [], color=style.INK, label="theory of the mean")
         one.axvspan(p - 1, p + 1, color="#E6E6E6", zorder=0, label="p \u2212 1 to p + 1: the mean is infinite")
@@ -102,7 +102,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
         )
         one.set_xlabel(f"N, query rows in all tasks (p = {p} features)")
         one.set_ylabel("test loss after adaptation")
-        one.set_title(f"The test loss peaks where N = p, adaptation rate {config.adapt_rate:g}")
+        one.set_title(f"The test loss peaks where N = p, adapt rate {config.adapt_rate:g}")
         style.shared_legend(made, axes, columns=2)
         return made
 
@@ -133,18 +133,16 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
         )
     for rate, one in zip(config.train_rates, curves, strict=True):
         top = int(one.median.argmax())
-        lines.append(
-            f"training rate {rate:+g}: the median loss is highest at N = {n_rows[top]}, {one.median[top]:.3g}."
-        )
+        lines.append(f"train rate {rate:+g}: the median loss is highest at N = {n_rows[top]}, {one.median[top]:.3g}.")
     medians = np.array([one.median for one in curves])
     ordered = int((np.diff(medians, axis=0) > 0).all(axis=0).sum())
-    lines.append(f"the median loss rises with the training rate at {ordered} of {len(n_rows)} values of N.")
+    lines.append(f"the median loss rises with the train rate at {ordered} of {len(n_rows)} values of N.")
     return lines
 
 
 EXPERIMENT = Experiment(
     name="threshold",
-    title="Query rows through the number of features: the double descent, by training rate",
+    title="Query rows through the number of features: the double descent, by train rate",
     run_time="about 20 s",
     Config=Config,
     quick={"runs": 100, "n_tasks": (2, 6, 8, 9, 10, 11, 12, 15, 20)},

@@ -1,4 +1,4 @@
-"""More query rows than features: the training rate still wants to be negative where noise dominates."""
+"""More query rows than features: the best train rate is negative where noise dominates."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Config(two_rates.TwoRatesConfig):
     n_support: Size = Field(30, description="n_t")
     n_query: Size = Field(5, description="n_v")
     n_adapt: Size = Field(20, description="n_r")
-    fixed_train_rate: float = Field(0.0, description="panel a: the training rate, 0 because theory is exact there")
-    train_rates: RatesWithZero = Field(evenly(-3.0, 1.0, 41), description="panel b: training rates")
+    fixed_train_rate: float = Field(0.0, description="panel a: the train rate, 0 because theory is exact there")
+    train_rates: RatesWithZero = Field(evenly(-3.0, 1.0, 41), description="panel b: train rates")
     train_runs: Runs = Field(500, description="panel b: runs")
 
     @model_validator(mode="after")
