@@ -119,23 +119,18 @@ TINY = {
     },
     # Sizes of the network as above: what is compiled serves both.
     "direction": {
-        "n_features": 12,
-        "n_tasks": 2,
-        "n_support": 6,
-        "under_features": 3,
-        "under_tasks": 4,
-        "under_support": 6,
-        "train_rates": (-1.0, 0.0, 0.3),
-        "under_rates": (-0.5, 0.0, 0.3),
-        "network_features": 4,
-        "network_tasks": 3,
-        "network_support": 5,
-        "width": 64,
-        "network_rates": (-1.0, 0.0, 0.5),
+        "over": {"n_features": 12, "n_tasks": 2, "n_support": 6, "train_rates": (-1.0, 0.0, 0.3)},
+        "under": {"n_features": 3, "n_tasks": 4, "n_support": 6, "train_rates": (-0.5, 0.0, 0.3)},
+        "network": {
+            "n_features": 4,
+            "n_tasks": 3,
+            "n_support": 5,
+            "width": 64,
+            "train_rates": (-1.0, 0.0, 0.5),
+            "runs": 2,
+        },
         "runs": 3,
-        "network_runs": 2,
-        "adam_updates": 300,
-        "network_adam_updates": 60,
+        "loops": {"adam_updates": 300, "network_adam_updates": 60},
         "n_test_tasks": 5,
     },
     "sinusoid": {
@@ -217,7 +212,7 @@ def test_a_negative_rate_raises_the_support_loss_in_every_run(tables):
 def test_the_random_start_adds_what_theory_says_and_the_same_at_every_rate():
     """E of the added distance is (1 - N/p) |omega_0|^2 at every rate, times half the metric of the adaptation step."""
     record = experiments.get("direction")
-    config = record.config(**TINY["direction"] | {"runs": 200, "adam_updates": 1, "max_updates": 1})
+    config = record.config(**TINY["direction"] | {"runs": 200, "loops": {"adam_updates": 1, "max_updates": 1}})
     from undertow.experiments import direction_runs
     from undertow.experiments.conditional import adaptation_metric
     from undertow.problem import Design, MixedLinearRegression

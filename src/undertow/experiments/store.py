@@ -154,11 +154,19 @@ def _record(name: str, config: ExperimentConfig) -> dict[str, Any]:
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     if found["experiment"] != wanted["experiment"]:
         return f"experiment {found['experiment']!r} there, {wanted['experiment']!r} now"
-    old, new = found["config"], wanted["config"]
+    old, new = _flat(found["config"]), _flat(wanted["config"])
     changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if not changed:
         return f"undertow {found['versions'].get('undertow')} there, {wanted['versions']['undertow']} now"
     return "; ".join(f"{key}: {_short(old.get(key))} there, {_short(new.get(key))} now" for key in changed[:4])
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings with those of a part under "part.name"."""
+    flat = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _short(value: Any) -> str:
