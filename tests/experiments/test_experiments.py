@@ -106,6 +106,14 @@ def test_unequal_input_variances_turn_the_sign(tables):
 
 
 @pytest.mark.parametrize("name", EXACT)
+def test_every_claim_is_confirmed_by_an_interval(tables, name):
+    record, config, table = tables[name]
+    found = record.finding(table, config)
+    assert found.low <= found.estimate <= found.high
+    assert found.result == "confirmed"
+
+
+@pytest.mark.parametrize("name", EXACT)
 def test_the_verdict_says_how_far_theory_is_and_where_the_optimum_lies(tables, name):
     record, config, table = tables[name]
     lines = record.verdict(table, config)

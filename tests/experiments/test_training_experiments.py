@@ -14,6 +14,7 @@ from undertow import experiments
 from undertow._check import InputError
 from undertow.cli import app
 from undertow.experiments import direction, nonlinear, omniglot, paired, sinusoid
+from undertow.experiments.store import Folder
 
 NAMES = ("nonlinear", "direction", "sinusoid", "omniglot")
 
@@ -52,6 +53,7 @@ def test_reproduce_without_names_leaves_out_what_cannot_run_and_says_so(no_jax, 
     ran = []
     monkeypatch.setattr("undertow.cli.reproduce._run", lambda record, *rest: ran.append(record.name))
     monkeypatch.setattr("undertow.cli.reproduce._show", lambda record, result: None)
+    monkeypatch.setattr("undertow.cli.reproduce._summarise", lambda shown: None)
     done = call("reproduce", "--out", tmp_path)
     assert done.exit_code == 0, done.output
     assert not set(ran) & set(NAMES)
@@ -64,6 +66,7 @@ def test_reproduce_without_names_runs_omniglot_only_with_images(tmp_path, monkey
     ran = {}
     monkeypatch.setattr("undertow.cli.reproduce._run", lambda record, config, *rest: ran.update({record.name: config}))
     monkeypatch.setattr("undertow.cli.reproduce._show", lambda record, result: None)
+    monkeypatch.setattr("undertow.cli.reproduce._summarise", lambda shown: None)
     call("reproduce", "--out", tmp_path)
     assert set(ran) == set(experiments.names()) - {"omniglot"}
     call("reproduce", "--out", tmp_path, "--images", tmp_path)
@@ -85,6 +88,22 @@ def test_settings_are_strict_and_survive_a_file(name):
     for wrong in ({"widht": 3}, {"train_rates": (0.1, 0.2)}, {"train_rates": (0.0, float("inf"))}, {"runs": 1}):
         with pytest.raises(ValidationError):
             record.config(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"n_feature": 3}, {"n_features": 2.0}, {"train_rates": (0.1, 0.2)}, {"train_rates": (0.0, 0.0)}]
+)
+@pytest.mark.parametrize("part", ["over", "under", "network"])
+def test_the_parts_of_direction_are_strict_too(part, wrong):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        experiments.get("direction").config(**{part: wrong})
+
+
+def test_a_folder_of_other_settings_of_a_part_is_refused_by_the_name_of_the_setting(tmp_path):
+    record = experiments.get("direction")
+    Folder(tmp_path / "direction").open("direction", record.config())
+    with pytest.raises(InputError, match=r"network\.width: 400 there, 64 now"):
+        Folder(tmp_path / "direction").open("direction", record.config(network={"width": 64}))
 
 
 @pytest.mark.parametrize(

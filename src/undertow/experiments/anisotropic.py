@@ -12,8 +12,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from undertow.experiments.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size, evenly
 from undertow.experiments.experiment import Experiment
+from undertow.experiments.finding import Finding, above, resampled, stated
 from undertow.experiments.panel import Panel
-from undertow.experiments.reading import agreement, curve, lowest
+from undertow.experiments.reading import agreement, best_rate, curve, lowest
+from undertow.experiments.summary import optima_of
 from undertow.plots import style
 from undertow.problem import Design, MixedLinearRegression
 
@@ -105,13 +107,36 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
     return lines
 
 
+def finding(table: pa.Table, config: Config) -> Finding:
+    """The best train rate of panel a lies above 0."""
+    a, _, _ = panels(config)
+    found = {name: [optima_of(table, name)["conditional"][key] for key in ("rate", "low", "high")] for name in "abc"}
+    estimate, low, high = found["a"]
+    others = [" (".join(stated(*found[name])) + ")" for name in "bc"]
+    return Finding(
+        statistic="best train rate",
+        estimate=estimate,
+        low=low,
+        high=high,
+        result=resampled(above(low, high), config.runs),
+        lines=(
+            f"best train rate {best_rate(table, a)}",
+            f"at adapt rate {config.adapt_rates[1]:g} instead of {config.adapt_rates[0]:g} {others[0]}; "
+            f"with equal variances {others[1]}",
+        ),
+    )
+
+
 EXPERIMENT = Experiment(
     name="anisotropic",
-    title="Inputs of unequal variance: where a positive train rate is best",
-    run_time="about 10 s",
+    claim="Inputs of unequal variance: a positive train rate can be best.",
+    short="best rate > 0",
+    run_time="?",
+    quick_time="?",
     Config=Config,
     quick={"runs": 25, "train_rates": evenly(-0.3, 0.4, 15)},
     panels=panels,
     draw=draw,
+    finding=finding,
     verdict=verdict,
 )

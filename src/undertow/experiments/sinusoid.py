@@ -12,6 +12,7 @@ from pydantic import Field
 
 from undertow.experiments import paired
 from undertow.experiments.config import ExperimentConfig, Rates, RatesWithZero, Runs, Size
+from undertow.experiments.finding import Finding, below, mean_interval, sentence, weakest
 from undertow.experiments.panel import Cell
 from undertow.experiments.training_experiment import TrainingExperiment, cut_runs
 from undertow.plots import style
@@ -129,6 +130,27 @@ def _learned(table: pa.Table, shots: int, start: float, column: str, leaf: str =
     return table.filter(chosen & (pc.field("train_rate") == start))[column].to_numpy()
 
 
+def finding(table: pa.Table, config: Config) -> Finding:
+    """At every number of shots the best positive train rate has a lower error than the best rate that is not."""
+    lines, found = [], []
+    for shots in config.shots:
+        rates, _, values = best_adapted(table, shots)
+        ends = mean_interval(paired.positive_against_rest(rates, values))
+        found.append(ends)
+        lines.append(f"{shots} shots: squared error at the best rate > 0 minus that at the best rate <= 0: "
+                     f"{sentence(*ends)}")  # fmt: skip
+    estimate, low, high = max(found, key=lambda ends: ends[2])
+    lines.append(f"{config.runs} seeds; each rate is chosen on the other seeds")
+    return Finding(
+        statistic="error difference",
+        estimate=estimate,
+        low=low,
+        high=high,
+        result=weakest(*(below(*ends[1:]) for ends in found)),
+        lines=tuple(lines),
+    )
+
+
 def verdict(table: pa.Table, config: Config) -> list[str]:
     """Errors at each train rate, differences from rate 0, and the learned signs."""
     lines = []
@@ -176,8 +198,10 @@ def _text(values: np.ndarray) -> str:
 
 EXPERIMENT = TrainingExperiment(
     name="sinusoid",
-    title="Few-shot sine waves (Finn et al.), train rates of both signs, and the signs of learned rates",
-    run_time="about 2 min",
+    claim="Sine waves without noise: a positive train rate is best.",
+    short="best rate > 0",
+    run_time="?",
+    quick_time="?",
     Config=Config,
     quick={
         "shots": (10,),
@@ -188,6 +212,7 @@ EXPERIMENT = TrainingExperiment(
         "n_test_tasks": 100,
     },
     draw=draw,
+    finding=finding,
     verdict=verdict,
     cut=cut,
     compute=compute,

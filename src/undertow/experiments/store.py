@@ -20,10 +20,11 @@ from undertow._version import __version__
 from undertow.experiments.config import ExperimentConfig
 from undertow.experiments.panel import Cell
 
-TABLE, CONFIG, VERDICT, FIGURES, CELLS = (
+TABLE, CONFIG, VERDICT, FINDING, FIGURES, CELLS = (
     "table.parquet",
     "config.json",
     "verdict.txt",
+    "finding.json",
     ("figure.png", "figure.svg"),
     "cells",
 )
@@ -34,10 +35,10 @@ _RECORD = {"experiment": str, "config": dict, "versions": dict, "hash": str}
 
 
 class Folder:
-    """One experiment's results at ``path``: config.json, cells/, table.parquet, figure.png and .svg, verdict.txt.
+    """One experiment's results at ``path``.
 
-    Each file is written beside its place and then renamed, so that a file that is there is complete, whenever the
-    process was stopped.
+    The files: config.json, cells/, table.parquet, figure.png and .svg, finding.json, verdict.txt. Each is written
+    beside its place and then renamed, so that a file that is there is complete, whenever the process was stopped.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -64,7 +65,7 @@ class Folder:
                 None, rule=f"{self.path} is not empty and holds no {CONFIG}.", way_out="Choose another --out."
             )
         (self.path / CELLS).mkdir(parents=True, exist_ok=True)
-        self._write(CONFIG, lambda path: path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8"))
+        self._write(CONFIG, lambda path: path.write_text(_json(record), encoding="utf-8"))
 
     def read_record(self) -> dict[str, Any] | None:
         """What config.json says, or None where there is none."""
@@ -103,14 +104,15 @@ class Folder:
         """Store the collected table."""
         self._write(TABLE, lambda path: pq.write_table(table, path))
 
-    def write_report(self, figure: Any, verdict: list[str]) -> None:
-        """Store the figure, as PNG and SVG, and the verdict."""
+    def write_report(self, figure: Any, verdict: list[str], finding: dict[str, Any]) -> None:
+        """Store the figure, as PNG and SVG, the verdict and the finding."""
         for name in FIGURES:
             kind = name.rsplit(".", 1)[1]
             # An SVG carries the date unless told otherwise; without it the same table gives the same file.
             metadata = {"Date": None} if kind == "svg" else None
             self._write(name, lambda path, k=kind, m=metadata: figure.savefig(path, format=k, metadata=m))
         self._write(VERDICT, lambda path: path.write_text("\n".join(verdict) + "\n", encoding="utf-8"))
+        self._write(FINDING, lambda path: path.write_text(_json(finding), encoding="utf-8"))
 
     def _cell_path(self, cell: Cell) -> Path:
         return self.path / CELLS / f"{cell.key}.parquet"
@@ -127,11 +129,15 @@ class Folder:
 
     def _clear(self) -> None:
         """Remove our files only: the folder may be somebody's home."""
-        for name in (CONFIG, TABLE, VERDICT, *FIGURES):
+        for name in (CONFIG, TABLE, VERDICT, FINDING, *FIGURES):
             (self.path / name).unlink(missing_ok=True)
         for pattern in ("*.parquet", ".*.part"):
             for path in (self.path / CELLS).glob(pattern):
                 path.unlink(missing_ok=True)
+
+
+def _json(record: dict[str, Any]) -> str:
+    return json.dumps(record, indent=2, allow_nan=False) + "\n"
 
 
 def _record(name: str, config: ExperimentConfig) -> dict[str, Any]:

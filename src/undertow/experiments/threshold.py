@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from undertow.experiments.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size
 from undertow.experiments.experiment import Experiment
+from undertow.experiments.finding import Finding, above, sentence, weakest
 from undertow.experiments.panel import Panel
 from undertow.experiments.reading import agreement
 from undertow.experiments.summary import rows_of
@@ -140,13 +141,58 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
     return lines
 
 
+def finding(table: pa.Table, config: Config) -> Finding:
+    """At every train rate the median loss at N = p lies above the highest median at another N.
+
+    The ends of a ratio's 95 % interval are those of the two medians' 97.5 % intervals.
+    """
+    curves = [regime_curve(table, config, rate) for rate in config.train_rates]
+    at = int(abs(curves[0].n_rows - config.n_features).argmin())
+    ratios = [_peak(table, config, rate, at) for rate in config.train_rates]
+    estimate, low, high = min(ratios, key=lambda ends: ends[1])
+    peaks = ", ".join(
+        f"{one.median[at]:.3g} at {rate:+g}" if rate else f"{one.median[at]:.3g} at 0"
+        for rate, one in zip(config.train_rates, curves, strict=True)
+    )
+    return Finding(
+        statistic="peak over rest",
+        estimate=estimate,
+        low=low,
+        high=high,
+        unit="times",
+        result=weakest(*(above(ends[1], ends[2], 1.0) for ends in ratios)),
+        lines=(
+            f"median loss at N = {curves[0].n_rows[at]} (p = {config.n_features}) over the highest at another N: "
+            f"{sentence(estimate, low, high, 'times')}",
+            f"this is the least of {len(ratios)} train rates; median loss at the peak by train rate: {peaks}",
+        ),
+    )
+
+
+def _peak(table: pa.Table, config: Config, train_rate: float, at: int) -> tuple[float, float, float]:
+    """Median loss at the position ``at`` over the highest of the others, and the ends of its interval."""
+    k = config.train_rates.index(train_rate)
+    points = [rows_of(table, panel.name) for panel in panels(config)]
+    median, low, high = (
+        np.array([point[f"conditional_median{end}"][k] for point in points]) for end in ("", "_low", "_high")
+    )
+    rest = np.delete(np.arange(len(points)), at)
+    top = rest[median[rest].argmax()]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # A median without an interval has infinite ends; a loss is not negative.
+        return median[at] / median[top], max(low[at], 0.0) / high[rest].max(), high[at] / max(low[top], 0.0)
+
+
 EXPERIMENT = Experiment(
     name="threshold",
-    title="Query rows through the number of features: the double descent, by train rate",
-    run_time="about 20 s",
+    claim="The test loss peaks where there are as many query rows as features.",
+    short="peak at N = p",
+    run_time="?",
+    quick_time="?",
     Config=Config,
     quick={"runs": 100, "n_tasks": (2, 6, 8, 9, 10, 11, 12, 15, 20)},
     panels=panels,
     draw=draw,
+    finding=finding,
     verdict=verdict,
 )
