@@ -193,8 +193,8 @@ def test_a_conclusion_follows_from_the_interval_alone():
     ]  # fmt: skip
     assert [finding.above(*e) for e in ends] == [finding.below(-high, -low) for low, high in ends]
     assert finding.above(1.5, 2.0, limit=1.0) == "confirmed"
-    assert finding.weakest("confirmed", "not decided") == "not decided"
-    assert finding.weakest("not decided", "not confirmed", "confirmed") == "not confirmed"
+    assert finding.weakest(["confirmed", "not decided"]) == "not decided"
+    assert finding.weakest(["not decided", "not confirmed", "confirmed"]) == "not confirmed"
     within = lambda *pairs: finding.within(*np.array(pairs).T, 1.0)  # noqa: E731
     assert within((-0.5, 0.5), (0.1, 0.9)) == "confirmed"
     assert within((-0.5, 0.5), (0.1, 1.1)) == "not decided"

@@ -22,4 +22,4 @@ def list_experiments() -> None:
     if not to.is_terminal:
         to.width = 200  # a pipe has no width: there no claim is broken
     to.print(table)
-    say("Times are of one processor, start included, as measured on a shared two-core machine.")
+    say("Times are processor time on a busy two-core machine; on a quiet one the runs took less than half of it.")

@@ -128,7 +128,7 @@ def finding(table: pa.Table, config: Config) -> Finding:
         estimate=estimate,
         low=low,
         high=high,
-        result=weakest(*results),
+        result=weakest(results),
         lines=tuple(lines),
     )
 
@@ -218,8 +218,8 @@ EXPERIMENT = TrainingExperiment(
     name="direction",
     claim="Much noise, exact outer solution: the best inner step pushes to higher support loss.",
     short="best step is uphill",
-    run_time="?",
-    quick_time="?",
+    run_time="not measured",
+    quick_time="2 min",
     Config=Config,
     quick={
         "runs": 10,

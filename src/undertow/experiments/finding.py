@@ -8,6 +8,7 @@ A claim of several parts is as good as its weakest part; for "confirmed" that ne
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -67,7 +68,7 @@ def within(lows: np.ndarray, highs: np.ndarray, margin: float) -> Conclusion:
     return "not confirmed" if ((lows > margin) | (highs < -margin)).any() else "not decided"
 
 
-def weakest(*conclusions: Conclusion) -> Conclusion:
+def weakest(conclusions: Iterable[Conclusion]) -> Conclusion:
     """What the parts of a claim say together."""
     return min(conclusions, key=_WEAKEST_FIRST.index)
 

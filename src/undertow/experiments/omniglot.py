@@ -163,8 +163,10 @@ def finding(table: pa.Table, config: Config) -> Finding:
         rates, _, values = best_adapted(table, shots)
         gain, low, high = mean_interval(-100 * paired.positive_against_rest(rates, -values))
         found.append((gain, low, high))
-        lines.append(f"{shots} shots: accuracy at the best rate > 0 minus that at the best rate <= 0: "
-                     f"{sentence(gain, low, high, 'points')}")  # fmt: skip
+        lines.append(
+            f"{shots} {'shot' if shots == 1 else 'shots'}: accuracy at the best rate > 0 minus that at the best rate "
+            f"<= 0: {sentence(gain, low, high, 'points')}"
+        )
     estimate, low, high = min(found, key=lambda ends: ends[1])
     lines.append(f"{config.runs} seeds; each rate is chosen on the other seeds")
     return Finding(
@@ -173,7 +175,7 @@ def finding(table: pa.Table, config: Config) -> Finding:
         low=low,
         high=high,
         unit="points",
-        result=weakest(*(above(*ends[1:]) for ends in found)),
+        result=weakest([above(low, high) for _, low, high in found]),
         lines=tuple(lines),
     )
 
@@ -209,8 +211,8 @@ EXPERIMENT = TrainingExperiment(
     name="omniglot",
     claim="Images of classes that are renumbered in each task: a positive train rate is best (needs --images).",
     short="best rate > 0",
-    run_time="?",
-    quick_time="?",
+    run_time="not measured",
+    quick_time="1 min",
     Config=Config,
     quick={"shots": (1,), "iterations": 50, "train_rates": (-0.1, 0.0, 0.4), "n_test_tasks": 20},
     draw=draw,

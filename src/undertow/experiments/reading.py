@@ -94,7 +94,7 @@ def loss_just_below_zero(found: dict[str, float] | None, *more: str) -> Finding:
         high=ends[2],
         unit="%",
         result=below(ends[1], ends[2]),
-        lines=(f"loss at train rate {found['rate']:+g} against the loss at 0: {sentence(*ends, '%')}", *more),
+        lines=(f"loss at train rate {found['rate']:+g} against the loss at 0: {sentence(*ends, unit='%')}", *more),
     )
 
 
