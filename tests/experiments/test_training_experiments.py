@@ -71,7 +71,7 @@ def test_reproduce_without_names_runs_omniglot_only_with_images(tmp_path, monkey
     assert set(ran) == set(experiments.names()) - {"omniglot"}
     call("reproduce", "--out", tmp_path, "--images", tmp_path)
     assert ran["omniglot"].images == str(tmp_path)
-    assert "give --images PATH" in call("reproduce", "omniglot", "--out", tmp_path).stderr
+    assert "Give --images PATH" in call("reproduce", "omniglot", "--out", tmp_path).stderr
     assert "does not exist" in call("reproduce", "omniglot", "--images", tmp_path / "no").stderr
 
 

@@ -22,4 +22,4 @@ def list_experiments() -> None:
     if not to.is_terminal:
         to.width = 200  # a pipe has no width: there no claim is broken
     to.print(table)
-    say("Times are processor time on a busy two-core machine; on a quiet one the runs took less than half of it.")
+    say("Processor time on a busy two-core machine (less than half of it on a quiet one); ~: scaled, not measured.")
