@@ -97,7 +97,7 @@ def test_metric_agrees_with_sampled_adaptation(name):
         assert abs(losses.mean() - expected) < 4 * losses.std(ddof=1) / np.sqrt(draws)
 
 
-def test_several_adaptation_rates_are_the_single_ones():
+def test_several_adapt_rates_are_the_single_ones():
     problem = MixedLinearRegression(P, **PROBLEMS["diagonal"])
     tasks = problem.sample(Design(2, 5, 2), seed=0)
     args = (problem, 4, tasks.support_x[None], tasks.query_x[None], [-1.0, 0.5])

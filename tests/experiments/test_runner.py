@@ -37,13 +37,22 @@ def finished(tmp_path_factory):
 
 def test_a_folder_holds_all_files_and_a_record_of_how_they_came(finished):
     names = {path.name for path in finished.folder.iterdir()}
-    assert names == {"cells", "config.json", "figure.png", "figure.svg", "table.parquet", "verdict.txt"}
+    figures = {"figure.png", "figure.svg"}
+    assert names == {"cells", "config.json", "finding.json", "table.parquet", "verdict.txt"} | figures
     record = json.loads((finished.folder / "config.json").read_text())
     assert record["config"]["adapt_runs"] == 30
     assert record["seed"] == 0
     assert set(record["versions"]) == {"undertow", "numpy", "scipy", "python"}
     assert len(record["hash"]) == 64
     assert (finished.folder / "verdict.txt").read_text().splitlines() == finished.verdict
+    claim, *lines = finished.verdict
+    assert experiments.get(NAME).claim in claim
+    assert tuple(lines[: len(finished.finding.lines)]) == finished.finding.lines
+    stored = json.loads((finished.folder / "finding.json").read_text())
+    assert stored["experiment"] == NAME
+    for name in ("statistic", "estimate", "low", "high", "unit", "result"):
+        assert stored[name] == getattr(finished.finding, name)
+    assert finished.figure == finished.folder / "figure.png"
     assert (finished.folder / "figure.png").read_bytes()[:4] == b"\x89PNG"
     assert (finished.computed, finished.kept, finished.was_complete) == (4, 0, False)
     assert pq.read_table(finished.folder / "table.parquet").equals(finished.table)
@@ -241,7 +250,7 @@ def test_a_process_killed_by_ctrl_c_keeps_its_cells_and_the_next_one_ends_with_t
     assert resumed.kept == len(kept)
     assert {name: (cells / name).stat().st_mtime_ns for name in kept} == kept
     whole = experiments.reproduce(NAME, tmp_path / "whole", quick=True)
-    for name in ("table.parquet", "figure.svg", "figure.png", "verdict.txt"):
+    for name in ("table.parquet", "figure.svg", "figure.png", "verdict.txt", "finding.json"):
         assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
 
 

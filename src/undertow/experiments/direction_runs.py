@@ -176,7 +176,7 @@ def _ridge(batch: TaskBatch, rates: np.ndarray, strengths: np.ndarray) -> np.nda
 
 
 def _kernel_losses(path: KernelPath, batch: TaskBatch, new: TaskBatch, rates: np.ndarray) -> dict[str, np.ndarray]:
-    """Losses before and after a step at the training rate, of the kernel's solution, each (k,)."""
+    """Losses before and after a step at the train rate, of the kernel's solution, each (k,)."""
     out = {}
     for prefix, tasks in (("", batch), ("new_", new)):
         on_support = tasks._replace(query_x=tasks.support_x, query_y=tasks.support_y)

@@ -29,7 +29,7 @@ LOSSES = (
 
 @dataclass(frozen=True)
 class Part:
-    """One problem and network, swept over training rates that are given in spectral units."""
+    """One problem and network, swept over train rates that are given in spectral units."""
 
     name: str
     problem: QuadraticRegression

@@ -49,7 +49,7 @@ def optimizer(step: float) -> Any:
 def maml(
     shots: int, run: int, seed: int, test: TaskBatch, rates: Any, adapt_rates: Any, step: float, sizes: tuple[int, int]
 ) -> pa.Table:
-    """One row for each training and adaptation rate. sizes: tasks per iteration, iterations."""
+    """One row for each train and adapt rate. sizes: tasks per iteration, iterations."""
     init, loss_fn = model()
     found = ug.sweep(
         loss_fn,
