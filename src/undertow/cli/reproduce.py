@@ -111,7 +111,7 @@ def _show(record: Experiment, result: Result) -> None:
     if result.was_complete:
         state = ", from the stored runs"
     elif result.kept:
-        state = f", {result.computed} parts computed, {result.kept} kept from before"
+        state = f", {result.kept} of {result.kept + result.computed} parts kept from before"
     typer.echo(f"{record.name}: {record.claim}")
     for line in result.finding.lines:
         typer.echo(f"  {line}")
