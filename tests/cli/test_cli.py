@@ -68,6 +68,7 @@ def test_list_names_every_experiment_and_its_claim():
         (["reproduce", "--seed", "-1"], "greater than or equal to 0"),
         (["reproduce", "--redraw", "--seed", "1"], "--redraw computes nothing"),
         (["reproduce", "threshold", "--redraw"], "there is no table to draw"),
+        (["reproduce", "--redraw"], "undertow-results holds no results to draw"),
         (["reproduce", "--quik"], "No such option"),
         (["nope"], "No such command"),
         (["theory"], "Missing option"),

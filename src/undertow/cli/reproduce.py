@@ -42,9 +42,10 @@ def reproduce(
     shown: list[tuple[Experiment, Result]] = []
     for record in records:
         folder = experiments.folder_of(record.name, out, quick)
-        if redraw and (names or folder.exists()):
-            shown.append((record, experiments.redraw(folder)))
-            _show(*shown[-1])
+        if redraw:
+            if names or folder.exists():
+                shown.append((record, experiments.redraw(folder)))
+                _show(*shown[-1])
             continue
         settings: dict[str, Any] = {} if seed is None else {"seed": seed}
         if images is not None and "images" in record.Config.model_fields:
@@ -59,6 +60,8 @@ def reproduce(
             )
         shown.append((record, _run(record, config, out, quick, overwrite)))
         _show(*shown[-1])
+    if redraw and not shown:
+        raise InputError(None, rule=f"{out} holds no results to draw.", way_out="Run first, without --redraw.")
     if len(shown) > 1:
         _summarise(shown)
     if shown:
@@ -108,7 +111,7 @@ def _show(record: Experiment, result: Result) -> None:
     if result.was_complete:
         state = ", from the stored runs"
     elif result.kept:
-        state = f", {result.computed} parts computed, {result.kept} kept from before"
+        state = f", {result.kept} of {result.kept + result.computed} parts kept from before"
     typer.echo(f"{record.name}: {record.claim}")
     for line in result.finding.lines:
         typer.echo(f"  {line}")
