@@ -44,19 +44,17 @@ class Source:
 
     def __post_init__(self) -> None:
         if self.meta_batch is not None:
-            _check.positive_int(self.meta_batch, "meta_batch")
+            object.__setattr__(self, "meta_batch", _check.positive_int(self.meta_batch, "meta_batch"))
         if isinstance(self.tasks, TaskBatch):
             for name in ("design", "redraw"):
                 if getattr(self, name) is not None:
-                    raise InputError(name, getattr(self, name), "a TaskBatch has all its tasks.", "Leave it out.")
+                    raise InputError(name, getattr(self, name), "the tasks of a TaskBatch are there already.", "Leave it out.")
             check_shapes(self.tasks)
         else:
             check_problem(self.tasks, self.design)
             if not isinstance(self.redraw, bool | None):
                 raise InputError("redraw", self.redraw, "it must be True or False.")
-        if self.redraws or self.meta_batch is None:
-            return
-        if self.meta_batch > self.n_tasks:
+        if not self.redraws and self.meta_batch is not None and self.meta_batch > self.n_tasks:
             raise InputError(
                 "meta_batch",
                 self.meta_batch,
@@ -77,8 +75,9 @@ class Source:
     @property
     def n_tasks(self) -> int:
         """Number of tasks of the TaskBatch or of the design."""
-        tasks = self.tasks
-        return len(jax.tree.leaves(tasks.support_y)[0]) if isinstance(tasks, TaskBatch) else self.design.n_tasks  # type: ignore[union-attr]
+        if self.design is not None:
+            return self.design.n_tasks
+        return len(jax.tree.leaves(self.tasks.support_y)[0])
 
     def fixed_tasks(self, key: jax.Array) -> TaskBatch | None:
         """The tasks that stay the same, as arrays of JAX; None where each iteration draws its own."""

@@ -45,11 +45,10 @@ class Validation:
             raise InputError("validation", rule=f"its tasks must be a TaskBatch, and are of type {kind}.")
         if self.adapt_rate is not None:
             check_finite(self.adapt_rate, "adapt_rate")
-        if self.steps is not None:
-            _check.positive_int(self.steps, "steps", minimum=0)
-        _check.positive_int(self.every, "every")
-        if self.patience is not None:
-            _check.positive_int(self.patience, "patience")
+        for name, minimum in (("steps", 0), ("every", 1), ("patience", 1)):
+            value = getattr(self, name)
+            if value is not None or name == "every":
+                object.__setattr__(self, name, _check.positive_int(value, name, minimum))
 
     def ready(self, plan: Plan) -> Validation:
         """The same with arrays of JAX and the number of steps, for one training run."""
