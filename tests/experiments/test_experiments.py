@@ -5,8 +5,8 @@ import pytest
 
 from undertow import experiments
 from undertow.experiments.reading import beyond_error
-from undertow.experiments.summary import optima_of, rows_of
 from undertow.experiments.threshold import ENOUGH_RUNS, HEAVY, regime_curve
+from undertow.trials.summary import optima_of, rows_of
 
 # Experiments that train by gradient have tests of their own.
 EXACT = [name for name in experiments.names() if experiments.get(name).panels(experiments.get(name).config())]

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from undertow import experiments
-from undertow.experiments import finding, paired
-from undertow.experiments.optimum import just_below_zero
-from undertow.experiments.reference import best_theory
-from undertow.experiments.summary import median_interval
+from undertow.trials import finding, paired
+from undertow.trials.optimum import just_below_zero
+from undertow.trials.reference import best_theory
+from undertow.trials.summary import median_interval
 
 RUNS = 40
 ANSWERS = ("confirmed", "not confirmed", "not decided")

@@ -13,7 +13,7 @@ import pytest
 
 from undertow import experiments
 from undertow._check import InputError
-from undertow.experiments.store import Folder
+from undertow.trials.store import Folder
 
 NAME = "overparameterized"
 SMALL = {
@@ -60,7 +60,7 @@ def test_a_folder_holds_all_files_and_a_record_of_how_they_came(finished):
 
 def test_a_complete_folder_is_only_drawn_again(finished, monkeypatch):
     before = {path.name: path.read_bytes() for path in finished.folder.glob("*.*")}
-    monkeypatch.setattr("undertow.experiments.monte_carlo.run_cell", None)
+    monkeypatch.setattr("undertow.trials.monte_carlo.run_cell", None)
     again = experiments.reproduce(NAME, finished.folder.parent, config=small())
     assert again.was_complete
     assert again.computed == 0
@@ -112,7 +112,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
         path.write_bytes(b"PAR1")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("undertow.experiments.store.pq.write_table", half)
+    monkeypatch.setattr("undertow.trials.store.pq.write_table", half)
     with pytest.raises(KeyboardInterrupt):
         store.keep(cell, pa.table({"a": [1]}))
     assert not list((tmp_path / NAME / "cells").iterdir())
@@ -188,7 +188,7 @@ def test_a_complete_folder_is_collected_again_where_theory_changed(tmp_path, mon
     first = experiments.reproduce(NAME, tmp_path, config=small())
     before = experiments.redraw(first.folder).table
     assert before.equals(first.table, check_metadata=True)
-    column = "undertow.experiments.summary.theory_column"
+    column = "undertow.trials.summary.theory_column"
     monkeypatch.setattr(column, lambda panel, method: np.full(panel.grid[0].size, 7.0))
     call = {
         "reproduce": lambda: experiments.reproduce(NAME, tmp_path, config=small()),
@@ -206,7 +206,7 @@ def test_a_complete_folder_is_collected_again_where_theory_changed(tmp_path, mon
 
 def test_a_new_version_does_not_mix_with_the_cells_of_an_old_one(tmp_path, monkeypatch):
     Folder(tmp_path / NAME).open(NAME, small())
-    monkeypatch.setattr("undertow.experiments.store.__version__", "99.0")
+    monkeypatch.setattr("undertow.trials.store.__version__", "99.0")
     with pytest.raises(InputError, match=r"undertow .* there, 99\.0 now"):
         experiments.reproduce(NAME, tmp_path, config=small())
 

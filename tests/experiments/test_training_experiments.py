@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from undertow import experiments
 from undertow._check import InputError
 from undertow.cli import app
-from undertow.experiments import direction, nonlinear, omniglot, paired, sinusoid
-from undertow.experiments.store import Folder
+from undertow.experiments import direction, nonlinear, omniglot, sinusoid
+from undertow.trials import paired
+from undertow.trials.store import Folder
 
 NAMES = ("nonlinear", "direction", "sinusoid", "omniglot")
 
@@ -233,8 +234,8 @@ def test_the_random_start_adds_what_theory_says_and_the_same_at_every_rate():
     record = experiments.get("direction")
     config = record.config(**TINY["direction"] | {"runs": 200, "loops": {"adam_updates": 1, "max_updates": 1}})
     from undertow.experiments import direction_runs
-    from undertow.experiments.conditional import adaptation_metric
     from undertow.problem import Design, MixedLinearRegression
+    from undertow.trials.conditional import adaptation_metric
 
     problem, design = MixedLinearRegression(12, 1.0, 0.5), Design(2, 6, 2, 20)
     cell = record.cells(config)[0]

@@ -120,7 +120,7 @@ def _show(record: Experiment, result: Result) -> None:
 
 def _summarise(shown: list[tuple[Experiment, Result]]) -> None:
     """Print one row for each experiment."""
-    from undertow.experiments.finding import stated
+    from undertow.trials.finding import stated
 
     rows = [("experiment", "claim", "statistic", "95 % interval", "result")]
     for record, result in shown:

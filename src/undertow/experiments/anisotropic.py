@@ -10,14 +10,14 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from pydantic import AfterValidator, Field, model_validator
 
-from undertow.experiments.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size, evenly
 from undertow.experiments.experiment import Experiment
-from undertow.experiments.finding import Finding, above, resampled, stated
-from undertow.experiments.panel import Panel
 from undertow.experiments.reading import agreement, best_rate, curve, lowest
-from undertow.experiments.summary import optima_of
 from undertow.plots import style
 from undertow.problem import Design, MixedLinearRegression
+from undertow.trials.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size, evenly
+from undertow.trials.finding import Finding, above, resampled, stated
+from undertow.trials.panel import Panel
+from undertow.trials.summary import optima_of
 
 _TITLES = {
     "a": "a  unequal variances, adapt rate {first:g}",

@@ -6,14 +6,15 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from undertow.experiments import direction_runs, paired
+from undertow.experiments import direction_runs
 from undertow.experiments.direction_config import Config, LinearPart
-from undertow.experiments.finding import Finding, above, below, mean_interval, resampled, stated, weakest
 from undertow.experiments.network_runs import Part
-from undertow.experiments.panel import Cell
 from undertow.experiments.training_experiment import TrainingExperiment, cut_runs
 from undertow.plots import style
 from undertow.problem import Design, MixedLinearRegression, QuadraticRegression
+from undertow.trials import paired
+from undertow.trials.finding import Finding, above, below, mean_interval, resampled, stated, weakest
+from undertow.trials.panel import Cell
 
 RUNS_PER_CELL = 10
 PARTS = ("over", "under", "network")

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from undertow.experiments.config import ExperimentConfig, RatesWithZero, Runs, Scale, Settings, Size, evenly
 from undertow.problem import Design
+from undertow.trials.config import ExperimentConfig, RatesWithZero, Runs, Scale, Settings, Size, evenly
 
 
 class LinearPart(Settings):

@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from undertow._batch import TaskBatch
 from undertow.experiments import network_runs
-from undertow.experiments.conditional import adaptation_metric, unavoidable_loss
 from undertow.experiments.network_runs import LOSSES
-from undertow.experiments.panel import Cell
 from undertow.kernel import KernelPath, kernel_path
 from undertow.linear import rate_path
 from undertow.problem import Design, MixedLinearRegression
+from undertow.trials.conditional import adaptation_metric, unavoidable_loss
+from undertow.trials.panel import Cell
 
 # Step of plain gradient descent times lambda_max: well below 1, so that a few updates are like a ridge.
 _STEP = 0.3

@@ -10,10 +10,10 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from undertow._check import InputError
-from undertow.experiments import monte_carlo, summary
-from undertow.experiments.config import ExperimentConfig
-from undertow.experiments.finding import Finding
-from undertow.experiments.panel import Cell, Panel, cells_of
+from undertow.trials import monte_carlo, summary
+from undertow.trials.config import ExperimentConfig
+from undertow.trials.finding import Finding
+from undertow.trials.panel import Cell, Panel, cells_of
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,17 @@ import pyarrow.compute as pc
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
-from undertow.experiments import network_runs, paired
-from undertow.experiments.config import ExperimentConfig, Rates, RatesWithZero, Runs, Scale, Size
-from undertow.experiments.finding import Finding, sentence
+from undertow.experiments import network_runs
 from undertow.experiments.network_runs import Part
-from undertow.experiments.optimum import just_below_zero
-from undertow.experiments.panel import Cell
 from undertow.experiments.reading import loss_just_below_zero
 from undertow.experiments.training_experiment import TrainingExperiment, cut_runs
 from undertow.plots import style
 from undertow.problem import Design, QuadraticRegression
+from undertow.trials import paired
+from undertow.trials.config import ExperimentConfig, Rates, RatesWithZero, Runs, Scale, Size
+from undertow.trials.finding import Finding, sentence
+from undertow.trials.optimum import just_below_zero
+from undertow.trials.panel import Cell
 
 RUNS_PER_CELL, KERNEL_RUNS_PER_CELL = 5, 50
 SOURCES = {

@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from undertow._check import InputError
-from undertow.experiments import paired
-from undertow.experiments.config import ExperimentConfig, Rates, RatesWithZero, Runs, Size
-from undertow.experiments.finding import Finding, above, mean_interval, sentence, weakest
-from undertow.experiments.panel import Cell
 from undertow.experiments.training_experiment import TrainingExperiment, cut_runs
 from undertow.plots import style
 from undertow.problem import Design
 from undertow.tasks import ImageTasks, read_images
+from undertow.trials import paired
+from undertow.trials.config import ExperimentConfig, Rates, RatesWithZero, Runs, Size
+from undertow.trials.finding import Finding, above, mean_interval, sentence, weakest
+from undertow.trials.panel import Cell
 
 GPU: dict[str, Any] = {
     "filters": 64,

@@ -7,11 +7,11 @@ from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
 from undertow.experiments import two_rates
-from undertow.experiments.config import Size, evenly
 from undertow.experiments.experiment import Experiment
-from undertow.experiments.finding import Finding, below, resampled, weakest, within
 from undertow.experiments.reading import best_rate, from_exact_theory
-from undertow.experiments.summary import optima_of
+from undertow.trials.config import Size, evenly
+from undertow.trials.finding import Finding, below, resampled, weakest, within
+from undertow.trials.summary import optima_of
 
 MARGIN = 0.01
 """Theory fits where it is within this share of the loss: the train rate moves the loss by some per cent."""

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from undertow.experiments.finding import Finding, below, half_width, sentence
-from undertow.experiments.panel import Panel
-from undertow.experiments.summary import ESTIMATES, optima_of, rows_of
 from undertow.plots.regimes import LossCurve
+from undertow.trials.finding import Finding, below, half_width, sentence
+from undertow.trials.panel import Panel
+from undertow.trials.summary import ESTIMATES, optima_of, rows_of
 
 METHOD_NAMES = {
     "exact": "exact theory",

@@ -9,12 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from undertow._check import InputError
-from undertow.experiments.config import ExperimentConfig
 from undertow.experiments.experiment import Experiment
-from undertow.experiments.finding import Finding
 from undertow.experiments.registry import get
-from undertow.experiments.store import FIGURES, Folder
 from undertow.plots import style
+from undertow.trials.config import ExperimentConfig
+from undertow.trials.finding import Finding
+from undertow.trials.store import FIGURES, Folder
 
 Progress = Callable[[int, int], None]
 """Called with (cells finished, cells in all) before the first cell and after each."""

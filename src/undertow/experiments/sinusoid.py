@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from undertow.experiments import paired
-from undertow.experiments.config import ExperimentConfig, Rates, RatesWithZero, Runs, Size
-from undertow.experiments.finding import Finding, below, mean_interval, sentence, weakest
-from undertow.experiments.panel import Cell
 from undertow.experiments.training_experiment import TrainingExperiment, cut_runs
 from undertow.plots import style
 from undertow.problem import Design, Sinusoid
+from undertow.trials import paired
+from undertow.trials.config import ExperimentConfig, Rates, RatesWithZero, Runs, Size
+from undertow.trials.finding import Finding, below, mean_interval, sentence, weakest
+from undertow.trials.panel import Cell
 
 
 class Config(ExperimentConfig):

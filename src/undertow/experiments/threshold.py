@@ -10,15 +10,15 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from pydantic import AfterValidator, Field
 
-from undertow.experiments.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size
 from undertow.experiments.experiment import Experiment
-from undertow.experiments.finding import Finding, above, sentence, weakest
-from undertow.experiments.panel import Panel
 from undertow.experiments.reading import agreement
-from undertow.experiments.summary import rows_of
 from undertow.plots import style
 from undertow.plots.regimes import RegimeCurve
 from undertow.problem import Design, MixedLinearRegression
+from undertow.trials.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size
+from undertow.trials.finding import Finding, above, sentence, weakest
+from undertow.trials.panel import Panel
+from undertow.trials.summary import rows_of
 
 HEAVY = 7
 """The loss has moments of order below (|N - p| + 1)/2: up to this distance its sample variance has no variance."""

@@ -6,11 +6,11 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from undertow.experiments.config import ExperimentConfig, Rates, RatesWithZero, Runs, Scale, Size, evenly
-from undertow.experiments.panel import Panel
 from undertow.experiments.reading import agreement, curve, lowest
 from undertow.plots import style
 from undertow.problem import Design, MixedLinearRegression
+from undertow.trials.config import ExperimentConfig, Rates, RatesWithZero, Runs, Scale, Size, evenly
+from undertow.trials.panel import Panel
 
 
 class TwoRatesConfig(ExperimentConfig):

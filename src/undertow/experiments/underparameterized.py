@@ -7,11 +7,11 @@ from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
 from undertow.experiments import two_rates
-from undertow.experiments.config import RatesWithZero, Runs, Size, evenly
 from undertow.experiments.experiment import Experiment
-from undertow.experiments.finding import Finding
 from undertow.experiments.reading import best_rate, loss_just_below_zero
-from undertow.experiments.summary import optima_of
+from undertow.trials.config import RatesWithZero, Runs, Size, evenly
+from undertow.trials.finding import Finding
+from undertow.trials.summary import optima_of
 
 
 class Config(two_rates.TwoRatesConfig):

@@ -48,7 +48,9 @@ class Source:
         if isinstance(self.tasks, TaskBatch):
             for name in ("design", "redraw"):
                 if getattr(self, name) is not None:
-                    raise InputError(name, getattr(self, name), "the tasks of a TaskBatch are there already.", "Leave it out.")
+                    raise InputError(
+                        name, getattr(self, name), "the tasks of a TaskBatch are there already.", "Leave it out."
+                    )
             check_shapes(self.tasks)
         else:
             check_problem(self.tasks, self.design)

@@ -17,8 +17,8 @@ import scipy
 
 from undertow._check import InputError
 from undertow._version import __version__
-from undertow.experiments.config import ExperimentConfig
-from undertow.experiments.panel import Cell
+from undertow.trials.config import ExperimentConfig
+from undertow.trials.panel import Cell
 
 TABLE, CONFIG, VERDICT, FINDING, FIGURES, CELLS = (
     "table.parquet",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from undertow.experiments.finding import mean_interval
+from undertow.trials.finding import mean_interval
 
 BOOTSTRAP = 2000
 """Resamples of the runs behind an interval."""

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from undertow.experiments.conditional import adaptation_metric, loss_given_inputs, unavoidable_loss
-from undertow.experiments.monte_carlo import run_cell
-from undertow.experiments.panel import Panel, cells_of
 from undertow.problem import Design, MixedLinearRegression
+from undertow.trials.conditional import adaptation_metric, loss_given_inputs, unavoidable_loss
+from undertow.trials.monte_carlo import run_cell
+from undertow.trials.panel import Panel, cells_of
 
 P = 6
 ROTATION = np.linalg.qr(np.random.default_rng(5).standard_normal((P, P)))[0]

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from undertow.experiments.optimum import Optimum, empirical_optimum
+from undertow.trials.optimum import Optimum, empirical_optimum
 
 
 def by_run(table: pa.Table, column: str, rate: str = "train_rate", **where: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -11,9 +11,9 @@ import pyarrow as pa
 from scipy import special
 
 from undertow._check import InputError
-from undertow.experiments.optimum import empirical_optimum, just_below_zero
-from undertow.experiments.panel import Panel
-from undertow.experiments.reference import METHODS, best_theory, theory_column, theory_optimum
+from undertow.trials.optimum import empirical_optimum, just_below_zero
+from undertow.trials.panel import Panel
+from undertow.trials.reference import METHODS, best_theory, theory_column, theory_optimum
 
 METADATA = b"undertow"
 ESTIMATES = ("raw", "conditional")
