@@ -31,7 +31,7 @@ class TaskRows:
     """
 
     x: np.ndarray
-    """(any, p) the user's inputs, in the user's order"""
+    """(any, p) the user's inputs"""
     standard: Standard
     y: np.ndarray
     """(R, q) standardised targets, sorted by task"""
@@ -42,11 +42,13 @@ class TaskRows:
     ids: np.ndarray
     """(m,) what the tasks are called, sorted"""
     rows: np.ndarray
-    """(R,) number of each row in x"""
+    """(R,) number of each row in the user's table, which its draw depends on"""
+    places: np.ndarray | None = None
+    """(R,) where each row stands in x; None where x is in the user's order, so that it is at ``rows``"""
 
     def inputs(self, positions: Any = slice(None)) -> np.ndarray:
         """Return standardised inputs (..., d) of the rows at ``positions`` (...)."""
-        numbers = self.rows[positions]
+        numbers = (self.rows if self.places is None else self.places)[positions]
         return self.standard.features(self.x, numbers.reshape(-1)).reshape(*numbers.shape, self.n_columns)
 
     @property
@@ -83,6 +85,7 @@ class TaskRows:
             offsets=np.concatenate([[0], np.cumsum(self.counts[chosen])]),
             ids=self.ids[chosen],
             rows=self.rows[kept],
+            places=None if self.places is None else self.places[kept],
         )
 
     def large_enough(self, n_support: int, on_small: str) -> TaskRows:
