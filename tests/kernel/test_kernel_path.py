@@ -248,7 +248,7 @@ def test_blocks_serve_again_for_other_targets():
     assert len(calls) == made
     with pytest.raises(ut.InputError, match="the blocks were made for other inputs"):
         kernel_path(blocks, sample(4, 6, 7, 3, seed=7))
-    with pytest.raises(ut.InputError, match="steps=2, but the blocks were made for 1"):
+    with pytest.raises(ut.InputError, match="steps=2: the blocks were made for 1"):
         kernel_path(blocks, tasks, steps=2)
 
 
@@ -341,11 +341,11 @@ def test_negative_adaptation_warns():
         ({"steps": 0}, "steps=0"),
         ({"rate_unit": "cm"}, "rate_unit='cm'"),
         ({"weighting": "none"}, "weighting='none'"),
-        ({"f0": 3.0}, "f0=float: it must be a function, or a pair"),
+        ({"f0": 3.0}, "f0 is of type float: it must be a function, or a pair"),
         ({"f0": lambda x: x}, r"f0 gives shape \(30, 4\) at 30 rows"),
         ({"f0": (np.zeros((5, 6)), np.zeros(3))}, r"f0 of the query rows has shape \(3,\): it must be \(5, 3\)"),
         ({"f0": lambda x: np.full(len(x), np.inf)}, r"f0\[0\] is inf"),
-        ({"tasks": [1, 2]}, "tasks=list: give one TaskBatch"),
+        ({"tasks": [1, 2]}, "tasks is of type list: it must be a TaskBatch"),
     ],
 )
 @pytest.mark.wrong_type

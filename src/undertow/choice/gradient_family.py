@@ -137,7 +137,10 @@ class GradientFamily:
 
     def found(self, strategy: str, outer: int | None = None, inner: int | None = None) -> Found:
         """Return the strategy chosen and trained without an outer fold and one of its inner groups."""
-        best = self.pick(strategy, outer, inner)
+        return self.trained(self.pick(strategy, outer, inner), outer, inner)
+
+    def trained(self, best: RatePick, outer: int | None = None, inner: int | None = None) -> Found:
+        """Return what given rates train without an outer fold and one of its inner groups."""
         moments = self.moments.first(best.steps)
         # The raw rate means the same in every fold, whose own spectral units differ a little.
         c, _ = circle.coefficients(np.array([best.train_rate]), moments.scale, best.steps)

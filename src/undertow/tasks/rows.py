@@ -47,7 +47,7 @@ class TaskRows:
     """
 
     x: SomeRows
-    """(any, p) the user's inputs, in the user's order"""
+    """(any, p) the user's inputs"""
     standard: Standard
     y: Targets
     """(R, q) standardised targets, sorted by task"""
@@ -58,11 +58,13 @@ class TaskRows:
     ids: Ids
     """(m,) what the tasks are called, sorted"""
     rows: RowNumbers
-    """(R,) number of each row in x"""
+    """(R,) number of each row in the user's table, which its draw depends on"""
+    places: RowNumbers | None = None
+    """(R,) where each row stands in x; None where x is in the user's order, so that it is at ``rows``"""
 
     def inputs(self, positions: Any = slice(None)) -> StandardRows:
         """Return standardised inputs (..., d) of the rows at ``positions`` (...)."""
-        numbers = self.rows[positions]
+        numbers = (self.rows if self.places is None else self.places)[positions]
         return self.standard.features(self.x, numbers.reshape(-1)).reshape(*numbers.shape, self.n_columns)
 
     @property
@@ -99,6 +101,7 @@ class TaskRows:
             offsets=np.concatenate([[0], np.cumsum(self.counts[chosen])]),
             ids=self.ids[chosen],
             rows=self.rows[kept],
+            places=None if self.places is None else self.places[kept],
         )
 
     def large_enough(self, n_support: int, on_small: str) -> TaskRows:

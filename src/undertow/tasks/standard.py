@@ -15,6 +15,7 @@ from undertow._types import (
     Features,
     PerRow,
     PerTarget,
+    RowNumbers,
     SomeRows,
     SomeTargets,
     Standardised,
@@ -49,7 +50,7 @@ class Standard:
     @classmethod
     def fit(
         cls,
-        x: Features,
+        x: SomeRows,
         y: Targets,
         weights: PerRow | None,
         *,
@@ -57,12 +58,14 @@ class Standard:
         targets: bool,
         intercept: bool,
         clip: float | None,
+        order: RowNumbers | None = None,
     ) -> Standard:
         """Read the numbers from rows x (R, p) and targets y (R, q) with row weights (R,).
 
         features, targets: whether to scale to deviation 1; without ``intercept`` nothing is centred.
+        order: (R,) where in x the rows of y and weights stand; None for the same places.
         """
-        centre, spread = _moments(x, weights)
+        centre, spread = _moments(x, weights, order)
         target_centre, target_spread = _moments(y, weights)
         p, q = x.shape[1], y.shape[1]
         if not intercept:
@@ -134,15 +137,23 @@ class Standard:
         return coef.astype(weights.dtype), intercept.astype(weights.dtype)
 
 
-def _moments(x: Features, weights: PerRow | None) -> tuple[Vector, Vector]:
+def _moments(x: SomeRows, weights: PerRow | None, order: RowNumbers | None = None) -> tuple[Vector, Vector]:
     """Weighted mean and standard deviation (divisor: sum of weights) of the columns, in float64."""
-    w = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if order is not None and len(order) == len(x) and (order == np.arange(len(x))).all():
+        order = None
+    n = len(x) if order is None else len(order)
+
+    def rows(start: int) -> np.ndarray:
+        return x[start : start + _ROWS] if order is None else x[order[start : start + _ROWS]]
+
+    w = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
     total = w.sum()
     # About the first row, so that a large common offset costs no digits; then once more about the mean.
-    first = x[int(np.argmax(w > 0))].astype(np.float64)
+    place = int(np.argmax(w > 0))
+    first = x[place if order is None else order[place]].astype(np.float64)
     shift, constant = np.zeros(x.shape[1]), np.ones(x.shape[1], dtype=bool)
-    for start in range(0, len(x), _ROWS):
-        part = x[start : start + _ROWS] - first
+    for start in range(0, n, _ROWS):
+        part = rows(start) - first
         shift += w[start : start + _ROWS] @ part
         if constant.any():
             # A row of weight 0 does not make a column vary.
@@ -150,8 +161,8 @@ def _moments(x: Features, weights: PerRow | None) -> tuple[Vector, Vector]:
             constant &= ~varied.any(axis=0)
     mean = first + shift / total
     squares = np.zeros(x.shape[1])
-    for start in range(0, len(x), _ROWS):
-        part = x[start : start + _ROWS] - mean
+    for start in range(0, n, _ROWS):
+        part = rows(start) - mean
         if weights is None:
             squares += np.einsum("rp,rp->p", part, part)
         else:
@@ -160,7 +171,7 @@ def _moments(x: Features, weights: PerRow | None) -> tuple[Vector, Vector]:
     lost = np.flatnonzero(~constant & ~((spread > 0) & np.isfinite(spread)))
     if len(lost):
         # Squares of very small or very large numbers leave the range of float64: measure these in their own unit.
-        part = x[:, lost].astype(np.float64) - mean[lost]
+        part = (x[:, lost] if order is None else x[order][:, lost]).astype(np.float64) - mean[lost]
         peak = np.abs(part).max(axis=0)
         spread[lost] = peak * np.sqrt((w[:, None] * (part / peak) ** 2).sum(axis=0) / total)
     # A constant column has spread 0 exactly, whatever rounding its mean suffered.
