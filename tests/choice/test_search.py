@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from made import by_hand, cv, draws, table, task_rows
 from sklearn.model_selection import GroupKFold
+from undertow.choice.rate_search import solve
 
 import undertow as ut
 from undertow.choice import plan as strategy_search
@@ -17,8 +18,6 @@ from undertow.choice.interval import uniform_angles
 from undertow.choice.mixed_family import MixedFamily
 from undertow.choice.plan import Plan
 from undertow.choice.proximal_family import ProximalFamily, gather_moments
-from undertow.choice.rate_picks import candidate_rates, cross_validate, pick
-from undertow.choice.rate_search import search_rates, solve
 from undertow.linear import circle
 from undertow.linear.block_moments import BlockMoments, deal
 from undertow.linear.proximal_step import RidgeMoments
@@ -67,35 +66,6 @@ def test_deal_gives_every_task_one_block_of_its_fold_and_limits_memory():
         assert np.bincount(blocks).min() >= 1
         for i, part in enumerate(parts):
             assert (of_block[blocks[part]] == i).all()
-
-
-def test_the_search_of_rates_is_cross_validation_on_moments_of_folds():
-    one = plan()
-    moments, _ = gather_moments(one, 1, None)
-    data, _ = by_hand(X, Y, G)
-    parts = [moments_by_hand(data, part) for part in one.folds]
-    rates, ridges = candidate_rates(moments.scale, 21), (1e-5, 0.1)
-    surface = cross_validate(parts, rates, ridges)
-    search = search_rates(moments, rates, np.array(ridges))
-    np.testing.assert_allclose(search.surface().products, surface.products, rtol=1e-8)
-    for strategy in ("joint", "step", "tied", "signed"):
-        ours, theirs = search.pick(strategy), pick(surface, strategy)
-        assert ours.train_rate == theirs.train_rate
-        assert ours.ridge == theirs.ridge
-        assert ours.loss == pytest.approx(theirs.loss, rel=1e-9)
-        assert search.fold_loss(2, ours) > 0
-    chosen = search.pick("signed")
-    total = sum(search.fold_loss(i, chosen) for i in range(4)) / search.weight.sum()
-    assert total == pytest.approx(chosen.loss, rel=1e-9)
-
-
-def test_several_targets_add_their_losses():
-    both = np.c_[Y, X[:, 0] - Y]
-    rates = np.array([-0.3, 0.0, 0.5])
-    ridges = np.array([1e-3])
-    alone = [search_rates(gather_moments(plan(y[:, None]), 1, None)[0], rates, ridges) for y in both.T]
-    together = search_rates(gather_moments(plan(both), 1, None)[0], rates, ridges)
-    np.testing.assert_allclose(together.products, alone[0].products + alone[1].products, rtol=1e-8)
 
 
 def test_held_out_losses_are_those_of_refitting_without_the_fold():
