@@ -1,4 +1,4 @@
-"""What the commands on one's own grouped table share: its source, settings, the folder of results, the bar of progress."""
+"""What the commands on one's own grouped table share: its source, settings, folder of results, and progress."""
 
 from __future__ import annotations
 
@@ -118,9 +118,7 @@ def refuse_other_results(folder: Path, settings: dict[str, Any], overwrite: bool
         raise InputError("out", folder, rule, (*way_out, "."))
 
 
-def files_elsewhere(
-    folder: Path, files: dict[str, Path], overwrite: bool, settings: dict[str, Any]
-) -> dict[str, str]:
+def files_elsewhere(folder: Path, files: dict[str, Path], overwrite: bool, settings: dict[str, Any]) -> dict[str, str]:
     """Files written outside the folder, by what they are, now or before; InputError where one would be lost.
 
     files: of the options "save" and "report". What the same command wrote before may be written again: the folder's

@@ -15,7 +15,6 @@ from undertow.comparison.interval import Difference, corrected
 from undertow.tasks.losses import NEGLIGIBLE, mean_over_tasks
 
 
-
 class Standing(StrEnum):
     """How a rival stands to another on held-out tasks."""
 

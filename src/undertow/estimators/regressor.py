@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
+from undertow.choice.record import Choice
 from undertow.choice.search import RULES
 from undertow.estimators.base import MetaEstimator
 from undertow.estimators.parameters import publish_search, train_given, train_searched
@@ -16,6 +17,7 @@ from undertow.estimators.targets import Numbers
 from undertow.estimators.training import Trained
 from undertow.linear.rules import GradientRule, ProximalRule
 from undertow.mixed.rule import MixedRule
+from undertow.tasks.losses import TaskLosses
 from undertow.tasks.rows import TaskRows
 
 
@@ -125,6 +127,10 @@ class MAMLRegressorCV(_Regressor):
     steps_, n_draws_. The rates are always numbers: where the strategy used has none, they are those of the gradient
     rule's best signed train rate, and ``strategy_`` says what is used in their place.
     """
+
+    choice_: Choice | None
+    strategy_: str
+    held_out_: TaskLosses | None
 
     def __init__(
         self,

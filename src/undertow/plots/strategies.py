@@ -72,7 +72,9 @@ class StrategyDisplay:
             side.set_yticks(range(len(self.names)), [words.share(value) for value in self.mse], fontsize=7.5)
             side.tick_params(length=0)
             side.spines["right"].set_visible(False)
-            ax.annotate("MSE", (1, 1), xytext=(4, 2), xycoords="axes fraction", textcoords="offset points", fontsize=7.5)
+            ax.annotate(
+                "MSE", (1, 1), xytext=(4, 2), xycoords="axes fraction", textcoords="offset points", fontsize=7.5
+            )
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
