@@ -50,14 +50,12 @@ class RowSpace:
         # Orthonormal to rounding, also where small eigenvalues have lost digits.
         basis, triangle = np.linalg.qr(basis)
         basis = basis * np.sign(np.diagonal(triangle))
-        # Row numbers stay what they were, and with them the draws.
-        inputs = np.zeros((len(rows.x), basis.shape[1]))
-        inputs[rows.rows] = z @ basis
-        r = basis.shape[1]
+        inputs, r = z @ basis, basis.shape[1]
         plain = replace(standard, centre=np.zeros(r), spread=np.ones(r), clip=np.inf)
         if standard.intercept:
             basis = np.block([[basis, np.zeros((p, 1))], [np.zeros((1, r)), np.ones((1, 1))]])
-        return cls(replace(rows, x=inputs, standard=plain), basis)
+        # Row numbers stay what they were, and with them the draws.
+        return cls(replace(rows, x=inputs, standard=plain, places=np.arange(n)), basis)
 
     @property
     def ridge_factor(self) -> float:

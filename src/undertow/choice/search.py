@@ -81,7 +81,7 @@ def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched
     everything: all tasks; rows: those with more than ``n_support`` rows, at least three.
     """
     plan = _plan(everything, rows, settings)
-    n_rates = settings.n_rates or _default_rates(rows.n_columns, settings.limits)
+    n_rates = settings.n_rates or default_rates(rows.n_columns, settings.limits)
     ratios = default_ratios(plan) if "proximal" in settings.rules else None
     moments, proximal = gather_moments(plan, max(settings.steps), ratios)
     gradient = GradientFamily(plan, moments, settings.ridges, settings.steps, n_rates)
@@ -134,7 +134,8 @@ def _plan(everything: TaskRows, rows: TaskRows, settings: Settings) -> Plan:
     return Plan(rows, everything, parts, settings.n_support, n_draws, settings.seed, limits)
 
 
-def _default_rates(n_columns: int, limits: Limits) -> int:
+def default_rates(n_columns: int, limits: Limits = LIMITS) -> int:
+    """Return how many rates around the circle are tried where nobody says."""
     return 101 if n_columns <= limits.wide else 41 if n_columns <= limits.very_wide else 21
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from undertow.choice.record import Choice, Gain, RateInterval, Verdict
@@ -51,13 +52,24 @@ def short(strategy: str) -> str:
 
 
 def percent(value: float) -> str:
-    """Return a percentage with its sign: two digits, or whole where it is 10 or more."""
-    return f"{value:+.0f} %" if abs(value) >= 9.95 else f"{value:+.2g} %"
+    """Return a percentage with its sign: two decimals, or whole where it is 10 or more."""
+    # Adding 0 takes the sign from a rounded zero.
+    return f"{round(value):+d} %" if abs(value) >= 9.995 else f"{round(value, 2) + 0.0:+.2f} %"
 
 
-def interval_of(gain: Gain) -> str:
+def interval_of(gain: Gain, level: float = 0.95) -> str:
     """Return the confidence interval of a gain, such as "95 % CI -0.11 to +0.03 %"."""
-    return f"95 % CI {percent(gain.low).removesuffix(' %')} to {percent(gain.high)}"
+    return f"{100 * level:g} % CI {between(gain.low, gain.high)}"
+
+
+def between(low: float, high: float) -> str:
+    """Return an interval in per cent, such as "-0.11 to +0.03 %"."""
+    return f"{percent(low).removesuffix(' %')} to {percent(high)}"
+
+
+def compared(low: float, high: float) -> str:
+    """Say how a strategy compares with a rival, from the ends of the interval of its gain over it."""
+    return "is better than" if low > 0 else "is worse than" if high < 0 else "does not differ significantly from"
 
 
 def rate(value: float) -> str:
@@ -75,9 +87,9 @@ def rates_between(interval: RateInterval) -> str:
 
 def verdict_sentence(choice: Choice) -> str:
     """Say what held-out tasks say about the sign of the train rate: conclusion, statistic, interval."""
-    gain = choice.gains["step"]
-    figures = f"gain of the signed train rate over no inner loop {percent(gain.percent)} ({interval_of(gain)})"
-    where = f"{100 * choice.interval.level:g} % interval of the best rate: {rates_between(choice.interval)}, spectral"
+    gain, level = choice.gains["step"], choice.interval.level
+    figures = f"gain of the signed train rate over no inner loop {percent(gain.percent)} ({interval_of(gain, level)})"
+    where = f"{100 * level:g} % interval of the best rate: {rates_between(choice.interval)}, spectral"
     if choice.verdict is Verdict.NEGLIGIBLE:
         return f"The inner loop is not worth it here: {figures}, below {NEGLIGIBLE:g} %."
     if choice.verdict is Verdict.UNDETERMINED:
@@ -95,34 +107,80 @@ def parts_of_blend(choice: Choice, most: int = 3) -> str:
     return "; ".join(parts[:most]) + (f"; {rest} more" if rest > 0 else "")
 
 
-def recommendation(choice: Choice) -> str:
-    """Say which strategy to use, its error with and without adaptation, and whether adaptation gains."""
+def recommended(choice: Choice) -> str:
+    """Return the strategy to use, such as "Recommended: blend of strategies"."""
+    return f"Recommended: {short(choice.strategy)}"
+
+
+def held_out_error(choice: Choice) -> str:
+    """Say what error the strategy used has with and without adaptation, and whether adaptation gains."""
     best = choice.candidates[choice.strategy]
     error = f"held-out MSE {share(best.mse)} of the target's variance (s.e. {share(best.standard_error)})"
     if choice.strategy == "joint":
-        return f"Recommended: {short('joint')}; {error}. No adaptation has a lower held-out error."
+        return f"{error}. No way to adapt has a lower held-out error."
     gain = choice.best_gains["joint"]
-    verb = "gains" if gain.low > 0 else "loses" if gain.high < 0 else "does not differ significantly from none:"
+    significant = ", not significant" if gain.low <= 0 <= gain.high else ""
     return (
-        f"Recommended: {short(choice.strategy)}; {error}, {share(choice.candidates['joint'].mse)} without adaptation. "
-        f"Adaptation {verb} {percent(gain.percent)} ({interval_of(gain)})."
+        f"{error}, {share(choice.candidates['joint'].mse)} without adaptation. "
+        f"Gain from adaptation {percent(gain.percent)} ({interval_of(gain, choice.interval.level)}){significant}."
     )
+
+
+def recommendation(choice: Choice) -> str:
+    """Say which strategy to use, its error with and without adaptation, and whether adaptation gains."""
+    return f"{recommended(choice)}; {held_out_error(choice)}"
 
 
 def against_signed(choice: Choice) -> str:
-    """Compare the strategy used with the signed gradient step; an empty text where it is a gradient step itself."""
-    if choice.strategy not in choice.candidates or "signed" not in choice.best_gains:
+    """Compare the strategy used with the signed gradient step; an empty text where it is that step itself."""
+    if "signed" not in choice.best_gains:
         return ""
     gain = choice.best_gains["signed"]
-    verdict = (
-        "is better than" if gain.low > 0 else "is worse than" if gain.high < 0 else "does not differ significantly from"
-    )
     return (
-        f"The {short(choice.strategy)} {verdict} the gradient step with a signed train rate "
-        f"({percent(gain.percent)}, {interval_of(gain)})."
+        f"The {short(choice.strategy)} {compared(gain.low, gain.high)} the gradient step with a signed train rate "
+        f"(gain {percent(gain.percent)}, {interval_of(gain, choice.interval.level)})."
     )  # fmt: skip
 
 
+class Row(NamedTuple):
+    """One strategy in a table, as text."""
+
+    name: str
+    strategy: str
+    mse: str
+    """share of the target's variance"""
+    standard_error: str
+    gain: str
+    """over no adaptation"""
+    interval: str
+    """of the gain"""
+    train: str
+    """train rate in spectral units, or ratio"""
+    adapt: str
+    """adapt rate in spectral units, or ratio"""
+    part: str
+    """share in the blend that is used"""
+
+
+def rows(choice: Choice) -> list[Row]:
+    """Return all strategies with their held-out errors and settings, the least error first."""
+    parts = choice.settings if choice.strategy == "blend" else {}
+    found = []
+    for name, one in sorted(choice.candidates.items(), key=lambda item: item[1].mse):
+        gain = ("", "") if name == "joint" else (percent(one.gain.percent), between(one.gain.low, one.gain.high))
+        part = f"{100 * parts[name]:.0f} %" if name in parts else ""
+        # The settings of a blend are the shares of strategies.
+        pair = ("", "") if name == "blend" else (_setting(one.settings, "train"), _setting(one.settings, "adapt"))
+        found.append(Row(name, short(name), share(one.mse), share(one.standard_error), *gain, *pair, part))
+    return found
+
+
+def _setting(settings: Mapping[str, float], kind: str) -> str:
+    if f"{kind}_rate_spectral" in settings:
+        return rate(settings[f"{kind}_rate_spectral"])
+    return f"ratio {settings[f'{kind}_ratio']:.3g}" if f"{kind}_ratio" in settings else ""
+
+
 def share(error: float) -> str:
-    """Return an error as a share of the variance: four decimals, or three digits where these would show fewer."""
-    return f"{error:.4f}" if error == 0 or error >= 0.01 else f"{error:.3g}"
+    """Return an error as a share of the variance: four decimals, or three digits where these would show less."""
+    return f"{error:.4f}" if error == 0 or error >= 0.001 else f"{error:.3g}"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from undertow._version import __version__
-from undertow.cli import compare, listing, path, predict, reproduce, theory, train
+from undertow.cli import compare, fit, listing, predict, reproduce, theory, train
 from undertow.cli.errors import Group
 from undertow.cli.output import escape_what_cannot_be_shown
 
@@ -39,7 +39,7 @@ def _root(
 
 # A new subcommand is one file with one function, and one line here.
 app.command("reproduce")(reproduce.reproduce)
-app.command("path")(path.path)
+app.command("fit")(fit.fit)
 app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("theory")(theory.theory)

@@ -4,46 +4,57 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from undertow.cli.options import (
+    Categories,
+    Clip,
+    Features,
+    NSupport,
+    OnConstant,
+    OnSmall,
+    Report,
+    Seed,
+    TableName,
+    TargetColumn,
+    TaskColumn,
+)
+
 if TYPE_CHECKING:
+    from undertow.cli.own_table import Job
     from undertow.comparison import Comparison
+    from undertow.tasks import GroupedTable
 
 
 def compare(
     ctx: typer.Context,
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="A .csv or .parquet file, or a data set's name.")],
-    task: Annotated[str | None, typer.Option(metavar="COL", help="Column that says which task a row is of.")] = None,
-    target: Annotated[str | None, typer.Option(metavar="COL", help="Column to predict.")] = None,
-    features: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Columns to use; none means all others.")
-    ] = None,
-    n_support: Annotated[int, typer.Option(min=1, help="Rows that a new task brings.")] = 5,
+    table: TableName,
+    task: TaskColumn = None,
+    target: TargetColumn = None,
+    features: Features = None,
+    n_support: NSupport = 5,
     folds: Annotated[int, typer.Option(min=2, help="Folds of tasks.")] = 5,
     draws: Annotated[int, typer.Option(min=1, help="Random draws of support rows of each held-out task.")] = 5,
     repeats: Annotated[int, typer.Option(min=1, help="Times that folds are drawn anew.")] = 1,
     rivals: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Rivals; none means all. See docs/compare.md.")
     ] = None,
-    clip: Annotated[float, typer.Option(help="Largest standardised value of a feature; inf for no limit.")] = 4.0,
+    clip: Clip = 4.0,
     level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
     time_limit: Annotated[
         float, typer.Option(help="Seconds that a rival may take for a fold; inf for no limit.")
     ] = 120.0,
-    categories: Annotated[str, typer.Option(help="Text among the features: raise, or onehot.")] = "raise",
-    on_small: Annotated[
-        str | None,
-        typer.Option(help="Tasks with too few rows: raise, or drop.", show_default="raise; drop for our data sets"),
-    ] = None,
-    on_constant: Annotated[str, typer.Option(help="Features with one value only: raise, drop or keep.")] = "raise",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of folds and draws.")] = 0,
+    categories: Categories = "raise",
+    on_small: OnSmall = None,
+    on_constant: OnConstant = "raise",
+    seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for figure and tables.", show_default="NAME-compare")] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write an .html report; needs the extra 'report'.")
-    ] = None,
+    report: Report = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results of other settings, and the file of --report.")
     ] = False,
@@ -52,164 +63,112 @@ def compare(
 
     Finished fits are kept in the folder: after an interruption the same command goes on where it was.
     """
-    from undertow.cli.command_line import command_line
-    from undertow.cli.output import check_folder
-    from undertow.cli.own_table import (
-        files_elsewhere,
-        on_small_of,
-        progress_bar,
-        read_own_table,
-        refuse_other_results,
-        source_of,
-    )
-    from undertow.cli.wording import in_options
-    from undertow.comparison import compare as compare_rivals
+    from undertow.cli.output import say
+    from undertow.cli.own_table import job_of, read_own_table
     from undertow.comparison.registry import chosen
 
-    name, source = source_of(table, task, target)
-    on_small = on_small_of(on_small, source)
-    with in_options(n_support):
-        asked = [rival.name for rival in chosen(None if rivals is None else [r.strip() for r in rivals.split(",")])]
-    columns = None if features is None else [part.strip() for part in features.split(",")]
-    limit = None if clip == math.inf else clip
-    settings = {
-        "table": table,
-        "task": task,
-        "target": target,
-        "features": columns,
-        "n_support": n_support,
-        "folds": folds,
-        "draws": draws,
-        "repeats": repeats,
-        "rivals": asked,
-        "clip": limit,
-        "level": level,
-        "categories": categories,
-        "on_small": on_small,
-        "on_constant": on_constant,
-        "seed": seed,
-    }
-    folder = Path(f"{name}-compare") if out is None else out
-    refuse_other_results(folder, settings, overwrite)
-    check_folder(folder)
-    elsewhere = files_elsewhere(folder, None, report, overwrite, settings)
-    if report is not None:
-        from undertow.report import require
-
-        require()
-    with in_options(n_support):
-        raw = read_own_table(source, settings)
-        _print_table(name, raw, settings)
-        cells = folder / "cells.jsonl"
-        with progress_bar("fits") as progress, _what_is_kept(cells):
-
-            def tick(done: int, total: int) -> None:
-                if done == 0 and _settings_in(folder) != settings:
-                    # So that the folder is known again after an interruption.
-                    _write_summary(folder, {"settings": settings, "finished": False})
-                progress(done, total)
-
-            comparison = compare_rivals(
-                raw,
-                n_support,
-                n_folds=folds,
-                n_draws=draws,
-                n_repeats=repeats,
-                rivals=asked,
-                clip=limit,
-                level=level,
-                seed=seed,
-                time_limit=None if time_limit == math.inf else time_limit,
-                cells=cells,
-                progress=tick,
-            )
+    asked = [rival.name for rival in chosen(None if rivals is None else [r.strip() for r in rivals.split(",")])]
+    job = job_of(ctx, {"rivals": asked})
+    raw = read_own_table(job)
+    _print_table(job, raw)
+    comparison = _compared(job, raw, None if time_limit == math.inf else time_limit)
     _print_results(comparison)
-    _write(folder, name, settings, comparison, elsewhere)
-    typer.echo(f"files: {folder}/figure.png, figure.svg, comparison.parquet, held_out.parquet, summary.json")
+    files = _write(job, comparison)
     if report is not None:
         from undertow.report import write_compare_report
 
-        _, scaling = raw.standardized(limit, target=True)
-        write_compare_report(
-            report,
-            comparison,
-            name=name,
-            raw=raw,
-            scaling=scaling,
-            command=command_line(ctx),
-            settings=settings,
+        _, scaling = raw.standardized(job.settings["clip"], target=True)
+        write_compare_report(report, job.name, raw, scaling, comparison, job.command, job.settings)
+        files += f"; report {report}"
+    say(f"files: {files}")
+
+
+def _compared(job: Job, raw: GroupedTable, time_limit: float | None) -> Comparison:
+    """Fit what is not there yet."""
+    from undertow.cli.own_table import progress_bar, write_summary
+    from undertow.comparison import Plan
+    from undertow.comparison import compare as compare_rivals
+
+    settings, cells = job.settings, job.folder / "cells.jsonl"
+    with progress_bar("fits") as progress, _what_is_kept(cells):
+
+        def tick(done: int, total: int) -> None:
+            if done == 0 and _settings_in(job.folder) != settings:
+                # So that the folder is known again after an interruption.
+                write_summary(job.folder, {"settings": settings, "finished": False})
+            progress(done, total)
+
+        return compare_rivals(
+            raw,
+            Plan(settings["n_support"], settings["folds"], settings["draws"], settings["clip"], settings["seed"]),
+            n_repeats=settings["repeats"],
+            rivals=settings["rivals"],
+            level=settings["level"],
+            time_limit=time_limit,
+            cells=cells,
+            progress=tick,
         )
-        typer.echo(f"report: {report}")
 
 
-class _what_is_kept:
+@contextmanager
+def _what_is_kept(cells: Path) -> Iterator[None]:
     """Say after Ctrl-C where the finished fits are."""
-
-    def __init__(self, cells: Path) -> None:
-        self._cells = cells
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt) and self._cells.is_file():
-            typer.echo(f"Finished fits are kept in {self._cells}: the same command goes on from them.", err=True)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if cells.is_file():
+            typer.echo(f"Finished fits are kept in {cells}: the same command goes on from them.", err=True)
+        raise
 
 
-def _print_table(name: str, raw: Any, settings: dict[str, Any]) -> None:
-    from undertow.cli.output import say
-    from undertow.cli.own_table import say_what_was_read
+def _print_table(job: Job, raw: GroupedTable) -> None:
+    from undertow.cli.output import count, say
+    from undertow.cli.own_table import what_was_read
 
-    say_what_was_read(name, raw, settings["n_support"])
+    settings = job.settings
     repeats = "" if settings["repeats"] == 1 else f", {settings['repeats']} times"
+    say(what_was_read(job.name, raw, settings["n_support"]))
     say(
-        f"each task held out once in {settings['folds']} folds{repeats}; it brings {settings['n_support']} rows and is "
-        f"measured on the others ({settings['draws']} draws)"
+        f"each task held out once in {settings['folds']} folds{repeats}; it brings "
+        f"{count(settings['n_support'], 'row')} and is measured on the others ({count(settings['draws'], 'draw')})"
     )
 
 
 def _print_results(comparison: Comparison) -> None:
-    from undertow.cli.output import console, show_table
+    from undertow.cli.output import console, say, show_table
 
-    to = console(soft_wrap=True)
-    rows = []
+    body = []
     for row in comparison.table():
         if row["loss"] is None:
             continue
         gap = ("", "")
         if row["difference"] is not None:
             gap = (f"{row['difference']:+.4f}", f"{row['low']:+.4f} to {row['high']:+.4f}")
-        rows.append((row["label"], f"{row['loss']:.4f}", f"{row['standard_error']:.4f}", *gap, _short(row)))
-    base = comparison.label(comparison.base)
-    titles = (
-        "on held-out tasks",
-        "MSE/variance",
-        "s.e.",
-        "difference",
-        f"{100 * comparison.level:g} % interval",
-        "seconds of a fit",
-    )
-    show_table(to, titles, rows)
-    to.print(f"differences are from {base}; lower is better")
+        body.append((row["label"], f"{row['loss']:.4f}", f"{row['standard_error']:.4f}", *gap, _seconds(row)))
+    level = f"{100 * comparison.level:g} % CI"
+    titles = ("rival, on held-out tasks", "MSE/variance", "s.e.", "difference", level, "seconds of a fit")
+    show_table(console(soft_wrap=True), titles, body)
+    say(f"difference: MSE/variance minus that of {comparison.label(comparison.base)}; positive is worse")
     for name in comparison.names:
-        if comparison.notes[name]:
-            to.print(f"{comparison.label(name)}: {comparison.notes[name]}")
-    to.print(comparison.verdict)
+        if name not in comparison.measured:
+            say(f"{comparison.label(name)}: {comparison.notes[name]}")
+    say(comparison.verdict)
 
 
-def _short(row: dict[str, Any]) -> str:
+def _seconds(row: dict[str, Any]) -> str:
     return f"{row['fit_seconds']:.2g}" if row["fit_seconds"] < 99.5 else f"{row['fit_seconds']:.0f}"
 
 
-def _write(
-    folder: Path, name: str, settings: dict[str, Any], comparison: Comparison, elsewhere: dict[str, str]
-) -> None:
+def _write(job: Job, comparison: Comparison) -> str:
+    """Write figure and tables, and return their names in one line."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from undertow.cli.own_table import write_summary
     from undertow.plots import style
     from undertow.plots.comparison import ComparisonDisplay
 
+    folder = job.folder
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(comparison.table()), folder / "comparison.parquet")
     losses = {f"mse_over_variance_{rival}": comparison.losses(rival) for rival in comparison.measured}
@@ -217,13 +176,14 @@ def _write(
     pq.write_table(pa.table(held_out), folder / "held_out.parquet")
     with style.context():
         made = ComparisonDisplay.from_comparison(comparison).plot().figure_
-        made.suptitle(f"{name}: {len(comparison.task_ids)} held-out tasks", x=0.01, ha="left", fontsize=10.5)
+        made.suptitle(f"{job.name}: {len(comparison.task_ids)} held-out tasks", x=0.01, ha="left", fontsize=10.5)
         for suffix in ("png", "svg"):
             made.savefig(folder / f"figure.{suffix}", metadata={"Date": None} if suffix == "svg" else None)
-    limits = {"time_limit": comparison.settings["time_limit"], "files_elsewhere": elsewhere}
+    limits = {"time_limit": comparison.settings["time_limit"], "files_elsewhere": job.files_elsewhere}
     results = {key: value for key, value in comparison.to_dict().items() if key != "settings"}
     results["target_variance"] = comparison.settings["target_variance"]
-    _write_summary(folder, {"settings": settings, "finished": True} | limits | results)
+    write_summary(folder, {"settings": job.settings, "finished": True} | limits | results)
+    return f"{folder}/: figure.png, figure.svg, summary.json; comparison, held_out (.parquet)"
 
 
 def _settings_in(folder: Path) -> Any:
@@ -231,13 +191,3 @@ def _settings_in(folder: Path) -> Any:
         return json.loads((folder / "summary.json").read_text(encoding="utf-8")).get("settings")
     except (OSError, ValueError, AttributeError):
         return None
-
-
-def _write_summary(folder: Path, values: dict[str, Any]) -> None:
-    from undertow._version import __version__
-
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"undertow": __version__} | values, indent=2, allow_nan=False) + "\n"
-    # Whole or not at all: an end while writing must not leave a folder that nobody knows.
-    (folder / "summary.json.part").write_text(text, encoding="utf-8")
-    (folder / "summary.json.part").replace(folder / "summary.json")

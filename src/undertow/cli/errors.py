@@ -38,20 +38,22 @@ class Group(TyperGroup):
         except UnicodeError as error:
             _fail(f"Error: text cannot be read or written ({error}): it must be UTF-8.", USAGE)
         except ValueError as error:
-            message = _input_error(error)
+            message = _input_error(error, ctx)
             if message is None:
                 raise
             _fail(f"Error: {message}", USAGE)
 
 
-def _input_error(error: ValueError) -> str | None:
-    """The message for the user, or None where the error is not about input."""
+def _input_error(error: ValueError, ctx: Any) -> str | None:
+    """The message for the user, in options of the command, or None where the error is not about input."""
     from pydantic import ValidationError
 
     from undertow._check import InputError
+    from undertow.cli.options import spell
 
     if isinstance(error, InputError):
-        return str(error)
+        command = ctx.command.get_command(ctx, ctx.invoked_subcommand or "") or ctx.command
+        return error.text(lambda setting: spell(setting.name, setting.value, command))
     if isinstance(error, ValidationError):
         return "; ".join(
             f"{'.'.join(map(str, one['loc'])) or 'settings'}: {one['msg'].removeprefix('Value error, ')}"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from undertow._check import InputError
+from undertow._check import InputError, Setting
 from undertow.cli.saved_model import Columns
-from undertow.tasks.columns import codes_of, numbers
+from undertow.tasks.columns import codes_of
+from undertow.tasks.encoding import Levels, refuse_strangers, text_of, values_or_nan
 from undertow.tasks.source import Source, open_source
-from undertow.tasks.wording import at_rows, did_you_mean, some
-
-_SKIP = "or give --on-missing skip, which leaves their prediction empty"
+from undertow.tasks.wording import at_rows
 
 
 class NewTable(NamedTuple):
@@ -51,109 +50,16 @@ def read_new(
     labels = opened.labels(columns.task, opened.fetch([columns.task])[0])
     codes, ids = codes_of(labels, columns.task, "task column")
     if not len(codes):
-        raise InputError(f"{opened.label} has no rows: there is nothing to predict.")
-    x, read = _features(opened, names, columns, len(codes))
+        raise InputError(None, rule=f"{opened.label} has no rows: there is nothing to predict.")
+    levels = Levels(columns.levels, columns.unseen)
+    x = levels.apply(opened, names, len(codes))
     complete = np.asarray(~np.isnan(x).any(axis=1))
     if not complete.all() and on_missing == "raise":
-        _refuse_missing(x, read)
+        _refuse_missing(x, levels.columns_of(names))
     y, labelled = None, np.zeros(len(codes), dtype=bool)
     if columns.target is not None and columns.target in opened.names:
         y, labelled = _target(opened, columns.target, classes)
     return opened, NewTable(x, complete, y, labelled, codes, ids, labels)
-
-
-def _indicators(levels: dict[str, list[str]]) -> dict[str, tuple[str, str]]:
-    """Name of an indicator feature -> its column and level."""
-    # A column of one level has an indicator of it; of more levels the first has none.
-    return {
-        f"{column}={level}": (column, level)
-        for column, known in levels.items()
-        for level in (known[1:] if len(known) > 1 else known)
-    }
-
-
-def columns_of(names: list[str], levels: dict[str, list[str]]) -> list[str]:
-    """Return the column of a table (p,) that each of a model's features is made of."""
-    indicator = _indicators(levels)
-    return [indicator[name][0] if name in indicator else name for name in names]
-
-
-def _features(opened: Source, names: list[str], trained: Columns, n_rows: int) -> tuple[np.ndarray, list[str]]:
-    """Features (R, p) with NaN where a value is missing, and the column of the table that each was made of."""
-    levels, indicator = trained.levels, _indicators(trained.levels)
-    columns = columns_of(names, levels)
-    needed = list(dict.fromkeys(columns))
-    absent = [name for name in needed if name not in opened.names]
-    if absent:
-        hint = did_you_mean(absent[0], [name for name in opened.names if name not in needed])
-        raise InputError(
-            f"{opened.label} lacks {len(absent)} of the {len(needed)} columns that the model reads: {some(absent)}. "
-            f"The columns are {some(opened.names, 30)}.{hint} Rename or add them."
-        )
-    read = dict(zip(needed, opened.fetch(needed), strict=True))
-    x = np.empty((n_rows, len(names)))
-    codes = {
-        column: _level_codes(opened, column, read[column], levels[column], trained.unseen.get(column, []))
-        for column in levels
-        if column in read
-    }
-    for j, name in enumerate(names):
-        if name in indicator:
-            column, level = indicator[name]
-            x[:, j] = np.where(codes[column] < 0, np.nan, codes[column] == levels[column].index(level))
-        else:
-            x[:, j] = _values(read[name], name, "feature")
-    return x, columns
-
-
-def _values(column: pa.ChunkedArray, name: str, role: str) -> np.ndarray:
-    """Numbers (R,), NaN where a value is missing; InputError, with the rows, where one is infinite or no number."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    kind = column.type
-    if pa.types.is_null(kind):
-        return np.full(len(column), np.nan)
-    if pa.types.is_boolean(kind):
-        column = column.cast(pa.uint8())
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        return numbers(column, name, role, "Give the column that the model was fitted to.")
-    values = np.asarray(column.cast(pa.float64(), safe=False).to_numpy())
-    infinite = np.isinf(values)
-    if infinite.any():
-        raise InputError(f"{role} {name!r} is infinite {at_rows(infinite)}. Drop or fill these rows first.")
-    return values
-
-
-def _text(opened: Source, name: str, column: pa.ChunkedArray) -> np.ndarray:
-    """A column as text (R,) of objects, None where a value is missing."""
-    if opened.as_text is not None:
-        # Numbers that Arrow made of text have lost its spelling.
-        column = opened.as_text(name)
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    try:
-        values = column.cast(pa.string()).to_pylist()
-    except pa.ArrowException as error:
-        raise InputError(f"column {name!r} holds values of kind {column.type}: text is needed.") from error
-    return np.array([value or None for value in values], dtype=object)
-
-
-def _level_codes(opened: Source, name: str, column: pa.ChunkedArray, known: list[str], unseen: list[str]) -> np.ndarray:
-    """Number of each row's level (R,), -1 where it is missing."""
-    text = _text(opened, name, column)
-    number = {level: i for i, level in enumerate(known) if level not in unseen} | {None: -1}
-    _refuse_strangers(text, number, f"feature {name!r}", "level", [level for level in known if level not in unseen])
-    return np.array([number[one] for one in text], dtype=np.int64)
-
-
-def _refuse_strangers(text: np.ndarray, known: Any, what: str, role: str, names: list[str]) -> None:
-    strange = np.array([one not in known for one in text], dtype=bool)
-    if strange.any():
-        found = sorted(set(text[strange].tolist()))
-        raise InputError(
-            f"{what} holds {some(found)} {at_rows(strange)}: no {role} in training, which had {some(names, 12)}. "
-            "Change or leave out these rows."
-        )
 
 
 def _refuse_missing(x: np.ndarray, columns: list[str]) -> None:
@@ -162,8 +68,14 @@ def _refuse_missing(x: np.ndarray, columns: list[str]) -> None:
     number = len({columns[j] for j in np.flatnonzero(missing.any(axis=0))})
     more = f" ({number} features have missing values)" if number > 1 else ""
     raise InputError(
-        f"feature {columns[first]!r} is missing (null or NaN) {at_rows(missing[:, first])}{more}: the model "
-        f"needs every feature. Fill or leave out these rows, {_SKIP}."
+        None,
+        rule=f"feature {columns[first]!r} is missing (null or NaN) {at_rows(missing[:, first])}{more}: the model "
+        "needs every feature.",
+        way_out=(
+            "Fill or leave out these rows, or give ",
+            Setting("on_missing", "skip"),
+            ", which leaves their prediction empty.",
+        ),
     )
 
 
@@ -171,20 +83,19 @@ def _target(opened: Source, name: str, classes: np.ndarray | None) -> tuple[np.n
     """Targets (R,) and which are there (R,)."""
     column = opened.fetch([name])[0]
     if classes is None or classes.dtype.kind in "iufb":
-        values = _values(column, name, "target")
+        values = values_or_nan(column, name, "target")
         labelled = ~np.isnan(values)
         if classes is None:
             return values, labelled
         strange = labelled & ~np.isin(values, classes)
         if strange.any():
-            raise InputError(
-                f"target {name!r} holds {some(np.unique(values[strange]))} {at_rows(strange)}: no class in training, "
-                f"which had {some(classes, 12)}. Change or leave out these rows."
-            )
+            refuse_strangers(np.unique(values[strange]), strange, f"target {name!r}", "class", classes.tolist())
         return np.where(labelled, values, classes[0]).astype(classes.dtype), labelled
-    text = _text(opened, name, column)
+    text = text_of(opened, name, column)
     known = [str(one) for one in classes]
-    _refuse_strangers(text, {*known, None}, f"target {name!r}", "class", known)
+    strange = np.array([one is not None and one not in known for one in text], dtype=bool)
+    if strange.any():
+        refuse_strangers(sorted(set(text[strange].tolist())), strange, f"target {name!r}", "class", known)
     labelled = np.array([one is not None for one in text], dtype=bool)
     return np.array([known[0] if one is None else one for one in text], dtype=classes.dtype), labelled
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _GAP = 2
+# Characters of a line of text.
+_LINE = 110
 
 
 def escape_what_cannot_be_shown() -> None:
@@ -29,9 +31,18 @@ def console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
 
 
 def say(text: str) -> None:
-    """Print a sentence: on a terminal with its words whole, into a pipe as one line."""
-    to = console()
-    to.print(text, soft_wrap=not to.is_terminal)
+    """Print a sentence in lines that a terminal shows whole, with no word cut."""
+    from textwrap import fill
+
+    to = console(soft_wrap=True)
+    limited = to.is_terminal or "COLUMNS" in os.environ
+    width = min(to.width, _LINE) if limited else _LINE
+    to.print(fill(text, width, break_long_words=False, break_on_hyphens=False))
+
+
+def count(n: int, one: str) -> str:
+    """Return a number of things in words: "1 task", "2 tasks"."""
+    return f"{n} {one}" if n == 1 else f"{n} {one}s"
 
 
 def show_table(to: Console, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -39,48 +50,47 @@ def show_table(to: Console, titles: Sequence[str], rows: Sequence[Sequence[str]]
 
     Titles come first; a row's first cell is its name. No cell is ever cut.
     """
-    from rich.table import Table
+    from rich.cells import cell_len
 
-    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    widths = [max(map(cell_len, column)) for column in zip(titles, *rows, strict=True)]
     # A pipe has no width: there a table is as wide as it needs to be.
     limited = to.is_terminal or "COLUMNS" in os.environ
-    needed = sum(widths) + _GAP * len(widths)
+    needed = sum(widths) + _GAP * (len(widths) - 1)
     if limited and needed > to.width:
         to.print(f"{titles[0]}:")
         for name, *cells in rows:
             named = (f"{title} {cell}" for title, cell in zip(titles[1:], cells, strict=True) if cell)
             to.print(f"  {name}: {', '.join(named)}")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
-    for i, title in enumerate(titles):
-        table.add_column(title, justify="right" if i else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    # A console prints no wider than itself.
-    to.width = max(needed, to.width)
-    to.print(table, width=to.width, crop=False)
+    for cells in (titles, *rows):
+        parts = [
+            " " * (width - cell_len(cell)) + cell if i else cell + " " * (width - cell_len(cell))
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        to.print((" " * _GAP).join(parts).rstrip(), style="bold" if cells is titles else None)
 
 
-def check_file(path: Path, option: str, suffixes: tuple[str, ...]) -> None:
-    """Raise InputError unless a file of one of these kinds can be written at ``path``."""
+def check_file(path: Path, argument: str, suffixes: tuple[str, ...]) -> None:
+    """Raise InputError unless a file of one of these kinds can be written at ``path``, the value of an argument."""
     from undertow._check import InputError
 
     if path.suffix.lower() not in suffixes:
-        raise InputError(f"{option} {path}: the name must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}.")
+        raise InputError(argument, path, f"the name must end in {' or '.join(suffixes)}.")
     if path.is_dir():
-        raise InputError(f"{option} {path}: this is a directory. Give the name of a file.")
+        raise InputError(argument, path, "this is a directory.", "Give the name of a file.")
     if not path.parent.is_dir():
-        raise InputError(f"{option} {path}: there is no directory {path.parent}. Make it first.")
+        raise InputError(argument, path, f"there is no directory {path.parent}.", "Make it first.")
 
 
 def check_folder(path: Path) -> None:
     """Raise InputError where the folder ``path`` neither is there nor can be made, without making it."""
-    from undertow._check import InputError
+    from undertow._check import InputError, Setting
 
     place = path.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
+    another = ("Choose another ", Setting("out"), ".")
     if not place.is_dir():
-        raise InputError(f"--out {path}: {place} is a file and not a directory. Choose another --out.")
+        raise InputError("out", path, f"{place} is a file and not a directory.", another)
     if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"--out {path}: Permission denied in {place}. Choose another --out.")
+        raise InputError("out", path, f"Permission denied in {place}.", another)

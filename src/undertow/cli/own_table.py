@@ -1,9 +1,11 @@
-"""What the commands on one's own grouped table share: its source, the folder of results, the bar of progress."""
+"""What the commands on one's own table share: source, settings, folder of results, bar of progress."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,27 +13,79 @@ if TYPE_CHECKING:
     from undertow.datasets import GroupedData
     from undertow.tasks import GroupedTable
 
+# Parameters that say where results go, and not what they are.
+_PLACES = ("out", "save", "report", "overwrite", "time_limit")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a command on a table."""
+
+    name: str
+    """short name of the table"""
+    source: Any
+    """what to read: a file, or a data set of ours"""
+    settings: dict[str, Any]
+    """what the results depend on, as it was given; no limit is None"""
+    folder: Path
+    """where results go"""
+    files_elsewhere: dict[str, str]
+    """files that this command writes outside of the folder, now or before, by what they are"""
+    command: str
+    """what to type to get the same"""
+
+
+def job_of(ctx: Any, more: dict[str, Any] | None = None) -> Job:
+    """Return the run that a command's context asks for, before anything is read.
+
+    more: settings in place of those given. Raises InputError where a result of something else would be lost, and where
+    a package is missing.
+    """
+    from undertow.cli.command_line import command_line
+    from undertow.cli.output import check_folder
+
+    given = ctx.params
+    name, source = source_of(given["table"], given["task"], given["target"])
+    settings = {one.name: given[one.name] for one in ctx.command.params if one.name not in _PLACES}
+    settings |= {
+        "features": None if given["features"] is None else [part.strip() for part in given["features"].split(",")],
+        "clip": None if given["clip"] == math.inf else given["clip"],
+        "on_small": on_small_of(given["on_small"], source),
+        **(more or {}),
+    }
+    folder = Path(given["out"] or f"{name}-{ctx.command.name}")
+    refuse_other_results(folder, settings, given["overwrite"])
+    check_folder(folder)
+    files = {key: Path(given[key]) for key in ("save", "report") if given.get(key) is not None}
+    elsewhere = files_elsewhere(folder, files, given["overwrite"], settings)
+    if "report" in files:
+        from undertow.report.extra import require
+
+        require()
+    return Job(name, source, settings, folder, elsewhere, command_line(ctx))
+
 
 def source_of(table: str, task: str | None, target: str | None) -> tuple[str, Any]:
     """A short name, and what to read: a file, or a data set of ours where no file of that name is there."""
     from undertow import datasets
-    from undertow._check import InputError
+    from undertow._check import InputError, Setting
 
     place = Path(table)
     if not place.is_file() and table in datasets.names():
         return table, _with_roles(datasets.load(table), task, target)
     if place.is_dir():
-        raise InputError(f"{table!r} is a directory: give one file.")
+        raise InputError("table", table, "it is a directory.", "Give one file.")
     if not place.exists() and not place.suffix:
+        known = ", ".join(datasets.names())
         raise InputError(
-            f"{table!r} is neither a file nor a data set: give a .csv or .parquet file, or one of "
-            f"{', '.join(datasets.names())}."
+            "table", table, "it is neither a file nor a data set.", f"Give a .csv or .parquet file, or one of {known}."
         )
     if not place.exists():
-        raise InputError(f"{table!r}: there is no such file. The working directory is {str(Path.cwd())!r}.")
-    missing = [option for option, value in (("--task", task), ("--target", target)) if value is None]
+        raise InputError("table", table, f"there is no such file. The working directory is {str(Path.cwd())!r}.")
+    missing = [Setting(role) for role, value in (("task", task), ("target", target)) if value is None]
     if missing:
-        raise InputError(f"{table} is a file: say with {' and '.join(missing)} COL which column it is.")
+        both = missing if len(missing) == 1 else [missing[0], " COL and ", missing[1]]
+        raise InputError("table", table, "it is a file.", ("Say with ", *both, " COL which column it is."))
     stem = re.sub(r"(\.csv|\.tsv|\.parquet)?(\.gz)?$", "", place.name)
     return re.sub(r"[^\w.-]+", "_", stem) or "table", place
 
@@ -45,36 +99,33 @@ def _with_roles(data: GroupedData, task: str | None, target: str | None) -> Grou
 
 def refuse_other_results(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
     """Nothing that the user had is lost: raise where the folder holds something else than these results."""
-    from undertow._check import InputError
+    from undertow._check import InputError, Setting
 
     if overwrite or not folder.exists() or not any(folder.iterdir()):
         return
+    way_out = ("Choose another ", Setting("out"), ", or give ", Setting("overwrite"))
     try:
         before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["settings"]
         if not isinstance(before, dict):
             raise TypeError
     except (FileNotFoundError, ValueError, LookupError, TypeError):
-        raise InputError(
-            f"{folder} is not empty and holds no results of this command: choose another --out, or give --overwrite, "
-            "which replaces files of the same names and leaves the others."
-        ) from None
+        replaces = ", which replaces files of the same names and leaves the others."
+        rule = "the folder is not empty and holds no results of this command."
+        raise InputError("out", folder, rule, (*way_out, replaces)) from None
     other = [key for key in settings if before.get(key) != settings[key]]
     if other:
-        raise InputError(
-            f"{folder} holds results of other settings (other {', '.join(other)}): choose another --out, "
-            "or give --overwrite."
-        )
+        rule = f"the folder holds results of other settings (other {', '.join(other)})."
+        raise InputError("out", folder, rule, (*way_out, "."))
 
 
-def files_elsewhere(
-    folder: Path, save: Path | None, report: Path | None, overwrite: bool, settings: dict[str, Any]
-) -> dict[str, str]:
+def files_elsewhere(folder: Path, files: dict[str, Path], overwrite: bool, settings: dict[str, Any]) -> dict[str, str]:
     """Files written outside the folder, by what they are, now or before; InputError where one would be lost.
 
-    What the same command wrote before may be written again: the folder's summary says which files these are. It goes on
-    saying so of those that are not written this time; with ``overwrite`` only where the ``settings`` are the same.
+    files: of the options "save" and "report". What the same command wrote before may be written again: the folder's
+    summary says which files these are. It goes on saying so of those that are not written this time; with ``overwrite``
+    only where the ``settings`` are the same.
     """
-    from undertow._check import InputError
+    from undertow._check import InputError, Setting
     from undertow.cli.output import check_file
 
     try:
@@ -83,20 +134,18 @@ def files_elsewhere(
     except (OSError, ValueError, LookupError, TypeError):
         before = {}
     found: dict[str, str] = dict(before)
-    for what, option, file, suffix in (
-        ("model", "--save", save, ".safetensors"),
-        ("report", "--report", report, ".html"),
-    ):
-        if file is None:
+    for option, what, suffix in (("save", "model", ".safetensors"), ("report", "report", ".html")):
+        if option not in files:
             continue
-        if file.suffix != suffix:
-            raise InputError(f"{option} {file}: the name must end in {suffix}.")
+        file = files[option]
         check_file(file, option, (suffix,))
         found[what] = str(file.absolute())
         if file.exists() and not overwrite and before.get(what) != found[what]:
             raise InputError(
-                f"{option} {file} is there already, and {folder} does not say that it was written with these settings: "
-                "choose another name, or give --overwrite."
+                option,
+                file,
+                f"the file is there already, and {folder} does not say that it was written with these settings.",
+                ("Choose another name, or give ", Setting("overwrite"), "."),
             )
     return found
 
@@ -108,16 +157,17 @@ def on_small_of(given: str | None, source: Any) -> str:
     if given is None:
         # The rows of a data set of ours are known; of a table of the user's no task leaves unasked.
         return "raise" if isinstance(source, Path) else "drop"
-    return _check.one_of(given, "--on-small", ("raise", "drop"))
+    return _check.one_of(given, "on_small", ("raise", "drop"))
 
 
-def read_own_table(source: Any, settings: dict[str, Any]) -> GroupedTable:
+def read_own_table(job: Job) -> GroupedTable:
     """Read what the settings of a command say; InputError also where every row has the same target."""
     from undertow._check import InputError
     from undertow.tasks import read_table
 
+    settings = job.settings
     raw = read_table(
-        source,
+        job.source,
         settings["task"],
         settings["target"],
         settings["features"],
@@ -127,29 +177,22 @@ def read_own_table(source: Any, settings: dict[str, Any]) -> GroupedTable:
         on_small=settings["on_small"],
     )
     if raw.y.min() == raw.y.max():
-        raise InputError(
-            f"target {raw.target!r} is {raw.y[0]:g} in all {raw.n_rows} rows: there is nothing to predict."
-        )
+        rule = f"it is {raw.y[0]:g} in all {raw.n_rows} rows: there is nothing to predict."
+        raise InputError("target", raw.target, rule, "Choose another column.")
     return raw
 
 
-def say_what_was_read(name: str, raw: GroupedTable, n_support: int) -> None:
-    """Print the sizes of a table, and how many tasks were left out."""
-    from undertow.cli.output import say
-    from undertow.cli.wording import count
+def what_was_read(name: str, raw: GroupedTable, n_support: int) -> str:
+    """Return the sizes of a table, and how many tasks were left out."""
+    from undertow.cli.output import count
 
     low, high = raw.counts.min(), raw.counts.max()
     each = count(low, "row") if low == high else f"{low} to {high} rows"
-    say(
+    left = f"; {raw.n_left_out} of {raw.n_left_out + raw.n_tasks} tasks left out (fewer than {n_support + 1} rows)"
+    return (
         f"{name}: {count(raw.n_tasks, 'task')} ({raw.task}) of {each}, "
         f"{count(raw.n_rows, 'row')}, {count(raw.n_features, 'feature')}, target {raw.target}"
-    )
-    if raw.n_left_out:
-        have = "has" if raw.n_left_out == 1 else "have"
-        say(
-            f"left out: {raw.n_left_out} of {raw.n_left_out + raw.n_tasks} tasks, which {have} fewer than "
-            f"{n_support + 1} rows"
-        )
+    ) + (left if raw.n_left_out else "")
 
 
 def progress_bar(words: str) -> Any:
@@ -169,3 +212,14 @@ def progress_bar(words: str) -> Any:
             yield lambda done, total: bar.update(row, completed=done, total=total)
 
     return shown()
+
+
+def write_summary(folder: Path, values: dict[str, Any]) -> None:
+    """Write summary.json whole or not at all: an end while writing must not leave a folder that nobody knows."""
+    from undertow._plain import plain
+    from undertow._version import __version__
+    from undertow._write import write_text
+
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(plain({"undertow": __version__} | values), indent=2, allow_nan=False) + "\n"
+    write_text(folder / "summary.json", text)

@@ -20,7 +20,7 @@ _ADDED = ("prediction", "n_adapted")
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .safetensors file: from path --save, or Python.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .safetensors file: from fit --save, or Python.")],
     table: Annotated[Path, typer.Argument(metavar="NEW_TABLE", help="A .csv or .parquet file.")],
     task: Annotated[
         str | None, typer.Option(metavar="COL", help="Column of the tasks.", show_default="the model's")
@@ -45,71 +45,100 @@ def predict(
 
     All rows come out in their order, with a prediction and n_adapted, the number of rows that its task adapted on.
     """
-    import numpy as np
-    import pyarrow as pa
-
     from undertow import _check
-    from undertow._check import InputError
-    from undertow.cli.new_table import columns_of, read_new
+    from undertow.cli.new_table import read_new
     from undertow.cli.saved_model import load_model
-    from undertow.cli.wording import in_options
 
-    _check.one_of(on_missing, "--on-missing", ("raise", "skip"))
-    for what, file in (("the model", model), ("the table", table)):
-        if file.is_dir():
-            raise InputError(f"{what} {str(file)!r} is a directory: give one file.")
+    _check.one_of(on_missing, "on_missing", ("raise", "skip"))
+    _refuse_folders(model, table)
     estimator, columns = load_model(model)
     names = _feature_names(estimator, model, features)
     columns = columns._replace(task=task or columns.task, target=target or columns.target)
-    if columns.task is None:
-        raise InputError(f"{model} does not say which column holds the tasks: give --task COL.")
-    if not hasattr(estimator, "classes_") and estimator.coef_.ndim == 2 and len(estimator.coef_) > 1:
-        raise InputError(
-            f"{model} predicts {len(estimator.coef_)} targets, and this command one: load it in Python with "
-            "undertow.estimators.saving.load."
-        )
-    read = columns_of(names, columns.levels)
-    for option, role, column in (("--task", "task", columns.task), ("--target", "target", columns.target)):
-        if column in read:
-            raise InputError(
-                f"{option} {column!r} is a feature of the model, and cannot be the {role} column too: choose another."
-            )
-    if columns.task == columns.target:
-        raise InputError(f"--task and --target are both {columns.task!r}: they must be different columns.")
+    _check_columns(estimator, model, names, columns)
     file = _out_file(table, out, overwrite)
-    with in_options():
-        opened, new = read_new(table, names, columns, getattr(estimator, "classes_", None), on_missing)
-    clash = [name for name in _ADDED if name in opened.names]
-    if clash:
-        raise InputError(f"{opened.label} has a column {clash[0]!r} already: rename it, since the command adds one.")
+    opened, new = read_new(table, names, columns, getattr(estimator, "classes_", None), on_missing)
+    _refuse_clash(opened)
     found, n_adapted = predictions(estimator, new)
-    kind = estimator.classes_.dtype if hasattr(estimator, "classes_") else np.dtype(np.float64)
-    values = pa.array(found.tolist(), pa.from_numpy_dtype(kind) if kind.kind in "iufb" else pa.string())
-    _write(table, file, columns.task, new, values, n_adapted)
+    assert columns.task is not None  # it has been checked
+    _write(table, file, columns.task, new, _as_column(estimator, found), n_adapted)
     _print(model, estimator, columns, names, opened, new, n_adapted)
     typer.echo(f"file: {file}")
 
 
+def _refuse_folders(model: Path, table: Path) -> None:
+    from undertow._check import InputError
+
+    for role, file in (("model", model), ("new table", table)):
+        if file.is_dir():
+            raise InputError(None, rule=f"The {role} {str(file)!r} is a directory.", way_out="Give one file.")
+
+
+def _check_columns(estimator: Any, model: Path, names: list[str], columns: Columns) -> None:
+    """Raise InputError where a column has no role, or two."""
+    from undertow._check import InputError, Setting
+    from undertow.tasks.encoding import Levels
+
+    if columns.task is None:
+        raise InputError(
+            None,
+            rule=f"{model} does not say which column holds the tasks.",
+            way_out=("Give ", Setting("task"), " COL."),
+        )
+    if not hasattr(estimator, "classes_") and estimator.model_.n_targets > 1:
+        raise InputError(
+            None,
+            rule=f"{model} predicts {estimator.model_.n_targets} targets, and this command one.",
+            way_out="Load it in Python with undertow.estimators.load.",
+        )
+    read = Levels(columns.levels).columns_of(names)
+    for role, column in (("task", columns.task), ("target", columns.target)):
+        if column in read:
+            rule = f"it is a feature of the model, and cannot be the {role} column too."
+            raise InputError(role, column, rule, "Choose another.")
+    if columns.task == columns.target:
+        both = (Setting("task"), " and ", Setting("target"), f" are both {columns.task!r}: they must be two columns.")
+        raise InputError(None, rule=both)
+
+
+def _refuse_clash(opened: Source) -> None:
+    from undertow._check import InputError
+
+    clash = [name for name in _ADDED if name in opened.names]
+    if clash:
+        rule = f"{opened.label} has a column {clash[0]!r} already, and the command adds one."
+        raise InputError(None, rule=rule, way_out="Rename it.")
+
+
+def _as_column(estimator: Any, found: np.ndarray) -> pa.Array:
+    """Predictions as Arrow keeps them, in the kind of the targets."""
+    import numpy as np
+    import pyarrow as pa
+
+    kind = estimator.classes_.dtype if hasattr(estimator, "classes_") else np.dtype(np.float64)
+    return pa.array(found.tolist(), pa.from_numpy_dtype(kind) if kind.kind in "iufb" else pa.string())
+
+
 def _feature_names(estimator: Any, model: Path, features: str | None) -> list[str]:
     """Names of the columns that the model reads, in its order."""
-    from undertow._check import InputError
+    from undertow._check import InputError, Setting
 
     given = None if features is None else [part.strip() for part in features.split(",")]
     own = getattr(estimator, "feature_names_in_", None)
     if own is not None:
         if given is not None:
-            raise InputError(f"{model} knows its features by name: leave --features out.")
+            raise InputError("features", given, f"{model} knows its features by name.", "Leave the option out.")
         # Rows are handed over as arrays, with the columns in the model's order.
         del estimator.feature_names_in_
         return [str(name) for name in own]
     p = estimator.n_features_in_
     if given is None:
         raise InputError(
-            f"{model} was fitted to an array of {p} columns without names: say with --features A,B,... which columns "
-            "these are, in the same order."
+            None,
+            rule=f"{model} was fitted to an array of {p} columns without names.",
+            way_out=("Say with ", Setting("features"), " A,B,... which columns these are, in the same order."),
         )
     if len(given) != p or len(set(given)) < p:
-        raise InputError(f"--features names {len(set(given))} columns: {model} was fitted to {p}.")
+        raise InputError("features", given, f"these are {len(set(given))} columns: {model} was fitted to {p}.")
     return given
 
 
@@ -117,17 +146,18 @@ def _out_file(table: Path, out: Path | None, overwrite: bool) -> Path:
     """Where the predictions go; InputError where that cannot be, or where something would be lost."""
     import re
 
-    from undertow._check import InputError
+    from undertow._check import InputError, Setting
     from undertow.cli.output import check_file
 
     stem = re.sub(r"(\.csv|\.tsv|\.parquet)?(\.gz)?$", "", table.name)
     suffix = ".parquet" if table.suffix == ".parquet" else ".csv"
     file = Path(f"{stem}-predictions{suffix}") if out is None else out
-    check_file(file, "--out", _OUT)
+    check_file(file, "out", _OUT)
     if file.exists() and table.exists() and file.samefile(table):
-        raise InputError(f"--out {file} is the table itself: choose another name.")
+        raise InputError("out", file, "this is the table itself.", "Choose another name.")
     if file.exists() and not overwrite:
-        raise InputError(f"--out {file} is there already: choose another name, or give --overwrite.")
+        way_out = ("Choose another name, or give ", Setting("overwrite"), ".")
+        raise InputError("out", file, "the file is there already.", way_out)
     return file
 
 
@@ -162,26 +192,21 @@ def predictions(estimator: Any, new: NewTable) -> tuple[np.ndarray, np.ndarray]:
 
 def _write(table: Path, file: Path, task: str, new: NewTable, found: pa.Array, n_adapted: np.ndarray) -> None:
     """Write the rows with both columns, at once or not at all."""
-    import os
-
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from undertow._write import whole
     from undertow.cli.new_table import as_spelled, as_typed, write_csv
 
-    beside = file.with_name(f".{file.name}.{os.getpid()}.part")
     csv = file.suffix.lower() == ".csv"
     rows = as_spelled(table) if csv else as_typed(table, task, new.task_labels)
     for name, values in zip(_ADDED, (found, pa.array(n_adapted)), strict=True):
         rows = rows.append_column(name, values)
-    try:
+    with whole(file) as beside:
         if csv:
             write_csv(rows, beside)
         else:
             pq.write_table(rows, beside)
-        os.replace(beside, file)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _print(
@@ -195,42 +220,37 @@ def _print(
 ) -> None:
     import numpy as np
 
-    from undertow.cli.output import console
-    from undertow.cli.wording import count
+    from undertow.choice.words import short
+    from undertow.cli.output import count, say
     from undertow.tasks.wording import did_you_mean, some
 
-    to = console(soft_wrap=True)
-    rule = getattr(estimator, "rule_", None) or getattr(estimator, "rule", "")
-    to.print(
-        f"{model}: {type(estimator).__name__} ({rule}), {count(len(names), 'feature')}, "
-        f"fitted to {count(estimator.n_tasks_, 'task')}"
-    )
-    to.print(f"{opened.label}: {count(len(new.codes), 'row')} of {count(len(new.ids), 'task')} ({columns.task})")
-    if rule == "joint":
-        to.print("this model does not adapt, since that was best: all tasks are predicted by the common weights")
+    strategy = getattr(estimator, "strategy_", "")
+    kind = type(estimator).__name__ + (f" ({short(strategy)})" if strategy else "")
+    say(f"{model}: {kind}, {count(len(names), 'feature')}, fitted to {count(estimator.n_tasks_, 'task')}")
+    say(f"{opened.label}: {count(len(new.codes), 'row')} of {count(len(new.ids), 'task')} ({columns.task})")
+    if strategy == "joint":
+        say("this model does not adapt, since that was best: all tasks are predicted by the common weights")
     support, query = new.complete & new.labelled, new.complete & ~new.labelled
     if new.y is None:
         where = "no target column is named" if columns.target is None else f"there is no column {columns.target!r}"
         hint = "" if columns.target is None else did_you_mean(columns.target, opened.names)
-        to.print(f"{where}: all rows are predicted by the common weights.{hint}")
+        say(f"{where}: all rows are predicted by the common weights.{hint}")
     else:
         adapted = np.unique(new.codes[support])
         known = f"{count(support.sum(), 'row')} with a {columns.target}"
-        to.print(f"adapted on {known} of {count(len(adapted), 'task')}")
+        say(f"adapted on {known} of {count(len(adapted), 'task')}")
     if query.any():
-        to.print(f"predicted {count(query.sum(), 'row')} of {count(len(np.unique(new.codes[query])), 'task')}")
+        say(f"predicted {count(query.sum(), 'row')} of {count(len(np.unique(new.codes[query])), 'task')}")
     elif not new.complete.any():
-        to.print("there is nothing to predict: no row has all features")
+        say("there is nothing to predict: no row has all features")
     else:
         which = "row" if new.complete.all() else "row with all features"
-        to.print(
-            f"there is nothing to predict: every {which} has a {columns.target}. Leave it empty where it is unknown."
-        )
+        say(f"there is nothing to predict: every {which} has a {columns.target}. Leave it empty where it is unknown.")
     alone = np.unique(new.codes[query & (n_adapted == 0)])
     if new.y is not None and len(alone):
         which = "task has" if len(alone) == 1 else "tasks have"
-        to.print(f"{len(alone)} {which} no row with a target, and the common weights: {some(new.ids[alone])}")
+        say(f"{len(alone)} {which} no row with a target, and the common weights: {some(new.ids[alone])}")
     left = int((~new.complete).sum())
     if left:
         lack = "row lacks a feature: it is" if left == 1 else "rows lack a feature: they are"
-        to.print(f"{left} {lack} neither adapted on nor predicted")
+        say(f"{left} {lack} neither adapted on nor predicted")

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from undertow.cli.own_table import Job
     from undertow.estimators.base import MetaEstimator
+    from undertow.tasks import GroupedTable
 
 _KEY = "table"
 
@@ -31,6 +31,20 @@ def save_model(estimator: MetaEstimator, file: Path, columns: Columns) -> None:
     from undertow.estimators.saving import save
 
     save(estimator, file, notes={_KEY: columns._asdict()})
+
+
+def save_fitted(estimator: MetaEstimator, file: Path, job: Job, raw: GroupedTable) -> None:
+    """Write the estimator that a command has fitted to its table, with the columns and levels of the table."""
+    from undertow.tasks.encoding import Levels
+    from undertow.tasks.source import open_source
+
+    levels, source = Levels(), getattr(job.source, "table", job.source)
+    if job.settings["categories"] == "onehot":
+        columns = job.settings["features"] or getattr(job.source, "features", None)
+        if columns is None:
+            columns = open_source(source).others(raw.task, raw.target)
+        levels = Levels.fit(source, list(columns), raw.rows)
+    save_model(estimator, file, Columns(raw.task, raw.target, levels.known, levels.unseen))
 
 
 def load_model(file: Path) -> tuple[Any, Columns]:
@@ -56,31 +70,5 @@ def read_columns(file: Path) -> Columns:
         if not all(isinstance(one, str) for one in names + labels) or not all(found.levels.values()):
             raise TypeError("names of columns that are no text")
     except (TypeError, AttributeError) as error:
-        raise InputError(f"{str(file)!r} is no model file, or was changed ({error}): save the model again.") from error
+        raise InputError("model", file, f"it is no model file, or was changed ({error}).", "Save it again.") from error
     return found
-
-
-def levels_of(
-    source: Any, feature_columns: list[str], rows: np.ndarray
-) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Return ``levels`` and ``unseen`` of the text columns among the features, as read_table makes indicators of them.
-
-    rows: numbers of the rows that were kept. Indicators are made of all rows, before small tasks are left out.
-    """
-    import numpy as np
-
-    from undertow.tasks.columns import codes_of, is_category
-    from undertow.tasks.source import open_source
-
-    opened = open_source(getattr(source, "table", source))
-    levels: dict[str, list[str]] = {}
-    unseen: dict[str, list[str]] = {}
-    for name, column in zip(feature_columns, opened.fetch(feature_columns), strict=True):
-        if not is_category(column):
-            continue
-        codes, labels = codes_of(column, name, "feature")
-        levels[name] = [str(level) for level in labels.tolist()]
-        absent = np.setdiff1d(np.arange(len(labels)), codes[rows])
-        if len(absent):
-            unseen[name] = [levels[name][i] for i in absent]
-    return levels, unseen

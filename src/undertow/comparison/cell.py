@@ -21,13 +21,18 @@ _EARLY = 0.9
 
 
 class Plan(NamedTuple):
-    """What all cells of a comparison share, besides the table."""
+    """What all fits of a comparison share, besides the table."""
 
-    n_support: int
-    n_folds: int
-    n_draws: int
-    clip: float | None
-    seed: int
+    n_support: int = 5
+    """rows that a held-out task brings"""
+    n_folds: int = 5
+    """folds of tasks"""
+    n_draws: int = 5
+    """random draws of support rows of each held-out task"""
+    clip: float | None = 4.0
+    """largest standardised value of a feature; None for no limit"""
+    seed: int = 0
+    """of folds and draws"""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Cell:
 
 
 def parts_of(table: GroupedTable, plan: Plan, repeat: int) -> list[np.ndarray]:
-    """Task numbers of each outer fold. The first repeat has the folds of ``undertow path`` at this seed."""
+    """Task numbers of each outer fold. The first repeat has the folds of ``undertow fit`` at this seed."""
     return folds(table.ids, plan.n_folds, _seed(plan, repeat))
 
 

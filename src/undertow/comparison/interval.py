@@ -31,7 +31,7 @@ class Difference(NamedTuple):
     high: float
 
     @property
-    def told_apart(self) -> bool:
+    def significant(self) -> bool:
         """Whether the interval leaves out 0."""
         return not self.low <= 0 <= self.high
 

@@ -1,20 +1,22 @@
-"""The meta-learned rivals: one gradient step from weights trained at rate 0, at one rate for both, or at any rate."""
+"""Rivals of our own: strategies of the search, each by itself, and the estimator as it comes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from undertow._batch import TaskBatch
-from undertow.choice.rate_picks import candidate_rates, cross_validate, pick
-from undertow.comparison.plain import inner_draws, inner_folds
-from undertow.comparison.rivals import Fitted, Training, linear
-from undertow.estimators import MAMLRegressorCV
-from undertow.linear.moments import Moments, sum_moments
-from undertow.linear.path import rate_path
-from undertow.linear.rules import GradientRule
+from undertow.choice.gradient_family import GradientFamily
+from undertow.choice.plan import Found, Plan
+from undertow.choice.proximal_family import ProximalFamily, default_ratios, gather_moments
+from undertow.choice.search import RIDGES, default_rates
+from undertow.comparison.plain import INNER_DRAWS, INNER_FOLDS
+from undertow.comparison.rivals import Fitted, Training
+from undertow.estimators import FittedModel, MAMLRegressorCV, fit_table, table_rows
+from undertow.linear.rules import ProximalRule
+from undertow.tasks import folds
+from undertow.tasks.standard import Standard
 
 
 def fit_step(training: Training) -> Fitted:
@@ -32,53 +34,62 @@ def fit_signed(training: Training) -> Fitted:
     return _fit(training, "signed")
 
 
+def fit_pooled_ridge(training: Training) -> Fitted:
+    """Ridge regression of all training rows, then of a task's support rows towards it; the intercept moves too."""
+    return _fit(training, "pooled_ridge")
+
+
 def _fit(training: Training, strategy: str) -> Fitted:
-    """Rates and ridge by cross-validation over the training tasks, then weights trained on all of them."""
-    parts = [
-        sum_moments(Moments.from_tasks(draw) for draw in inner_draws(part, training.n_support, training.seed))
-        for part in inner_folds(training.data, training.seed)
-    ]
-    whole = sum_moments(parts)
-    rates = candidate_rates(whole.scale)
-    if strategy == "step":
-        rates = np.zeros(1)
-    elif strategy == "tied":
-        rates = rates[(rates > 0) & np.isfinite(rates)]
-    chosen = pick(cross_validate(parts, rates), strategy)
-    omega = rate_path(whole, chosen.train_rate, ridge=chosen.ridge, steps=whole.steps).weights[0]
-    rule = GradientRule(chosen.adapt_rate)
-    return linear(training, lambda batch: rule.adapt(omega, batch), _sign(chosen.train_rate, strategy))
+    """A strategy of the search, chosen by cross-validation over the training tasks and trained on all of them."""
+    raw = training.raw
+    standard = Standard.fit(
+        raw.x, raw.y[:, None], None, features=True, targets=True, intercept=True, clip=training.scaling.clip
+    )
+    rows = table_rows(raw, standard)
+    parts = folds(raw.ids, min(INNER_FOLDS, raw.n_tasks), training.seed)
+    plan = Plan(rows, rows, parts, training.n_support, INNER_DRAWS, training.seed)
+    proximal = strategy == "pooled_ridge"
+    moments, ridge_moments = gather_moments(plan, 1, default_ratios(plan) if proximal else None)
+    if ridge_moments is None:
+        family = GradientFamily(plan, moments, RIDGES, (1,), default_rates(rows.n_columns, plan.limits))
+    else:
+        family = ProximalFamily(plan, ridge_moments, RIDGES, moments)
+    found = family.found(strategy)
+    return Fitted(LearnedModel(FittedModel(standard, found.weights, found.rules, raw.ids)), _notes(found, strategy))
 
 
-def _sign(rate: float, strategy: str) -> str:
+def _notes(found: Found, strategy: str) -> tuple[str, ...]:
+    rule = found.rules[0]
+    if isinstance(rule, ProximalRule):
+        return ("no adaptation chosen",) if np.isinf(rule.ratio) else ()
     if strategy != "signed":
-        return ""
+        return ()
+    rate = found.settings["train_rate"]
     kind = "infinite" if np.isinf(rate) else "negative" if rate < 0 else "positive" if rate > 0 else "0"
-    return f"train rate {kind}"
+    return (f"train rate {kind}",)
 
 
 def fit_default(training: Training) -> Fitted:
     """``MAMLRegressorCV`` as it comes, told only the number of support rows (and the limit of standardised values)."""
-    raw = training.raw
     estimator = MAMLRegressorCV(training.n_support, clip=training.scaling.clip, random_state=training.seed)
-    # Numbers in the order of the ids: the folds are those of the ids themselves.
-    estimator.fit(raw.x, raw.y, groups=np.repeat(np.arange(raw.n_tasks), raw.counts))
-    return Fitted(EstimatorModel(estimator), (f"used {estimator.rule_}",))
+    fit_table(estimator, training.raw)
+    return Fitted(LearnedModel(estimator.model_), (f"used {estimator.strategy_}",))
 
 
 @dataclass(frozen=True, eq=False)
-class EstimatorModel:
-    """A fitted estimator, which adapts all tasks of a batch at once: as ``adapt`` and ``predict``, task by task."""
+class LearnedModel:
+    """A fitted model of one target, which adapts all tasks of a batch at once."""
 
-    estimator: Any
+    model: FittedModel
 
     def predict(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
         """Predictions (m, n_v) in raw units."""
-        standard, rule = self.estimator._standard, self.estimator._rules[0]
+        standard = self.model.standard
         x, query = (
             standard.features(rows.reshape(-1, rows.shape[2])).reshape(*rows.shape[:2], -1)
             for rows in (support_x, query_x)
         )
-        y = standard.targets(support_y[..., None])[..., 0]
-        theta = rule.adapt(self.estimator._omega[0], TaskBatch(x, y, x[:, :1], np.zeros((len(x), 1))))
+        y = standard.targets(support_y[..., None])
+        # A batch needs query rows; an adaptation does not read them, and these have no targets.
+        theta = self.model.adapt_each([TaskBatch(x, y, x[:, :1], np.zeros_like(y[:, :1]))])
         return standard.restore_targets(np.einsum("mnd,md->mn", query, theta)[..., None])[..., 0]

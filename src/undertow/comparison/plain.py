@@ -1,4 +1,4 @@
-r"""Rivals without an inner loop or a model of the tasks: pooled, each task alone, and ridge towards pooled."""
+"""Rivals without a model of the tasks: all rows pooled, and each task alone."""
 
 from __future__ import annotations
 
@@ -10,24 +10,16 @@ import numpy as np
 from undertow._batch import TaskBatch
 from undertow.comparison.rivals import Fitted, Training, linear
 from undertow.linear.proximal_step import RATIOS, RidgeMoments, ridge_adapt, sum_ridge_moments
-from undertow.tasks import GroupedTable, folds
+from undertow.tasks import GroupedTable
 
 INNER_FOLDS = 5
 INNER_DRAWS = 5
-
-# Relative to the mean diagonal of X^T X, as everywhere.
-_RIDGES = tuple(float(r) for r in np.geomspace(1e-6, 1e-1, 6))
 
 
 def inner_draws(table: GroupedTable, n_support: int, seed: int) -> Iterator[list[TaskBatch]]:
     """Draws of support and query rows of training tasks, for the choice of penalties and rates."""
     for k in range(INNER_DRAWS):
         yield table.draw_buckets(n_support, np.random.SeedSequence(seed, spawn_key=(k,)))
-
-
-def inner_folds(table: GroupedTable, seed: int) -> list[GroupedTable]:
-    """The training tasks in folds of tasks."""
-    return [table.select(part) for part in folds(table.ids, min(INNER_FOLDS, table.n_tasks), seed)]
 
 
 def fit_pooled(training: Training) -> Fitted:
@@ -66,26 +58,3 @@ def _adapt_alone(ratio: float, batch: TaskBatch) -> np.ndarray:
     theta = ridge_adapt(np.zeros(batch.n_features - 1), _centred(batch), ratio)
     x_mean, y_mean = batch.support_x[..., :-1].mean(axis=1), batch.support_y.mean(axis=1)
     return np.concatenate([theta, (y_mean - (x_mean * theta).sum(axis=1))[:, None]], axis=1)
-
-
-def fit_pooled_ridge(training: Training) -> Fitted:
-    """Ridge regression of all training rows, then of a task's support rows towards it; penalties by cross-validation.
-
-    The intercept moves with the other weights.
-    """
-    data, seed = training.data, training.seed
-    parts = [
-        sum_ridge_moments(RidgeMoments.from_tasks(draw, RATIOS) for draw in inner_draws(part, training.n_support, seed))
-        for part in inner_folds(data, seed)
-    ]
-    pooled = int(np.flatnonzero(np.isinf(parts[0].ratios))[0])
-    loss = np.zeros((len(RATIOS), len(_RIDGES)))
-    for i, part in enumerate(parts):
-        weights = sum_ridge_moments(p for j, p in enumerate(parts) if j != i).solve(_RIDGES).weights[pooled]
-        loss += part.weight * part.loss(weights)
-    k, r = np.unravel_index(int(loss.argmin()), loss.shape)
-    x, y, d = data.x, data.y, data.n_features
-    omega = np.linalg.solve(x.T @ x + _RIDGES[r] * (x**2).sum() / d * np.eye(d), x.T @ y)
-    return linear(
-        training, partial(ridge_adapt, omega, ratio=RATIOS[k]), "no adaptation chosen" if np.isinf(RATIOS[k]) else ""
-    )

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
 from undertow import _check
 from undertow._plain import plain
+from undertow.choice.words import compared, share
 from undertow.comparison.interval import Difference, corrected
 from undertow.tasks.losses import NEGLIGIBLE, mean_over_tasks
 
-LEVEL, EQUAL, BETTER, WORSE = "cannot be told apart", "next to equal", "better", "worse"
+
+class Standing(StrEnum):
+    """How a rival stands to another on held-out tasks."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    LEVEL = "no significant difference"
+    EQUAL = "negligible difference"
+    """the interval of the difference lies within what is negligible"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,44 +100,45 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Who is best, who is level with it, and whether anything can be told apart."""
+        """Return the rival with the least error, the base's difference from it, and how the others stand to it."""
         best, *others = self.ranking()
-        title = self.label(best)
+        loss = f"MSE {share(self.mean_loss(best)[0])} of the target's variance"
         if not others:
-            return f"{title} is the only rival that was measured, with a loss of {self.mean_loss(best)[0]:.3g}."
+            return f"{self.label(best)} is the only rival that was measured ({loss})."
         standing = {name: self.standing(name, best) for name in others}
-        level = [name for name in others if standing[name] == LEVEL]
-        text = f"{title} has the least loss ({self.mean_loss(best)[0]:.3g} of the target's variance). "
-        said = set()
-        if best != self.base and self.base == "default":
-            gap, name = self.difference("default", best), self.label("default")
-            figures = (
-                f"difference {gap.estimate:+.2g}, {100 * self.level:g} % interval {gap.low:+.2g} to {gap.high:+.2g}"
-            )
-            how = {LEVEL: "cannot be told apart from it", EQUAL: "is next to equal"}.get(
-                standing["default"], "is worse"
-            )
-            text += f"{name} {how} ({figures}). "
-            said = {"default"}
-        if len(level) == len(others):
-            return f"{text}These {len(self.task_ids)} tasks tell no rival apart from the best one."
-        for what, words in ((LEVEL, "Not told apart from the best"), (EQUAL, "Next to equal"), (WORSE, "Worse")):
-            named = [name for name in others if standing[name] == what and name not in said]
+        parts = [f"Least held-out error: {self.label(best)} ({loss})."]
+        if best != self.base:
+            parts.append(f"{self.compared(self.base, best)}.")
+            del standing[self.base]
+        for what, words in (
+            (Standing.LEVEL, "Not significantly different from the best"),
+            (Standing.EQUAL, "Negligibly different"),
+            (Standing.WORSE, "Worse"),
+        ):
+            named = [name for name in standing if standing[name] is what]
             if named:
-                either = " either" if what == LEVEL and "default" in said and standing["default"] == LEVEL else ""
-                text += f"{words}{either}: {self._listed(named)}. "
-        return text.strip()
+                parts.append(f"{words}: {self._listed(named)}.")
+        return " ".join(parts)
 
-    def standing(self, name: str, other: str) -> str:
-        """Return how a rival stands to another: LEVEL (not told apart), EQUAL (by next to nothing), BETTER or WORSE."""
+    def compared(self, name: str, other: str) -> str:
+        """Say how a rival compares with another: conclusion, difference, interval."""
+        gap, standing = self.difference(name, other), self.standing(name, other)
+        how = "differs negligibly from" if standing is Standing.EQUAL else compared(-gap.high, -gap.low)
+        return (
+            f"{self.label(name)} {how} {self.label(other)} (difference {gap.estimate:+.4f}, {100 * self.level:g} % CI "
+            f"{gap.low:+.4f} to {gap.high:+.4f})"
+        )
+
+    def standing(self, name: str, other: str) -> Standing:
+        """Return how a rival stands to another, by the interval of their difference."""
         gap = self.difference(name, other)
-        if not gap.told_apart:
-            return LEVEL
-        # Rounding tells losses of 0 apart.
+        if not gap.significant:
+            return Standing.LEVEL
+        # Rounding makes a difference of losses of 0.
         little = max(NEGLIGIBLE / 100 * min(self.mean_loss(name)[0], self.mean_loss(other)[0]), 1e-12)
         if max(abs(gap.low), abs(gap.high)) < little:
-            return EQUAL
-        return BETTER if gap.estimate < 0 else WORSE
+            return Standing.EQUAL
+        return Standing.BETTER if gap.estimate < 0 else Standing.WORSE
 
     def _listed(self, names: list[str]) -> str:
         return "; ".join(self.label(name) for name in names)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from undertow._check import InputError
+from undertow.choice.words import short
 from undertow.comparison import meta, mixedlm, plain
 from undertow.comparison.rivals import Rival
 
 _ALL = (
     Rival("pooled", "pooled least squares", plain.fit_pooled),
     Rival("alone", "ridge, each task alone", plain.fit_alone),
-    Rival("pooled_ridge", "ridge towards pooled", plain.fit_pooled_ridge),
+    Rival("pooled_ridge", short("pooled_ridge"), meta.fit_pooled_ridge),
     Rival("mixedlm", "MixedLM, random intercept", mixedlm.fit_intercept, mixedlm.unfit_intercept, mixedlm.prepare),
     Rival("mixedlm_slopes", "MixedLM, random slopes", mixedlm.fit_slopes, mixedlm.unfit_slopes, mixedlm.prepare),
-    Rival("step", "no inner loop, then a step", meta.fit_step),
-    Rival("tied", "MAML, one positive rate", meta.fit_tied),
-    Rival("signed", "MAML, signed train rate", meta.fit_signed),
+    Rival("step", short("step"), meta.fit_step),
+    Rival("tied", short("tied"), meta.fit_tied),
+    Rival("signed", short("signed"), meta.fit_signed),
     Rival("default", "MAMLRegressorCV default", meta.fit_default),
 )
 
@@ -33,5 +34,5 @@ def chosen(names: Sequence[str] | None) -> list[Rival]:
     asked = [names] if isinstance(names, str) else list(names)
     unknown = [name for name in asked if name not in BY_NAME]
     if unknown or not asked:
-        raise InputError(f"rivals={asked}: choose among {', '.join(BY_NAME)}.")
+        raise InputError("rivals", asked, f"choose among {', '.join(BY_NAME)}.")
     return [rival for rival in _ALL if rival.name in asked]

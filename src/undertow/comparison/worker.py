@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from undertow._check import InputError
+from undertow._check import InputError, Setting
 from undertow.comparison.cell import Cell, Plan, run_cell, too_slow
 from undertow.comparison.registry import BY_NAME
 from undertow.tasks import GroupedTable
@@ -36,7 +36,8 @@ class Worker:
 
     def __init__(self, table: GroupedTable, plan: Plan, limit: float, rivals: Sequence[str]) -> None:
         if not sys.executable:
-            raise InputError("time_limit needs a Python to start a second process with: give time_limit=None.")
+            rule = "it needs a Python to start a second process with."
+            raise InputError("time_limit", limit, rule, ("Use ", Setting("time_limit", "None"), "."))
         self._table, self._plan, self._limit, self._rivals = table, plan, limit, list(rivals)
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.Queue[bytes] = queue.Queue()

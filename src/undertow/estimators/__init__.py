@@ -6,6 +6,7 @@ from undertow.estimators.fitted import FittedModel
 from undertow.estimators.inputs import MissingGroupsWarning
 from undertow.estimators.regressor import MAMLRegressor, MAMLRegressorCV
 from undertow.estimators.saving import load, read_notes, save
+from undertow.estimators.tables import fit_table, table_rows
 
 __all__ = [
     "FittedModel",
@@ -15,7 +16,9 @@ __all__ = [
     "MAMLRegressorCV",
     "MetaEstimator",
     "MissingGroupsWarning",
+    "fit_table",
     "load",
     "read_notes",
     "save",
+    "table_rows",
 ]

@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from undertow import _check
 from undertow._check import InputError, Setting
-from undertow.estimators.fitted import FittedModel, task_rows
+from undertow.estimators.fitted import FittedModel, by_task
 from undertow.estimators.inputs import as_array, group_values, places, task_codes, warn_no_groups
 from undertow.estimators.targets import Kind, Labels, Numbers
 from undertow.estimators.training import Trained
@@ -60,44 +60,64 @@ class MetaEstimator(BaseEstimator):
         Raises InputError for values, shapes or parameters that cannot be used, and by a classifier for one class only.
         """
         X, y = validate_data(self, as_array(X), y, dtype=[np.float64, np.float32], **self.kind.validation)
-        self._check_shared()
-        self.targets_ = self.kind.read(y)
-        if isinstance(self.targets_, Labels):
-            self.classes_ = self.targets_.classes
-        self.seed_ = _seed_of(self.random_state)
+        targets = self._begin(y, X.dtype)
         if groups is None:
             warn_no_groups(f"{type(self).__name__}.fit", "all rows are taken for one task.")
             ids, codes = np.array([0]), np.zeros(len(X), dtype=np.int64)
         else:
             ids, codes = task_codes(groups, len(X))
-        targets = self.targets_.columns(y, X.dtype)
         weights = None if sample_weight is None else _row_weights(sample_weight, X)
+        numbers, ids, offsets = by_task(ids, codes, weights)
+        weights = None if weights is None else weights[numbers]
+        return self._fit_sorted(X, targets[numbers], weights, offsets, ids, numbers)
+
+    def _begin(self, y: np.ndarray, dtype: Any) -> np.ndarray:
+        """Check what can be checked without the rows, and return targets y as columns (R, q)."""
+        self._check_shared()
+        self.targets_ = self.kind.read(y)
+        if isinstance(self.targets_, Labels):
+            self.classes_ = self.targets_.classes
+        self.seed_ = _seed_of(self.random_state)
+        return self.targets_.columns(y, dtype)
+
+    def _fit_sorted(
+        self,
+        x: np.ndarray,
+        targets: np.ndarray,
+        weights: np.ndarray | None,
+        offsets: np.ndarray,
+        ids: np.ndarray,
+        rows: np.ndarray,
+        places: np.ndarray | None = None,
+    ) -> Self:
+        """Fit to targets (R, q) and weights (R,) sorted by task; the other arrays as in ``TaskRows``."""
         standard = Standard.fit(
-            X,
+            x,
             targets,
             weights,
             features=self.standardize,
             targets=self.standardize and self.kind.scaled,
             intercept=self.fit_intercept,
             clip=self.clip if self.standardize else None,
+            order=rows if places is None else places,
         )
-        rows = task_rows(standard, X, targets, weights, ids, codes)
+        everything = TaskRows(x, standard, standard.targets(targets), weights, offsets, ids, rows, places)
         notes: list[str] = []
-        large = rows
-        if rows.n_tasks > 1:
-            large = rows.large_enough(self.n_support, self.on_small)
-            if large.n_tasks < rows.n_tasks:
+        large = everything
+        if everything.n_tasks > 1:
+            large = everything.large_enough(self.n_support, self.on_small)
+            if large.n_tasks < everything.n_tasks:
                 notes.append(
-                    f"{rows.n_tasks - large.n_tasks} of {rows.n_tasks} tasks have no more than n_support="
+                    f"{everything.n_tasks - large.n_tasks} of {everything.n_tasks} tasks have no more than n_support="
                     f"{self.n_support} rows: they cannot give both support and query rows, and on_small='drop' leaves "
                     "them out. Use a smaller n_support to keep them."
                 )
-        trained = self._train(rows, large, self.seed_)
-        self.n_clipped_ = standard.n_clipped(X)
+        trained = self._train(everything, large, self.seed_)
+        self.n_clipped_ = standard.n_clipped(x)
         self._publish_training(trained)
-        self.publish(trained.model.with_tasks(rows) if rows.n_tasks > 1 else trained.model)
+        self.publish(trained.model.with_tasks(everything) if everything.n_tasks > 1 else trained.model)
         for note in (*notes, *trained.notes):
-            warnings.warn(note, stacklevel=2)
+            warnings.warn(note, stacklevel=3)
         return self
 
     def _check_shared(self) -> None:

@@ -148,21 +148,31 @@ def task_rows(
 
     A row of weight 0 leaves no trace, not even in the draw of support rows.
     """
-    numbers = np.arange(len(x))
-    if weights is not None and not (weights > 0).all():
-        numbers = np.flatnonzero(weights > 0)
-        present, codes = np.unique(codes[numbers], return_inverse=True)
-        ids = ids[present]
-    numbers = numbers[np.argsort(codes, kind="stable")]
+    numbers, ids, offsets = by_task(ids, codes, weights)
     return TaskRows(
         x=x,
         standard=standard,
         y=standard.targets(targets[numbers]),
         weights=None if weights is None else weights[numbers],
-        offsets=np.concatenate([[0], np.cumsum(np.bincount(codes))]),
+        offsets=offsets,
         ids=ids,
         rows=numbers,
     )
+
+
+def by_task(
+    ids: np.ndarray, codes: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the numbers of the rows sorted by task, in their order within each, and the ids and offsets of the tasks.
+
+    codes: (R,) number of each row's task among ``ids``. Rows of weight 0 are left out.
+    """
+    numbers = np.arange(len(codes))
+    if weights is not None and not (weights > 0).all():
+        numbers = np.flatnonzero(weights > 0)
+        present, codes = np.unique(codes[numbers], return_inverse=True)
+        ids = ids[present]
+    return numbers[np.argsort(codes, kind="stable")], ids, np.concatenate([[0], np.cumsum(np.bincount(codes))])
 
 
 def _like_length(counts: np.ndarray) -> list[np.ndarray]:

@@ -1,7 +1,8 @@
 """Figures: displays hold data and draw late, on given axes or on their own, in one style."""
 
 from undertow.plots.comparison import ComparisonDisplay
-from undertow.plots.rate_path import LossSurfaceDisplay, RatePathDisplay, StrategyDisplay, comparison_figure
+from undertow.plots.rate_path import LossSurfaceDisplay, RatePathDisplay
+from undertow.plots.strategies import StrategyDisplay, choice_figure
 from undertow.plots.task_gain import TaskGainDisplay
 
 __all__ = [
@@ -10,5 +11,5 @@ __all__ = [
     "RatePathDisplay",
     "StrategyDisplay",
     "TaskGainDisplay",
-    "comparison_figure",
+    "choice_figure",
 ]

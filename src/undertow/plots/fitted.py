@@ -12,17 +12,20 @@ _WITH_SEARCH = "a fitted MAMLRegressorCV or MAMLClassifierCV"
 def kept(estimator: Any, attribute: str) -> Any:
     """Return what a search left in ``attribute`` of an estimator, or raise InputError saying why it is not there."""
     name = type(estimator).__name__
+    give = f"Give {_WITH_SEARCH}."
     if not hasattr(estimator, "fit") or isinstance(estimator, type):
-        raise InputError(f"estimator={estimator!r}: there is nothing to draw in it. Give {_WITH_SEARCH}.")
+        raise InputError("estimator", estimator, "there is nothing to draw in it.", give)
     if not hasattr(estimator, "coef_"):
-        raise InputError(f"this {name} is not fitted: there is nothing to draw. Call fit first.")
+        raise InputError(None, rule=f"This {name} is not fitted: there is nothing to draw.", way_out="Call fit first.")
     if not hasattr(estimator, attribute):
-        raise InputError(f"a {name} has no {attribute}: it chooses nothing by cross-validation. Give {_WITH_SEARCH}.")
+        raise InputError(None, rule=f"A {name} has no {attribute}: it has made no search.", way_out=give)
     value = getattr(estimator, attribute)
     if value is None:
         raise InputError(
-            f"{attribute} of this {name} is None: it was fitted to one task, where there is nothing to choose by. Fit "
-            "it to a table of several tasks."
+            None,
+            rule=f"{attribute} of this {name} is None: it was loaded, or fitted to fewer than three tasks with query "
+            "rows, where there is nothing to choose by.",
+            way_out="Fit it to a table of several tasks.",
         )
     return value
 
@@ -34,7 +37,7 @@ def gradient_ridge(estimator: Any) -> float:
 
 
 def loss_name(estimator: Any) -> str:
-    """What twice a loss of the estimator's search measures."""
+    """What an error of the estimator's search measures."""
     columns = len(estimator.coef_) if estimator.coef_.ndim == 2 else 1
     if hasattr(estimator, "classes_"):
         over = f", mean over {columns} classes" if columns > 1 else ""

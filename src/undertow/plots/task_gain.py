@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 
 from undertow import _check
-from undertow._batch import TaskBatch
-from undertow._check import InputError
+from undertow._check import InputError, Setting
 from undertow.choice.interval import gain
-from undertow.choice.rate_comparison import RateComparison
-from undertow.choice.rate_picks import STRATEGIES
 from undertow.choice.record import Gain
-from undertow.choice.words import describe
+from undertow.choice.words import short
 from undertow.linear.surface import LossSurface
 from undertow.plots import style
 from undertow.plots.fitted import kept
@@ -65,7 +62,7 @@ class TaskGainDisplay:
             strategy = str(kept(estimator, "choice_").strategy)
         made = cls._of(
             held_out.task_ids,
-            held_out.losses,
+            held_out.mse,
             held_out.names,
             held_out.weights,
             strategy,
@@ -74,22 +71,6 @@ class TaskGainDisplay:
             estimator.n_draws_,
         )
         return made.plot(ax)
-
-    @classmethod
-    def from_comparison(
-        cls, comparison: RateComparison, base: str = "joint", *, strategy: str = "signed", level: float = 0.95
-    ) -> TaskGainDisplay:
-        """Display of what a strategy of a comparison gains over another; see ``RateComparison`` for their names."""
-        return cls._of(
-            comparison.task_ids,
-            comparison.task_losses,
-            tuple(STRATEGIES),
-            comparison.task_rows,
-            strategy,
-            base,
-            level,
-            1,
-        )
 
     @classmethod
     def from_path(
@@ -105,7 +86,10 @@ class TaskGainDisplay:
         column = int(np.flatnonzero(surface.ridges == best.ridge)[0])
         zero = np.flatnonzero(surface.train_rates == 0)
         if not len(zero):
-            raise InputError("the path holds no train rate 0, which the gain is measured from: add 0 to train_rates.")
+            raise InputError(
+                None, rule="The path holds no train rate 0, which the gain is measured from.",
+                way_out=("Add 0 to ", Setting("train_rates"), "."),
+            )  # fmt: skip
         adapt = surface.best_adapt_rate[zero[0]]
         pairs = {
             "joint": (int(zero[0]), 0.0),
@@ -116,11 +100,12 @@ class TaskGainDisplay:
         for position, rate in pairs.values():
             of_tasks = surface.task_loss(rate)[:, position]
             losses.append(of_tasks[:, column] if of_tasks.ndim == 2 else of_tasks)
-        batches = [surface.tasks] if isinstance(surface.tasks, TaskBatch) else list(surface.tasks)
-        ids = [np.arange(b.n_tasks) if b.ids is None else b.ids for b in batches]
-        rows = np.concatenate([b.query_counts for b in batches]).astype(float)
+        # Or task_loss would have raised.
+        assert surface.task_rows is not None
+        assert surface.task_ids is not None
+        rows = surface.task_rows.astype(float)
         weights = rows if surface.weighting == "rows" else np.ones(len(rows))
-        made = cls._of(np.concatenate(ids), np.stack(losses, axis=1), tuple(pairs), weights, strategy, base, level, 1)
+        made = cls._of(surface.task_ids, np.stack(losses, axis=1), tuple(pairs), weights, strategy, base, level, 1)
         made.rows = rows
         return made
 
@@ -141,9 +126,9 @@ class TaskGainDisplay:
         if strategy == base:
             others = ", ".join(repr(name) for name in names if name != base)
             raise InputError(
-                f"base={base!r} is the strategy whose gain is to be drawn, and no task gains over itself: choose "
-                f"another base or strategy, of {others}."
-            )
+                "base", base, "it is the strategy whose gain is to be drawn.",
+                f"Choose another base or strategy, of {others}.",
+            )  # fmt: skip
         mean_loss = float(weights @ rival / weights.sum())
         gains = 100 * (rival - ours) / mean_loss if mean_loss > 0 else np.zeros(len(rival))
         return cls(task_ids, gains, weights / n_draws, gain(rival, ours, weights, level), strategy, base, level)
@@ -202,7 +187,7 @@ class TaskGainDisplay:
             ax.set_xlim(low, high)
             ax.set_ylim(-0.03 * m - 0.6, 1.03 * m - 0.4)
             ax.set_xlabel(f"gain in held-out loss,\n% of the mean loss {_base_words(self.base)}")
-            ax.set_title(f"gain from {describe(self.strategy)}")
+            ax.set_title(f"gain from {short(self.strategy)}")
             strip = add_legend(ax, own, columns=1 if named else 2, at="bottom") if legend else 0.0
             self._name_tasks(ax, order, named, strip)
         self.ax_, self.figure_ = ax, ax.figure
@@ -253,4 +238,4 @@ def _percent(value: float) -> str:
 
 
 def _base_words(base: str) -> str:
-    return {"joint": "without adaptation", "step": "with no inner loop"}.get(base, f"of {describe(base)}")
+    return {"joint": "without adaptation", "step": "with no inner loop"}.get(base, f"of {short(base)}")

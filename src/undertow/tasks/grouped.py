@@ -11,9 +11,9 @@ import numpy as np
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow._types import Counts, Features, Ids, Offsets, PerRow, RowIds, RowNumbers
 from undertow.tasks import drawing
 from undertow.tasks.scaling import Scaling, fit_scaling
-from undertow.tasks.shapes import Bounds, Counts, Features, RowNumbers, Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +25,11 @@ class GroupedTable:
 
     x: Features
     """(R, p) features, each in its own unit until standardised"""
-    y: Target
+    y: PerRow
     """(R,) target"""
-    offsets: Bounds
+    offsets: Offsets
     """(m + 1,) where each task starts; the last is R"""
-    ids: np.ndarray
+    ids: Ids
     """(m,) what the tasks are called, sorted"""
     feature_names: tuple[str, ...]
     """(p,) names of the columns of x"""
@@ -91,9 +91,9 @@ class GroupedTable:
     def from_codes(
         cls,
         x: Features,
-        y: Target,
+        y: PerRow,
         codes: RowNumbers,
-        ids: np.ndarray,
+        ids: Ids,
         feature_names: tuple[str, ...],
         task: str,
         target: str,
@@ -124,7 +124,7 @@ class GroupedTable:
         return np.diff(self.offsets)
 
     @property
-    def groups(self) -> np.ndarray:
+    def groups(self) -> RowIds:
         """(R,) id of the task of each row, as scikit-learn's ``groups``."""
         return np.repeat(self.ids, self.counts)
 

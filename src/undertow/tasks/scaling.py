@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from undertow._check import InputError
-from undertow.tasks.shapes import AnyRows, FeatureCounts, FeatureFlags, Features, PerFeature
+from undertow._types import AnyRows, FeatureCounts, Features, Flags, Vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +21,11 @@ class Scaling:
 
     feature_names: tuple[str, ...]
     """(p,) names of the features, in order"""
-    centre: PerFeature
+    centre: Vector
     """(p,) mean of each feature, in its own unit"""
-    scale: PerFeature
+    scale: Vector
     """(p,) standard deviation of each feature, in its own unit"""
-    constant: FeatureFlags
+    constant: Flags
     """(p,) whether a feature had one value only: such a one is neither scaled nor clipped"""
     clip: float | None
     """largest absolute standardised value that is let through; None for no limit"""
@@ -95,7 +95,7 @@ def fit_scaling(table: Any, clip: float | None, target: bool) -> Scaling:
     return replace(scaling, clipped=((np.abs(unclipped) > clip) & ~constant).sum(axis=0))
 
 
-def centre_and_scale(x: Features) -> tuple[PerFeature, PerFeature, FeatureFlags]:
+def centre_and_scale(x: Features) -> tuple[Vector, Vector, Flags]:
     """Return mean, standard deviation and constancy of each column; 0, 1 and True for a constant one."""
     high, low = x.max(axis=0), x.min(axis=0)
     # In units of about the largest value, squares neither overflow nor vanish; a power of two divides without rounding.

@@ -11,6 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from undertow._types import (
+    Features,
+    PerRow,
+    PerTarget,
+    RowNumbers,
+    SomeRows,
+    SomeTargets,
+    Standardised,
+    TargetCoefficients,
+    Targets,
+    TargetWeights,
+    Vector,
+)
+
 # Rows at a time: sums are made in float64, and a float64 copy of all rows is never there. So few stay in the cache
 # from one operation to the next.
 _ROWS = 1024
@@ -20,36 +34,38 @@ _ROWS = 1024
 class Standard:
     """z = clip((x - centre) / spread), then a constant; targets (y - target_centre) / target_spread."""
 
-    centre: np.ndarray
+    centre: Vector
     """(p,) float64"""
-    spread: np.ndarray
+    spread: Vector
     """(p,) float64; 1 for a constant feature"""
     clip: float
     """largest absolute value that is let through; infinity for no limit"""
     intercept: bool
     """whether a last column of ones is added"""
-    target_centre: np.ndarray
+    target_centre: PerTarget
     """(q,) float64"""
-    target_spread: np.ndarray
+    target_spread: PerTarget
     """(q,) float64"""
 
     @classmethod
     def fit(
         cls,
-        x: np.ndarray,
-        y: np.ndarray,
-        weights: np.ndarray | None,
+        x: SomeRows,
+        y: Targets,
+        weights: PerRow | None,
         *,
         features: bool,
         targets: bool,
         intercept: bool,
         clip: float | None,
+        order: RowNumbers | None = None,
     ) -> Standard:
         """Read the numbers from rows x (R, p) and targets y (R, q) with row weights (R,).
 
         features, targets: whether to scale to deviation 1; without ``intercept`` nothing is centred.
+        order: (R,) where in x the rows of y and weights stand; None for the same places.
         """
-        centre, spread = _moments(x, weights)
+        centre, spread = _moments(x, weights, order)
         target_centre, target_spread = _moments(y, weights)
         p, q = x.shape[1], y.shape[1]
         if not intercept:
@@ -70,7 +86,7 @@ class Standard:
         """Number of columns in standardised space, d: p, and one for the intercept."""
         return len(self.centre) + self.intercept
 
-    def features(self, x: np.ndarray, order: Any = None) -> np.ndarray:
+    def features(self, x: SomeRows, order: Any = None) -> Standardised:
         """Return rows x (R, p), in the given order, as (R, d) in the precision of x."""
         n = len(x) if order is None else len(order)
         p = len(self.centre)
@@ -94,11 +110,11 @@ class Standard:
             z[:, p] = 1
         return z
 
-    def targets(self, y: np.ndarray) -> np.ndarray:
+    def targets(self, y: Targets) -> Targets:
         """Return targets (R, q) in standardised units."""
         return ((y - self.target_centre) / self.target_spread).astype(y.dtype)
 
-    def n_clipped(self, x: np.ndarray) -> int:
+    def n_clipped(self, x: Features) -> int:
         """Return how many values of x (R, p) the limit touches."""
         if not np.isfinite(self.clip):
             return 0
@@ -107,11 +123,11 @@ class Standard:
         parts = (x[start : start + _ROWS] for start in range(0, len(x), _ROWS))
         return sum(int(np.count_nonzero((part < low) | (part > high))) for part in parts)
 
-    def restore_targets(self, y: np.ndarray) -> np.ndarray:
+    def restore_targets(self, y: SomeTargets) -> SomeTargets:
         """Return standardised predictions (..., q) in the unit of the targets."""
         return y * self.target_spread.astype(y.dtype) + self.target_centre.astype(y.dtype)
 
-    def restore_weights(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def restore_weights(self, weights: TargetWeights) -> tuple[TargetCoefficients, SomeTargets]:
         """Return coefficients (..., q, p) and intercepts (..., q) in the user's units, from weights (..., q, d)."""
         wide = np.asarray(weights, dtype=np.float64)
         p = len(self.centre)
@@ -121,15 +137,23 @@ class Standard:
         return coef.astype(weights.dtype), intercept.astype(weights.dtype)
 
 
-def _moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _moments(x: SomeRows, weights: PerRow | None, order: RowNumbers | None = None) -> tuple[Vector, Vector]:
     """Weighted mean and standard deviation (divisor: sum of weights) of the columns, in float64."""
-    w = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if order is not None and len(order) == len(x) and (order == np.arange(len(x))).all():
+        order = None
+    n = len(x) if order is None else len(order)
+
+    def rows(start: int) -> np.ndarray:
+        return x[start : start + _ROWS] if order is None else x[order[start : start + _ROWS]]
+
+    w = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
     total = w.sum()
     # About the first row, so that a large common offset costs no digits; then once more about the mean.
-    first = x[int(np.argmax(w > 0))].astype(np.float64)
+    place = int(np.argmax(w > 0))
+    first = x[place if order is None else order[place]].astype(np.float64)
     shift, constant = np.zeros(x.shape[1]), np.ones(x.shape[1], dtype=bool)
-    for start in range(0, len(x), _ROWS):
-        part = x[start : start + _ROWS] - first
+    for start in range(0, n, _ROWS):
+        part = rows(start) - first
         shift += w[start : start + _ROWS] @ part
         if constant.any():
             # A row of weight 0 does not make a column vary.
@@ -137,8 +161,8 @@ def _moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.
             constant &= ~varied.any(axis=0)
     mean = first + shift / total
     squares = np.zeros(x.shape[1])
-    for start in range(0, len(x), _ROWS):
-        part = x[start : start + _ROWS] - mean
+    for start in range(0, n, _ROWS):
+        part = rows(start) - mean
         if weights is None:
             squares += np.einsum("rp,rp->p", part, part)
         else:
@@ -147,7 +171,7 @@ def _moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.
     lost = np.flatnonzero(~constant & ~((spread > 0) & np.isfinite(spread)))
     if len(lost):
         # Squares of very small or very large numbers leave the range of float64: measure these in their own unit.
-        part = x[:, lost].astype(np.float64) - mean[lost]
+        part = (x[:, lost] if order is None else x[order][:, lost]).astype(np.float64) - mean[lost]
         peak = np.abs(part).max(axis=0)
         spread[lost] = peak * np.sqrt((w[:, None] * (part / peak) ** 2).sum(axis=0) / total)
     # A constant column has spread 0 exactly, whatever rounding its mean suffered.

@@ -1,0 +1,127 @@
+"""``undertow fit``: a model for new tasks of one's own grouped table, and what it is worth on held-out tasks."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from undertow.cli.options import (
+    Categories,
+    Clip,
+    Features,
+    NSupport,
+    OnConstant,
+    OnSmall,
+    Report,
+    Seed,
+    TableName,
+    TargetColumn,
+    TaskColumn,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from undertow.estimators import MAMLRegressorCV
+    from undertow.tasks import GroupedTable
+
+
+def fit(
+    ctx: typer.Context,
+    table: TableName,
+    task: TaskColumn = None,
+    target: TargetColumn = None,
+    features: Features = None,
+    n_support: NSupport = 5,
+    folds: Annotated[int, typer.Option(min=3, help="Folds of tasks.")] = 5,
+    draws: Annotated[
+        int | None,
+        typer.Option(min=1, help="Random draws of support rows of each task.", show_default="10; fewer if it is large"),
+    ] = None,
+    clip: Clip = 4.0,
+    categories: Categories = "raise",
+    on_small: OnSmall = None,
+    on_constant: OnConstant = "raise",
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for figure and tables.", show_default="NAME-fit")] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Save the fitted model: a .safetensors file, for predict.")
+    ] = None,
+    report: Report = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results of other settings, and files of --save and --report.")
+    ] = False,
+) -> None:
+    """Fit a model that adapts to new tasks, and say on held-out tasks which strategy is best and by how much.
+
+    A task is a group of rows: the pupils of a school, the visits of a patient. Features and target are standardised.
+    """
+    from undertow.cli.fit_output import print_results, print_table, write_results
+    from undertow.cli.output import say
+    from undertow.cli.own_table import job_of, read_own_table
+    from undertow.cli.saved_model import save_fitted
+
+    job = job_of(ctx)
+    raw = read_own_table(job)
+    _, scaling = raw.standardized(job.settings["clip"], target=True)
+    print_table(job, raw, scaling)
+    estimator = _fitted(raw, job.settings)
+    limits = _stable_rates(raw, estimator)
+    print_results(estimator, limits)
+    files = write_results(job, raw, estimator, limits)
+    if save is not None:
+        save_fitted(estimator, save, job, raw)
+        files += f"; model {save}"
+    if report is not None:
+        from undertow.report import write_fit_report
+
+        write_fit_report(report, job.name, raw, scaling, estimator, limits, job.command, job.settings)
+        files += f"; report {report}"
+    say(f"files: {files}")
+
+
+def _fitted(table: GroupedTable, settings: dict[str, Any]) -> MAMLRegressorCV:
+    """The default estimator on the rows of a table."""
+    from undertow._check import InputError
+    from undertow.cli.output import console
+    from undertow.estimators import MAMLRegressorCV, fit_table
+
+    if table.n_tasks < 3:
+        raise InputError(
+            None,
+            rule=f"The table has {table.n_tasks} tasks with enough rows, and a choice between strategies needs 3.",
+            way_out="Use a table of more tasks, or fewer support rows.",
+        )
+    estimator = MAMLRegressorCV(
+        settings["n_support"],
+        settings["folds"],
+        n_draws=settings["draws"],
+        clip=settings["clip"],
+        on_small="raise",
+        random_state=settings["seed"],
+    )
+    to = console(stderr=True)
+    with warnings.catch_warnings(record=True) as said, to.status("comparing strategies"):
+        warnings.simplefilter("always")
+        fit_table(estimator, table)
+    for text in dict.fromkeys(str(one.message) for one in said):
+        typer.echo(f"Warning: {text}", err=True)
+    return estimator
+
+
+def _stable_rates(table: GroupedTable, estimator: MAMLRegressorCV) -> np.ndarray:
+    """Raw rate (m,) up to which a step shrinks the error on a task's support rows, of the first draw of these."""
+    import numpy as np
+
+    from undertow.estimators import table_rows
+    from undertow.linear import stability_limit
+    from undertow.tasks.rows import of_target
+
+    rows = table_rows(table, estimator.model_.standard)
+    limits = np.empty(table.n_tasks)
+    for batch, tasks, _ in rows.draw(estimator.n_support, np.random.SeedSequence(estimator.seed_, spawn_key=(0,))):
+        limits[tasks] = stability_limit(of_target(batch, 0))
+    return limits

@@ -1,0 +1,148 @@
+"""What ``undertow fit`` prints and writes: all figures are those of the estimator's ``choice_``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from undertow.cli.own_table import Job
+    from undertow.estimators import MAMLRegressorCV
+    from undertow.tasks import GroupedTable
+
+_FIGURES = ("figure.png", "figure.svg")
+
+
+def print_table(job: Job, raw: GroupedTable, scaling: Any) -> None:
+    """Say what was read, and how it is measured, before anything is fitted."""
+    from undertow.cli.output import count, say
+    from undertow.cli.own_table import what_was_read
+
+    n_support, n_folds = job.settings["n_support"], min(job.settings["folds"], raw.n_tasks)
+    clipped = (
+        "no limit" if scaling.clip is None else f"{count(scaling.n_clipped, 'value')} clipped at {scaling.clip:g} s.d."
+    )
+    say(what_was_read(job.name, raw, n_support))
+    say(
+        f"standardised ({clipped}); a new task brings {count(n_support, 'row')}; errors are of held-out tasks, "
+        f"{n_folds} folds"
+    )
+
+
+def print_results(estimator: MAMLRegressorCV, limits: np.ndarray) -> None:
+    """Print the recommendation, all strategies, and the verdict on the sign of the train rate."""
+    import numpy as np
+
+    from undertow.choice import words
+    from undertow.cli.output import console, say, show_table
+
+    choice = estimator.choice_
+    assert choice is not None  # three tasks or more, each with rows to spare
+    say(words.recommendation(choice))
+    body = []
+    for row in words.rows(choice):
+        name = f"{row.strategy} *" if row.name == choice.strategy else row.strategy
+        body.append((name, row.mse, row.standard_error, *row[4:]))
+    level = f"{100 * choice.interval.level:g} % CI"
+    show_table(console(soft_wrap=True), ("strategy", "MSE", "s.e.", "gain", level, "train", "adapt", "part"), body)
+    blend = "; part: share in the blend" if choice.strategy == "blend" else ""
+    say(
+        f"MSE: over the target's variance; gain: over no adaptation; train, adapt: rates (unit 1/largest eigenvalue = "
+        f"{choice.scale:.3g}, stable below {np.median(limits) / choice.scale:.3g}) or ridge ratios{blend}; *: "
+        "recommended"
+    )
+    say(words.verdict_sentence(choice))
+
+
+def write_results(job: Job, raw: GroupedTable, estimator: MAMLRegressorCV, limits: np.ndarray) -> str:
+    """Write figure and tables, and return their names in one line. limits: stable raw adapt rate of each task (m,)."""
+    from undertow.choice import words
+    from undertow.cli.own_table import write_summary
+    from undertow.plots import choice_figure, style
+
+    choice, folder = estimator.choice_, job.folder
+    assert choice is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = _tables(raw, estimator, limits)
+    for name, table in tables.items():
+        _write_parquet(folder / f"{name}.parquet", table)
+    with style.context():
+        made = choice_figure(estimator, f"{job.name}: {words.recommendation(choice)}")
+        for name in _FIGURES:
+            made.savefig(folder / name, metadata={"Date": None} if name.endswith("svg") else None)
+    write_summary(
+        folder,
+        {
+            "settings": job.settings,
+            "target_variance": float(estimator.model_.standard.target_spread[0] ** 2),
+            "values_clipped": estimator.n_clipped_,
+            "tasks_left_out": raw.n_left_out,
+            "recommendation": words.recommendation(choice),
+            "verdict": words.verdict_sentence(choice),
+            "choice": choice.to_dict(),
+            "files_elsewhere": job.files_elsewhere,
+        },
+    )
+    return f"{folder}/: {', '.join(_FIGURES)}, summary.json; {', '.join(tables)} (.parquet)"
+
+
+def _tables(raw: GroupedTable, estimator: MAMLRegressorCV, limits: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Columns of each table: the curve over train rates, strategies, held-out tasks, and common weights."""
+    import numpy as np
+
+    choice, held_out, standard = estimator.choice_, estimator.held_out_, estimator.model_.standard
+    assert choice is not None
+    assert held_out is not None
+    curve, scale = choice.curve, choice.scale
+    rates, adapt = np.abs(curve.train_rates), np.array(curve.adapt_rates)
+    # Plus and minus infinity are one point, written in one way.
+    rates = np.where(np.isinf(rates), rates, curve.train_rates)
+    of_tasks = dict(zip(raw.ids.tolist(), limits, strict=True))
+    strategies = [
+        {"strategy": name, "mse_over_variance": one.mse, "standard_error": one.standard_error}
+        | {f"gain_percent_{key}": value for key, value in one.gain._asdict().items()}
+        | {key: None if name == "blend" else one.settings.get(key) for key in _SETTINGS}
+        | {"share_in_blend": choice.candidates["blend"].settings.get(name) if "blend" in choice.candidates else None}
+        for name, one in choice.candidates.items()
+    ]
+    return {
+        "curve": {
+            "train_rate": rates,
+            "train_rate_spectral": rates / scale,
+            "best_adapt_rate": adapt,
+            "best_adapt_rate_spectral": adapt / scale,
+            "cv_mse_over_variance": curve.mse,
+            "standard_error_of_difference_from_0": curve.standard_errors,
+        },
+        "strategies": {key: [row[key] for row in strategies] for key in strategies[0]},
+        "held_out": {
+            "task": held_out.task_ids,
+            "query_rows": held_out.weights,
+            "stable_adapt_rate": [of_tasks[task] for task in held_out.task_ids.tolist()],
+        }
+        | {f"mse_over_variance_{name}": held_out.of(name) for name in held_out.names},
+        "weights": {
+            "feature": [*raw.feature_names, "intercept"],
+            "weight": [*estimator.coef_, estimator.intercept_],
+            "weight_standardised": estimator.model_.omega[0],
+            "centre": [*standard.centre, 0.0],
+            "spread": [*standard.spread, 1.0],
+        },
+    }
+
+
+_SETTINGS = (
+    "train_rate", "train_rate_spectral", "adapt_rate", "adapt_rate_spectral", "train_ratio", "adapt_ratio", "ridge",
+    "steps", "noise_std", "task_std",
+)  # fmt: skip
+
+
+def _write_parquet(file: Any, columns: dict[str, Any]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from undertow._write import whole
+
+    with whole(file) as beside:
+        pq.write_table(pa.table({name: pa.array(list(values)) for name, values in columns.items()}), beside)

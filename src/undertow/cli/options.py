@@ -1,0 +1,61 @@
+"""Options that commands on a table share, and arguments of the library as a command spells them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+TableName = Annotated[str, typer.Argument(metavar="TABLE", help="A .csv or .parquet file, or a data set's name.")]
+TaskColumn = Annotated[str | None, typer.Option(metavar="COL", help="Column that says which task a row is of.")]
+TargetColumn = Annotated[str | None, typer.Option(metavar="COL", help="Column to predict.")]
+Features = Annotated[str | None, typer.Option(metavar="A,B,...", help="Columns to use; none means all others.")]
+NSupport = Annotated[int, typer.Option(min=1, help="Rows that a new task brings.")]
+Clip = Annotated[float, typer.Option(help="Largest standardised value of a feature; inf for no limit.")]
+Categories = Annotated[str, typer.Option(help="Text among the features: raise, or onehot.")]
+OnSmall = Annotated[
+    str | None,
+    typer.Option(help="Tasks with too few rows: raise, or drop.", show_default="raise; drop for our data sets"),
+]
+OnConstant = Annotated[str, typer.Option(help="Features with one value only: raise, drop or keep.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of folds and draws.")]
+Report = Annotated[Path | None, typer.Option(metavar="FILE", help="Write an .html report; needs the extra 'report'.")]
+
+# Argument of the library -> parameter of a command, where their names differ.
+_NAMES = {"cv": "folds", "n_folds": "folds", "n_draws": "draws", "n_repeats": "repeats"}
+# Of these None means no limit.
+_LIMITS = ("clip", "time_limit")
+# Commands whose settings stand in a file, under the names that the library has for them.
+_OF_A_FILE = ("train",)
+
+
+def spell(name: str, value: Any, command: Any) -> str:
+    """Return an argument of the library, with its value, as the option of a click command.
+
+    An argument that the command has no option for is said in plain words. value: None where it is not to be said.
+    """
+    if name == "min_rows" and value is not None:
+        # A command asks for support rows; one row more is the least that a task needs.
+        name, value = "n_support", value - 1
+    of_name = {one.name: one for one in command.params}
+    found = of_name.get(name) or of_name.get(_NAMES.get(name, ""))
+    if found is not None and found.param_type_name == "argument":
+        return repr(str(value)) if value is not None else str(found.metavar or name)
+    if found is not None and isinstance(value, bool):
+        return str(found.opts[0] if value else (found.secondary_opts or found.opts)[0])
+    if found is not None:
+        return str(found.opts[0]) + ("" if value is None else f" {_text(name, value)}")
+    if command.name in _OF_A_FILE or not name.isidentifier():
+        return name if value is None else f"{name}={value!r}"
+    words = name.replace("_", " ")
+    return words if value is None else f"{words} {_text(name, value)}"
+
+
+def _text(name: str, value: Any) -> str:
+    """Return a value as it is typed, quoted where a shell or a reader would part it."""
+    if name in _LIMITS and value == "None":
+        return "inf"
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text if re.fullmatch(r"[\w.,:/+-]+", text) else repr(text)
