@@ -1,11 +1,12 @@
 """Tables, rows, draws and plans that the tests of the choice and of the estimators share."""
 
 import numpy as np
-from stacked import outer_rows
+from stacked import outer_rows, task
 
 import undertow as ut
 from undertow.choice.limits import LIMITS
 from undertow.choice.plan import Plan
+from undertow.linear.rules import BlendRule, GradientRule
 from undertow.tasks import GroupedTable, folds
 from undertow.tasks.rows import TaskRows, sort_by_task
 from undertow.tasks.standard import Standard
@@ -63,6 +64,32 @@ def least_squares(matrix, target, ridge):
     p = matrix.shape[1]
     rows = np.sqrt(ridge * (matrix**2).sum() / p) * np.eye(p)
     return np.linalg.lstsq(np.concatenate([matrix, rows]), np.concatenate([target, np.zeros(p)]), rcond=None)[0]
+
+
+def theta_by_hand(rule, omega, x, y):
+    """Adapted weights of one task from dense formulas; of a blend, without what its parts leave in omega."""
+    if isinstance(rule, BlendRule):
+        each = zip(rule.parts, rule.shares, rule.starts, strict=True)
+        return sum(share * theta_by_hand(part, start, x, y) for part, share, start in each)
+    if isinstance(rule, GradientRule):
+        for _ in range(rule.steps):
+            omega = omega - rule.rate * x.T @ (x @ omega - y) / len(x)
+        return omega
+    if np.isinf(rule.ratio):
+        return omega
+    c = np.eye(x.shape[1]) if rule.covariance is None else rule.covariance
+    c = np.diag(c) if c.ndim == 1 else c
+    return omega + c @ x.T @ np.linalg.solve(x @ c @ x.T + rule.ratio * np.eye(len(x)), y - x @ omega)
+
+
+def errors_by_hand(batches, omega, rule):
+    """Errors of each task's query rows in all batches, by task."""
+    found = {}
+    for batch in batches:
+        for i, name in enumerate(batch.ids):
+            x_t, y_t, x_v, y_v = task(batch, i)
+            found.setdefault(name, []).append(x_v @ theta_by_hand(rule, omega, x_t, y_t) - y_v)
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def cv(**settings):
