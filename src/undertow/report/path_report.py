@@ -27,7 +27,7 @@ from undertow.report.extra import require
 from undertow.report.figure import Figure, Table
 from undertow.tasks import GroupedTable
 from undertow.tasks.losses import TaskLosses
-from undertow.tasks.scaling import Scaling
+from undertow.tasks.standard import Standard
 
 
 def write_path_report(
@@ -35,7 +35,7 @@ def write_path_report(
     *,
     name: str,
     raw: GroupedTable,
-    scaling: Scaling,
+    standard: Standard,
     comparison: RateComparison,
     estimator: MAMLRegressorCV,
     stability: np.ndarray | None,
@@ -44,7 +44,7 @@ def write_path_report(
 ) -> None:
     """Write the report of a choice of rates as one HTML file that needs nothing else.
 
-    name: of the table. raw: the table as it was read, before standardisation; scaling: what standardised it.
+    name: of the table. raw: the table as it was read, before standardisation; standard: what standardised it.
     comparison: of ``undertow.choice.compare_rates`` on the standardised table. estimator: fitted to ``raw`` with the
     gradient rule among its rules. stability: (m,) 2 / lambda_max of the support rows of each task of ``raw``, a raw
     rate in standardised space; None leaves the part out. command: what to type to get the same. settings: as given.
@@ -91,13 +91,13 @@ def write_path_report(
         task_figures=_task_figures(held_out, choice.strategy),
         strategy_table=_strategy_table(choice, std, raw.target),
         picks_table=_picks_table(comparison),
-        data_table=tables.data(raw, scaling),
-        features_table=tables.features(raw, scaling),
+        data_table=tables.data(raw, standard),
+        features_table=tables.features(raw, standard),
         settings_table=tables.settings(settings),
         versions_table=tables.versions(),
         estimator=_search(estimator),
         scale=found.scale,
-        clip=scaling.clip,
+        clip=standard.clip,
         n_held_out=len(held_out.task_ids),
         command=command,
         words=words,
