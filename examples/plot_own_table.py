@@ -8,10 +8,10 @@ step, the others for the loss.
 
 # %%
 import matplotlib.pyplot as plt
+from undertow.choice.rate_comparison import compare_rates
 
 import undertow as ut
 from undertow import datasets
-from undertow.choice.rate_comparison import compare_rates
 from undertow.plots import LossSurfaceDisplay, RatePathDisplay, StrategyDisplay
 from undertow.tasks import read_table
 

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
+from undertow.choice.rate_comparison import compare_rates
 
 import undertow as ut
-from undertow.choice.rate_comparison import compare_rates
 from undertow.choice.words import describe
 from undertow.cli import app
 from undertow.cli.saved_model import Columns, load_model

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
+from undertow.cli.path_output import _hundredths, _rates
 
 from undertow.cli import app
-from undertow.cli.path_output import _hundredths, _rates
 
 RUN = CliRunner()
 

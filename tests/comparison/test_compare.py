@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 from grouped_small import small
+from undertow.choice.rate_comparison import compare_rates
 
 import undertow.comparison.run as run_module
 from undertow import InputError
-from undertow.choice.rate_comparison import compare_rates
 from undertow.comparison import RIVALS, compare
 from undertow.comparison.cell import Plan
 from undertow.comparison.worker import Worker

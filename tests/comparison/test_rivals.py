@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from grouped_small import PLAN, cells_by_hand, small, standardised
 from sklearn.linear_model import LinearRegression, Ridge
+from undertow.choice.rate_comparison import compare_rates
 
 from undertow import MAMLRegressorCV
-from undertow.choice.rate_comparison import compare_rates
 from undertow.comparison import compare
 from undertow.comparison.cell import training_of
 from undertow.comparison.plain import inner_draws

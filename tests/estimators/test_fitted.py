@@ -119,7 +119,7 @@ def test_a_blend_goes_on_with_further_rows_where_a_mean_of_weights_would_not():
 
 
 def test_what_a_user_is_to_be_warned_of_is_said_once_and_in_fit_only():
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="adapt_rate") as caught:
         model = ut.MAMLRegressor(0.0, -0.1).fit(X, Y, groups=G)
     assert len(caught) == 1
     assert caught[0].filename == __file__
@@ -127,7 +127,7 @@ def test_what_a_user_is_to_be_warned_of_is_said_once_and_in_fit_only():
     model.adapt(X[:4], Y[:4]).predict(X)
     model.score(X, Y, groups=G)
     small = np.where(np.arange(len(G)) < 2, 99, G)
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="1 of 17 tasks") as caught:
         clone(MODELS["blend"]).fit(X, Y, groups=small)
     assert len(caught) == 1
     assert caught[0].filename == __file__

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from undertow.choice.rate_comparison import compare_rates
 
 import undertow as ut
 from undertow._check import InputError
-from undertow.choice.rate_comparison import compare_rates
 from undertow.choice.record import RateInterval
 from undertow.estimators.saving import load, save
 from undertow.linear.surface import LossSurface

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from undertow.choice.rate_comparison import compare_rates
 
 import undertow as ut
 from undertow._check import InputError
-from undertow.choice.rate_comparison import compare_rates
 from undertow.choice.record import Gain
 from undertow.linear import adapt
 from undertow.plots import LossSurfaceDisplay, TaskGainDisplay

@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from undertow.choice.rate_comparison import compare_rates
 
 import undertow as ut
-from undertow.choice.rate_comparison import compare_rates
 from undertow.comparison import Comparison
 from undertow.linear import stability_limit
 from undertow.report import write_compare_report, write_path_report

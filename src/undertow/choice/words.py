@@ -182,5 +182,5 @@ def _setting(settings: Mapping[str, float], kind: str) -> str:
 
 
 def share(error: float) -> str:
-    """Return an error as a share of the variance: four decimals, or three digits where these would show fewer."""
-    return f"{error:.4f}" if error == 0 or error >= 0.01 else f"{error:.3g}"
+    """Return an error as a share of the variance: four decimals, or three digits where these would show less."""
+    return f"{error:.4f}" if error == 0 or error >= 0.001 else f"{error:.3g}"

@@ -63,6 +63,7 @@ def compare(
 
     Finished fits are kept in the folder: after an interruption the same command goes on where it was.
     """
+    from undertow.cli.output import say
     from undertow.cli.own_table import job_of, read_own_table
     from undertow.comparison.registry import chosen
 
@@ -79,7 +80,7 @@ def compare(
         _, standard = raw.standardized(job.settings["clip"], target=True)
         write_compare_report(report, job.name, raw, standard, comparison, job.command, job.settings)
         files += f"; report {report}"
-    typer.echo(f"files: {files}")
+    say(f"files: {files}")
 
 
 def _compared(job: Job, raw: GroupedTable, time_limit: float | None) -> Comparison:

@@ -60,6 +60,7 @@ def fit(
     A task is a group of rows: the pupils of a school, the visits of a patient. Features and target are standardised.
     """
     from undertow.cli.fit_output import print_results, print_table, write_results
+    from undertow.cli.output import say
     from undertow.cli.own_table import job_of, read_own_table
     from undertow.cli.saved_model import save_fitted
 
@@ -69,7 +70,7 @@ def fit(
     print_table(job, raw, standard)
     estimator = _fitted(raw, job.settings)
     limits = _stable_rates(raw, estimator)
-    print_results(estimator.choice_, limits)
+    print_results(estimator, limits)
     files = write_results(job, raw, estimator, limits)
     if save is not None:
         save_fitted(estimator, save, job, raw)
@@ -79,7 +80,7 @@ def fit(
 
         write_fit_report(report, job.name, raw, standard, estimator, limits, job.command, job.settings)
         files += f"; report {report}"
-    typer.echo(f"files: {files}")
+    say(f"files: {files}")
 
 
 def _fitted(table: GroupedTable, settings: dict[str, Any]) -> MAMLRegressorCV:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from undertow.choice.record import Choice
     from undertow.cli.own_table import Job
     from undertow.estimators import MAMLRegressorCV
     from undertow.tasks import GroupedTable
@@ -28,18 +27,20 @@ def print_table(job: Job, raw: GroupedTable, standard: Any) -> None:
     )
     say(what_was_read(job.name, raw, n_support))
     say(
-        f"standardised ({clipped}); a new task brings {count(n_support, 'row')}; errors are those of held-out tasks, "
+        f"standardised ({clipped}); a new task brings {count(n_support, 'row')}; errors are of held-out tasks, "
         f"{n_folds} folds"
     )
 
 
-def print_results(choice: Choice, limits: np.ndarray) -> None:
+def print_results(estimator: MAMLRegressorCV, limits: np.ndarray) -> None:
     """Print the recommendation, all strategies, and the verdict on the sign of the train rate."""
     import numpy as np
 
     from undertow.choice import words
     from undertow.cli.output import console, say, show_table
 
+    choice = estimator.choice_
+    assert choice is not None  # three tasks or more, each with rows to spare
     say(words.recommendation(choice))
     body = []
     for row in words.rows(choice):
@@ -63,7 +64,7 @@ def write_results(job: Job, raw: GroupedTable, estimator: MAMLRegressorCV, limit
     from undertow.plots import choice_figure, style
 
     choice, folder = estimator.choice_, job.folder
-    assert choice is not None  # three tasks or more, each with rows to spare
+    assert choice is not None
     folder.mkdir(parents=True, exist_ok=True)
     tables = _tables(raw, estimator, limits)
     for name, table in tables.items():

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from undertow.choice.record import Choice
 from undertow.choice.search import RULES
 from undertow.estimators.base import MetaEstimator
 from undertow.estimators.parameters import publish_search, train_given, train_searched
 from undertow.estimators.training import Trained
 from undertow.linear.rules import GradientRule, ProximalRule
 from undertow.mixed.rule import MixedRule
+from undertow.tasks.losses import TaskLosses
 from undertow.tasks.rows import TaskRows
 
 
@@ -54,6 +56,10 @@ class Given(MetaEstimator):
 
 class Searched(MetaEstimator):
     """Trained at settings chosen by nested cross-validation over tasks."""
+
+    choice_: Choice | None
+    strategy_: str
+    held_out_: TaskLosses | None
 
     def __init__(
         self,

@@ -107,13 +107,6 @@ def task_folds(cv: Any, rows: TaskRows) -> int | list[np.ndarray]:
                 "give a whole number of folds, a scikit-learn splitter such as GroupKFold, or pairs of row numbers "
                 "(train, test).",
             ) from None
-    if len(pairs) < 3:
-        raise InputError(
-            None,
-            rule=f"cv gives {len(pairs)} test sets: three are the least, since the choice for one is made on the "
-            "others by fits that have seen neither.",
-            way_out="Use more folds.",
-        )
     position = np.full(n, -1)
     position[rows.rows] = np.arange(len(rows.rows))
     tested = np.zeros(rows.n_tasks, dtype=np.int64)
@@ -140,6 +133,13 @@ def task_folds(cv: Any, rows: TaskRows) -> int | list[np.ndarray]:
             None,
             rule=f"cv tests task {rows.ids[bad].item()!r} {tested[bad]} times: every task must be in exactly one test "
             "set.",
+        )
+    if len(parts) < 3:
+        raise InputError(
+            None,
+            rule=f"cv gives {len(parts)} test sets with a task that is large enough: three are the least, since the "
+            "choice for one is made on the others by fits that have seen neither.",
+            way_out="Use more folds.",
         )
     return parts
 

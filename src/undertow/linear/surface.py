@@ -98,8 +98,7 @@ class LossSurface:
             top, bottom = self.products[..., 0, 1], self.products[..., 1, 1]
             return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
         flat = self.products.reshape(-1, self.steps + 1, self.steps + 1)
-        best = [_least(products, self.scale) for products in flat]
-        return np.reshape(best, self.products.shape[:-2])
+        return _least(flat, self.scale).reshape(self.products.shape[:-2])
 
     @property
     def best_loss(self) -> PathValues:
@@ -232,19 +231,30 @@ def _losses(products: np.ndarray, adapt_rates: np.ndarray) -> np.ndarray:
     return (0.5 * np.einsum("...ij,qi,qj->...q", products, c, c, optimize=True)).clip(0)
 
 
-def _least(products: np.ndarray, scale: float) -> float:
-    """Global minimiser over the rate of a polynomial loss of degree 2 k_r >= 4, by the roots of its derivative."""
-    steps = products.shape[0] - 1
+def _least(products: np.ndarray, scale: float) -> np.ndarray:
+    """Global minimisers (n,) over the rate of polynomial losses of degree 2 k_r >= 4, by the roots of the derivatives.
+
+    products: (n, k_r + 1, k_r + 1).
+    """
+    n, steps = len(products), products.shape[-1] - 1
     c = circle.powers(np.array(-scale), steps)  # binomial * scale^j, the rate in spectral units
     signed = c * (-1.0) ** np.arange(steps + 1)
     terms = np.outer(signed, signed) * products
-    poly = np.zeros(2 * steps + 1)
+    poly = np.zeros((n, 2 * steps + 1))
     for i in range(steps + 1):
-        poly[i : i + steps + 1] += terms[i]
-    poly = np.polynomial.Polynomial(np.trim_zeros(poly, "b") if poly.any() else [0.0])
-    if poly.degree() < 2:
-        return 0.0
-    roots = poly.deriv().roots()
-    real = roots.real[np.abs(roots.imag) <= 1e-7 * (1 + np.abs(roots.real))]
-    candidates = np.concatenate([[0.0], real])
-    return float(candidates[np.argmin(poly(candidates))] * scale)
+        poly[:, i : i + steps + 1] += terms[:, i]
+    best = np.zeros(n)
+    degree = np.where(poly != 0, np.arange(2 * steps + 1), 0).max(axis=1)
+    for d in np.unique(degree[degree >= 2]):
+        rows = np.flatnonzero(degree == d)
+        slope = poly[rows, 1 : d + 1] * np.arange(1, d + 1)
+        # The roots are the eigenvalues of companion matrices, as in numpy.polynomial, but of all polynomials at once.
+        companion = np.zeros((len(rows), d - 1, d - 1))
+        companion[:, np.arange(1, d - 1), np.arange(d - 2)] = 1
+        companion[:, :, -1] -= slope[:, :-1] / slope[:, -1:]
+        roots = np.linalg.eigvals(companion[:, ::-1, ::-1])
+        real = np.abs(roots.imag) <= 1e-7 * (1 + np.abs(roots.real))
+        candidates = np.concatenate([np.zeros((len(rows), 1)), np.where(real, roots.real, 0.0)], axis=1)
+        values = np.polynomial.polynomial.polyval(candidates, poly[rows].T[:, :, None], tensor=False)
+        best[rows] = candidates[np.arange(len(rows)), values.argmin(axis=1)]
+    return best * scale

@@ -64,14 +64,14 @@ def figure(columns: int = 1, rows: int = 1, *, width: float = 4.2, height: float
     return made, made.subplots(rows, columns, squeeze=False)
 
 
-def signed_rate_axis(axes: Any, linear: float = 1.0, *, label: str = "training rate") -> None:
+def signed_rate_axis(axes: Any, linear: float = 1.0, *, label: str = "train rate") -> None:
     """Let an x axis hold rates of both signs over decades: linear within +-``linear``, logarithmic beyond."""
     axes.set_xscale("symlog", linthresh=linear)
     axes.axvline(0.0, color=GREY, linewidth=0.7, zorder=0)
     axes.set_xlabel(label)
 
 
-def circle_axis(axes: Any, scale: float, *, label: str = "training rate") -> None:
+def circle_axis(axes: Any, scale: float, *, label: str = "train rate") -> None:
     """Label an x axis whose values are angles phi, with rate = scale tan(phi), by the rates themselves.
 
     Plus and minus infinity are the two ends and the same point. ``scale`` is the rate at phi = 45 degrees.

@@ -5,6 +5,6 @@ Needs the packages of the extra ``report``; ``require`` says so before anything 
 
 from undertow.report.compare_report import write_compare_report
 from undertow.report.extra import require
-from undertow.report.path_report import write_path_report
+from undertow.report.fit_report import write_fit_report
 
-__all__ = ["require", "write_compare_report", "write_path_report"]
+__all__ = ["require", "write_compare_report", "write_fit_report"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from undertow.comparison import Comparison
-from undertow.comparison.record import BETTER, EQUAL, LEVEL
+from undertow.comparison.record import Standing
 from undertow.report import page, tables, words
 from undertow.report.charts.pairs import pairs
 from undertow.report.charts.ranking import differences, ranking
@@ -24,18 +24,17 @@ from undertow.tasks.standard import Standard
 
 def write_compare_report(
     path: Path,
-    comparison: Comparison,
-    *,
     name: str,
     raw: GroupedTable,
     standard: Standard | None,
+    comparison: Comparison,
     command: str,
     settings: Mapping[str, Any],
 ) -> None:
     """Write the report of a comparison as one HTML file that needs nothing else.
 
-    comparison: of ``undertow.comparison.compare``. name: of the table. raw: the table as it was read. standard: of the
-    whole table, for the count of clipped values; None leaves it out. command: what to type to get the same.
+    name: of the table. raw: the table as it was read. standard: of the whole table, for the count of clipped values;
+    None leaves it out. comparison: of ``undertow.comparison.compare``. command: what to type to get the same.
     settings: as given. Raises InputError where a package is missing, the file cannot be written, or the records do not
     belong together.
     """
@@ -61,7 +60,7 @@ def write_compare_report(
         comparison=comparison,
         base=comparison.label(comparison.base),
         rival="" if rival is None else comparison.label(rival),
-        headline=_headline(comparison, rival),
+        headline=f"Least held-out error: {comparison.label(comparison.best)}",
         keys=_keys(comparison, rival, raw),
         figures=dict.fromkeys(figures) | made,
         notes_table=_notes(comparison),
@@ -93,21 +92,6 @@ def _sections(made: Mapping[str, Figure]) -> list[tuple[str, str]]:
     return [(key, title) for key, title in parts if key in made] + always
 
 
-def _headline(comparison: Comparison, rival: str | None) -> str:
-    """The verdict in one line: the base against the best of its rivals."""
-    base = comparison.label(comparison.base)
-    if rival is None:
-        return f"Only one way to predict could be measured: {base}"
-    base, other = f"“{base}”", f"“{comparison.label(rival)}”"
-    how = comparison.standing(comparison.base, rival)
-    if how == LEVEL:
-        return f"{base} and {other} cannot be told apart here"
-    if how == EQUAL:
-        return f"{base} and {other} are next to equal here"
-    first, second = (base, other) if how == BETTER else (other, base)
-    return f"{first} predicts new tasks better than {second}"
-
-
 def _percents(comparison: Comparison, name: str) -> tuple[float, float, float]:
     """What the base gains over a rival: estimate and interval in per cent of the rival's loss."""
     gap, loss = comparison.difference(comparison.base, name), comparison.mean_loss(name)[0]
@@ -121,7 +105,7 @@ def _keys(comparison: Comparison, rival: str | None, raw: GroupedTable) -> list[
     facts, kind = comparison.settings, words.level(comparison.level)
     best = comparison.best
     std = math.sqrt(facts["target_variance"])
-    level = [n for n in comparison.ranking()[1:] if not comparison.difference(n, best).told_apart]
+    level = [n for n in comparison.ranking()[1:] if comparison.standing(n, best) is Standing.LEVEL]
     keys = [Key("Least error", comparison.label(best), f"{words.loss(comparison.mean_loss(best)[0])} of the variance")]
     if rival is not None:
         mid, low, high = _percents(comparison, rival)
@@ -134,9 +118,9 @@ def _keys(comparison: Comparison, rival: str | None, raw: GroupedTable) -> list[
         )
     keys += [
         Key(
-            "Not told apart from the best",
+            "Not significantly different from the best",
             words.count(len(level), "rival"),
-            f"of {len(comparison.measured) - 1}: their difference from it may be chance",
+            f"of {len(comparison.measured) - 1}: the interval of the difference holds 0",
         ),
         Key(
             f"Error on a new task, {raw.target}",
@@ -173,7 +157,7 @@ def _differences(comparison: Comparison) -> Figure | None:
         comparison.label(comparison.base),
         [comparison.label(name) for name in others],
         [_percents(comparison, name) for name in others],
-        [comparison.standing(comparison.base, name) for name in others],
+        [comparison.standing(comparison.base, name).value for name in others],
         words.level(comparison.level),
     )
 

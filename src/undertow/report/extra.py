@@ -17,6 +17,7 @@ def require() -> None:
     missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
     if missing:
         raise InputError(
-            f"{' and '.join(missing)} missing: a report needs the packages of the extra [report]. Install them with: "
-            'pip install "undertow[report]"'
+            None,
+            rule=f"{' and '.join(missing)} missing: a report needs the packages of the extra [report].",
+            way_out='Install them with: pip install "undertow[report]"',
         )

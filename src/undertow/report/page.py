@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from undertow._check import InputError
+from undertow._write import write_text
 from undertow.report import theme
 from undertow.report.figure import STAR, Figure
 
@@ -24,16 +24,10 @@ def write(path: Path | str, template: str, drawn: Iterable[Figure], main: Figure
     """
     target = Path(path)
     if target.is_dir():
-        raise InputError(f"{str(target)!r} is a directory: give the name of a file.")
+        raise InputError("path", target, "it is a directory.", "Give the name of a file.")
     if not target.parent.is_dir():
-        raise InputError(f"{str(target)!r}: there is no directory {str(target.parent)!r}. Make it first.")
-    html = render(template, list(drawn), main, **context)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text(html, encoding="utf-8")
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
+        raise InputError("path", target, f"there is no directory {str(target.parent)!r}.", "Make it first.")
+    write_text(target, render(template, list(drawn), main, **context))
 
 
 def render(template: str, drawn: list[Figure], main: Figure, **context: Any) -> str:

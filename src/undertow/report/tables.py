@@ -72,7 +72,8 @@ def rows_of(raw: GroupedTable, task_ids: np.ndarray, what: str) -> np.ndarray:
     tasks = np.asarray(task_ids).tolist()
     missing = [task for task in tasks if task not in place]
     if missing:
-        raise InputError(f"{what} other tasks than the table's, first {missing[0]!r}: give the table that was used.")
+        rule = f"{what} other tasks than the table's, first {missing[0]!r}."
+        raise InputError(None, rule=rule, way_out="Give the table that was used.")
     return raw.counts[[place[task] for task in tasks]]
 
 

@@ -1,29 +1,15 @@
-"""Numbers and names as a report prints them: true minus signs, few digits, no bare inf."""
+"""Numbers and names as a report prints them: those of ``undertow.choice.words``, with true minus signs."""
 
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, SupportsFloat
 
 import numpy as np
 
+from undertow.choice import words as said
 from undertow.choice.record import Gain, RateInterval
-
-STRATEGIES = {
-    "joint": "common weights, no adaptation",
-    "step": "no inner loop, gradient step",
-    "tied": "one positive rate, gradient step",
-    "signed": "signed rate, gradient step",
-    "pooled_ridge": "no inner loop, ridge regression",
-    "ridge": "ridge inner loop, ridge regression",
-    "mixed_intercept": "mixed model, intercepts differ",
-    "mixed_isotropic": "mixed model, one variance",
-    "mixed_diagonal": "mixed model, a variance per weight",
-    "mixed_full": "mixed model, full covariance",
-    "mixed_shrunk": "mixed model, shrunk covariance",
-    "blend": "blend of strategies",
-}
-"""strategy -> how it trains (or what it is), and how it adapts; parted by a comma"""
 
 _SPACE = "\u00a0"
 """keeps a number and its unit on one line"""
@@ -31,7 +17,12 @@ _SPACE = "\u00a0"
 
 def strategy(name: str) -> str:
     """What a strategy is, in a few words; a name that is not known is given as it is."""
-    return STRATEGIES.get(name, name)
+    return said.short(name)
+
+
+def typeset(text: str) -> str:
+    """Text of the command line as a page has it: true minus signs, and a number and its unit on one line."""
+    return re.sub(r"(?<![\w.])-(?=[\d.]|inf)", "−", text).replace(" %", f"{_SPACE}%")
 
 
 def number(value: SupportsFloat, digits: int = 3) -> str:
@@ -56,9 +47,8 @@ def number(value: SupportsFloat, digits: int = 3) -> str:
 
 
 def loss(value: SupportsFloat) -> str:
-    """A mean squared error as a share of the variance: four decimals, more where it is tiny."""
-    value = float(value)
-    return number(value, 3) if 0 < value < 0.001 else f"{value:.4f}"
+    """A mean squared error as a share of the variance."""
+    return said.share(float(value))
 
 
 def fixed(value: SupportsFloat, places: int = 3) -> str:
@@ -75,7 +65,7 @@ def signed(value: SupportsFloat, digits: int = 2) -> str:
 
 def percent(value: SupportsFloat) -> str:
     """A signed percentage."""
-    return f"{signed(value)}{_SPACE}%"
+    return typeset(said.percent(float(value)))
 
 
 def share(value: SupportsFloat) -> str:
@@ -91,7 +81,7 @@ def share(value: SupportsFloat) -> str:
 
 def between(low: float, high: float) -> str:
     """An interval in per cent."""
-    return f"{signed(low)} to {signed(high)}{_SPACE}%"
+    return typeset(said.between(low, high))
 
 
 def gain(one: Gain) -> str:
@@ -101,20 +91,12 @@ def gain(one: Gain) -> str:
 
 def rate(value: SupportsFloat) -> str:
     """A rate; plus and minus infinity are the same point."""
-    value = float(value)
-    if math.isinf(value):
-        return "infinity"
-    text = signed(value, 3)
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return typeset(said.rate(float(value)))
 
 
 def interval(one: RateInterval) -> str:
-    """Where the best training rate lies."""
-    if one.whole_circle:
-        return "any rate: none can be ruled out"
-    if one.low > one.high:
-        return f"above {rate(one.low)}, through infinity, to below {rate(one.high)}"
-    return f"{rate(one.low)} to {rate(one.high)}"
+    """Where the best train rate lies."""
+    return typeset(said.rates_between(one))
 
 
 def count(n: int, one: str, many: str | None = None) -> str:

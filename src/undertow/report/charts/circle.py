@@ -1,4 +1,4 @@
-"""The cross-validated loss around the circle of training rates, with the interval of the best one."""
+"""The cross-validated loss around the circle of train rates, with the interval of the best one."""
 
 from __future__ import annotations
 
@@ -7,56 +7,56 @@ from typing import Any
 import numpy as np
 
 from undertow._circle import angles_of
-from undertow.choice.rate_comparison import RateComparison
 from undertow.choice.record import Choice
-from undertow.linear.surface import LossSurface
 from undertow.report import words
 from undertow.report.charts import circle_axis
 from undertow.report.figure import STAR, Entry, Figure, Table, evenly, records
 
 
-def circle(surface: LossSurface, choice: Choice, comparison: RateComparison) -> Figure:
-    """Figure of the loss at each training rate, at the ridge and with the best adaptation rate of the choice."""
-    best = surface.best()
-    column = int(np.flatnonzero(surface.ridges == best.ridge)[0])
-    loss = 2 * surface.best_loss.reshape(len(surface.train_rates), -1)[:, column]
-    adapt = surface.best_adapt_rate.reshape(len(loss), -1)[:, column] / surface.scale
-    angles = angles_of(surface.train_rates, surface.scale)
-    theirs = angles_of(comparison.surface.train_rates, comparison.scale)
-    band = 4 * np.interp(angles, theirs, comparison.curve_errors)
-    rates = [words.rate(rate) for rate in surface.train_rates / surface.scale]
+def circle(choice: Choice) -> Figure:
+    """Figure of the error at each train rate, at the ridge and with the best adapt rate of the choice."""
+    curve, signed = choice.curve, choice.signed
+    loss, errors = np.array(curve.mse), np.array(curve.standard_errors)
+    adapt, angles = np.array(curve.adapt_rates) / choice.scale, angles_of(np.array(curve.train_rates), choice.scale)
+    rates = [words.rate(rate / choice.scale) for rate in curve.train_rates]
+    # Infinity is there once: both ends of the axis are that point.
+    closed = np.append(np.arange(len(angles)), 0)
+    angles = np.append(angles, angles[0] + np.pi)
+    loss, errors, adapt, rates = loss[closed], errors[closed], adapt[closed], [rates[i] for i in closed]
+    band = 2 * errors
     values = records(phi=angles, loss=loss, low=loss - band, high=loss + band, rate=rates, adapt=adapt)
-    zero = int(np.flatnonzero(surface.train_rates == 0)[0])
+    zero = rates.index("0")
+    best = float(angles_of(np.array(signed["train_rate"]), choice.scale))
     picks = records(
-        phi=angles[[best.position, zero]],
-        loss=loss[[best.position, zero]],
-        pick=["best training rate", "no inner loop"],
-        rate=[rates[best.position], rates[zero]],
-        adapt=adapt[[best.position, zero]],
+        phi=np.array([best, 0.0]),
+        loss=np.interp([best, 0.0], angles, loss),
+        pick=["best train rate", "no inner loop"],
+        rate=[words.rate(signed["train_rate_spectral"]), "0"],
+        adapt=np.array([signed["adapt_rate_spectral"], adapt[zero]]),
     )
     shown, cut = _domain(loss, band)
     of = f"the {words.level(choice.interval.level)} interval"
     return Figure(
         name="circle",
-        title="Loss on new tasks at every training rate",
+        title="Gradient step: error on held-out tasks at every train rate",
         spec={"height": 300, "layer": _layers(values, picks, choice, shown)},
         summary=(
-            f"Line chart of cross-validated mean squared error over the training rate. The least, "
-            f"{loss[best.position]:.4f}, is at {rates[best.position]}; without an inner loop it is {loss[zero]:.4f}. "
-            f"Best training rate: {words.interval(choice.interval)} ({of})."
+            "Line chart of cross-validated mean squared error over the train rate. At the best one, "
+            f"{picks[0]['rate']}, it is {words.loss(picks[0]['loss'])}; without an inner loop "
+            f"{words.loss(loss[zero])}. Best train rate: {words.interval(choice.interval)} ({of})."
         ),
         legend=(
-            Entry("blue", "line", "mean squared error, each rate with its own best adaptation rate"),
+            Entry("blue", "line", "mean squared error, each rate with its own best adapt rate"),
             Entry("blue", "area", "±2 standard errors of the difference from rate 0"),
-            Entry("green", "area", f"{of} of the best training rate"),
-            Entry("orange", "star", "best training rate"),
+            Entry("green", "area", f"{of} of the best train rate"),
+            Entry("orange", "star", "best train rate"),
             Entry("ink", "dot", "no inner loop (rate 0)"),
-            *([Entry("purple", "rule", "best training rate by theory")] if _predicted(choice) else []),
+            *([Entry("purple", "rule", "best train rate by theory")] if _predicted(choice) else []),
         ),
         note=(
-            "The band closes at rate 0, since it is about the difference from there. Its width was measured by a "
-            f"second cross-validation of the gradient rule, at ridge {comparison.picks['signed'].ridge:g}; the curve "
-            f"has ridge {best.ridge:.3g}. " + ("Losses above the frame are in the table below." if cut else "")
+            "The band closes at rate 0, since it is about the difference from there. The best rate was chosen on this "
+            "curve, so that its least value is a little below the held-out error of the strategy. "
+            + ("Errors above the frame are in the table below." if cut else "")
         ).strip(),
         table=_table(rates, loss, band, adapt),
     )
@@ -74,9 +74,9 @@ def _layers(
         "axis": {"title": "mean squared error / variance", "tickCount": 5},
     }
     tips = [
-        {"field": "rate", "title": "training rate (spectral)", "type": "nominal"},
+        {"field": "rate", "title": "train rate (spectral)", "type": "nominal"},
         {"field": "loss", "title": "MSE / variance", "type": "quantitative", "format": ".4f"},
-        {"field": "adapt", "title": "best adaptation rate", "type": "quantitative", "format": ".3~f"},
+        {"field": "adapt", "title": "best adapt rate", "type": "quantitative", "format": ".3~f"},
     ]
     band = {
         "data": {"values": values},
@@ -130,11 +130,11 @@ def _layers(
 def _predicted(choice: Choice) -> list[dict[str, Any]]:
     """A layer with theory's best rate, where there is one."""
     one = choice.prediction
-    if one is None or one.train_rate is None:
+    if one.train_rate_spectral is None:
         return []
     return [
         {
-            "data": {"values": [{"phi": words.data(np.arctan(one.train_rate))}]},
+            "data": {"values": [{"phi": words.data(np.arctan(one.train_rate_spectral))}]},
             "mark": {"type": "rule", "style": "purple", "strokeWidth": 2, "aria": False},
             "encoding": {"x": circle_axis.x()},
         }
@@ -155,8 +155,8 @@ def _table(rates: list[str], loss: np.ndarray, band: np.ndarray, adapt: np.ndarr
     kept = evenly(len(loss), 31)
     kept = np.union1d(kept, [int(loss.argmin()), rates.index("0")])
     return Table(
-        "Cross-validated loss over the training rate",
-        ("training rate (spectral)", "MSE / variance", "± 2 s.e. from rate 0", "best adaptation rate (spectral)"),
+        "Cross-validated loss over the train rate",
+        ("train rate (spectral)", "MSE / variance", "± 2 s.e. from rate 0", "best adapt rate (spectral)"),
         [(rates[i], words.loss(loss[i]), words.number(band[i], 2), words.number(adapt[i])) for i in kept],
         f"{len(kept)} of the {len(loss)} rates that were tried.",
     )

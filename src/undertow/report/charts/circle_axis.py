@@ -1,4 +1,4 @@
-"""The axis of training rates: angles phi on the circle, labelled by the rates tan(phi) in spectral units."""
+"""The axis of train rates: angles phi on the circle, labelled by the rates tan(phi) in spectral units."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from undertow.choice.record import RateInterval
 
 _RATES = (-math.inf, -3.0, -1.0, -0.3, 0.0, 0.3, 1.0, 3.0, math.inf)
 _NAMES = ("−∞", "−3", "−1", "−0.3", "0", "0.3", "1", "3", "+∞")
-_TITLE = "training rate, in units of 1/λmax"
+_TITLE = "train rate, in units of 1/λmax"
 
 
 def x(field: str = "phi") -> dict[str, Any]:
@@ -41,8 +41,8 @@ def arcs(interval: RateInterval) -> list[dict[str, float]]:
     end = round(math.pi / 2, 6)
     if interval.whole_circle:
         return [{"from": -end, "to": end}]
-    low, high = (round(math.atan(rate), 6) for rate in (interval.low, interval.high))
-    if interval.low <= interval.high:
+    low, high = (round(math.atan(rate), 6) for rate in (interval.low_spectral, interval.high_spectral))
+    if interval.low_spectral <= interval.high_spectral:
         return [{"from": low, "to": high}]
     return [{"from": -end, "to": high}, {"from": low, "to": end}]
 

@@ -23,10 +23,10 @@ def gains(found: TaskLosses, strategy: str, rows: np.ndarray, task: str) -> Figu
 
     rows: (m,) number of rows of each task of ``found``. task: what the task column is called.
     """
-    gain = 2 * found.gains(strategy)
+    gain = found.gains(strategy)
     order = np.argsort(gain, kind="stable")[::-1]
     gain = gain[order]
-    before, after = 2 * found.of("joint")[order], 2 * found.of(strategy)[order]
+    before, after = found.of("joint")[order], found.of(strategy)[order]
     names, counts, m = [str(one) for one in found.task_ids[order]], rows[order], len(gain)
     better = int((gain > 0).sum())
     values = records(gain=gain, before=before, after=after, task=names, rows=counts, rank=np.arange(1, m + 1))

@@ -40,8 +40,8 @@ def ranking(labels: Sequence[str], means: np.ndarray, errors: np.ndarray, marked
             Entry("grey", "line", "±2 standard errors over tasks"),
         ),
         note=(
-            "Tasks differ much in how hard they are, for all rivals alike: lines that overlap here may still be told "
-            "apart in pairs, below."
+            "Tasks differ much in how hard they are, for all rivals alike: where lines overlap here, the difference in "
+            "pairs, below, may still be significant."
         ),
         table=Table(
             "Mean squared error on held-out tasks, least first",
@@ -87,12 +87,12 @@ def differences(
         + "; ".join(f"over {rival} {text}" for rival, text in zip(rivals, said, strict=True))
         + ".",
         legend=(Entry("blue", "line", f"gain with its {kind} interval, paired by task"),),
-        note=f"Right of 0 {label} is better. An interval that holds 0 does not tell the two apart.",
+        note=f"Right of 0 {label} is better. Where the interval holds 0, the difference is not significant.",
         table=Table(
             f"Gain of {label}, per cent of the rival's mean squared error",
             ("over", "gain", "from", "to", "verdict"),
             [
-                (rival, *(words.signed(value) for value in values), verdict)
+                (rival, *(words.percent(value) for value in values), verdict)
                 for rival, values, verdict in zip(rivals, percents, verdicts, strict=True)
             ],
             words=(0, 4),

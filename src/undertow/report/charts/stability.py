@@ -14,7 +14,7 @@ _MANY = 200
 
 
 class Stability(NamedTuple):
-    """The figure, and how many tasks are stable at the chosen adaptation rate."""
+    """The figure, and how many tasks are stable at the chosen adapt rate."""
 
     figure: Figure
     n_stable: int
@@ -26,7 +26,7 @@ class Stability(NamedTuple):
 def stable_rates(
     limits: np.ndarray, scale: float, adapt_rate: float, task_ids: np.ndarray, rows: np.ndarray, task: str
 ) -> Stability | None:
-    """Figure of the limits (m,), raw, in spectral units, with the adaptation rate (spectral) marked; None without any.
+    """Figure of the limits (m,), raw, in spectral units, with the adapt rate (spectral) marked; None without any.
 
     task_ids, rows: (m,) name and number of rows of each task. task: what the task column is called.
     """
@@ -87,7 +87,7 @@ def stable_rates(
                 "encoding": {"x": x},
             }
         )
-        legend.append(Entry("orange", "rule", f"chosen adaptation rate, {words.rate(adapt_rate)}"))
+        legend.append(Entry("orange", "rule", f"chosen adapt rate, {words.rate(adapt_rate)}"))
     figure = Figure(
         name="stability",
         title="Largest stable rate of each task",

@@ -35,13 +35,13 @@ def surface(found: LossSurface) -> Figure:
         title="Loss on new tasks over both rates",
         spec={"height": 330, "layer": _layers(angles, adapt, loss, (low, high), star)},
         summary=(
-            f"Map of cross-validated mean squared error over training rate and adaptation rate. The least is "
-            f"{2 * best.loss:.4f}, at training rate {words.rate(best.train_rate / found.scale)} and adaptation rate "
+            f"Map of cross-validated mean squared error over train rate and adapt rate. The least is "
+            f"{2 * best.loss:.4f}, at train rate {words.rate(best.train_rate / found.scale)} and adapt rate "
             f"{words.rate(chosen)}, in spectral units."
         ),
         legend=(Entry("ink", "star", "least loss"),),
         note=(
-            f"Each cell is the loss at its middle, at ridge {best.ridge:.3g}. The adaptation rate is that of the step "
+            f"Each cell is the loss at its middle, at ridge {best.ridge:.3g}. The adapt rate is that of the step "
             f"on a new task. Colours end at {high:.4f}: losses above it look alike."
         ),
         table=_table(angles, adapt, loss),
@@ -82,7 +82,7 @@ def _layers(
         "field": "y",
         "type": "quantitative",
         "scale": {"domain": words.data(adapt[[0, -1]]), "nice": False, "zero": False},
-        "axis": {"title": "adaptation rate, same unit", "tickCount": 6, "grid": False},
+        "axis": {"title": "adapt rate, same unit", "tickCount": 6, "grid": False},
     }
     cells = {
         "data": {"values": words.data(loss.ravel())},
@@ -98,8 +98,8 @@ def _layers(
             "y2": {"field": "y2"},
             "color": _colour(ends),
             "tooltip": [
-                {"field": "rate", "title": "training rate (spectral)", "type": "nominal"},
-                {"field": "adapt", "title": "adaptation rate (spectral)", "type": "quantitative", "format": ".3~f"},
+                {"field": "rate", "title": "train rate (spectral)", "type": "nominal"},
+                {"field": "adapt", "title": "adapt rate (spectral)", "type": "quantitative", "format": ".3~f"},
                 {"field": "data", "title": "MSE / variance", "type": "quantitative", "format": ".4f"},
             ],
         },
@@ -146,8 +146,8 @@ def _table(angles: np.ndarray, adapt: np.ndarray, loss: np.ndarray) -> Table:
     columns, rows = evenly(len(angles), 9), evenly(len(adapt), 11)[::-1]
     names = [words.rate(rate) for rate in rates_of(angles[columns], 1.0)]
     return Table(
-        "Cross-validated MSE / variance: training rates across, adaptation rates down (spectral)",
-        ("adaptation rate", *names),
+        "Cross-validated MSE / variance: train rates across, adapt rates down (spectral)",
+        ("adapt rate", *names),
         [(words.number(adapt[j]), *(words.loss(loss[i, j]) for i in columns)) for j in rows],
         f"{len(columns)} by {len(rows)} of the {len(angles)} by {len(adapt)} cells.",
     )
