@@ -110,9 +110,9 @@ def statsmodels_fit(train: GroupedTable, slopes: bool):
 
 def one_split(table: GroupedTable, n_support: int, seed: int, methods) -> dict[str, tuple[float, float, str]]:
     train, test = split_tasks(table, 0.3, seed)
-    train, scaling = train.standardized(target=True)
+    train, standard = train.standardized(target=True)
     train = train.with_intercept()
-    test = scaling.apply(test).with_intercept()
+    test = test.standardized_as(standard).with_intercept()
     test = test.select(test.counts > n_support)
     batches = test.draw_buckets(n_support, seed)
     stats = TaskStatistics.from_tasks(train)

@@ -108,7 +108,7 @@ def table(n_tasks: int, seed: int = 0, rows: int = 12, names: list[str] | None =
 
 def fit(raw: GroupedTable, n_support: int = 3, folds: int = 3) -> dict:
     """All arguments of the report of a table, but its place."""
-    data, scaling = raw.standardized(4.0, target=True)
+    data, standard = raw.standardized(4.0, target=True)
     data = data.with_intercept()
     comparison = compare_rates(data, n_support, n_folds=folds, n_draws=1)
     estimator = ut.MAMLRegressorCV(n_support=n_support, cv=folds, n_rates=41, n_draws=2)
@@ -116,7 +116,7 @@ def fit(raw: GroupedTable, n_support: int = 3, folds: int = 3) -> dict:
     return {
         "name": "a <table>",
         "raw": raw,
-        "scaling": scaling,
+        "standard": standard,
         "comparison": comparison,
         "estimator": estimator,
         "stability": stability_limit(data.draw(n_support)),
@@ -181,7 +181,7 @@ def compared(arguments):
             "target_variance": float(np.var(raw.y)),
         },
     )
-    same = {key: arguments[key] for key in ("name", "raw", "scaling", "command", "settings")}
+    same = {key: arguments[key] for key in ("name", "raw", "standard", "command", "settings")}
     return same | {"comparison": comparison}
 
 
