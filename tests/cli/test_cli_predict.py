@@ -294,7 +294,7 @@ def test_a_directory_is_called_one(folder):
 def test_a_model_that_does_not_adapt_says_so(folder):
     x, y, shop = rows_of(0, 300)
     own = ut.MAMLRegressorCV(5, 3, "gradient", n_draws=1, n_rates=9).fit(x, y, groups=0 * shop)
-    assert own.rule_ == "joint"
+    assert own.strategy_ == "joint"
     save(own, folder / "j.safetensors")
     asked = ["predict", "j.safetensors", "new.csv", "--features", "price,area", "--task", "shop", "--target", "sales"]
     assert "this model does not adapt" in run(*asked)

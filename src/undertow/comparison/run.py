@@ -69,10 +69,7 @@ def compare(
         def run(repeat: int, fold: int, name: str) -> Cell:
             cell = None if kept is None else kept.get(repeat, fold, name)
             if cell is None:
-                if worker is None:
-                    cell = run_cell(table, plan, repeat, fold, name)
-                else:
-                    cell = worker.run(repeat, fold, name)
+                cell = run_cell(table, plan, repeat, fold, name) if worker is None else worker.run(repeat, fold, name)
                 if kept is not None and cell.lasting:
                     kept.add(cell)
             return cell

@@ -82,7 +82,7 @@ def write_fit_report(
         figures=dict.fromkeys(figures) | made,
         stable=stable,
         task_figures=_task_figures(held_out, choice.strategy),
-        strategy_table=_strategy_table(choice, float(np.std(raw.y)), raw.target),
+        strategy_table=_strategy_table(choice),
         data_table=tables.data(raw, scaling),
         features_table=tables.features(raw, scaling),
         settings_table=tables.settings(settings),
@@ -185,12 +185,11 @@ def _task_figures(held_out: TaskLosses, strategy: str) -> dict[str, Any]:
     return {"better": int((gain > 0).sum()), "total": len(gain)}
 
 
-def _strategy_table(choice: Choice, std: float, target: str) -> Table:
+def _strategy_table(choice: Choice) -> Table:
     body = []
     for row in said.rows(choice):
-        one = choice.candidates[row.name]
-        name = f"{row.strategy} ({row.name}{', used' if row.name == choice.strategy else ''})"
-        cells = (row.mse, row.standard_error, _root(one.mse, std), *row[4:])
+        name = f"{row.strategy} (used)" if row.name == choice.strategy else row.strategy
+        cells = (row.mse, row.standard_error, *row[4:])
         body.append((name, *(words.typeset(cell) for cell in cells)))
     return Table(
         "Strategies on held-out tasks, least error first",
@@ -198,12 +197,11 @@ def _strategy_table(choice: Choice, std: float, target: str) -> Table:
             "strategy",
             "MSE / variance",
             "s.e.",
-            f"root MSE ({target})",
             "gain",
             f"{words.level(choice.interval.level)} interval",
             "train",
             "adapt",
-            "share in the blend",
+            "in the blend",
         ),
         body,
         "Gain: by how much the mean squared error is lower than without adaptation. Train and adapt: rates in units of "

@@ -38,12 +38,12 @@ def circle(choice: Choice) -> Figure:
     of = f"the {words.level(choice.interval.level)} interval"
     return Figure(
         name="circle",
-        title="Gradient step: error on held-out tasks at every train rate",
+        title="Gradient step: the cross-validated error that its train rate is chosen on",
         spec={"height": 300, "layer": _layers(values, picks, choice, shown)},
         summary=(
             "Line chart of cross-validated mean squared error over the train rate. At the best one, "
-            f"{picks[0]['rate']}, it is {words.loss(picks[0]['loss'])}; without an inner loop {words.loss(loss[zero])}. "
-            f"Best train rate: {words.interval(choice.interval)} ({of})."
+            f"{picks[0]['rate']}, it is {words.loss(picks[0]['loss'])}; without an inner loop "
+            f"{words.loss(loss[zero])}. Best train rate: {words.interval(choice.interval)} ({of})."
         ),
         legend=(
             Entry("blue", "line", "mean squared error, each rate with its own best adapt rate"),
