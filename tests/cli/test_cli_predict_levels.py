@@ -106,7 +106,7 @@ def test_the_column_of_an_indicator_is_no_target(tmp_path, monkeypatch):
     _, own = fitted(["k=b", "area"])
     save_model(own, tmp_path / "k.safetensors", Columns("g", None, {"k": ["a", "b"]}))
     pq.write_table(pa.table({"k": ["a", "b"], "area": [310.0, 290.0], "g": [1, 1]}), "t.parquet")
-    assert "--target 'k' is a feature" in run("predict", "k.safetensors", "t.parquet", "--target", "k", code=2)
+    assert "--target k: it is a feature" in run("predict", "k.safetensors", "t.parquet", "--target", "k", code=2)
 
 
 def test_a_number_column_named_as_the_first_level_stays_a_number(tmp_path, monkeypatch):
