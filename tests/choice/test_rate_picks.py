@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import stacked
-
-import undertow as ut
 from undertow.choice.rate_comparison import compare_rates
 from undertow.choice.rate_picks import RIDGES, STRATEGIES, candidate_rates, cross_validate, pick
+
+import undertow as ut
 from undertow.tasks import GroupedTable, folds
 from undertow.tasks.losses import mean_over_tasks
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from made import by_hand, cv, draws, table, task_rows
 from sklearn.model_selection import GroupKFold
+from undertow.choice.rate_picks import candidate_rates, cross_validate, pick
+from undertow.choice.rate_search import search_rates, solve
 
 import undertow as ut
 from undertow.choice import plan as strategy_search
@@ -17,8 +19,6 @@ from undertow.choice.interval import uniform_angles
 from undertow.choice.mixed_family import MixedFamily
 from undertow.choice.plan import Plan
 from undertow.choice.proximal_family import ProximalFamily, gather_moments
-from undertow.choice.rate_picks import candidate_rates, cross_validate, pick
-from undertow.choice.rate_search import search_rates, solve
 from undertow.linear import circle
 from undertow.linear.block_moments import BlockMoments, deal
 from undertow.linear.proximal_step import RidgeMoments

@@ -77,9 +77,10 @@ def test_what_is_written_is_what_the_estimator_holds(written, model):
     strategies = pq.read_table(folder / "strategies.parquet").to_pydict()
     assert strategies["strategy"] == list(choice.candidates)
     assert strategies["mse_over_variance"] == [one.mse for one in choice.candidates.values()]
-    assert strategies["train_rate_spectral"][strategies["strategy"].index("signed")] == choice.signed[
-        "train_rate_spectral"
-    ]
+    assert (
+        strategies["train_rate_spectral"][strategies["strategy"].index("signed")]
+        == choice.signed["train_rate_spectral"]
+    )
     losses = pq.read_table(folder / "held_out.parquet")
     assert losses.num_rows == 142
     rows = np.array(losses["query_rows"])

@@ -86,8 +86,9 @@ def test_the_verdict_names_the_best_and_how_the_others_stand_to_it(noise):
     found = made({"ridge": base, "default": level, "pooled": worse})
     gap = found.difference("default", "ridge")
     assert found.verdict == (
-        f"Least held-out error: the ridge (MSE {base.mean():.4f} of the target's variance). the default does not differ "
-        f"significantly from the ridge (difference {gap.estimate:+.4f}, 95 % CI {gap.low:+.4f} to {gap.high:+.4f}). "
+        f"Least held-out error: the ridge (MSE {base.mean():.4f} of the target's variance). the default does not "
+        f"differ significantly from the ridge "
+        f"(difference {gap.estimate:+.4f}, 95 % CI {gap.low:+.4f} to {gap.high:+.4f}). "
         "Worse: the pooled."
     )
     said = made({"ridge": worse, "default": base, "pooled": level}).verdict

@@ -113,7 +113,7 @@ def _records(estimator: MAMLRegressorCV) -> tuple[Choice, LossSurface, TaskLosse
     if choice is None or found is None or held_out is None:
         raise InputError(
             None,
-            rule="The estimator holds no search: it was loaded, or fitted to fewer than three tasks.",
+            rule="The estimator holds no search: it was not fitted, or to fewer than three tasks.",
             way_out="Fit a MAMLRegressorCV to a table of several tasks.",
         )
     return choice, found, held_out
