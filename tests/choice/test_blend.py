@@ -11,7 +11,6 @@ from undertow.choice.blend import blended, least, nested, shares
 from undertow.choice.plan import Found, Plan
 from undertow.choice.proximal_family import gather_moments
 from undertow.choice.search import _blend
-from undertow.choice.words import describe
 from undertow.linear.rules import BlendRule, GradientRule, ProximalRule, blend_of
 from undertow.tasks import folds
 from undertow.tasks.losses import balance

@@ -47,12 +47,12 @@ def print_results(estimator: MAMLRegressorCV, limits: np.ndarray) -> None:
         name = f"{row.strategy} *" if row.name == choice.strategy else row.strategy
         body.append((name, row.mse, row.standard_error, *row[4:]))
     level = f"{100 * choice.interval.level:g} % CI"
-    show_table(console(soft_wrap=True), ("strategy", "MSE", "s.e.", "gain", level, "train", "adapt", "part"), body)
-    blend = "; part: share in the blend" if choice.strategy == "blend" else ""
+    titles = ("strategy", "MSE", "s.e.", "gain", level, "train", "adapt", "in blend")
+    show_table(console(soft_wrap=True), titles, body)
     say(
-        f"MSE: over the target's variance; gain: over no adaptation; train, adapt: rates (unit 1/largest eigenvalue = "
-        f"{choice.scale:.3g}, stable below {np.median(limits) / choice.scale:.3g}) or ridge ratios{blend}; *: "
-        "recommended"
+        "MSE: over the target's variance; gain: over no adaptation; train, adapt: rates (unit 1/largest eigenvalue = "
+        f"{choice.scale:.3g}; stable below {np.median(limits) / choice.scale:.3g} in the median task) or ridge ratios; "
+        "*: recommended"
     )
     say(words.verdict_sentence(choice))
 
