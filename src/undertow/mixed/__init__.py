@@ -1,5 +1,7 @@
-"""The mixed model of tasks: statistics, likelihood, scoring, model."""
+"""The mixed model of tasks: statistics, likelihood, derivatives, steps, scoring, model."""
 
-from undertow.mixed.model import MixedFit, fit_mixed
+from undertow.mixed.fit import MixedFit
+from undertow.mixed.model import MixedRule, fit_mixed
+from undertow.mixed.statistics import TaskStatistics
 
-__all__ = ["MixedFit", "fit_mixed"]
+__all__ = ["MixedFit", "MixedRule", "TaskStatistics", "fit_mixed"]
