@@ -26,13 +26,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from calibration_designs import FRESH, OLD, SETTINGS, ZERO, Setting, with_noise
 from scipy.optimize import brentq
+from undertow.choice.rate_search import solve
 
 import undertow as ut
 from undertow import _circle
 from undertow.choice.interval import uniform_angles
 from undertow.choice.plan import Plan
 from undertow.choice.proximal_family import gather_moments
-from undertow.choice.rate_search import solve
 from undertow.estimators.training import RIDGES as DEFAULT_RIDGES
 from undertow.linear import LossSurface, circle
 from undertow.tasks import folds

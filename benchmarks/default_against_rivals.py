@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 from mixed_on_tables import ridge_towards_pooled, statsmodels_fit, tables
+from undertow.choice.rate_picks import candidate_rates, cross_validate, pick
 
 import undertow as ut
-from undertow.choice.rate_picks import candidate_rates, cross_validate, pick
 from undertow.linear import adapt
 from undertow.linear.moments import sum_moments
 from undertow.linear.proximal_step import ridge_adapt
