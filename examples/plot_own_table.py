@@ -16,7 +16,7 @@ from undertow.plots import LossSurfaceDisplay, RatePathDisplay, StrategyDisplay
 from undertow.tasks import read_table
 
 raw = read_table(datasets.load_gapminder())
-data, scaling = raw.standardized(target=True)
+data, _ = raw.standardized(target=True)
 comparison = compare_rates(data.with_intercept(), n_support=5)
 print(comparison.verdict)
 

@@ -24,9 +24,9 @@ def table(m=24, p=3, seed=0, noise=0.5, task_std=1.0, low=8, high=15):
 
 
 def by_hand(x, y, groups, clip=4.0):
-    """The same table standardised and with an intercept, by other code, and its Scaling."""
-    data, scaling = GroupedTable.from_arrays(x, y, groups).standardized(clip, target=True)
-    return data.with_intercept(), scaling
+    """The same table standardised and with an intercept, by other code, and its Standard."""
+    data, standard = GroupedTable.from_arrays(x, y, groups).standardized(clip, target=True)
+    return data.with_intercept(), standard
 
 
 def draws(data, n_support, n_draws, seed=0):

@@ -1,5 +1,7 @@
 """Theory beside cross-validation: the same numbers by hand, reasons where there are none, the truth of known tasks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made import cv, table
@@ -7,6 +9,7 @@ from made import cv, table
 import undertow as ut
 from undertow import theory
 from undertow.choice import theory_rates as prediction
+from undertow.choice.record import Choice
 from undertow.mixed.model import fit_mixed
 from undertow.tasks import GroupedTable
 
@@ -67,7 +70,7 @@ def test_it_is_the_truth_where_tasks_are_those_of_the_theory():
 
 def test_reasons_are_given_where_nothing_can_be_said(model, monkeypatch):
     def broken(*args, **kwargs):
-        raise ut.InputError("no formula for this.")
+        raise ut.InputError(None, rule="no formula for this.")
 
     monkeypatch.setattr(prediction, "loss_form", broken)
     found = cv().fit(X, Y, groups=G)
@@ -86,3 +89,11 @@ def test_it_is_bounded_and_says_what_was_simplified(monkeypatch):
     assert "one inner step, where 2 were chosen" in found.note
     assert "the first target only" in found.note
     assert found.noise_std is not None
+
+
+def test_records_with_it_go_to_json_and_back(model):
+    choice = model.choice_
+    assert Choice.from_dict(choice.to_dict()) == choice
+    infinite = replace(choice, prediction=replace(choice.prediction, train_rate_spectral=-np.inf))
+    assert infinite.to_dict()["prediction"]["train_rate_spectral"] == "-inf"
+    assert Choice.from_dict(infinite.to_dict()) == infinite

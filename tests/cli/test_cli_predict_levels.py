@@ -1,4 +1,4 @@
-"""Text columns from ``undertow path --save`` to ``undertow predict``: the same indicators, and no level that is new."""
+"""Text columns from ``undertow fit --save`` to ``undertow predict``: the same indicators, and no level that is new."""
 
 import copy
 
@@ -41,8 +41,8 @@ def test_text_columns_go_in_as_they_did_in_training(tmp_path, monkeypatch):
     y = np.array([0.0, 4.0, -4.0])[kind] + x + 0.1 * rng.standard_normal(n)
     table = pa.table({"k=i": [levels[i] for i in kind], "x": x, "g": np.arange(n) % 12, "y": y})
     arrow_csv.write_csv(table, "t.csv")
-    small = ["--draws", "1", "--folds", "2", "--out", "o", "--categories", "onehot"]
-    run("path", "t.csv", "--task", "g", "--target", "y", *small, "--save", "m.safetensors")
+    small = ["--draws", "1", "--folds", "3", "--out", "o", "--categories", "onehot"]
+    run("fit", "t.csv", "--task", "g", "--target", "y", *small, "--save", "m.safetensors")
     model, columns = load_model(tmp_path / "m.safetensors")
     assert columns.levels == {"k=i": ["a=b", "blue", "red"]}
     new = pa.table({"x": [0.5] * 4, "k=i": ["red", "a=b", "blue", None], "g": [1, 1, 2, 2]})
@@ -83,9 +83,9 @@ def test_a_level_that_only_tasks_left_out_had_is_refused(tmp_path, monkeypatch, 
     # In the middle, so that numbers of rows and their places differ.
     rows[50:50] = [f"small,0.5,{more},1", "small,1,a,2"]
     (tmp_path / "t.csv").write_text("\n".join(["g,x,k,y", *rows]) + "\n")
-    small = ["--draws", "1", "--folds", "2", "--out", "o", "--categories", "onehot"]
+    small = ["--draws", "1", "--folds", "3", "--out", "o", "--categories", "onehot"]
     left = ["--on-small", "drop", "--on-constant", "drop"]
-    run("path", "t.csv", "--task", "g", "--target", "y", *small, *left, "--save", "m.safetensors")
+    run("fit", "t.csv", "--task", "g", "--target", "y", *small, *left, "--save", "m.safetensors")
     model, columns = load_model(tmp_path / "m.safetensors")
     assert model.feature_names_in_.tolist() == features
     assert columns.levels == {"k": sorted(["a", "b", more])}
@@ -106,7 +106,7 @@ def test_the_column_of_an_indicator_is_no_target(tmp_path, monkeypatch):
     _, own = fitted(["k=b", "area"])
     save_model(own, tmp_path / "k.safetensors", Columns("g", None, {"k": ["a", "b"]}))
     pq.write_table(pa.table({"k": ["a", "b"], "area": [310.0, 290.0], "g": [1, 1]}), "t.parquet")
-    assert "--target 'k' is a feature" in run("predict", "k.safetensors", "t.parquet", "--target", "k", code=2)
+    assert "--target k: it is a feature" in run("predict", "k.safetensors", "t.parquet", "--target", "k", code=2)
 
 
 def test_a_number_column_named_as_the_first_level_stays_a_number(tmp_path, monkeypatch):

@@ -8,12 +8,10 @@ import time
 import numpy as np
 import pytest
 from grouped_small import small
-from undertow.choice.rate_comparison import compare_rates
 
 import undertow.comparison.run as run_module
 from undertow import InputError
-from undertow.comparison import RIVALS, compare
-from undertow.comparison.cell import Plan
+from undertow.comparison import RIVALS, Plan, compare
 from undertow.comparison.worker import Worker
 from undertow.tasks import folds
 
@@ -22,7 +20,8 @@ QUICK = ["pooled", "alone"]
 
 def quick(table, n_support=3, **changes):
     settings = {"n_folds": 3, "n_draws": 2, "rivals": QUICK, "time_limit": None} | changes
-    return compare(table, n_support, **settings)
+    plan = {name: settings.pop(name) for name in Plan._fields if name in settings}
+    return compare(table, Plan(**{"n_support": n_support} | plan), **settings)
 
 
 @pytest.fixture
@@ -63,16 +62,6 @@ def test_losses_do_not_depend_on_units_of_features_and_target():
     np.testing.assert_allclose(quick(other).task_losses, quick(table).task_losses, rtol=1e-8)
 
 
-def test_no_inner_loop_is_the_same_rival_as_in_undertow_path():
-    """Same folds, draws and grids: what is left of the difference is the scaling, which path takes from all tasks."""
-    table = small(60, noise=1.0)
-    data, _ = table.standardized(target=True)
-    path = compare_rates(data.with_intercept(), 3, n_folds=3, n_draws=2)
-    ours = quick(table, rivals=["step"])
-    np.testing.assert_allclose(ours.mean_loss("step")[0], 2 * path.mean_loss("step")[0], rtol=0.05)
-    assert np.corrcoef(ours.task_losses[:, 0], path.task_losses[:, 1])[0, 1] > 0.99
-
-
 def test_progress_counts_every_fit():
     seen = []
     quick(small(), progress=lambda done, total: seen.append((done, total)))
@@ -90,7 +79,7 @@ def test_progress_counts_every_fit():
         ({"seed": -1}, "seed=-1"),
         ({"clip": -1.0}, "clip=-1.0: it must be greater than 0"),
         ({"level": 1.0}, "level=1.0: it must lie between 0 and 1"),
-        ({"time_limit": 0}, "time_limit=0: it must be greater than 0. Use time_limit=None"),
+        ({"time_limit": 0}, "time_limit=0: it must be greater than 0."),
         ({"rivals": ["pooled", "lasso"]}, "choose among pooled, alone, pooled_ridge, mixedlm"),
         ({"rivals": []}, "choose among"),
         ({"n_support": 7}, "have no row left to be measured on, first task 0"),
@@ -104,7 +93,7 @@ def test_settings_that_cannot_be_used_are_named(changes, words):
 
 def test_tables_that_cannot_be_used_are_named():
     table = small()
-    with pytest.raises(InputError, match="give a GroupedTable"):
+    with pytest.raises(InputError, match="must be a GroupedTable"):
         quick(table.x)
     with pytest.raises(InputError, match="nothing to predict"):
         quick(type(table).from_arrays(table.x, np.ones(table.n_rows), table.groups))
@@ -254,5 +243,5 @@ def test_a_rival_left_out_in_one_fold_is_left_out_and_not_tried_again(monkeypatc
     assert np.isnan(found.task_losses[:, 1]).all()
     assert found.notes["alone"] == "left out: too slow"
     assert (0, 2, "alone") not in counted
-    with pytest.raises(InputError, match="no rival could be measured: alone, left out: too slow"):
+    with pytest.raises(InputError, match="No rival could be measured: alone, left out: too slow"):
         quick(small(), rivals=["alone"])

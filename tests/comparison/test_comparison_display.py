@@ -40,7 +40,7 @@ def test_points_and_intervals_are_those_of_the_record(comparison):
         assert intervals[order.index(name)] == pytest.approx((gap.low, gap.high))
     assert points[order.index("default")][0] == 0
     assert order.index("default") not in intervals
-    # Told apart to the worse, to the better, and not told apart have three colours.
+    # Significantly worse, significantly better, and not significant have three colours.
     assert len({points[order.index(name)][1] for name in ("near", "worse", "better")}) == 3
 
 

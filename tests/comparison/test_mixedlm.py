@@ -8,7 +8,7 @@ import pytest
 from grouped_small import PLAN, small
 
 from undertow import TaskBatch
-from undertow.comparison import compare, mixedlm
+from undertow.comparison import Plan, compare, mixedlm
 from undertow.comparison.cell import training_of
 from undertow.comparison.mixedlm import fit_mixedlm, independent_columns
 from undertow.comparison.rivals import NoFit, TooSlow
@@ -62,12 +62,12 @@ def test_a_new_task_is_predicted_by_the_blup_written_out(training):
         50 + rng.standard_normal((1, 4)),
         rng.standard_normal((1, 3, 2)),
     )
-    scaling = training.scaling
-    z, zq = (np.column_stack([scaling.features(r[0]), np.ones(r.shape[1])]) for r in (raw, query))
-    t = (targets[0] - scaling.target_centre) / scaling.target_scale
+    standard = training.standard
+    z, zq = (np.column_stack([standard.features(r[0]), np.ones(r.shape[1])]) for r in (raw, query))
+    t = (targets[0] - standard.target_centre) / standard.target_spread
     gram = z @ found.covariance @ z.T + found.noise * np.eye(4)
     theta = found.omega + found.covariance @ z.T @ np.linalg.solve(gram, t - z @ found.omega)
-    expected = zq @ theta * scaling.target_scale + scaling.target_centre
+    expected = zq @ theta * standard.target_spread + standard.target_centre
     np.testing.assert_allclose(model.predict(raw, targets, query)[0], expected, rtol=1e-9)
 
 
@@ -87,7 +87,7 @@ def test_a_table_with_such_columns_is_measured_all_the_same(slopes):
     x = np.column_stack([table.x, table.x[:, 0] * 2 + 1, np.where(table.groups == "task 03", 1.0, 0.0)])
     awkward = type(table).from_arrays(x, table.y, table.groups)
     name = "mixedlm_slopes" if slopes else "mixedlm"
-    found = compare(awkward, 3, n_folds=3, n_draws=1, rivals=[name], time_limit=None)
+    found = compare(awkward, Plan(3, 3, 1), rivals=[name], time_limit=None)
     assert found.measured == (name,)
     assert "collinear features dropped" in found.notes[name]
     assert found.mean_loss(name)[0] < 1.5
@@ -95,7 +95,7 @@ def test_a_table_with_such_columns_is_measured_all_the_same(slopes):
 
 def test_tasks_that_do_not_differ_are_said_to_be_at_the_boundary():
     table = small(12, task_std=0.0)
-    found = compare(table, 3, n_folds=3, n_draws=1, rivals=["mixedlm"], time_limit=None)
+    found = compare(table, Plan(3, 3, 1), rivals=["mixedlm"], time_limit=None)
     assert "covariance at its boundary" in found.notes["mixedlm"]
 
 
@@ -128,7 +128,7 @@ def test_a_fit_that_fails_is_an_outcome(training, monkeypatch):
     monkeypatch.setattr(MixedLM, "fit", broken)
     with pytest.raises(NoFit, match="bfgs: Singular matrix; powell: Singular matrix; default: Singular matrix"):
         fit_mixedlm(*rows_of(training)[:3], slopes=False)
-    found = compare(small(), 3, n_folds=3, n_draws=1, rivals=["pooled", "mixedlm"], time_limit=None)
+    found = compare(small(), Plan(3, 3, 1), rivals=["pooled", "mixedlm"], time_limit=None)
     assert found.measured == ("pooled",)
     assert found.notes["mixedlm"].startswith("left out: statsmodels found no fit")
     assert "repeat 1, fold 1" in found.notes["mixedlm"]
@@ -153,11 +153,11 @@ def test_a_deadline_ends_a_fit_and_keeps_what_it_has(training, monkeypatch):
 
 def test_without_statsmodels_the_rows_say_what_to_install(monkeypatch):
     monkeypatch.setattr(mixedlm, "find_spec", lambda name: None)
-    found = compare(small(), 3, n_folds=3, n_draws=1, rivals=["pooled", "mixedlm", "mixedlm_slopes"], time_limit=None)
+    found = compare(small(), Plan(3, 3, 1), rivals=["pooled", "mixedlm", "mixedlm_slopes"], time_limit=None)
     assert found.measured == ("pooled",)
     assert all('pip install "undertow[compare]"' in found.notes[name] for name in ("mixedlm", "mixedlm_slopes"))
 
 
 def test_random_slopes_are_not_tried_with_many_features():
-    found = compare(small(p=6), 3, n_folds=3, n_draws=1, rivals=["pooled", "mixedlm_slopes"], time_limit=None)
+    found = compare(small(p=6), Plan(3, 3, 1), rivals=["pooled", "mixedlm_slopes"], time_limit=None)
     assert found.notes["mixedlm_slopes"] == "left out: 6 features, random slopes are tried up to 5"

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from undertow import InputError
-from undertow.comparison import Comparison
+from undertow.comparison import Comparison, Standing
 from undertow.comparison.interval import corrected
 
 
@@ -57,7 +57,7 @@ def test_differences_are_paired_by_task(noise):
     gap = found.difference("b", "a")
     assert gap.estimate == pytest.approx(np.mean(0.1 + 0.01 * noise[:, 1]))
     assert gap.standard_error < 0.01 < 0.5 < found.mean_loss("a")[1]
-    assert gap.told_apart
+    assert gap.significant
     back = found.difference("a", "b")
     assert (back.estimate, back.low, back.high) == pytest.approx((-gap.estimate, -gap.high, -gap.low))
     assert found.difference("b", "a", level=0.5).high < gap.high
@@ -80,30 +80,36 @@ def test_ranking_base_and_best(noise):
             call("b")
 
 
-def test_the_verdict_names_the_best_and_who_cannot_be_told_from_it(noise):
+def test_the_verdict_names_the_best_and_how_the_others_stand_to_it(noise):
     base = 1 + 0.1 * np.abs(noise[:, 0])
     level, worse = base + 0.05 * noise[:, 1] + 0.01, base + 0.3 + 0.05 * noise[:, 2]
-    said = made({"ridge": base, "default": level, "pooled": worse}).verdict
-    assert said.startswith("the ridge has the least loss (1.")
-    assert "the default cannot be told apart from it (difference +0.0" in said
-    assert "95 % interval -0.0" in said
-    assert said.endswith("Worse: the pooled.")
+    found = made({"ridge": base, "default": level, "pooled": worse})
+    gap = found.difference("default", "ridge")
+    assert found.verdict == (
+        f"Least held-out error: the ridge (MSE {base.mean():.4f} of the target's variance). the default does not "
+        f"differ significantly from the ridge "
+        f"(difference {gap.estimate:+.4f}, 95 % CI {gap.low:+.4f} to {gap.high:+.4f}). "
+        "Worse: the pooled."
+    )
     said = made({"ridge": worse, "default": base, "pooled": level}).verdict
-    assert said.startswith("the default has the least loss")
-    assert "Not told apart from the best: the pooled. Worse: the ridge." in said
+    assert said.startswith("Least held-out error: the default")
+    assert "Not significantly different from the best: the pooled. Worse: the ridge." in said
     said = made({"ridge": base, "default": worse}).verdict
-    assert "the default is worse (difference +0.3" in said
+    assert "the default is worse than the ridge (difference +0.2" in said
     said = made({"ridge": base, "default": base + 1e-4 + 1e-6 * noise[:, 1], "pooled": worse}).verdict
-    assert "the default is next to equal (difference +0.0001" in said
-    said = made({"ridge": base, "default": level}).verdict
-    assert said.endswith("These 40 tasks tell no rival apart from the best one.")
+    assert "the default differs negligibly from the ridge (difference +0.0001" in said
     said = made({"default": base, "ridge": base + 1e-4 + 1e-6 * noise[:, 1], "pooled": worse}).verdict
-    assert said.endswith("Next to equal: the ridge. Worse: the pooled.")
-    tiny = made({"default": 1e-22 * base, "ridge": 0 * base, "pooled": worse})
-    assert "the default is next to equal" in tiny.verdict
-    assert tiny.standing("default", "pooled") == "better"
-    assert tiny.standing("pooled", "default") == "worse"
+    assert said.endswith("Negligibly different: the ridge. Worse: the pooled.")
     assert "only rival" in made({"ridge": base}).verdict
+
+
+def test_the_standing_follows_the_interval_and_what_is_negligible(noise):
+    base = 1 + 0.1 * np.abs(noise[:, 0])
+    found = made({"default": 1e-22 * base, "ridge": 0 * base, "pooled": base, "near": base + 0.05 * noise[:, 1]})
+    assert found.standing("default", "ridge") is Standing.EQUAL
+    assert found.standing("default", "pooled") is Standing.BETTER
+    assert found.standing("pooled", "default") is Standing.WORSE
+    assert found.standing("near", "pooled") is Standing.LEVEL
 
 
 def test_table_and_dict_are_plain_and_in_order(noise):

@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 from grouped_small import PLAN, cells_by_hand, small, standardised
 from sklearn.linear_model import LinearRegression, Ridge
-from undertow.choice.rate_comparison import compare_rates
 
 from undertow import MAMLRegressorCV
-from undertow.comparison import compare
+from undertow.choice.gradient_family import candidate_rates, pick
+from undertow.choice.search import RIDGES
+from undertow.comparison import Plan, compare
 from undertow.comparison.cell import training_of
 from undertow.comparison.plain import inner_draws
 from undertow.comparison.registry import BY_NAME
+from undertow.estimators import fit_table
+from undertow.linear import rate_path
 from undertow.linear.proximal_step import RATIOS
+from undertow.linear.surface import LossSurface
 from undertow.tasks import folds
 
 
@@ -24,8 +28,7 @@ def table():
 def found(table):
     names = ["pooled", "alone", "pooled_ridge", "step", "tied", "signed"]
     return compare(
-        table, PLAN.n_support, n_folds=PLAN.n_folds, n_draws=PLAN.n_draws, n_repeats=2, rivals=names, seed=PLAN.seed,
-        time_limit=None,
+        table, PLAN, n_repeats=2, rivals=names, time_limit=None,
     )  # fmt: skip
 
 
@@ -70,7 +73,7 @@ def test_alone_is_ridge_on_the_support_rows_with_the_penalty_that_suits_training
 
 
 def test_pooled_ridge_is_ridge_towards_a_ridge_regression_of_all_rows(found, table):
-    ridges = np.geomspace(1e-6, 1e-1, 6)
+    ridges = np.geomspace(1e-6, 10, 20)
 
     def towards(omega, ratio, x, y):
         if np.isinf(ratio):
@@ -88,12 +91,15 @@ def test_pooled_ridge_is_ridge_towards_a_ridge_regression_of_all_rows(found, tab
             (part, [b for draw in inner_draws(data.select(part), PLAN.n_support, PLAN.seed) for b in draw])
             for part in folds(data.ids, 5, PLAN.seed)
         ]
+
+        def queries(batches):
+            masks = [np.ones(b.query_y.shape, bool) if b.query_mask is None else b.query_mask for b in batches]
+            pairs = list(zip(batches, masks, strict=True))
+            return np.concatenate([b.query_x[k] for b, k in pairs]), np.concatenate([b.query_y[k] for b, k in pairs])
+
         losses = np.zeros((len(RATIOS), len(ridges)))
         for i in range(5):
-            others = [b for j, (_, batches) in enumerate(drawn) if j != i for b in batches]
-            masks = [np.ones(b.query_y.shape, bool) if b.query_mask is None else b.query_mask for b in others]
-            x = np.concatenate([b.query_x[k] for b, k in zip(others, masks, strict=True)])
-            y = np.concatenate([b.query_y[k] for b, k in zip(others, masks, strict=True)])
+            x, y = queries([b for j, (_, batches) in enumerate(drawn) if j != i for b in batches])
             for r, ridge in enumerate(ridges):
                 omega = pooled(x, y, ridge)
                 for batch in drawn[i][1]:
@@ -104,25 +110,37 @@ def test_pooled_ridge_is_ridge_towards_a_ridge_regression_of_all_rows(found, tab
                             rest = batch.query_x[t][real] @ theta - batch.query_y[t][real]
                             losses[k, r] += (rest**2).sum()
         k, r = np.unravel_index(int(losses.argmin()), losses.shape)
-        omega = pooled(rows(training.raw.x), targets(training.raw.y), ridges[r])
+        omega = pooled(*queries([b for _, batches in drawn for b in batches]), ridges[r])
         return lambda x, y, query: back(rows(query) @ towards(omega, RATIOS[k], rows(x), targets(y)))
 
     check(found, table, "pooled_ridge", predict)
 
 
 @pytest.mark.parametrize("name", ["step", "tied", "signed"])
-def test_maml_rivals_take_the_rates_that_undertow_path_picks_on_the_training_tasks(found, table, name):
+def test_maml_rivals_take_the_rates_with_the_least_loss_on_training_tasks_left_out(found, table, name):
     picked = []
 
     def predict(training):
-        sibling = compare_rates(training.data, PLAN.n_support, n_folds=5, n_draws=5, seed=PLAN.seed)
+        data = training.data
         rows, targets, back = standardised(training)
-        omega, rate = sibling.weights[name], sibling.picks[name].adapt_rate
-        picked.append(sibling.picks[name].train_rate)
+        parts = [
+            [b for draw in inner_draws(data.select(part), PLAN.n_support, PLAN.seed) for b in draw]
+            for part in folds(data.ids, 5, PLAN.seed)
+        ]
+        every = [b for part in parts for b in part]
+        scale = rate_path(every, 0.0, ridge=1.0).scale
+        rates, products, weight = candidate_rates(scale), 0.0, 0.0
+        for i, part in enumerate(parts):
+            path = rate_path([b for j, own in enumerate(parts) if j != i for b in own], rates, ridge=RIDGES)
+            share = sum(float(b.query_counts.sum()) for b in part)
+            products, weight = products + share * path.evaluate(part).products, weight + share
+        best = pick(LossSurface(rates, products / weight, scale, np.array(RIDGES)), name)
+        picked.append(best.train_rate)
+        omega = rate_path(every, best.train_rate, ridge=best.ridge).weights[0]
 
         def adapted(x, y, query):
             gradient = rows(x).T @ (rows(x) @ omega - targets(y)) / len(x)
-            return back(rows(query) @ (omega - rate * gradient))
+            return back(rows(query) @ (omega - best.adapt_rate * gradient))
 
         return adapted
 
@@ -130,14 +148,26 @@ def test_maml_rivals_take_the_rates_that_undertow_path_picks_on_the_training_tas
     assert (np.array(picked) == 0).all() if name == "step" else np.any(picked)
 
 
+def test_a_rivals_settings_are_those_of_the_estimators_search(table):
+    training, _, _ = training_of(table, PLAN, 0, 0)
+    estimator = MAMLRegressorCV(PLAN.n_support, n_draws=5, random_state=PLAN.seed)
+    choice = fit_table(estimator, training.raw).choice_
+    for name in ("step", "tied", "signed"):
+        settings, [rule] = choice.candidates[name].settings, BY_NAME[name].fit(training).model.model.rules
+        assert rule.rate == pytest.approx(settings["adapt_rate"])
+    [rule] = BY_NAME["pooled_ridge"].fit(training).model.model.rules
+    assert rule.ratio == choice.candidates["pooled_ridge"].settings["adapt_ratio"]
+
+
 def test_the_default_is_the_estimator_through_its_public_methods(table):
     def predict(training):
         raw = training.raw
-        estimator = MAMLRegressorCV(PLAN.n_support, random_state=PLAN.seed).fit(raw.x, raw.y, groups=raw.groups)
+        estimator = fit_table(MAMLRegressorCV(PLAN.n_support, random_state=PLAN.seed), raw)
+        del estimator.feature_names_in_  # so that arrays may be given
         return lambda x, y, query: estimator.adapt(x, y).predict(query)
 
     plan = PLAN._replace(n_folds=2)
-    ours = compare(table, 3, n_folds=2, n_draws=2, rivals=["default"], seed=PLAN.seed, time_limit=None)
+    ours = compare(table, plan, rivals=["default"], time_limit=None)
     np.testing.assert_allclose(ours.losses("default"), cells_by_hand(table, plan, 0, predict), rtol=1e-7)
 
 
@@ -150,7 +180,8 @@ def test_the_default_clips_as_the_estimator_does():
     batch = test.draw(PLAN.n_support, 0, n_query=3)
     ours = BY_NAME["default"].fit(training).model.predict(batch.support_x, batch.support_y, batch.query_x)
     raw = training.raw
-    estimator = MAMLRegressorCV(PLAN.n_support, random_state=PLAN.seed).fit(raw.x, raw.y, groups=raw.groups)
+    estimator = fit_table(MAMLRegressorCV(PLAN.n_support, random_state=PLAN.seed), raw)
+    del estimator.feature_names_in_
     theirs = [
         estimator.adapt(x, y).predict(query)
         for x, y, query in zip(batch.support_x, batch.support_y, batch.query_x, strict=True)
@@ -184,5 +215,5 @@ def test_no_prediction_depends_on_a_held_out_target_that_was_not_given(name):
 
 def test_one_support_row_is_enough_for_every_rival():
     pytest.importorskip("statsmodels")
-    found = compare(small(6), 1, n_folds=2, n_draws=1, time_limit=None)
+    found = compare(small(6), Plan(1, 2, 1), time_limit=None)
     assert set(found.measured) == set(BY_NAME)

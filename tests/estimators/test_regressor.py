@@ -14,21 +14,21 @@ from undertow.linear.proximal_step import ridge_adapt
 X, Y, G = table()
 
 
-def in_user_units(omega, scaling):
-    coef = omega[:-1] / scaling.scale * scaling.target_scale
-    return coef, scaling.target_centre + scaling.target_scale * omega[-1] - coef @ scaling.centre
+def in_user_units(omega, standard):
+    coef = omega[:-1] / standard.spread * standard.target_spread
+    return coef, standard.target_centre[0] + standard.target_spread[0] * omega[-1] - coef @ standard.centre
 
 
 @pytest.mark.parametrize("rate", [-0.7, 0.0, 0.4, np.inf])
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("unit", ["spectral", "raw"])
 def test_coefficients_are_those_of_the_rate_path_on_the_same_draws(rate, steps, unit):
-    data, scaling = by_hand(X, Y, G)
+    data, standard = by_hand(X, Y, G)
     path = ut.rate_path(draws(data, 4, 2, seed=3), rate, ridge=1e-2, steps=steps, rate_unit=unit)
     model = ut.MAMLRegressor(
         rate, 0.2, n_support=4, ridge=1e-2, steps=steps, rate_unit=unit, n_draws=2, random_state=3
     ).fit(X, Y, groups=G)
-    coef, intercept = in_user_units(path.weights[0], scaling)
+    coef, intercept = in_user_units(path.weights[0], standard)
     np.testing.assert_allclose(model.coef_, coef, rtol=1e-8)
     assert model.intercept_ == pytest.approx(intercept, rel=1e-9)
     assert model.scale_ == pytest.approx(path.scale, rel=1e-12)
@@ -71,9 +71,9 @@ def test_adapt_is_the_rule_applied_to_the_few_rows(name):
     new = model.adapt(few, targets)
     np.testing.assert_array_equal(model.coef_, before)
     assert new is not model
-    _, scaling = by_hand(X, Y, G)
-    z = np.c_[scaling.features(few), np.ones(4)]
-    t = (targets - scaling.target_centre) / scaling.target_scale
+    _, standard = by_hand(X, Y, G)
+    z = np.c_[standard.features(few), np.ones(4)]
+    t = (targets - standard.target_centre) / standard.target_spread
     batch = ut.TaskBatch(z[None], t[None], z[None], t[None])
     omega, rule = model.model_.omega[0], model.model_.rules[0]
     if isinstance(rule, ut.GradientRule):
@@ -87,10 +87,10 @@ def test_adapt_is_the_rule_applied_to_the_few_rows(name):
         c = np.eye(4) if rule.covariance is None else np.diag(rule.covariance)
         theta = omega + c @ z.T @ np.linalg.solve(z @ c @ z.T + 3 * np.eye(4), t - z @ omega)
         assert model.train_rate_ is model.adapt_rate_ is model.adapt_rate_spectral_ is None
-    coef, intercept = in_user_units(theta, scaling)
+    coef, intercept = in_user_units(theta, standard)
     np.testing.assert_allclose(new.coef_, coef, rtol=1e-7)
-    np.testing.assert_allclose(new.predict(X), scaling.features(X) @ (coef * scaling.scale) + intercept
-                               + coef @ scaling.centre, rtol=1e-7)  # fmt: skip
+    np.testing.assert_allclose(new.predict(X), standard.features(X) @ (coef * standard.spread) + intercept
+                               + coef @ standard.centre, rtol=1e-7)  # fmt: skip
 
 
 def test_adaptation_helps_on_new_tasks():

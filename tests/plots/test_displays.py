@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from undertow.choice.rate_comparison import compare_rates
 
 import undertow as ut
 from undertow._check import InputError
+from undertow.choice import words
 from undertow.choice.record import RateInterval
 from undertow.estimators.saving import load, save
 from undertow.linear.surface import LossSurface
-from undertow.plots import LossSurfaceDisplay, RatePathDisplay, StrategyDisplay, TaskGainDisplay, comparison_figure
+from undertow.plots import LossSurfaceDisplay, RatePathDisplay, StrategyDisplay, TaskGainDisplay, choice_figure
 
-EVERY = (RatePathDisplay, LossSurfaceDisplay, TaskGainDisplay)
+EVERY = (RatePathDisplay, LossSurfaceDisplay, StrategyDisplay, TaskGainDisplay)
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +31,7 @@ def data():
 @pytest.fixture(scope="module")
 def estimator(data):
     x, y, groups = data
-    return ut.MAMLRegressorCV(5, 3, n_draws=3, n_rates=41, rules=("gradient", "ridge")).fit(x, y, groups=groups)
-
-
-@pytest.fixture(scope="module")
-def comparison(data):
-    x, y, groups = data
-    table, _ = ut.tasks.GroupedTable.from_arrays(x, y, groups).standardized(target=True)
-    return compare_rates(table.with_intercept(), 5, n_folds=3, n_draws=2)
+    return ut.MAMLRegressorCV(5, 3, n_draws=3, n_rates=41, rules=("gradient", "proximal")).fit(x, y, groups=groups)
 
 
 def labelled(ax, start):
@@ -79,11 +72,11 @@ def test_estimators_with_nothing_to_draw_are_refused(display, estimator, data):
     x, y, groups = data
     with pytest.raises(InputError, match=r"is not fitted: there is nothing to draw\. Call fit first"):
         display.from_estimator(ut.MAMLRegressorCV())
-    with pytest.raises(InputError, match=r"a MAMLRegressor has no .*: it chooses nothing by cross-validation"):
+    with pytest.raises(InputError, match=r"A MAMLRegressor has no .*: it has made no search"):
         display.from_estimator(ut.MAMLRegressor().fit(x, y, groups=groups))
     with pytest.warns(UserWarning, match="one task"):
         alone = ut.MAMLRegressorCV().fit(x, y)
-    with pytest.raises(InputError, match="fitted to one task, where there is nothing to choose by"):
+    with pytest.raises(InputError, match="fitted to fewer than three tasks"):
         display.from_estimator(alone)
     with pytest.raises(InputError, match="Give a fitted MAMLRegressorCV or MAMLClassifierCV"):
         display.from_estimator(ut.MAMLRegressorCV)
@@ -91,56 +84,61 @@ def test_estimators_with_nothing_to_draw_are_refused(display, estimator, data):
         display.from_estimator(estimator.choice_)
 
 
-def test_the_rate_path_is_the_cross_validated_loss_at_the_gradient_rules_ridge(estimator):
+def test_the_rate_path_is_the_cross_validated_error_at_the_gradient_rules_ridge(estimator):
     ax = RatePathDisplay.from_estimator(estimator).ax_
     surface, choice = estimator.cv_surface_, estimator.choice_
     column = surface.ridges.tolist().index(estimator.rate_path_.ridges[0])
-    # The least over a fine grid of adapt rates, where the display has the exact minimum.
-    grid = np.linspace(-1, 4, 5001) * surface.scale
-    loss = surface.loss(grid)[:, column].min(axis=1)
     line = labelled(ax, "best adapt rate")
-    np.testing.assert_allclose(line.get_ydata(), 2 * loss, rtol=1e-5)
-    np.testing.assert_allclose(np.tan(line.get_xdata())[1:-1], (surface.train_rates / surface.scale)[1:-1])
-    star, dot = labelled(ax, "signed train rate"), labelled(ax, "no inner loop")
-    assert math.tan(star.get_xdata()[0]) == pytest.approx(choice.train_rate)
-    assert star.get_ydata()[0] == line.get_ydata().min()
+    np.testing.assert_array_equal(line.get_ydata()[:-1], choice.curve.mse)
+    # Infinity is both ends.
+    assert line.get_xdata()[[0, -1]] == pytest.approx([-np.pi / 2, np.pi / 2])
+    assert line.get_ydata()[0] == line.get_ydata()[-1]
+    # The least over a fine grid of adapt rates, where the display has the exact minimum; the map has more rates near 0.
+    loss = 2 * surface.loss(np.linspace(-1, 4, 5001) * surface.scale)[:, column].min(axis=1)
+    at = np.arctan(surface.train_rates / surface.scale)
+    found = np.array([loss[np.abs(at - angle).argmin()] for angle in line.get_xdata()])
+    np.testing.assert_allclose(line.get_ydata(), found, rtol=1e-5)
+    star, dot = labelled(ax, "best train rate"), labelled(ax, "no inner loop")
+    assert math.tan(star.get_xdata()[0]) == pytest.approx(choice.signed["train_rate_spectral"])
+    assert words.rate(choice.signed["train_rate_spectral"]).replace("-", "\u2212") in star.get_label()
     assert dot.get_xdata()[0] == 0
-    assert dot.get_ydata()[0] == pytest.approx(np.interp(0, line.get_xdata(), line.get_ydata()))
+    assert dot.get_ydata()[0] == line.get_ydata()[line.get_xdata() == 0]
     assert ax.get_ylabel() == "mean squared error / variance"
 
 
-def arc(low, high, **more):
-    whole = more.pop("whole_circle", False)
-    probe = RateInterval(low, high, 0.9, whole, False, whole or low > high, 0.25)
-    return RateInterval(low, high, 0.9, whole, 0.0 in probe, whole or low > high, 0.25)
+def arc(low, high, whole=False):
+    through = whole or low > high
+    made = RateInterval(low, high, 2.0, 0.9, whole, False, through, 0.25)
+    return RateInterval(low, high, 2.0, 0.9, whole, 0.0 in made, through, 0.25)
 
 
-ARCS = [arc(-0.3, 0.8), arc(0.11, 0.207), arc(2.0, -0.5), arc(-0.2, -4.0), arc(-np.inf, np.inf, whole_circle=True)]
+ARCS = [arc(-0.3, 0.8), arc(0.11, 0.207), arc(2.0, -0.5), arc(-0.2, -4.0), arc(-np.inf, np.inf, whole=True)]
 
 
 @pytest.mark.parametrize("interval", ARCS, ids=str)
-def test_the_bar_covers_the_rates_of_the_interval_and_no_others(interval, comparison):
-    ax = RatePathDisplay.from_comparison(comparison, interval).plot(Figure().subplots()).ax_
+def test_the_bar_covers_the_rates_of_the_interval_and_no_others(interval, estimator):
+    made = RatePathDisplay.from_choice(estimator.choice_)
+    made.interval = interval
+    ax = made.plot(Figure().subplots()).ax_
     across = ax.get_xaxis_transform()
     bars = [line.get_xdata() for line in ax.lines if line.get_linewidth() == 5 and line.get_transform() == across]
     assert len(bars) == (2 if interval.contains_infinity and not interval.whole_circle else 1)
     rates = np.concatenate([np.linspace(-6, 6, 241), [1e6, -1e6]])
     covered = np.array([any(low <= np.arctan(rate) <= high for low, high in bars) for rate in rates])
-    assert covered.tolist() == [rate in interval for rate in rates]
+    assert covered.tolist() == [rate * interval.scale in interval for rate in rates]
     # Arrows at both ends where the interval goes on through infinity.
     arrows = {line.get_marker() for line in ax.lines if line.get_marker() in ("<", ">")}
     assert arrows == ({"<", ">"} if interval.contains_infinity else set())
     [label] = [text for text in ax.get_legend_handles_labels()[1] if "interval" in text]
     assert "90 % interval" in label
     assert "25 % of bootstrap curves have it negative" in label
-    assert ("any rate may be the best" in label) == interval.whole_circle
-    assert "the whole circle" not in label
+    assert ("the whole circle" in label) == interval.whole_circle
 
 
 def test_the_interval_of_an_estimator_is_that_of_its_choice(estimator):
     ax = RatePathDisplay.from_estimator(estimator).ax_
     interval = estimator.choice_.interval
-    text = "any rate may be the best" if interval.whole_circle else str(interval).replace("-", "\u2212")
+    text = words.rates_between(interval).replace("-", "\u2212")
     assert any(text in label for label in ax.get_legend_handles_labels()[1])
 
 
@@ -148,9 +146,9 @@ def test_the_surface_is_at_the_same_ridge_and_its_star_is_the_choice(estimator):
     made = LossSurfaceDisplay.from_estimator(estimator)
     surface, choice = estimator.cv_surface_, estimator.choice_
     column = surface.ridges.tolist().index(estimator.rate_path_.ridges[0])
-    np.testing.assert_allclose(made.loss, surface.loss(made.adapt_rates * surface.scale)[:, column])
-    assert math.tan(made.best[0]) == pytest.approx(choice.train_rate)
-    assert made.best[1] == pytest.approx(choice.adapt_rate)
+    np.testing.assert_allclose(made.mse, 2 * surface.loss(made.adapt_rates * surface.scale)[:, column])
+    assert math.tan(made.best[0]) == pytest.approx(choice.signed["train_rate_spectral"])
+    assert made.best[1] == pytest.approx(choice.signed["adapt_rate_spectral"])
     [star] = [line for line in made.ax_.lines if line.get_marker() == "*"]
     assert (star.get_xdata()[0], star.get_ydata()[0]) == made.best
 
@@ -162,7 +160,7 @@ def test_the_star_of_a_surface_belongs_to_the_ridge_that_was_asked_for(estimator
         k = int(surface.best_loss[:, column].argmin())
         assert made.best[0] == pytest.approx(np.arctan(surface.train_rates[k] / surface.scale))
         assert made.best[1] == pytest.approx(surface.best_adapt_rate[k, column] / surface.scale)
-    with pytest.raises(InputError, match=r"ridge=0\.123 is no ridge of this surface: choose one of"):
+    with pytest.raises(InputError, match=r"ridge=0\.123: it is no ridge of this surface"):
         LossSurfaceDisplay.from_surface(surface, 0.123)
 
 
@@ -201,7 +199,9 @@ def test_a_legend_on_given_axes_covers_no_mark_and_no_rate_near_the_best(estimat
     FigureCanvasAgg(figure).draw()
     frame = ax.get_legend().get_window_extent()
     assert ax.bbox.y1 + 1 >= frame.y1
-    points = [ax.transData.transform(line.get_xydata()) for line in (labelled(ax, "signed"), labelled(ax, "no inner"))]
+    points = [
+        ax.transData.transform(line.get_xydata()) for line in (labelled(ax, "best train"), labelled(ax, "no inner"))
+    ]
     curve = labelled(ax, "best adapt rate").get_xydata()
     points.append(ax.transData.transform(curve[curve[:, 1] <= np.median(curve[:, 1])]))
     assert not any(frame.contains(*point) for point in np.concatenate(points))
@@ -226,17 +226,22 @@ def test_the_best_adapt_rate_lies_within_the_surface_that_is_drawn(best):
     assert made.plot().ax_.get_ylim() == pytest.approx((low, high))
 
 
-def test_a_comparison_and_its_figure(comparison):
-    ax = Figure().subplots()
-    made = StrategyDisplay.from_comparison(comparison).plot(ax)
-    assert made.ax_ is ax
-    # To the right is a gain, as in the printed table.
-    base = comparison.mean_loss("step")[0]
-    drawn = [float(bar[0].get_xdata()[0]) for bar in ax.containers]
-    gains = [100 * comparison.difference("step", name)[0] / base for name in made.names]
-    np.testing.assert_allclose(drawn, gains, atol=1e-12)
-    assert max(map(abs, gains)) > 0.01
-    assert "gain over no inner loop, %" in ax.get_xlabel()
-    figure = comparison_figure(comparison, "title", arc(2.0, -0.5))
-    assert sum(line.get_linewidth() == 5 for line in figure.axes[0].lines) == 2
-    assert sum(line.get_linewidth() == 5 for line in comparison_figure(comparison, "title").axes[0].lines) == 0
+def test_strategies_are_drawn_at_their_gains_with_their_errors_beside_them(estimator):
+    choice = estimator.choice_
+    made = StrategyDisplay.from_estimator(estimator)
+    assert made.mse.tolist() == sorted(one.mse for one in choice.candidates.values())
+    dots = [line for line in made.ax_.lines if line.get_marker() in ("o", "D")]
+    drawn = {made.names[int(dot.get_ydata()[0])]: float(dot.get_xdata()[0]) for dot in dots}
+    assert drawn == {name: one.gain.percent for name, one in choice.candidates.items()}
+    [used] = [dot for dot in dots if dot.get_marker() == "D"]
+    assert made.names[int(used.get_ydata()[0])] == choice.strategy
+    [side] = made.ax_.child_axes
+    assert [text.get_text() for text in side.get_yticklabels()] == [words.share(mse) for mse in made.mse]
+
+
+def test_the_figure_of_a_choice_has_its_three_panels(estimator):
+    figure = choice_figure(estimator, "title")
+    lines = [line for line in figure.axes[0].lines if line.get_linewidth() == 5]
+    interval = estimator.choice_.interval
+    assert len(lines) == (2 if interval.contains_infinity and not interval.whole_circle else 1)
+    assert figure._suptitle.get_text() == "title"

@@ -7,12 +7,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from undertow.choice.rate_comparison import compare_rates
 
 import undertow as ut
 from undertow.comparison import Comparison
 from undertow.linear import stability_limit
-from undertow.report import write_compare_report, write_path_report
+from undertow.report import write_compare_report, write_fit_report
 from undertow.tasks import GroupedTable
 
 for name in ("jinja2", "vl_convert"):
@@ -108,19 +107,17 @@ def table(n_tasks: int, seed: int = 0, rows: int = 12, names: list[str] | None =
 
 def fit(raw: GroupedTable, n_support: int = 3, folds: int = 3) -> dict:
     """All arguments of the report of a table, but its place."""
-    data, scaling = raw.standardized(4.0, target=True)
+    data, standard = raw.standardized(4.0, target=True)
     data = data.with_intercept()
-    comparison = compare_rates(data, n_support, n_folds=folds, n_draws=1)
     estimator = ut.MAMLRegressorCV(n_support=n_support, cv=folds, n_rates=41, n_draws=2)
     estimator.fit(raw.x, raw.y, groups=raw.groups)
     return {
         "name": "a <table>",
         "raw": raw,
-        "scaling": scaling,
-        "comparison": comparison,
+        "standard": standard,
         "estimator": estimator,
         "stability": stability_limit(data.draw(n_support)),
-        "command": "undertow path 'a <table>.csv' --task \"'t'\"",
+        "command": "undertow fit 'a <table>.csv' --task \"'t'\"",
         "settings": {"table": "a <table>.csv", "clip": 4.0, "features": ["<b>", "x"], "intercept": True, "task": None},
     }
 
@@ -136,7 +133,7 @@ def arguments():
 def written(arguments, tmp_path_factory):
     """Where the report was written."""
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_path_report(path, **arguments)
+    write_fit_report(path, **arguments)
     return path
 
 
@@ -181,7 +178,7 @@ def compared(arguments):
             "target_variance": float(np.var(raw.y)),
         },
     )
-    same = {key: arguments[key] for key in ("name", "raw", "scaling", "command", "settings")}
+    same = {key: arguments[key] for key in ("name", "raw", "standard", "command", "settings")}
     return same | {"comparison": comparison}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from undertow._check import InputError
 from undertow.report import page as pages
-from undertow.report import require, words, write_path_report
+from undertow.report import require, words, write_fit_report
 from undertow.report.charts import ticks
 
 
@@ -24,8 +24,8 @@ def test_a_file_is_replaced_as_a_whole(arguments, tmp_path, monkeypatch):
         seen.append((path.read_text(), Path(a).read_text()))
         replace(a, b)
 
-    monkeypatch.setattr(pages.os, "replace", watched)
-    write_path_report(path, **arguments)
+    monkeypatch.setattr(os, "replace", watched)
+    write_fit_report(path, **arguments)
     assert seen == [("before", "after")]
     assert path.read_text() == "after"
     assert os.listdir(tmp_path) == ["report.html"]
@@ -38,18 +38,18 @@ def test_what_was_there_stays_where_writing_fails(arguments, tmp_path, monkeypat
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pages.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
-        write_path_report(path, **arguments)
+        write_fit_report(path, **arguments)
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["report.html"]
 
 
 def test_a_place_that_cannot_be_is_refused(arguments, tmp_path):
     with pytest.raises(InputError, match="is a directory"):
-        write_path_report(tmp_path, **arguments)
+        write_fit_report(tmp_path, **arguments)
     with pytest.raises(InputError, match="there is no directory"):
-        write_path_report(tmp_path / "not" / "there.html", **arguments)
+        write_fit_report(tmp_path / "not" / "there.html", **arguments)
 
 
 @pytest.mark.parametrize("module", ["jinja2", "vl_convert"])
@@ -58,7 +58,7 @@ def test_a_missing_package_is_named_with_the_way_out(arguments, tmp_path, monkey
     with pytest.raises(InputError, match=r'pip install "undertow\[report\]"'):
         require()
     with pytest.raises(InputError, match=r"missing: a report needs"):
-        write_path_report(tmp_path / "report.html", **arguments)
+        write_fit_report(tmp_path / "report.html", **arguments)
     assert os.listdir(tmp_path) == []
 
 
@@ -95,7 +95,7 @@ def test_signs_shares_and_rates():
     assert words.signed(0.5) == "+0.50"
     assert words.signed(-0.5) == "−0.50"
     assert words.signed(0.0) == "0"
-    assert words.rate(float("-inf")) == words.rate(float("inf")) == "infinity"
+    assert words.rate(float("-inf")) == words.rate(float("inf")) == "inf"
     assert words.rate(-0.006) == "−0.006"
     assert words.share(0.0) == "0\u00a0%"
     assert words.share(0.002) == "less than 1\u00a0%"

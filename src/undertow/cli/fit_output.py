@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 _FIGURES = ("figure.png", "figure.svg")
 
 
-def print_table(job: Job, raw: GroupedTable, scaling: Any) -> None:
+def print_table(job: Job, raw: GroupedTable, standard: Any) -> None:
     """Say what was read, and how it is measured, before anything is fitted."""
     from undertow.cli.output import count, say
     from undertow.cli.own_table import what_was_read
 
     n_support, n_folds = job.settings["n_support"], min(job.settings["folds"], raw.n_tasks)
     clipped = (
-        "no limit" if scaling.clip is None else f"{count(scaling.n_clipped, 'value')} clipped at {scaling.clip:g} s.d."
+        "no limit"
+        if standard.clip == float("inf")
+        else f"{count(int(standard.clipped(raw.x).sum()), 'value')} clipped at {standard.clip:g} s.d."
     )
     say(what_was_read(job.name, raw, n_support))
     say(
@@ -45,12 +47,12 @@ def print_results(estimator: MAMLRegressorCV, limits: np.ndarray) -> None:
         name = f"{row.strategy} *" if row.name == choice.strategy else row.strategy
         body.append((name, row.mse, row.standard_error, *row[4:]))
     level = f"{100 * choice.interval.level:g} % CI"
-    show_table(console(soft_wrap=True), ("strategy", "MSE", "s.e.", "gain", level, "train", "adapt", "part"), body)
-    blend = "; part: share in the blend" if choice.strategy == "blend" else ""
+    titles = ("strategy", "MSE", "s.e.", "gain", level, "train", "adapt", "in blend")
+    show_table(console(soft_wrap=True), titles, body)
     say(
-        f"MSE: over the target's variance; gain: over no adaptation; train, adapt: rates (unit 1/largest eigenvalue = "
-        f"{choice.scale:.3g}, stable below {np.median(limits) / choice.scale:.3g}) or ridge ratios{blend}; *: "
-        "recommended"
+        "MSE: over the target's variance; gain: over no adaptation; train, adapt: rates (unit 1/largest eigenvalue = "
+        f"{choice.scale:.3g}; stable below {np.median(limits) / choice.scale:.3g} in the median task) or ridge ratios; "
+        "*: recommended"
     )
     say(words.verdict_sentence(choice))
 

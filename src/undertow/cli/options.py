@@ -47,9 +47,10 @@ def spell(name: str, value: Any, command: Any) -> str:
         return str(found.opts[0] if value else (found.secondary_opts or found.opts)[0])
     if found is not None:
         return str(found.opts[0]) + ("" if value is None else f" {_text(name, value)}")
-    if command.name in _OF_A_FILE or not name.isidentifier():
+    if command.name in _OF_A_FILE:
         return name if value is None else f"{name}={value!r}"
-    words = name.replace("_", " ")
+    # What is no name of an argument is an option, or a sentence.
+    words = name.replace("_", " ") if name.isidentifier() else name
     return words if value is None else f"{words} {_text(name, value)}"
 
 

@@ -74,8 +74,10 @@ def check_file(path: Path, argument: str, suffixes: tuple[str, ...]) -> None:
     """Raise InputError unless a file of one of these kinds can be written at ``path``, the value of an argument."""
     from undertow._check import InputError
 
+    *others, last = suffixes
+    either = f"{', '.join(others)} or {last}" if others else last
     if path.suffix.lower() not in suffixes:
-        raise InputError(argument, path, f"the name must end in {' or '.join(suffixes)}.")
+        raise InputError(argument, path, f"the name must end in {either}.")
     if path.is_dir():
         raise InputError(argument, path, "this is a directory.", "Give the name of a file.")
     if not path.parent.is_dir():

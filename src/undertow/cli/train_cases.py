@@ -86,8 +86,8 @@ def _table(settings: TableSettings) -> Case:
     )
     train, test = split_tasks(table, task.test_share, seed)
     # The scale is that of the training tasks: held-out tasks must not set it.
-    train, scaling = train.standardized(task.clip, target=True)
-    new = scaling.apply(test).draw(task.n_support, seed, task.n_query, dtype=np.float32)
+    train, standard = train.standardized(task.clip, target=True)
+    new = test.standardized_as(standard).draw(task.n_support, seed, task.n_query, dtype=np.float32)
     batches = list(draws(train, task.n_support, task.draws, seed, task.n_query, dtype=np.float32))
     joined = TaskBatch(
         *(None if batches[0][k] is None else np.concatenate([batch[k] for batch in batches]) for k in range(7))

@@ -113,7 +113,7 @@ class MetaEstimator(BaseEstimator):
                     "them out. Use a smaller n_support to keep them."
                 )
         trained = self._train(everything, large, self.seed_)
-        self.n_clipped_ = standard.n_clipped(x)
+        self.n_clipped_ = int(standard.clipped(x).sum())
         self._publish_training(trained)
         self.publish(trained.model.with_tasks(everything) if everything.n_tasks > 1 else trained.model)
         for note in (*notes, *trained.notes):

@@ -214,7 +214,10 @@ def _model(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) ->
     standard = Standard(
         clip=float(header["standard"]["clip"]),
         intercept=bool(header["standard"]["intercept"]),
-        **{field: arrays[f"standard.{field}"] for field in _STANDARD},
+        centre=arrays["standard.centre"],
+        spread=arrays["standard.spread"],
+        target_centre=arrays["standard.target_centre"],
+        target_spread=arrays["standard.target_spread"],
     )
     d = p + standard.intercept
     task_ids, rules = unpack_labels(header["task_ids"], arrays, "task_ids"), header["rules"]

@@ -23,7 +23,7 @@ def kept(estimator: Any, attribute: str) -> Any:
     if value is None:
         raise InputError(
             None,
-            rule=f"{attribute} of this {name} is None: it was loaded, or fitted to fewer than three tasks with query "
+            rule=f"{attribute} of this {name} is None: it was fitted to fewer than three tasks with query "
             "rows, where there is nothing to choose by.",
             way_out="Fit it to a table of several tasks.",
         )

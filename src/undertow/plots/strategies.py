@@ -84,11 +84,11 @@ def choice_figure(estimator: Any, title: str) -> Figure:
     with style.context():
         made, axes = style.figure(columns=3, width=5.0, height=4.1)
         RatePathDisplay.from_choice(kept(estimator, "choice_")).plot(axes[0, 0], legend=False)
-        axes[0, 0].set_title("gradient step: cross-validated error")
+        axes[0, 0].set_title("gradient step: error that its rate is chosen on")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         made.legend(handles, labels, loc="outside lower left", ncols=5)
         LossSurfaceDisplay.from_estimator(estimator, ax=axes[0, 1])
-        axes[0, 1].set_title("gradient step: error over both rates")
+        axes[0, 1].set_title("gradient step: the same over both rates")
         StrategyDisplay.from_estimator(estimator, ax=axes[0, 2])
         axes[0, 2].set_title("all strategies, on held-out tasks")
         made.suptitle("\n".join(wrap(title, 170)), x=0.01, ha="left", fontsize=10.5)

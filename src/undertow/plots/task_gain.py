@@ -68,7 +68,6 @@ class TaskGainDisplay:
             strategy,
             base,
             estimator.level,
-            estimator.n_draws_,
         )
         return made.plot(ax)
 
@@ -105,7 +104,7 @@ class TaskGainDisplay:
         assert surface.task_ids is not None
         rows = surface.task_rows.astype(float)
         weights = rows if surface.weighting == "rows" else np.ones(len(rows))
-        made = cls._of(surface.task_ids, np.stack(losses, axis=1), tuple(pairs), weights, strategy, base, level, 1)
+        made = cls._of(surface.task_ids, np.stack(losses, axis=1), tuple(pairs), weights, strategy, base, level)
         made.rows = rows
         return made
 
@@ -119,7 +118,6 @@ class TaskGainDisplay:
         strategy: str,
         base: str,
         level: float,
-        n_draws: int,
     ) -> TaskGainDisplay:
         ours = losses[:, names.index(_check.one_of(strategy, "strategy", names))]
         rival = losses[:, names.index(_check.one_of(base, "base", names))]
@@ -131,7 +129,7 @@ class TaskGainDisplay:
             )  # fmt: skip
         mean_loss = float(weights @ rival / weights.sum())
         gains = 100 * (rival - ours) / mean_loss if mean_loss > 0 else np.zeros(len(rival))
-        return cls(task_ids, gains, weights / n_draws, gain(rival, ours, weights, level), strategy, base, level)
+        return cls(task_ids, gains, weights, gain(rival, ours, weights, level), strategy, base, level)
 
     @property
     def share_losing(self) -> float:

@@ -26,14 +26,14 @@ from undertow.report.extra import require
 from undertow.report.figure import Figure, Key, Table
 from undertow.tasks import GroupedTable
 from undertow.tasks.losses import TaskLosses
-from undertow.tasks.scaling import Scaling
+from undertow.tasks.standard import Standard
 
 
 def write_fit_report(
     path: Path,
     name: str,
     raw: GroupedTable,
-    scaling: Scaling,
+    standard: Standard,
     estimator: MAMLRegressorCV,
     stability: np.ndarray | None,
     command: str,
@@ -41,7 +41,7 @@ def write_fit_report(
 ) -> None:
     """Write the report of a fitted estimator as one HTML file that needs nothing else. All figures are of ``choice_``.
 
-    name: of the table. raw: the table as it was read, before standardisation; scaling: its standardisation, for the
+    name: of the table. raw: the table as it was read, before standardisation; standard: its units, for the
     count of clipped values. estimator: fitted to ``raw``. stability: (m,) 2 / lambda_max of the support rows of each
     task of ``raw``, a raw rate in standardised space; None leaves the part out. command: what to type to get the same.
     settings: as given.
@@ -82,12 +82,13 @@ def write_fit_report(
         figures=dict.fromkeys(figures) | made,
         stable=stable,
         task_figures=_task_figures(held_out, choice.strategy),
-        strategy_table=_strategy_table(choice, float(np.std(raw.y)), raw.target),
-        data_table=tables.data(raw, scaling),
-        features_table=tables.features(raw, scaling),
+        strategy_table=_strategy_table(choice),
+        data_table=tables.data(raw, standard),
+        features_table=tables.features(raw, standard),
         settings_table=tables.settings(settings),
         versions_table=tables.versions(),
-        clip=scaling.clip,
+        clip=standard.clip,
+        infinity=np.inf,
         command=command,
         words=words,
     )
@@ -113,7 +114,7 @@ def _records(estimator: MAMLRegressorCV) -> tuple[Choice, LossSurface, TaskLosse
     if choice is None or found is None or held_out is None:
         raise InputError(
             None,
-            rule="The estimator holds no search: it was loaded, or fitted to fewer than three tasks.",
+            rule="The estimator holds no search: it was not fitted, or to fewer than three tasks.",
             way_out="Fit a MAMLRegressorCV to a table of several tasks.",
         )
     return choice, found, held_out
@@ -185,12 +186,11 @@ def _task_figures(held_out: TaskLosses, strategy: str) -> dict[str, Any]:
     return {"better": int((gain > 0).sum()), "total": len(gain)}
 
 
-def _strategy_table(choice: Choice, std: float, target: str) -> Table:
+def _strategy_table(choice: Choice) -> Table:
     body = []
     for row in said.rows(choice):
-        one = choice.candidates[row.name]
-        name = f"{row.strategy} ({row.name}{', used' if row.name == choice.strategy else ''})"
-        cells = (row.mse, row.standard_error, _root(one.mse, std), *row[4:])
+        name = f"{row.strategy} (used)" if row.name == choice.strategy else row.strategy
+        cells = (row.mse, row.standard_error, *row[4:])
         body.append((name, *(words.typeset(cell) for cell in cells)))
     return Table(
         "Strategies on held-out tasks, least error first",
@@ -198,12 +198,11 @@ def _strategy_table(choice: Choice, std: float, target: str) -> Table:
             "strategy",
             "MSE / variance",
             "s.e.",
-            f"root MSE ({target})",
             "gain",
             f"{words.level(choice.interval.level)} interval",
             "train",
             "adapt",
-            "share in the blend",
+            "in the blend",
         ),
         body,
         "Gain: by how much the mean squared error is lower than without adaptation. Train and adapt: rates in units of "

@@ -1,4 +1,4 @@
-r"""Standardised space: where an estimator's inner steps take place, and the way back to the user's units.
+r"""Standardised space: where inner steps take place, and the way back to the user's units.
 
 Features are centred, divided by their standard deviation and clipped, and a last feature "1" carries the intercept; so
 one rate means the same along every feature. Targets are centred, and scaled where they are numbers.
@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from undertow._types import (
-    Features,
+    AnyRows,
+    FeatureCounts,
     PerRow,
     PerTarget,
     RowNumbers,
     SomeRows,
     SomeTargets,
-    Standardised,
+    StandardRows,
     TargetCoefficients,
     Targets,
     TargetWeights,
@@ -46,6 +47,8 @@ class Standard:
     """(q,) float64"""
     target_spread: PerTarget
     """(q,) float64"""
+    feature_names: tuple[str, ...] = ()
+    """(p,) names of the features; none where they are not known"""
 
     @classmethod
     def fit(
@@ -86,10 +89,11 @@ class Standard:
         """Number of columns in standardised space, d: p, and one for the intercept."""
         return len(self.centre) + self.intercept
 
-    def features(self, x: SomeRows, order: Any = None) -> Standardised:
-        """Return rows x (R, p), in the given order, as (R, d) in the precision of x."""
-        n = len(x) if order is None else len(order)
-        p = len(self.centre)
+    def features(self, x: AnyRows, order: Any = None) -> StandardRows:
+        """Return rows x (..., p), or those of x (R, p) in the given order, as (..., d) in the precision of x."""
+        n, p = len(x) if order is None else len(order), len(self.centre)
+        if x.ndim != 2:
+            return self.features(x.reshape(-1, p)).reshape(*x.shape[:-1], self.width)
         z = np.empty((n, self.width), x.dtype)
         centre, spread = self.centre.astype(x.dtype), self.spread.astype(x.dtype)
         buffer = np.empty((min(n, _ROWS), p), x.dtype)
@@ -110,18 +114,19 @@ class Standard:
             z[:, p] = 1
         return z
 
-    def targets(self, y: Targets) -> Targets:
-        """Return targets (R, q) in standardised units."""
+    def targets(self, y: SomeTargets) -> SomeTargets:
+        """Return targets (..., q) in standardised units."""
         return ((y - self.target_centre) / self.target_spread).astype(y.dtype)
 
-    def n_clipped(self, x: Features) -> int:
-        """Return how many values of x (R, p) the limit touches."""
+    def clipped(self, x: SomeRows) -> FeatureCounts:
+        """Return how many values of each column of x (R, p) the limit touches."""
+        none = np.zeros(len(self.centre), dtype=np.int64)
         if not np.isfinite(self.clip):
-            return 0
+            return none
         reach = self.clip * self.spread
         low, high = self.centre - reach, self.centre + reach
         parts = (x[start : start + _ROWS] for start in range(0, len(x), _ROWS))
-        return sum(int(np.count_nonzero((part < low) | (part > high))) for part in parts)
+        return sum((np.count_nonzero((part < low) | (part > high), axis=0) for part in parts), none)
 
     def restore_targets(self, y: SomeTargets) -> SomeTargets:
         """Return standardised predictions (..., q) in the unit of the targets."""

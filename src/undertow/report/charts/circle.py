@@ -38,7 +38,7 @@ def circle(choice: Choice) -> Figure:
     of = f"the {words.level(choice.interval.level)} interval"
     return Figure(
         name="circle",
-        title="Gradient step: error on held-out tasks at every train rate",
+        title="Gradient step: the cross-validated error that its train rate is chosen on",
         spec={"height": 300, "layer": _layers(values, picks, choice, shown)},
         summary=(
             "Line chart of cross-validated mean squared error over the train rate. At the best one, "

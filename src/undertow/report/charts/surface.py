@@ -32,7 +32,7 @@ def surface(found: LossSurface) -> Figure:
     star = [words.data(float(angles_of(np.array(best.train_rate), found.scale))), words.data(chosen)]
     return Figure(
         name="surface",
-        title="Loss on new tasks over both rates",
+        title="Gradient step: the same error over both rates",
         spec={"height": 330, "layer": _layers(angles, adapt, loss, (low, high), star)},
         summary=(
             f"Map of cross-validated mean squared error over train rate and adapt rate. The least is "

@@ -1,4 +1,4 @@
-"""The report of ``undertow path``: its parts, its numbers, and what it does with hostile names."""
+"""The report of ``undertow fit``: its parts, its numbers, and what it does with hostile names."""
 
 import json
 import re
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from undertow._check import InputError
+from undertow.choice import words as said
 from undertow.choice.record import Prediction
-from undertow.choice.words import VERDICTS
-from undertow.report import theme, verdict, words, write_path_report
+from undertow.report import theme, words, write_fit_report
 from undertow.report.charts.circle_axis import arcs
 
 from .conftest import EVIL, Page, fit, table
@@ -76,34 +76,39 @@ def _column(page, caption, name):
 
 def test_the_first_screen_says_what_the_choice_says(page, arguments):
     choice = arguments["estimator"].choice_
-    assert page.headings[1][1] == verdict.headline(choice)
-    assert choice.explanation in page.text
+    assert page.headings[1][1] == said.recommended(choice)
     step = choice.gains["step"]
     for text in (
+        words.typeset(said.verdict_sentence(choice)),
+        words.typeset(said.against_signed(choice)),
         words.percent(step.percent),
         words.between(step.low, step.high),
-        words.rate(choice.train_rate),
+        words.rate(choice.signed["train_rate_spectral"]),
         words.interval(choice.interval),
         words.share(choice.interval.sign_probability),
         words.strategy(choice.strategy),
         "30 tasks",
     ):
         assert text in page.text
+    assert words.typeset(said.held_out_error(choice))[1:] in page.text
 
 
-def test_the_curve_is_that_of_the_estimator(page, arguments):
-    estimator, comparison = arguments["estimator"], arguments["comparison"]
-    surface, choice = estimator.cv_surface_, estimator.choice_
-    best = surface.best()
-    assert best.train_rate / surface.scale == pytest.approx(choice.train_rate, rel=1e-12)
-    curve = 2 * surface.best_loss[:, list(surface.ridges).index(best.ridge)]
+def test_the_curve_is_that_of_the_choice(page, arguments):
+    choice = arguments["estimator"].choice_
     values = page.charts["specs"]["circle"]["layer"][1]["data"]["values"]
-    np.testing.assert_allclose([row["loss"] for row in values], curve, rtol=1e-4)
+    # Infinity is both ends of the axis.
+    assert len(values) == len(choice.curve.mse) + 1
+    np.testing.assert_allclose([row["loss"] for row in values], [*choice.curve.mse, choice.curve.mse[0]], rtol=1e-4)
+    assert (values[0]["phi"], values[-1]["phi"]) == pytest.approx((-np.pi / 2, np.pi / 2), abs=1e-4)
     zero = next(row for row in values if row["phi"] == 0)
     assert zero["low"] == zero["high"] == zero["loss"]
-    # At infinity both records have a rate, so the band there is the other record's own.
     width = values[0]["high"] - values[0]["loss"]
-    assert width == pytest.approx(4 * comparison.curve_errors[0], rel=2e-3)
+    assert width == pytest.approx(2 * choice.curve.standard_errors[0], rel=2e-3)
+    # It is that of the map, at the same ridge.
+    surface = arguments["estimator"].cv_surface_
+    loss = surface.best_loss[:, list(surface.ridges).index(choice.signed["ridge"])]
+    place = [int(np.flatnonzero(np.isclose(surface.train_rates, rate))[0]) for rate in choice.curve.train_rates[1:]]
+    np.testing.assert_allclose(choice.curve.mse[1:], 2 * loss[place], rtol=1e-9)
 
 
 def test_every_cell_of_the_map_is_an_exact_loss(page, arguments):
@@ -115,7 +120,7 @@ def test_every_cell_of_the_map_is_an_exact_loss(page, arguments):
     names = json.loads(steps["rate"].removesuffix("[datum.i]"))
     values = np.array(cells["data"]["values"]).reshape(len(names), len(adapt))
     assert max(values.shape) <= 60
-    assert names[0] == names[-1] == "infinity"
+    assert names[0] == names[-1] == "inf"
     ridge = list(surface.ridges).index(best.ridge)
     ours = 2 * surface.loss(adapt * surface.scale)[:, ridge]
     place = [i for i, rate in enumerate(surface.train_rates) if words.rate(rate / surface.scale) in names]
@@ -127,7 +132,7 @@ def test_every_cell_of_the_map_is_an_exact_loss(page, arguments):
 def test_gains_of_tasks_are_those_of_the_records(page, arguments):
     estimator, raw = arguments["estimator"], arguments["raw"]
     held_out, strategy = estimator.held_out_, estimator.choice_.strategy
-    gains = dict(zip(map(str, held_out.task_ids), 2 * held_out.gains(strategy), strict=True))
+    gains = dict(zip(map(str, held_out.task_ids), held_out.gains(strategy), strict=True))
     counts = dict(zip(map(str, raw.ids), raw.counts, strict=True))
     spec = page.charts["specs"]["gains"]
     values = _values(page, "gains")
@@ -142,17 +147,20 @@ def test_gains_of_tasks_are_those_of_the_records(page, arguments):
     assert f"{better} of 30 held-out tasks" in re.sub(r"\s+", " ", page.text)
 
 
-def test_strategies_are_those_of_the_choice_in_order_of_loss(page, arguments):
+def test_strategies_are_those_of_the_choice_in_order_of_error(page, arguments):
     choice = arguments["estimator"].choice_
-    order = sorted(choice.losses, key=lambda name: choice.losses[name][0])
-    caption = "Strategies on held-out tasks"
-    assert _column(page, caption, "strategy") == [f"{words.strategy(name)} ({name})" for name in order]
-    assert _column(page, caption, "MSE / variance") == [words.loss(2 * choice.losses[name][0]) for name in order]
-    std = arguments["raw"].y.std()
-    errors = _column(page, caption, "root MSE (<u>y</u>)")
-    assert errors == [words.number(np.sqrt(2 * choice.losses[name][0]) * std) for name in order]
-    gains = _column(page, caption, f"gain of the one used ({words.level(choice.interval.level)})")
-    assert gains == ["used" if n == choice.strategy else words.gain(choice.best_gains[n]) for n in order]
+    order = sorted(choice.candidates, key=lambda name: choice.candidates[name].mse)
+    caption, used = "Strategies on held-out tasks", choice.strategy
+    assert _column(page, caption, "strategy") == [words.strategy(n) + (" (used)" if n == used else "") for n in order]
+    assert _column(page, caption, "MSE / variance") == [words.loss(choice.candidates[name].mse) for name in order]
+    gains = [choice.candidates[name].gain for name in order]
+    shown = _column(page, caption, "gain")
+    assert shown == ["" if n == "joint" else words.percent(g.percent) for n, g in zip(order, gains, strict=True)]
+    values = {row["label"]: row for row in _values(page, "strategies")}
+    for name, gain in choice.best_gains.items():
+        assert values[words.strategy(name)]["value"] == pytest.approx(gain.percent, rel=1e-4)
+    picks = [one["rate"] for one in _values(page, "folds")]
+    assert picks == [words.rate(one["train_rate_spectral"]) for one in choice.candidates["signed"].of_folds]
 
 
 def test_stability_counts_and_values(page, arguments):
@@ -163,7 +171,7 @@ def test_stability_counts_and_values(page, arguments):
     ids = dict(zip(map(str, arguments["raw"].ids), limits / scale, strict=True))
     assert all(row["limit"] == pytest.approx(ids[row["task"]], rel=1e-4) for row in values)
     assert values[-1]["level"] == 100
-    rate = estimator.choice_.adapt_rate
+    rate = estimator.choice_.signed["adapt_rate_spectral"]
     assert rate > 0
     stable = int((limits / scale > rate).sum())
     assert f"is stable for {stable} of 30 tasks" in re.sub(r"\s+", " ", page.text)
@@ -179,11 +187,11 @@ def test_rows_of_tasks_add_up(page, arguments):
 
 
 def test_data_settings_and_versions(page, arguments):
-    raw, scaling = arguments["raw"], arguments["scaling"]
+    raw, standard = arguments["raw"], arguments["standard"]
     data = {row[0]: row[1] for row in page.tables["The data"][1:]}
     assert data["rows"] == f"{raw.n_rows:,}"
     assert data["target, mean"] == words.number(raw.y.mean(), 4)
-    assert data["feature values clipped"].startswith(f"{scaling.n_clipped} at 4 standard deviations")
+    assert data["feature values clipped"].startswith(f"{standard.clipped(raw.x).sum()} at 4 standard deviations")
     settings = {row[0]: row[1] for row in page.tables["Settings"][1:]}
     assert settings == {
         "table": "a <table>.csv",
@@ -197,66 +205,46 @@ def test_data_settings_and_versions(page, arguments):
 
 
 def test_the_same_records_give_the_same_file(written, arguments, tmp_path):
-    write_path_report(tmp_path / "again.html", **arguments)
+    write_fit_report(tmp_path / "again.html", **arguments)
     assert (tmp_path / "again.html").read_bytes() == written.read_bytes()
     assert written.stat().st_size < 1_600_000
 
 
-@pytest.mark.parametrize("name", VERDICTS)
-def test_each_verdict_has_a_headline_and_a_meaning(arguments, name):
-    choice = replace(arguments["estimator"].choice_, verdict=name)
-    assert verdict.headline(choice) != name
-    assert verdict.meaning(choice)
-
-
-def test_a_gain_that_may_be_chance_is_called_so(arguments):
-    choice = arguments["estimator"].choice_
-    step = choice.gains["step"]
-    sure = replace(choice, verdict="positive", gains=choice.gains | {"step": step._replace(low=0.1, high=2.0)})
-    unsure = replace(choice, verdict="positive", gains=choice.gains | {"step": step._replace(low=-0.1, high=2.0)})
-    assert "chance" in verdict.meaning(unsure)
-    assert "chance" not in verdict.meaning(sure)
-    over = choice.best_gains["joint"]
-    for low, told in ((0.1, False), (-0.1, True)):
-        changed = choice.best_gains | {"joint": over._replace(low=low)}
-        assert ("cannot be told" in verdict.advice(replace(choice, best_gains=changed))) is told
-
-
 def test_the_interval_is_one_stretch_or_two(arguments):
     interval = arguments["estimator"].choice_.interval
-    inside = replace(interval, low=-1.0, high=0.5, whole_circle=False)
-    through = replace(interval, low=2.0, high=-3.0, whole_circle=False)
-    whole = replace(interval, low=-np.inf, high=np.inf, whole_circle=True)
+    inside = replace(interval, low_spectral=-1.0, high_spectral=0.5, whole_circle=False)
+    through = replace(interval, low_spectral=2.0, high_spectral=-3.0, whole_circle=False)
+    whole = replace(interval, low_spectral=-np.inf, high_spectral=np.inf, whole_circle=True)
     assert len(arcs(inside)) == len(arcs(whole)) == 1
     first, second = arcs(through)
     assert first["from"] == -second["to"] == -round(np.pi / 2, 6)
     assert np.tan(first["to"]) == pytest.approx(-3.0, rel=1e-4)
     assert np.tan(second["from"]) == pytest.approx(2.0, rel=1e-4)
     assert arcs(whole) == [{"from": -round(np.pi / 2, 6), "to": round(np.pi / 2, 6)}]
-    assert words.interval(through) == "above +2, through infinity, to below −3"
+    assert words.interval(through) == "+2 to −3 through infinity"
 
 
 def test_records_that_do_not_belong_together_are_refused(arguments, tmp_path):
     path = tmp_path / "report.html"
     with pytest.raises(InputError, match=r"other tasks than the table's"):
-        write_path_report(path, **arguments | {"raw": table(30)})
+        write_fit_report(path, **arguments | {"raw": table(30)})
     with pytest.raises(InputError, match=r"stability has shape \(3,\): it must be \(30,\)"):
-        write_path_report(path, **arguments | {"stability": np.ones(3)})
+        write_fit_report(path, **arguments | {"stability": np.ones(3)})
     lone = type(arguments["estimator"])()
     with pytest.raises(InputError, match="holds no search"):
-        write_path_report(path, **arguments | {"estimator": lone})
+        write_fit_report(path, **arguments | {"estimator": lone})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_stability_may_be_left_out_or_hold_tasks_of_zeros(arguments, tmp_path):
     path = tmp_path / "report.html"
-    write_path_report(path, **arguments | {"stability": None})
+    write_fit_report(path, **arguments | {"stability": None})
     page = Page(path.read_text())
     assert "stability" not in page.charts["specs"]
     assert "Stable rates" not in page.text
     limits = arguments["stability"].copy()
     limits[:2] = np.inf
-    write_path_report(path, **arguments | {"stability": limits})
+    write_fit_report(path, **arguments | {"stability": limits})
     page = Page(path.read_text())
     assert len(_values(page, "stability")) == 28
     assert "2 tasks have support rows of zeros only" in page.text
@@ -266,7 +254,7 @@ def test_six_tasks_of_equal_length(tmp_path):
     raw = table(6, names=[f"town {'x' * 60} {i}" for i in range(6)])
     short = np.concatenate([np.arange(a, a + 7) for a in raw.offsets[:-1]])
     raw = type(raw).from_arrays(raw.x[short], raw.y[short], raw.groups[short])
-    write_path_report(tmp_path / "six.html", **fit(raw, folds=3))
+    write_fit_report(tmp_path / "six.html", **fit(raw, folds=3))
     page = Page((tmp_path / "six.html").read_text())
     assert "rows" not in page.charts["specs"]
     assert "7 in each" in page.text
@@ -293,44 +281,48 @@ def test_colours_can_be_read_in_both_schemes():
             assert contrast(colour, page["page"]) >= 3, (scheme, name)
 
 
-def test_theory_and_blend_are_told_where_they_are(arguments, tmp_path):
+def test_theory_and_blend_are_named_where_they_are(arguments, tmp_path):
     estimator, path = arguments["estimator"], tmp_path / "report.html"
-    choice = estimator.choice_
-    best = choice.interval.low if np.isfinite(choice.interval.low) else 0.5
-    said = Prediction(0.5, 1.5, float("-inf"), 0.25, "equivalent", "as <i>assumed</i>")
+    choice, interval = estimator.choice_, estimator.choice_.interval
+    best = interval.low_spectral if np.isfinite(interval.low_spectral) else 0.5
+    predicted = Prediction(0.5, 1.5, float("-inf"), 0.25, "equivalent", "as <i>assumed</i>")
     nothing = Prediction(None, None, None, None, "", "not computed: too few")
-    blend = {"mixed_full": 0.75, "signed": 0.25}
-    whole = replace(choice.interval, low=-np.inf, high=np.inf, whole_circle=True, contains_infinity=True)
-    tight = replace(choice.interval, low=best - 0.4, high=best + 0.4, whole_circle=False, contains_infinity=False)
+    wide = {"low_spectral": -np.inf, "high_spectral": np.inf}
+    whole = replace(interval, **wide, whole_circle=True, contains_infinity=True)
+    near = {"low_spectral": best - 0.4, "high_spectral": best + 0.4}
+    tight = replace(interval, **near, whole_circle=False, contains_infinity=False)
 
     def written(**changes):
         estimator.choice_ = replace(choice, **changes)
         try:
-            write_path_report(path, **arguments)
+            write_fit_report(path, **arguments)
         finally:
             estimator.choice_ = choice
         return Page(path.read_text(encoding="utf-8"))
 
-    page = written(prediction=said, interval=whole)
+    page, signed = written(prediction=predicted, interval=whole), choice.signed
     caption = "Best rates by theory and by cross-validation"
-    assert page.tables[caption][1] == ["training rate (spectral)", "infinity", words.rate(choice.train_rate)]
-    assert page.tables[caption][2] == ["adaptation rate (spectral)", "+0.25", words.rate(choice.adapt_rate)]
+    assert page.tables[caption][1] == ["train rate (spectral)", "inf", words.rate(signed["train_rate_spectral"])]
+    assert page.tables[caption][2] == ["adapt rate (spectral)", "+0.25", words.rate(signed["adapt_rate_spectral"])]
     assert "too much to say whether this table behaves like that model" in " ".join(page.text.split())
-    inside = written(prediction=replace(said, train_rate=best), interval=tight).text
+    inside = written(prediction=replace(predicted, train_rate_spectral=best), interval=tight).text
     assert "lies within the interval" in inside
     assert "too much to say" not in inside
     assert "as <i>assumed</i>" in page.text
     rules = [one for one in page.charts["specs"]["circle"]["layer"] if one["mark"].get("style") == "purple"]
     assert [one["data"]["values"] for one in rules] == [[{"phi": round(-np.pi / 2, 4)}]]
-    assert "lies outside of the interval" in written(prediction=said, interval=tight).text
+    assert "lies outside of the interval" in written(prediction=predicted, interval=tight).text
     page = written(prediction=nothing)
     assert caption not in page.tables
     assert "Theory says nothing here: not computed: too few" in page.text
-    assert "theory" not in {a.get("id") for _, a in written(prediction=None).tags}
-    page = written(strategy="joint", settings=blend)
-    assert "What the blend is made of" not in page.tables
-    page = written(strategy="blend", settings=blend)
-    assert page.tables["What the blend is made of"][1:] == [
-        ["mixed model, full covariance (mixed_full)", "75\u00a0%"],
-        ["signed rate, gradient step (signed)", "25\u00a0%"],
-    ]
+    blend = choice.candidates["blend"]
+    shares = {"mixed_isotropic": 0.75, "signed": 0.25}
+    changed = choice.candidates | {"blend": replace(blend, settings=shares)}
+    gains = choice.best_gains | {"joint": blend.gain}
+    page = written(strategy="blend", candidates=changed, best_gains=gains)
+    assert f"75\u00a0% {words.strategy('mixed_isotropic')}; 25\u00a0% {words.strategy('signed')}." in page.text
+    of = dict(
+        zip(_column(page, "Strategies on", "strategy"), _column(page, "Strategies on", "in the blend"), strict=True)
+    )
+    assert of[words.strategy("signed")] == "25\u00a0%"
+    assert of[words.strategy("joint")] == ""
