@@ -94,9 +94,9 @@ def one_fold(table: GroupedTable, part, n_support: int, n_draws: int, compare: b
     held_out = np.zeros(table.n_tasks, dtype=bool)
     held_out[part] = True
     train, test = table.select(~held_out), table.select(held_out)
-    train_z, scaling = train.standardized(4.0, target=True)
+    train_z, standard = train.standardized(4.0, target=True)
     train_z = train_z.with_intercept()
-    test_z = scaling.apply(test).with_intercept()
+    test_z = test.standardized_as(standard).with_intercept()
     test_z = test_z.select(test_z.counts > n_support)
     ways = dict(rivals(train_z, n_support, 0, compare))
     start = time.perf_counter()

@@ -69,13 +69,12 @@ class Case:
 class Ours:
     def __init__(self, case: Case) -> None:
         self.case, self.optimizer, self.loss_fn = case, case.optimizer(), lambda p, x, y: case.loss_fn(p, x, y)
-        self.source = {"source": case.batches[0]} if case.wide else {"source": case.problem, "design": case.design}
+        self.source = case.batches[0] if case.wide else ug.Source(case.problem, case.design)
 
     def run(self, iterations: int) -> None:
         state, _ = ug.train(
-            self.loss_fn, self.case.params, optimizer=self.optimizer, train_rate=self.case.rate, iterations=iterations,
-            **self.source,
-        )  # fmt: skip
+            self.loss_fn, self.case.params, self.source, self.optimizer, self.case.rate, iterations=iterations
+        )
         jax.block_until_ready(state.params)
 
     def gradient(self) -> np.ndarray:

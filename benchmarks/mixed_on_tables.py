@@ -2,8 +2,7 @@
 
 70/30 splits by task, ``--support`` support rows of each test task (fewer where its tasks are short), the rest are
 query rows. Errors are mean squared errors over query rows in units of the training tasks' target variance. Features
-are standardised on the training tasks and clipped at 4; a constant feature is added. The last column is the chosen
-structure against the best of the others, paired by split.
+are standardised on the training tasks and clipped at 4; a constant feature is added.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/mixed_on_tables.py [--data ../shared/data] [--splits 10] [--out FILE]
 """
@@ -23,7 +22,6 @@ from undertow import datasets
 from undertow.linear.proximal_step import RATIOS, RidgeMoments, ridge_adapt, sum_ridge_moments
 from undertow.mixed.model import fit_mixed, shrunk_fit
 from undertow.mixed.statistics import TaskStatistics
-from undertow.mixed.structure import choose_mixed
 from undertow.tasks import GroupedTable, folds, read_table, split_tasks
 
 METHODS = (
@@ -34,7 +32,6 @@ METHODS = (
     "diagonal",
     "full",
     "half",
-    "chosen",
     "mixedlm",
     "mixedlm_slopes",
 )
@@ -110,9 +107,9 @@ def statsmodels_fit(train: GroupedTable, slopes: bool):
 
 def one_split(table: GroupedTable, n_support: int, seed: int, methods) -> dict[str, tuple[float, float, str]]:
     train, test = split_tasks(table, 0.3, seed)
-    train, scaling = train.standardized(target=True)
+    train, standard = train.standardized(target=True)
     train = train.with_intercept()
-    test = scaling.apply(test).with_intercept()
+    test = test.standardized_as(standard).with_intercept()
     test = test.select(test.counts > n_support)
     batches = test.draw_buckets(n_support, seed)
     stats = TaskStatistics.from_tasks(train)
@@ -124,9 +121,6 @@ def one_split(table: GroupedTable, n_support: int, seed: int, methods) -> dict[s
             adapt = partial(ridge_adapt, omega, ratio=np.inf)
         elif name == "ridge":
             adapt = ridge_towards_pooled(train, n_support, seed)
-        elif name == "chosen":
-            choice = choose_mixed(train, n_support, seed=seed)
-            adapt, note = choice.fit.adapt, choice.name
         elif name == "half":
             adapt = shrunk_fit(stats, fit_mixed(stats, "full"), fit_mixed(stats, "diagonal"), 0.5).adapt
         elif name.startswith("mixedlm"):
@@ -166,16 +160,6 @@ def main() -> None:
             for m, v in zip(done, means, strict=True)
         }
         text = "  ".join(f"{m} {v:.4f}" for m, v in zip(done, means, strict=True))
-        if "chosen" in done:
-            others = [i for i, m in enumerate(done) if m != "chosen"]
-            best = min(others, key=lambda i: means[i])
-            gap = values[:, done.index("chosen")] - values[:, best]
-            se = float(gap.std(ddof=1) / np.sqrt(len(gap))) if len(gap) > 1 else float("nan")
-            line["against_best"] = {"best": done[best], "difference": float(gap.mean()), "standard_error": se}
-            names = [run["chosen"][2] for run in runs]
-            text += f"  | chosen - {done[best]}: {gap.mean():+.4f} ({se:.4f})  " + ", ".join(
-                f"{n} x{names.count(n)}" for n in dict.fromkeys(names)
-            )
         print(f"{name} ({table.n_tasks} tasks, p = {table.n_features + 1}, support {n_support}): {text}", flush=True)
         print("    seconds: " + "  ".join(f"{m} {line[m]['seconds']:.2f}" for m in done), flush=True)
         report[name] = line

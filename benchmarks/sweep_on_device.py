@@ -37,13 +37,13 @@ def main() -> None:
 
     loss_fn, optimizer = ug.squared_loss(apply), optax.adam(1e-3)
     rates = np.linspace(-0.02, 0.02, max(1, options.runs // 4))
-    design = ut.Design(n_tasks=25, n_support=10, n_query=10)
+    source = ug.Source(ut.Sinusoid(), ut.Design(n_tasks=25, n_support=10, n_query=10))
 
     def run(strategy: str) -> float:
         start = time.perf_counter()
         ug.sweep(
-            loss_fn, init, ut.Sinusoid(), optimizer, rates, 4,
-            iterations=options.iterations, design=design, strategy=strategy, block=4 * len(rates),
+            loss_fn, init, source, optimizer, rates, 4,
+            iterations=options.iterations, strategy=strategy, block=4 * len(rates),
         )  # fmt: skip
         return time.perf_counter() - start
 

@@ -20,7 +20,7 @@ design = ut.Design(n_tasks=3, n_support=30, n_query=2, n_adapt=20)
 path = ut.rate_path(problem.sample(design, seed=0))
 new_tasks = problem.sample(design.new_tasks(n_tasks=200, n_query=50), seed=1)
 surface = path.evaluate(new_tasks)
-print(surface.best(refine=True))
+print(path.refine(surface, new_tasks))
 
 # %%
 # The loss at the best adaptation rate, for each training rate.

@@ -40,8 +40,8 @@ def test_training_to_convergence_finds_the_exact_weights(regime, steps):
     assert set(path.outcome) == {"full_rank" if regime == "tall" else "minimum_norm"}
     for i, rate in enumerate(RATES):
         state, history = ug.train(
-            linear_loss, jnp.zeros(tasks.n_features), tasks, MOMENTUM, rate, steps, iterations=20_000, chunk=20_000,
-            tolerance=1e-11,
+            linear_loss, jnp.zeros(tasks.n_features), tasks, MOMENTUM, rate, ug.InnerLoop(steps), iterations=20_000,
+            chunk=20_000, tolerance=1e-11,
         )  # fmt: skip
         assert state.stopped == "tolerance", (rate, history.gradient_norm[-1])
         error = np.linalg.norm(state.params - path.weights[i]) / np.linalg.norm(path.weights[i])
@@ -58,7 +58,7 @@ def test_first_order_ends_elsewhere():
         tasks,
         MOMENTUM,
         -0.3,
-        first_order=True,
+        ug.InnerLoop(first_order=True),
         iterations=20_000,
         chunk=20_000,
         tolerance=1e-11,
@@ -103,6 +103,6 @@ def test_losses_and_adapted_weights_on_new_tasks_agree():
     tasks, new = sample("tall"), sample("tall", seed=5)
     path = ut.rate_path(tasks, RATES, steps=2)
     surface = path.evaluate(new, steps=3)
-    look = jax.jit(lambda w, rate: ug.meta_loss(linear_loss, w, new, rate, 3)[0])
+    look = jax.jit(lambda w, rate: ug.meta_loss(linear_loss, w, new, rate, ug.InnerLoop(3))[0])
     for rate in (-0.1, 0.2):
         np.testing.assert_allclose([look(w, rate) for w in path.weights], surface.loss(rate), rtol=1e-10)

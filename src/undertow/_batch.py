@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from undertow import _check
+from undertow._types import Counts
 
 
 class TaskBatch(NamedTuple):
@@ -43,12 +44,12 @@ class TaskBatch(NamedTuple):
         return self.support_x.shape[-1]
 
     @property
-    def support_counts(self) -> np.ndarray:
+    def support_counts(self) -> Counts:
         """(m,) number of real support rows of each task."""
         return _counts(self.support_mask, self.support_x)
 
     @property
-    def query_counts(self) -> np.ndarray:
+    def query_counts(self) -> Counts:
         """(m,) number of real query rows of each task."""
         return _counts(self.query_mask, self.query_x)
 
@@ -113,7 +114,7 @@ class TaskBatch(NamedTuple):
         return self._replace(**changed) if changed else self
 
 
-def _counts(mask: Any, x: Any) -> np.ndarray:
+def _counts(mask: Any, x: Any) -> Counts:
     if mask is None:
         return np.full(x.shape[0], x.shape[1])
     return np.asarray(mask).sum(axis=1)

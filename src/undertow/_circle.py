@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from undertow._check import InputError
+from undertow._types import Rates, SomeRates
 
 
-def grid(n_rates: int = 101) -> np.ndarray:
+def grid(n_rates: int = 101) -> Rates:
     """Return ``n_rates`` angles, uniform on [-pi/2, pi/2]: 0 exactly in the middle, both ends the rate infinity.
 
     Raises InputError when ``n_rates`` is even or less than 3, since then 0 is not among them.
@@ -21,12 +22,12 @@ def grid(n_rates: int = 101) -> np.ndarray:
     return np.arange(-half, half + 1) * (np.pi / 2 / half)
 
 
-def angles_of(rates: np.ndarray, scale: float) -> np.ndarray:
+def angles_of(rates: SomeRates, scale: float) -> SomeRates:
     """Angles phi = arctan(rate / scale) in [-pi/2, pi/2] of raw rates (infinities included)."""
     return np.asarray(np.arctan(np.asarray(rates, dtype=np.float64) / scale))
 
 
-def rates_of(angles: np.ndarray, scale: float) -> np.ndarray:
+def rates_of(angles: SomeRates, scale: float) -> SomeRates:
     """Raw rates scale * tan(phi); -inf and +inf at the ends."""
     angles = np.asarray(angles, dtype=np.float64)
     ends = np.abs(angles) >= np.pi / 2

@@ -15,7 +15,7 @@ import numpy as np
 
 from undertow import _check
 from undertow._batch import TaskBatch
-from undertow._check import InputError
+from undertow._check import InputError, Setting
 
 
 @runtime_checkable
@@ -38,7 +38,7 @@ class NumpySource:
         try:
             self.generator = np.random.default_rng(seed)
         except (TypeError, ValueError) as error:
-            raise InputError(f"seed={seed!r}: {error}. Give a whole number, a SeedSequence or a Generator.") from None
+            raise InputError("seed", seed, f"{error}.", "Give a whole number, a SeedSequence or a Generator.") from None
         self.dtype = np.dtype(dtype)
 
     def normal(self, shape: tuple[int, ...]) -> np.ndarray:
@@ -101,9 +101,11 @@ class Problem:
         except TypeError:
             kind = np.dtype(object)
         if kind not in (np.float64, np.float32):
-            raise InputError(f"dtype={dtype!r}: it must be float64 or float32.")
+            raise InputError("dtype", dtype, "it must be float64 or float32.")
         if not isinstance(design, Design):
-            raise InputError(f"design={design!r}: give the sizes as Design(n_tasks, n_support, n_query).")
+            raise InputError(
+                "design", design, "it must be a Design.", "Give the sizes as Design(n_tasks, n_support, n_query)."
+            )
         dtype = kind
         batch = self.draw(NumpySource(seed, dtype), design)
         return TaskBatch(*(None if a is None else a.astype(dtype, copy=False) for a in batch))
@@ -164,8 +166,10 @@ class MixedLinearRegression(Problem):
         given = implied if self.task_std is None else _check.real(self.task_std, "task_std", minimum=0.0)
         if not math.isclose(given, implied, rel_tol=1e-9, abs_tol=1e-12):
             raise InputError(
-                f"task_std={self.task_std!r} contradicts task_covariance, whose trace is {implied**2:g}: task_std^2 is "
-                "that trace. Leave task_std out, or scale the covariance."
+                "task_std",
+                self.task_std,
+                f"it contradicts task_covariance, whose trace is {implied**2:g}: task_std^2 is that trace.",
+                ("Leave ", Setting("task_std"), " out, or scale the covariance."),
             )
         return implied
 
@@ -264,13 +268,19 @@ def _covariance(value: Any, name: str, p: int) -> np.ndarray | None:
     array = _check.numbers(value, name)
     if array.shape not in ((p,), (p, p)):
         raise InputError(
-            f"{name} has shape {array.shape}: with n_features={p} it must be ({p}, {p}), or ({p},) for a diagonal one."
+            None,
+            rule=f"{name} has shape {array.shape}: with {p} features it must be ({p}, {p}), or ({p},) for a diagonal "
+            "one.",
         )
     if array.ndim == 2 and not np.allclose(array, array.T, rtol=1e-10, atol=1e-12 * abs(array).max()):
-        raise InputError(f"{name} is not symmetric: a covariance must be. Use (C + C.T) / 2 if that is what is meant.")
+        raise InputError(
+            None,
+            rule=f"{name} is not symmetric: a covariance must be.",
+            way_out="Use (C + C.T) / 2 if that is what is meant.",
+        )
     lowest = float(array.min() if array.ndim == 1 else np.linalg.eigvalsh(array)[0])
     if lowest < -1e-10 * max(abs(array).max(), 1e-300):
-        raise InputError(f"{name} has a negative eigenvalue, {lowest:g}: a covariance cannot.")
+        raise InputError(None, rule=f"{name} has a negative eigenvalue, {lowest:g}: a covariance cannot.")
     return _frozen(array)
 
 

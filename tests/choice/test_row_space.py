@@ -1,12 +1,17 @@
 """More columns than rows: the search in the rows' own directions is the search in all columns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made import cv, task_rows
 
 import undertow as ut
-from undertow.choice import row_space, search
+from undertow.choice.limits import LIMITS
 from undertow.choice.row_space import RowSpace
+from undertow.estimators.parameters import search_settings
+from undertow.estimators.saved_parts import pack_path, unpack_path
+from undertow.estimators.training import searched
 from undertow.linear.rules import BlendRule, ProximalRule
 
 RNG = np.random.default_rng(0)
@@ -33,36 +38,42 @@ def test_the_basis_spans_the_rows_and_keeps_every_product():
     assert RowSpace.of(repeated) is None
 
 
-@pytest.fixture(scope="module", params=["mixed", "ridge", "gradient", "all"])
+class Limited(ut.MAMLRegressorCV):
+    """The estimator with other limits of its search."""
+
+    limits = LIMITS
+
+    def _train(self, everything, large, seed):
+        settings = replace(search_settings(self, large, seed), limits=self.limits)
+        self.rotated_ = RowSpace.of(everything, self.limits.row_space_columns) is not None
+        return searched(everything, large, settings)
+
+
+class Primal(Limited):
+    limits = replace(LIMITS, diagonal_columns=0)
+
+
+class Rotated(Limited):
+    limits = replace(LIMITS, diagonal_columns=0, row_space_columns=1)
+
+
+@pytest.fixture(scope="module", params=["mixed", "proximal", "gradient", "all"])
 def both(request):
     """Fits in all columns and in the rows' directions; no variance for each feature, and no value clipped."""
-    rules = ("gradient", "ridge", "mixed") if request.param == "all" else request.param
-    settings = {"rules": rules, "n_support": 2, "cv": 3, "clip": None, "blend": False}
-    calls = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "_DIAGONAL_COLUMNS", 0)
-        primal = cv(**settings).fit(X, Y, groups=G)
-        patch.setattr(row_space, "_LEAST_COLUMNS", 1)
-        patch.setattr(RowSpace, "of", classmethod(_counted(RowSpace.of.__func__, calls)))
-        rotated = cv(**settings).fit(X, Y, groups=G)
-    assert calls == [True]
+    rules = ("gradient", "proximal", "mixed") if request.param == "all" else request.param
+    settings = {"n_draws": 2, "n_rates": 21, "ridges": (1e-4, 1e-2), "n_support": 2, "cv": 3, "clip": None}
+    primal, rotated = (kind(rules=rules, blend=False, **settings).fit(X, Y, groups=G) for kind in (Primal, Rotated))
+    assert not primal.rotated_
+    assert rotated.rotated_
     return primal, rotated
-
-
-def _counted(real, calls):
-    def of(cls, rows):
-        found = real(cls, rows)
-        calls.append(found is not None)
-        return found
-
-    return of
 
 
 def test_the_search_is_the_same_to_rounding(both):
     primal, rotated = both
-    assert primal.rule_ == rotated.rule_
-    for name, (loss, error) in primal.choice_.losses.items():
-        assert rotated.choice_.losses[name] == pytest.approx((loss, error), rel=2e-5)
+    assert primal.strategy_ == rotated.strategy_
+    for name, one in primal.choice_.candidates.items():
+        other = rotated.choice_.candidates[name]
+        assert (other.mse, other.standard_error) == pytest.approx((one.mse, one.standard_error), rel=2e-5)
     np.testing.assert_allclose(rotated.coef_, primal.coef_, rtol=1e-4, atol=1e-5 * np.abs(primal.coef_).max())
     assert rotated.intercept_ == pytest.approx(primal.intercept_, rel=1e-4)
     assert rotated.train_rate_ == pytest.approx(primal.train_rate_, rel=1e-6)
@@ -83,7 +94,7 @@ def test_tasks_outside_the_span_are_adapted_in_all_columns(both):
     np.testing.assert_allclose(rotated.predict(X, groups=G), primal.predict(X, groups=G), rtol=1e-4, atol=1e-4)
 
 
-def test_the_path_has_all_columns_and_can_be_asked_for_more_rates(both, tmp_path):
+def test_the_path_has_all_columns_and_can_be_asked_for_more_rates(both):
     primal, rotated = both
     ours, theirs = rotated.rate_path_, primal.rate_path_
     assert ours.weights.shape == theirs.weights.shape
@@ -91,13 +102,10 @@ def test_the_path_has_all_columns_and_can_be_asked_for_more_rates(both, tmp_path
     np.testing.assert_allclose(ours.weights, theirs.weights, rtol=1e-4, atol=1e-6)
     rates = np.array([-0.2, 0.0, 0.3]) * rotated.scale_
     np.testing.assert_allclose(ours.at(rates).weights, theirs.at(rates).weights, rtol=1e-4, atol=1e-6)
-    pytest.importorskip("safetensors")
-    from undertow.estimators.saving import load, save
-
-    save(rotated, tmp_path / "m.safetensors")
-    again = load(tmp_path / "m.safetensors")
-    np.testing.assert_array_equal(again.rate_path_.at(rates).weights, ours.at(rates).weights)
-    np.testing.assert_array_equal(again.predict(X), rotated.predict(X))
+    packed = {}
+    stored = pack_path(ours, packed, "path")
+    again = unpack_path(stored, packed, "path", P + 1)
+    np.testing.assert_array_equal(again.at(rates).weights, ours.at(rates).weights)
 
 
 def test_rules_are_widened_part_by_part():
@@ -127,6 +135,6 @@ def test_wide_tables_are_searched_by_default():
     model = cv(n_support=3, cv=3, n_rates=9).fit(wide.astype(np.float32), target, groups=groups)
     assert model.coef_.shape == (400,)
     assert model.coef_.dtype == np.float32
-    assert "mixed_isotropic" in model.choice_.losses
-    assert "mixed_diagonal" not in model.choice_.losses
+    assert "mixed_isotropic" in model.choice_.candidates
+    assert "mixed_diagonal" not in model.choice_.candidates
     assert model.choice_.prediction.noise_std is not None

@@ -4,25 +4,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made import by_hand, cv, draws, table, task_rows
+import stacked
+from made import by_hand, cv, draws, errors_by_hand, least_squares, plan_of, table
 from sklearn.model_selection import GroupKFold
-from undertow.choice.rate_picks import candidate_rates, cross_validate, pick
-from undertow.choice.rate_search import search_rates, solve
 
 import undertow as ut
-from undertow.choice import plan as strategy_search
-from undertow.choice import proximal_family
+from undertow import _circle
 from undertow.choice.gradient_family import GradientFamily
+from undertow.choice.gram_path import solve
 from undertow.choice.held_out import held_out_errors
 from undertow.choice.influence import influences
-from undertow.choice.interval import uniform_angles
+from undertow.choice.limits import LIMITS
 from undertow.choice.mixed_family import MixedFamily
-from undertow.choice.plan import Plan
 from undertow.choice.proximal_family import ProximalFamily, gather_moments
+from undertow.choice.search import Settings, search
 from undertow.linear import circle
 from undertow.linear.block_moments import BlockMoments, deal
 from undertow.linear.proximal_step import RidgeMoments
-from undertow.linear.rules import GradientRule, ProximalRule
+from undertow.linear.rules import ProximalRule
 from undertow.mixed.model import fit_mixed
 from undertow.tasks import folds
 
@@ -30,9 +29,8 @@ X, Y, G = table(m=23, seed=1)
 RATIOS = (0.1, 3.0, np.inf)
 
 
-def plan(y=Y, n_draws=2):
-    rows = task_rows(X, y, G)
-    return Plan(rows, rows, folds(rows.ids, 4, 0), 4, n_draws, 0)
+def plan(y=Y, **settings):
+    return plan_of(X, y, G, **settings)
 
 
 def moments_by_hand(data, tasks, steps=1):
@@ -69,49 +67,25 @@ def test_deal_gives_every_task_one_block_of_its_fold_and_limits_memory():
             assert (of_block[blocks[part]] == i).all()
 
 
-def test_the_search_of_rates_is_cross_validation_on_moments_of_folds():
-    one = plan()
-    moments, _ = gather_moments(one, 1, None)
-    data, _ = by_hand(X, Y, G)
-    parts = [moments_by_hand(data, part) for part in one.folds]
-    rates, ridges = candidate_rates(moments.scale, 21), (1e-5, 0.1)
-    surface = cross_validate(parts, rates, ridges)
-    search = search_rates(moments, rates, np.array(ridges))
-    np.testing.assert_allclose(search.surface().products, surface.products, rtol=1e-8)
-    for strategy in ("joint", "step", "tied", "signed"):
-        ours, theirs = search.pick(strategy), pick(surface, strategy)
-        assert ours.train_rate == theirs.train_rate
-        assert ours.ridge == theirs.ridge
-        assert ours.loss == pytest.approx(theirs.loss, rel=1e-9)
-        assert search.fold_loss(2, ours) > 0
-    chosen = search.pick("signed")
-    total = sum(search.fold_loss(i, chosen) for i in range(4)) / search.weight.sum()
-    assert total == pytest.approx(chosen.loss, rel=1e-9)
-
-
-def test_several_targets_add_their_losses():
-    both = np.c_[Y, X[:, 0] - Y]
-    rates = np.array([-0.3, 0.0, 0.5])
-    ridges = np.array([1e-3])
-    alone = [search_rates(gather_moments(plan(y[:, None]), 1, None)[0], rates, ridges) for y in both.T]
-    together = search_rates(gather_moments(plan(both), 1, None)[0], rates, ridges)
-    np.testing.assert_allclose(together.products, alone[0].products + alone[1].products, rtol=1e-8)
-
-
-def test_held_out_losses_are_those_of_refitting_without_the_fold():
+@pytest.mark.parametrize("outer", [None, 2])
+def test_held_out_errors_are_those_of_refitting_without_the_fold(outer):
     one = plan()
     moments, proximal = gather_moments(one, 1, RATIOS)
-    gradient = GradientFamily(one, moments, (1e-3, 1e-1), (1, 2)[:1], 21)
-    families = {"signed": gradient, "ridge": ProximalFamily(one, proximal, (1e-3, 1e-1)), "mixed_diagonal": None}
-    families["mixed_diagonal"] = MixedFamily(one, ("diagonal",))
-    names = list(families)
-    products, weights, numbers, _ = held_out_errors(one, names, families)
-    losses = np.diagonal(products, axis1=1, axis2=2)
+    families = {
+        "signed": GradientFamily(one, moments, (1e-3, 1e-1), (1,), 21),
+        "ridge": ProximalFamily(one, proximal, (1e-3, 1e-1)),
+        "mixed_diagonal": MixedFamily(one, ("diagonal",)),
+    }
+    held_out, every = held_out_errors(one, list(families), families, outer)
     data, _ = by_hand(X, Y, G)
-    assert sorted(numbers) == list(range(23))
-    for fold, part in enumerate(one.folds):
-        others = np.setdiff1d(np.arange(23), part)
-        found = [families[name].found(name, fold) for name in names]
+    # Errors of an inner group are taken on fewer draws.
+    n_draws = 2 if outer is None else one.n_inner_draws
+    tested = [fold for fold in range(4) if fold != outer]
+    assert sorted(held_out.numbers) == sorted(np.concatenate([one.folds[fold] for fold in tested]))
+    np.testing.assert_array_equal(held_out.mse, np.diagonal(held_out.products, axis1=1, axis2=2))
+    for fold, found in zip(tested, every, strict=True):
+        part = one.folds[fold]
+        others = np.setdiff1d(np.arange(23), part if outer is None else np.r_[part, one.folds[outer]])
         # omega of the gradient rule and of the proximal rule, trained on the other folds by other code
         chosen = found[0].settings
         path = ut.rate_path(moments_by_hand(data, others), chosen["train_rate"], ridge=chosen["ridge"])
@@ -119,63 +93,57 @@ def test_held_out_losses_are_those_of_refitting_without_the_fold():
         chosen = found[1].settings
         drawn = RidgeMoments.from_tasks(draws(data.select(others), 4, 2), [chosen["train_ratio"]])
         np.testing.assert_allclose(found[1].weights[0], drawn.solve([chosen["ridge"]]).weights[0, 0], rtol=1e-7)
-        own = draws(data.select(part), 4, 2)
-        for column, strategy in enumerate(found):
-            rule = strategy.rules[0]
-            total = {}
-            for batch in own:
-                for i, name in enumerate(batch.ids):
-                    x_t, y_t = batch.support_x[i], batch.support_y[i]
-                    keep = slice(None) if batch.query_mask is None else batch.query_mask[i]
-                    omega = strategy.weights[0]
-                    if isinstance(rule, GradientRule):
-                        theta = omega - rule.rate * x_t.T @ (x_t @ omega - y_t) / 4
-                    else:
-                        assert isinstance(rule, ProximalRule)
-                        c = np.eye(4) if rule.covariance is None else np.diag(rule.covariance)
-                        inner = x_t @ c @ x_t.T + rule.ratio * np.eye(4)
-                        theta = omega + c @ x_t.T @ np.linalg.solve(inner, y_t - x_t @ omega)
-                        theta = omega if np.isinf(rule.ratio) else theta
-                    error = batch.query_x[i][keep] @ theta - batch.query_y[i][keep]
-                    squares, rows = total.get(name, (0.0, 0))
-                    total[name] = squares + 0.5 * (error**2).sum(), rows + len(error)
-            for task in part:
-                at = int(np.flatnonzero(numbers == task)[0])
-                squares, rows = total[data.ids[task]]
-                assert losses[at, column] == pytest.approx(squares / rows, rel=1e-8)
-                assert weights[at] == rows
+        own = draws(data.select(part), 4, n_draws)
+        errors = [errors_by_hand(own, one_of.weights[0], one_of.rules[0]) for one_of in found]
+        for task in part:
+            at = int(np.flatnonzero(held_out.numbers == task)[0])
+            e = np.array([of_strategy[data.ids[task]] for of_strategy in errors])
+            np.testing.assert_allclose(held_out.products[at], e @ e.T / e.shape[1], rtol=1e-8)
+            assert held_out.weights[at] == e.shape[1] / n_draws
+            assert held_out.folds[at] == fold
 
 
 def test_the_proximal_family_trains_and_chooses_as_ridge_regression_written_out():
-    one = plan()
+    one, ridges = plan(), (1e-3, 1e-1)
     _, proximal = gather_moments(one, 1, RATIOS)
-    family = ProximalFamily(one, proximal, (1e-3, 1e-1))
+    family = ProximalFamily(one, proximal, ridges)
     data, _ = by_hand(X, Y, G)
-    total = np.zeros((3, 3, 2))
 
-    def rows_of(batch, i, ratio):
-        x_t, y_t = batch.support_x[i], batch.support_y[i]
-        keep = slice(None) if batch.query_mask is None else batch.query_mask[i]
-        x_v, y_v = batch.query_x[i][keep], batch.query_y[i][keep]
-        gain = 0 if np.isinf(ratio) else x_v @ x_t.T @ np.linalg.inv(x_t @ x_t.T + ratio * np.eye(4))
-        return (x_v, y_v) if np.isinf(ratio) else (x_v - gain @ x_t, y_v - gain @ y_t)
+    def weights(tasks, ratio, ridge):
+        """omega, ridge regression on what the rule leaves of each task's query rows."""
+        pairs = []
+        for batch in draws(data.select(tasks), 4, 2):
+            for i in range(batch.n_tasks):
+                x_t, y_t, x_v, y_v = stacked.task(batch, i)
+                gain = 0 if np.isinf(ratio) else x_v @ x_t.T @ np.linalg.inv(x_t @ x_t.T + ratio * np.eye(4))
+                pairs.append((x_v, y_v) if np.isinf(ratio) else (x_v - gain @ x_t, y_v - gain @ y_t))
+        return least_squares(*(np.concatenate(rows) for rows in zip(*pairs, strict=True)), ridge)
 
-    def stacked(tasks, ratio):
-        pairs = [rows_of(b, i, ratio) for b in draws(data.select(tasks), 4, 2) for i in range(b.n_tasks)]
-        return np.concatenate([x for x, _ in pairs]), np.concatenate([y for _, y in pairs])
-
-    for part in one.folds:
-        for t, train in enumerate(RATIOS):
-            matrix, target = stacked(np.setdiff1d(np.arange(23), part), train)
-            for r, ridge in enumerate((1e-3, 1e-1)):
-                gram = matrix.T @ matrix
-                omega = np.linalg.solve(gram + ridge * np.trace(gram) / 4 * np.eye(4), matrix.T @ target)
-                for a, ratio in enumerate(RATIOS):
-                    x, y = stacked(part, ratio)
-                    total[a, t, r] += 0.5 * ((x @ omega - y) ** 2).sum()
-    np.testing.assert_allclose(family.losses.sum(axis=0), total, rtol=1e-8)
-    assert family.pick("ridge") == tuple(np.unravel_index(total.argmin(), total.shape))
-    assert family.pick("pooled_ridge")[1] == 2
+    for outer, inner in ((None, None), (1, None), (1, 0)):
+        total = np.zeros((3, 3, 2))
+        for i, (fold,) in enumerate(one.groups(outer)):
+            if i == inner:
+                continue
+            part = one.folds[fold]
+            seen = np.setdiff1d(np.arange(23), part if outer is None else np.r_[part, one.folds[outer]])
+            own = draws(data.select(part), 4, 2)
+            for t, train in enumerate(RATIOS):
+                for r, ridge in enumerate(ridges):
+                    omega = weights(seen, train, ridge)
+                    for a, ratio in enumerate(RATIOS):
+                        errors = errors_by_hand(own, omega, ProximalRule(ratio))
+                        total[a, t, r] += 0.5 * sum((e**2).sum() for e in errors.values())
+        np.testing.assert_allclose(family.losses(outer, inner), total, rtol=1e-8)
+        assert family.pick("ridge", outer, inner) == tuple(np.unravel_index(total.argmin(), total.shape))
+        assert family.pick("pooled_ridge", outer, inner)[1] == 2
+        left_out = [one.folds[fold] for fold in one.without(outer, inner)]
+        seen = np.setdiff1d(np.arange(23), np.concatenate([np.zeros(0, int), *left_out]))
+        for name in ("ridge", "pooled_ridge"):
+            found = family.found(name, outer, inner)
+            chosen = found.settings
+            expected = weights(seen, chosen["train_ratio"], chosen["ridge"])
+            np.testing.assert_allclose(found.weights[0], expected, rtol=1e-7)
+            assert found.rules[0].ratio == chosen["adapt_ratio"]
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -187,7 +155,7 @@ def test_influences_are_what_leaving_out_a_block_does(exact):
     found = influences(moments, rates, adapt, np.full(3, ridge), exact=exact)
     c, _ = circle.coefficients(rates, moments.scale, 1)
     fold, b = 1, int(np.flatnonzero(moments.folds != 1)[2])
-    gram = moments.without(fold)
+    gram = moments.without((fold,))
     full = np.einsum("ki,kj,iajb->kab", c, c, gram)
     less = np.einsum("ki,kj,iajb->kab", c, c, gram - moments.gram[b] * (1.0 if exact else 1e-6))
     powers = circle.powers(adapt, 1)
@@ -203,28 +171,6 @@ def test_influences_are_what_leaving_out_a_block_does(exact):
             assert found.cross[tested, b, k] == pytest.approx(-(form @ v)[:4] @ moved, rel=1e-3 if not exact else 1e-8)
     assert (found.cross[np.ix_(moments.folds == 1, moments.folds == 1)] == 0).all()
     np.testing.assert_allclose(found.of_block.sum(axis=0), 0, atol=1e-12)
-
-
-def test_held_out_tasks_do_not_influence_what_is_trained_and_chosen_without_them():
-    one = plan()
-    other = Y.copy()
-    tested = np.isin(G, one.rows.ids[one.folds[2]])
-    other[tested] = 100 - 3 * other[tested] ** 2
-    changed = replace(one.rows, y=one.rows.standard.targets(other[one.rows.rows][:, None]))
-    found = []
-    for each in (one, replace(one, rows=changed, everything=changed)):
-        moments, proximal = gather_moments(each, 1, RATIOS)
-        ridge = ProximalFamily(each, proximal, (1e-3,))
-        found.append(
-            [
-                solve(moments.without(2), 1, np.array([[1.0, -0.2]]), np.array([1e-3]), moments.eps),
-                ridge._train(proximal[0], 2).gram,
-                MixedFamily(each, ("diagonal",)).found("mixed_diagonal", 2).weights,
-            ]
-        )
-    for ours, theirs in zip(*found, strict=True):
-        # The mixed model's iteration stops a little elsewhere from another start; an influence would be of order 1.
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_tasks_kept_for_a_test_do_not_change_the_estimator():
@@ -244,77 +190,109 @@ def test_folds_may_be_given_as_in_scikit_learn():
     parts = folds(np.unique(G), 4, 0)
     pairs = [(np.flatnonzero(~np.isin(G, np.unique(G)[p])), np.flatnonzero(np.isin(G, np.unique(G)[p]))) for p in parts]
     given = cv(cv=pairs).fit(X, Y, groups=G)
-    assert given.choice_.losses == reference.choice_.losses
+    assert given.choice_.candidates == reference.choice_.candidates
     assert cv(cv=GroupKFold(3)).fit(X, Y, groups=G).choice_.n_tasks == 23
+    thirds = np.array_split(np.arange(len(X)), 3)
     with pytest.raises(ut.InputError, match="folds must hold whole tasks"):
-        cv(cv=[(np.arange(50), np.arange(50, len(X))), (np.arange(50, len(X)), np.arange(50))]).fit(X, Y, groups=G)
+        cv(cv=[(np.setdiff1d(np.arange(len(X)), part), part) for part in thirds]).fit(X, Y, groups=G)
     with pytest.raises(ut.InputError, match="exactly one test set"):
-        cv(cv=[pairs[0], pairs[1]]).fit(X, Y, groups=G)
+        cv(cv=pairs[:3]).fit(X, Y, groups=G)
     with pytest.raises(ut.InputError, match="a whole number of folds, a scikit-learn splitter"):
         cv(cv=[1, 2]).fit(X, Y, groups=G)
 
 
+def test_two_folds_leave_nothing_to_choose_by():
+    half = np.isin(G, np.unique(G)[::2])
+    pairs = [(np.flatnonzero(half), np.flatnonzero(~half)), (np.flatnonzero(~half), np.flatnonzero(half))]
+    # A third test set without a task large enough to be tested is none.
+    lone = np.append(G, [99])
+    for folds_given, groups in ((2, G), (pairs, G), ([*pairs, (pairs[0][0], np.array([len(G)]))], lone)):
+        x, y = (np.append(values, values[:1], axis=0) if groups is lone else values for values in (X, Y))
+        with pytest.raises(ut.InputError, match="cv"):
+            cv(cv=folds_given).fit(x, y, groups=groups)
+
+
+@pytest.mark.parametrize("n_tasks", [3, 4])
+def test_three_tasks_are_enough_for_a_search(n_tasks):
+    few = np.isin(G, np.arange(n_tasks))
+    model = cv().fit(X[few], Y[few], groups=G[few])
+    assert model.choice_.n_folds == model.choice_.n_tasks == n_tasks
+    assert np.isfinite(model.held_out_.mse).all()
+
+
+def test_many_folds_give_a_search_as_few_do():
+    many, few = (cv(cv=k).fit(X, Y, groups=G).choice_ for k in (12, 5))
+    assert many.n_folds == 12
+    assert all(len(one.of_folds) == 12 for one in many.candidates.values())
+    for name, one in many.candidates.items():
+        assert one.mse == pytest.approx(few.candidates[name].mse, rel=0.3)
+
+
 def test_the_even_angles_hold_zero_and_infinity_once():
-    angles = uniform_angles(21)
+    angles = _circle.grid(21)[:-1]
     assert (angles == 0).sum() == 1
     assert (np.abs(np.abs(angles) - np.pi / 2) < 1e-12).sum() == 1
     np.testing.assert_allclose(np.diff(angles), np.pi / 20)
 
 
-def test_on_large_tables_rows_without_an_inner_loop_come_from_every_task(monkeypatch):
+def test_on_large_tables_rows_without_an_inner_loop_come_from_every_task():
     both = np.c_[Y, X[:, 0] - Y]
-    one = plan(both)
-    _, proximal = gather_moments(one, 1, RATIOS)
-    whole = ProximalFamily(one, proximal, (1e-3, 1e-1))
-    monkeypatch.setattr(proximal_family, "_RATIO_TASKS", 12)
+    whole, one = plan(both), plan(both, limits=replace(LIMITS, ratio_tasks=12))
+    every = ProximalFamily(whole, gather_moments(whole, 1, RATIOS)[1], (1e-3, 1e-1))
     moments, some = gather_moments(one, 1, RATIOS)
     assert sum(part.n_tasks for part in some[0]) == 2 * 12
     sampled = ProximalFamily(one, some, (1e-3, 1e-1), moments)
-    monkeypatch.setattr(sampled, "pick", whole.pick)
-    for fold in (None, 0, 3):
-        ours, theirs = sampled.found("pooled_ridge", fold), whole.found("pooled_ridge", fold)
+    for without in ((None, None), (0, None), (3, None), (3, 1)):
+        best = every.pick("pooled_ridge", *without)
+        ours, theirs = sampled.trained(best, *without), every.trained(best, *without)
         np.testing.assert_allclose(ours.weights, theirs.weights, rtol=1e-8)
         assert ours.settings == theirs.settings
     # With an inner loop the weights that are used come from every task too; those of folds from the tasks at hand.
-    monkeypatch.setattr(sampled, "pick", lambda name, fold=None: (0, 1, 0))
-    monkeypatch.setattr(whole, "pick", lambda name, fold=None: (0, 1, 0))
-    np.testing.assert_allclose(sampled.found("ridge").weights, whole.found("ridge").weights, rtol=1e-8)
-    assert np.abs(sampled.found("ridge", 1).weights - whole.found("ridge", 1).weights).max() > 1e-6
+    best = (0, 1, 0)
+    np.testing.assert_allclose(sampled.trained(best).weights, every.trained(best).weights, rtol=1e-8)
+    assert np.abs(sampled.trained(best, 1).weights - every.trained(best, 1).weights).max() > 1e-6
 
 
-def large_plan(monkeypatch):
-    monkeypatch.setattr(strategy_search, "_LARGE_TASKS", 10)
-    monkeypatch.setattr(strategy_search, "_LARGE_WORK", 0.0)
-    monkeypatch.setattr(strategy_search, "_LARGE_TESTED", 8)
-    one = plan()
+def test_on_large_tables_shares_are_chosen_on_some_of_the_tested_tasks():
+    """No others will do: a mixed model's variances may come from tasks that no error is measured on."""
+    x, y, groups = table(m=100, low=6, high=8)
+    large = replace(LARGE, large_tested_tasks=44, inner_tested=0.3)
+    one = plan_of(x, y, groups, limits=large)
+    for fold in range(4):
+        inner = one.tested(fold, inner=True)
+        assert len(inner) == 4
+        assert set(inner) < set(one.tested(fold)) < set(one.folds[fold])
+
+
+LARGE = replace(LIMITS, large_tasks=10, large_work=0.0, large_tested_tasks=16, inner_tested=0.5)
+
+
+def test_on_large_tables_one_mixed_fit_serves_all_folds_and_has_seen_no_tested_task():
+    one = plan(limits=LARGE)
     assert one.is_large
-    return one
-
-
-def test_on_large_tables_one_mixed_fit_serves_all_folds_and_has_seen_no_tested_task(monkeypatch):
-    one = large_plan(monkeypatch)
     moments, _ = gather_moments(one, 1, None)
     gradient = GradientFamily(one, moments, (1e-3, 1e-1), (1,), 21)
     family = MixedFamily(one, ("isotropic", "diagonal"), gradient)
     tested = np.concatenate([one.tested(fold) for fold in range(4)])
-    assert len(tested) == 8
+    assert len(tested) == 16
     data, _ = by_hand(X, Y, G)
     fit = fit_mixed(data.select(np.setdiff1d(np.arange(23), tested)), "isotropic", tolerance=1e-1)
-    for fold in (None, 2):
-        found = family.found("mixed_isotropic", fold)
+    for without in ((None, None), (2, None), (2, 1)):
+        found = family.found("mixed_isotropic", *without)
         np.testing.assert_allclose(found.rules[0].covariance, fit.task_covariance, rtol=1e-6)
         assert found.rules[0].ratio == pytest.approx(fit.noise_variance, rel=1e-6)
-        np.testing.assert_array_equal(found.weights, gradient.found("joint", fold).weights)
+        np.testing.assert_array_equal(found.weights, gradient.found("joint", *without).weights)
     assert len(family.names) == 2
     assert len(family.fits("diagonal")) == 1
-    model = cv().fit(X, Y, groups=G)
-    assert model.choice_.n_tasks == 10  # two of each of five folds
-    assert "mixed_intercept" not in model.choice_.losses
+    settings = Settings(n_support=4, n_draws=2, n_rates=21, ridges=(1e-4, 1e-2), limits=LARGE)
+    choice = search(one.rows, one.rows, settings).choice
+    assert choice.n_tasks == 20  # four of each of five folds
+    assert "mixed_intercept" not in choice.candidates
 
 
 def test_one_ridge_is_solved_directly_as_all_of_them_are_by_eigenvalues():
     moments, _ = gather_moments(plan(np.c_[Y, Y**2]), 1, None)
-    gram, c = moments.without(0), circle.coefficients(np.array([-0.4, 0.0, np.inf]), moments.scale, 1)[0]
+    gram, c = moments.without((0,)), circle.coefficients(np.array([-0.4, 0.0, np.inf]), moments.scale, 1)[0]
     every = solve(gram, 2, c, np.array([1e-4, 1e-2]), moments.eps)
     for i, ridge in enumerate((1e-4, 1e-2)):
         np.testing.assert_allclose(solve(gram, 2, c, np.array([ridge]), moments.eps)[:, 0], every[:, i], rtol=1e-8)

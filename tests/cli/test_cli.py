@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import undertow as ut
 from undertow.cli import app
 from undertow.cli.output import console, show_table
-from undertow.cli.theory import parse_rates
+from undertow.cli.theory import interval_text, parse_rates
 
 SIZES = ["--n-features", "60", "--n-support", "30", "--n-query", "2", "--n-tasks", "3", "--n-adapt", "20"]
 
@@ -51,11 +51,13 @@ def test_version():
     assert (done.exit_code, done.stdout.strip()) == (0, f"undertow {ut.__version__}")
 
 
-def test_list_names_every_experiment():
+def test_list_names_every_experiment_and_its_claim():
     done = call("list")
     assert done.exit_code == 0
+    assert len(done.stdout.splitlines()) <= 24
     for name in ut.experiments.names():
-        assert name in done.stdout
+        (line,) = (line for line in done.stdout.splitlines() if line.startswith(f"{name} "))
+        assert ut.experiments.get(name).claim in line
 
 
 @pytest.mark.parametrize(
@@ -66,6 +68,7 @@ def test_list_names_every_experiment():
         (["reproduce", "--seed", "-1"], "greater than or equal to 0"),
         (["reproduce", "--redraw", "--seed", "1"], "--redraw computes nothing"),
         (["reproduce", "threshold", "--redraw"], "there is no table to draw"),
+        (["reproduce", "--redraw"], "undertow-results holds no results to draw"),
         (["reproduce", "--quik"], "No such option"),
         (["nope"], "No such command"),
         (["theory"], "Missing option"),
@@ -192,13 +195,15 @@ def test_reproduce_runs_resumes_redraws_and_refuses(tmp_path):
     folder = tmp_path / "underparameterized-quick"
     assert (folder / "figure.png").is_file()
     assert str(folder) in first.stdout
-    assert "(4 parts computed)" in first.stdout
-    for line in (folder / "verdict.txt").read_text().splitlines():
-        assert line in first.stdout
+    found = json.loads((folder / "finding.json").read_text())
+    assert found["claim"] in first.stdout
+    assert all(line in first.stdout for line in found["lines"])
+    assert f"  {found['result']}; figure: {folder / 'figure.png'}" in first.stdout.splitlines()
+    assert len(first.stdout.splitlines()) <= 24
 
     again = call(*args)
-    assert "complete already" in again.stdout
-    assert again.stdout.splitlines()[1:] == first.stdout.splitlines()[1:]
+    assert f"{found['result']}, from the stored runs" in again.stdout
+    assert again.stdout.splitlines()[:3] == first.stdout.splitlines()[:3]
     assert call(*args, "--redraw").exit_code == 0
 
     refused = call(*args, "--seed", "3")
@@ -206,6 +211,34 @@ def test_reproduce_runs_resumes_redraws_and_refuses(tmp_path):
     assert "seed: 0 there, 3 now" in refused.stderr
     anew = call(*args, "--seed", "3", "--overwrite")
     assert (anew.exit_code, json.loads((folder / "config.json").read_text())["seed"]) == (0, 3)
+
+
+def test_reproduce_of_several_ends_with_a_row_for_each(tmp_path):
+    names = ["underparameterized", "anisotropic"]
+    done = call("reproduce", *names, "--quick", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 5 * len(names) + 4
+    assert max(map(len, lines)) <= 120 + len(str(tmp_path))
+    head = next(i for i, line in enumerate(lines) if line.startswith("experiment "))
+    for name, line in zip(names, lines[head + 1 :], strict=False):
+        found = json.loads((tmp_path / f"{name}-quick" / "finding.json").read_text())
+        assert line.startswith(name)
+        assert line.endswith(found["result"])
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ((-1.5, -0.5), "from -1.5 to -0.5"),
+        ((2.0, -3.0), "from +2 through infinity to -3"),
+        ((None, -3.0), "from infinity to -3"),
+        ((2.0, None), "from +2 to infinity"),
+        ((None, None), "at every rate"),
+    ],
+)
+def test_an_interval_on_the_circle_of_rates_is_said_in_its_order(interval, words):
+    assert interval_text(*interval) == words
 
 
 def test_theory_prints_what_theory_says():
@@ -231,9 +264,11 @@ def test_theory_for_people_is_short_and_says_the_method():
     assert done.exit_code == 0
     assert len(done.stdout.splitlines()) < 25
     assert "N = 6 query rows < p = 60 features; method: exact" in done.stdout
-    assert "best training rate: -1.0" in done.stdout
-    assert "% below rate 0" in done.stdout
-    assert "15 of 61 rates" in done.stdout
+    best = ut.theory.optimal_train_rate(ut.MixedLinearRegression(60, 1.0, 0.5), ut.Design(3, 30, 2, 20))
+    assert f"best train rate: {best:+.4f}" in done.stdout
+    assert f"from {best.interval[0]:+.3g} to {best.interval[1]:+.3g}" in done.stdout
+    assert "% below the loss at train rate 0" in done.stdout
+    assert "of 61 rates" in done.stdout
 
 
 INFINITE = ("theory", "--n-features", "6", "--n-support", "5", "--n-query", "2", "--n-tasks", "3", "--rates", "-1,0")
@@ -251,7 +286,7 @@ def test_theory_where_the_mean_is_infinite_says_so_in_words(tmp_path):
     done = call(*INFINITE, "--plot", tmp_path / "curve.png")
     assert done.exit_code == 0, done.output
     assert "inf" in done.stdout
-    assert "best training rate" not in done.stdout
+    assert "best train rate" not in done.stdout
     assert (tmp_path / "curve.png").is_file()
 
 

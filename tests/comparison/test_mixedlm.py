@@ -62,12 +62,12 @@ def test_a_new_task_is_predicted_by_the_blup_written_out(training):
         50 + rng.standard_normal((1, 4)),
         rng.standard_normal((1, 3, 2)),
     )
-    scaling = training.scaling
-    z, zq = (np.column_stack([scaling.features(r[0]), np.ones(r.shape[1])]) for r in (raw, query))
-    t = (targets[0] - scaling.target_centre) / scaling.target_scale
+    standard = training.standard
+    z, zq = (np.column_stack([standard.features(r[0]), np.ones(r.shape[1])]) for r in (raw, query))
+    t = (targets[0] - standard.target_centre) / standard.target_spread
     gram = z @ found.covariance @ z.T + found.noise * np.eye(4)
     theta = found.omega + found.covariance @ z.T @ np.linalg.solve(gram, t - z @ found.omega)
-    expected = zq @ theta * scaling.target_scale + scaling.target_centre
+    expected = zq @ theta * standard.target_spread + standard.target_centre
     np.testing.assert_allclose(model.predict(raw, targets, query)[0], expected, rtol=1e-9)
 
 

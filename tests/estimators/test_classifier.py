@@ -40,7 +40,7 @@ def test_adaptation_and_search_beat_a_common_classifier(labels):
     cuts = np.median(Y) if labels is TWO else np.quantile(Y, [0.3, 0.6])
     new = np.where(cuts < new_y, "yes", "no") if labels is TWO else np.digitize(new_y, cuts)
     assert chosen.score(new_x, new, groups=new_g) > common.score(new_x, new, groups=new_g) + 0.02
-    assert chosen.choice_.strategy == chosen.rule_
+    assert chosen.choice_.strategy == chosen.strategy_
 
 
 def test_labels_that_were_not_there_in_training_are_refused():

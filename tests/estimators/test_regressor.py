@@ -3,30 +3,32 @@
 import numpy as np
 import pytest
 from made import by_hand, draws, table, task_rows
+from sklearn.base import clone
 from sklearn.metrics import r2_score
 
 import undertow as ut
+from undertow.estimators import training
 from undertow.linear import adapt
 from undertow.linear.proximal_step import ridge_adapt
 
 X, Y, G = table()
 
 
-def in_user_units(omega, scaling):
-    coef = omega[:-1] / scaling.scale * scaling.target_scale
-    return coef, scaling.target_centre + scaling.target_scale * omega[-1] - coef @ scaling.centre
+def in_user_units(omega, standard):
+    coef = omega[:-1] / standard.spread * standard.target_spread
+    return coef, standard.target_centre[0] + standard.target_spread[0] * omega[-1] - coef @ standard.centre
 
 
 @pytest.mark.parametrize("rate", [-0.7, 0.0, 0.4, np.inf])
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("unit", ["spectral", "raw"])
 def test_coefficients_are_those_of_the_rate_path_on_the_same_draws(rate, steps, unit):
-    data, scaling = by_hand(X, Y, G)
+    data, standard = by_hand(X, Y, G)
     path = ut.rate_path(draws(data, 4, 2, seed=3), rate, ridge=1e-2, steps=steps, rate_unit=unit)
     model = ut.MAMLRegressor(
         rate, 0.2, n_support=4, ridge=1e-2, steps=steps, rate_unit=unit, n_draws=2, random_state=3
     ).fit(X, Y, groups=G)
-    coef, intercept = in_user_units(path.weights[0], scaling)
+    coef, intercept = in_user_units(path.weights[0], standard)
     np.testing.assert_allclose(model.coef_, coef, rtol=1e-8)
     assert model.intercept_ == pytest.approx(intercept, rel=1e-9)
     assert model.scale_ == pytest.approx(path.scale, rel=1e-12)
@@ -52,34 +54,47 @@ def test_without_intercept_nothing_is_centred():
     np.testing.assert_allclose(model.coef_, path.weights[0], rtol=1e-9)
 
 
-@pytest.mark.parametrize("rule", ["gradient", "ridge", "mixed"])
-def test_adapt_is_the_rule_applied_to_the_few_rows(rule):
-    model = ut.MAMLRegressor(-0.3, 0.4, rule=rule, adapt_ratio=3.0).fit(X, Y, groups=G)
+MODELS = {
+    "rates": ut.MAMLRegressor(-0.3, 0.4),
+    "gradient": ut.MAMLRegressor(-0.3, rule=ut.GradientRule(0.6)),
+    "proximal": ut.MAMLRegressor(rule=ut.ProximalRule(3.0)),
+    "proximal in some directions": ut.MAMLRegressor(rule=ut.ProximalRule(3.0, np.array([2.0, 1.0, 0.0, 0.5]))),
+    "mixed": ut.MAMLRegressor(rule=ut.MixedRule("full")),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_adapt_is_the_rule_applied_to_the_few_rows(name):
+    model = clone(MODELS[name]).fit(X, Y, groups=G)
     few, targets = X[:4], Y[:4]
     before = model.coef_.copy()
     new = model.adapt(few, targets)
     np.testing.assert_array_equal(model.coef_, before)
     assert new is not model
-    _, scaling = by_hand(X, Y, G)
-    z = np.c_[scaling.features(few), np.ones(4)]
-    t = (targets - scaling.target_centre) / scaling.target_scale
+    _, standard = by_hand(X, Y, G)
+    z = np.c_[standard.features(few), np.ones(4)]
+    t = (targets - standard.target_centre) / standard.target_spread
     batch = ut.TaskBatch(z[None], t[None], z[None], t[None])
-    omega = model._omega[0]
-    if rule == "gradient":
+    omega, rule = model.model_.omega[0], model.model_.rules[0]
+    if isinstance(rule, ut.GradientRule):
         theta = omega - model.adapt_rate_ * z.T @ (z @ omega - t) / 4
         np.testing.assert_allclose(adapt(omega, batch, model.adapt_rate_)[0], theta, rtol=1e-12)
-    elif rule == "ridge":
-        theta = omega + np.linalg.solve(z.T @ z + 3 * np.eye(4), z.T @ (t - z @ omega))
+        # The rate of a rule that is a value is raw.
+        assert model.adapt_rate_ == pytest.approx(0.6 if name == "gradient" else 0.4 * model.scale_)
+    elif name == "mixed":
+        theta = ridge_adapt(omega, batch, rule.ratio, rule.covariance)[0]
     else:
-        theta = ridge_adapt(omega, batch, model._rules[0].ratio, model._rules[0].covariance)[0]
-    coef, intercept = in_user_units(theta, scaling)
+        c = np.eye(4) if rule.covariance is None else np.diag(rule.covariance)
+        theta = omega + c @ z.T @ np.linalg.solve(z @ c @ z.T + 3 * np.eye(4), t - z @ omega)
+        assert model.train_rate_ is model.adapt_rate_ is model.adapt_rate_spectral_ is None
+    coef, intercept = in_user_units(theta, standard)
     np.testing.assert_allclose(new.coef_, coef, rtol=1e-7)
-    np.testing.assert_allclose(new.predict(X), scaling.features(X) @ (coef * scaling.scale) + intercept
-                               + coef @ scaling.centre, rtol=1e-7)  # fmt: skip
+    np.testing.assert_allclose(new.predict(X), standard.features(X) @ (coef * standard.spread) + intercept
+                               + coef @ standard.centre, rtol=1e-7)  # fmt: skip
 
 
 def test_adaptation_helps_on_new_tasks():
-    model = ut.MAMLRegressor(rule="mixed").fit(X, Y, groups=G)
+    model = ut.MAMLRegressor(rule=ut.MixedRule()).fit(X, Y, groups=G)
     x, y, groups = table(m=30, seed=9, low=25, high=30)
     one = groups == 3
     new = model.adapt(x[one][:10], y[one][:10])
@@ -121,8 +136,8 @@ def test_whole_number_weights_are_copies_of_rows_and_zero_is_none():
         many = model.fit(X[copies], Y[copies])
     np.testing.assert_allclose(first, many.coef_, rtol=1e-9)
     assert intercept == pytest.approx(many.intercept_, rel=1e-10)
-    for rule in ("gradient", "ridge"):
-        model = ut.MAMLRegressor(0.0, 0.3, rule=rule).fit(X, Y, groups=G)
+    for model in (ut.MAMLRegressor(0.0, 0.3), ut.MAMLRegressor(rule=ut.ProximalRule(1.0))):
+        model.fit(X, Y, groups=G)
         few = np.repeat(np.arange(6), [1, 2, 3, 1, 1, 2])
         weighted = model.adapt(X[:7], Y[:7], sample_weight=[1, 2, 3, 1, 1, 2, 0])
         np.testing.assert_allclose(weighted.coef_, model.adapt(X[few], Y[few]).coef_, rtol=1e-9)
@@ -137,16 +152,16 @@ def test_whole_number_weights_are_copies_of_rows_and_zero_is_none():
 
 def test_weights_of_the_mixed_rule_are_copies_and_adapt_knows_them_too():
     x, y, groups = table(m=12, low=4, high=6)
-    model = ut.MAMLRegressor(rule="mixed", n_support=2)
+    model = ut.MAMLRegressor(rule=ut.MixedRule(), n_support=2)
     weighted = model.fit(x, y, groups=groups, sample_weight=np.full(len(x), 3.0))
-    copies = ut.MAMLRegressor(rule="mixed", n_support=2).fit(
+    copies = ut.MAMLRegressor(rule=ut.MixedRule(), n_support=2).fit(
         np.repeat(x, 3, 0), np.repeat(y, 3), groups=np.repeat(groups, 3)
     )
     np.testing.assert_allclose(weighted.coef_, copies.coef_, rtol=1e-6)
     own = weighted.predict(x, groups=groups)
     np.testing.assert_allclose(own, copies.predict(x, groups=groups), rtol=1e-6)
     assert not np.allclose(
-        own, ut.MAMLRegressor(rule="mixed", n_support=2).fit(x, y, groups=groups).predict(x, groups=groups)
+        own, ut.MAMLRegressor(rule=ut.MixedRule(), n_support=2).fit(x, y, groups=groups).predict(x, groups=groups)
     )
     one = groups == 4
     adapted = weighted.adapt(x[one], y[one], sample_weight=np.full(one.sum(), 3.0))
@@ -247,18 +262,19 @@ def test_a_rate_above_the_stability_limit_warns_with_the_limit():
     spectral = limit / model.scale_
     with pytest.warns(UserWarning, match=rf"in the median {limit:.3g}, {spectral:.3g} in spectral units"):
         ut.MAMLRegressor(0.0, 1.01 * spectral).fit(X, Y, groups=G)
-    ut.MAMLRegressor(rule="ridge", adapt_rate=1e3).fit(X, Y, groups=G)
+    with pytest.warns(UserWarning, match="a step overshoots"):
+        ut.MAMLRegressor(rule=ut.GradientRule(1.01 * limit)).fit(X, Y, groups=G)
 
 
 def test_the_spectral_unit_of_a_mixed_fit_is_that_of_the_tasks_second_moments():
     data, _ = by_hand(X, Y, G)
     second = [x.T @ x / len(x) for x in np.split(data.x, data.offsets[1:-1])]
-    model = ut.MAMLRegressor(rule="mixed").fit(X, Y, groups=G)
+    model = ut.MAMLRegressor(rule=ut.MixedRule()).fit(X, Y, groups=G)
     assert model.scale_ == pytest.approx(1 / np.linalg.eigvalsh(np.mean(second, axis=0))[-1], rel=1e-9)
     weights = np.random.default_rng(0).integers(1, 4, len(X))
     copies = np.repeat(np.arange(len(X)), weights)
-    weighted = ut.MAMLRegressor(rule="mixed").fit(X, Y, groups=G, sample_weight=weights)
-    copied = ut.MAMLRegressor(rule="mixed").fit(X[copies], Y[copies], groups=G[copies])
+    weighted = ut.MAMLRegressor(rule=ut.MixedRule()).fit(X, Y, groups=G, sample_weight=weights)
+    copied = ut.MAMLRegressor(rule=ut.MixedRule()).fit(X[copies], Y[copies], groups=G[copies])
     assert weighted.scale_ == pytest.approx(copied.scale_, rel=1e-9)
 
 
@@ -269,13 +285,17 @@ def test_a_negative_adapt_rate_warns_and_is_used():
     assert model.score(X, Y, groups=G) < ut.MAMLRegressor(0.0, 0.1).fit(X, Y, groups=G).score(X, Y, groups=G)
 
 
-@pytest.mark.parametrize("rule", ["gradient", "ridge"])
-def test_large_tables_are_summed_up_batch_by_batch_with_the_same_result(rule, monkeypatch):
+@pytest.mark.parametrize(
+    "model",
+    [ut.MAMLRegressor(-0.3, 0.2), ut.MAMLRegressor(rule=ut.ProximalRule(1.0, train_ratio=2.0))],
+    ids=["gradient", "proximal"],
+)
+def test_large_tables_are_summed_up_batch_by_batch_with_the_same_result(model, monkeypatch):
     both = np.c_[Y, 3 - X[:, 0] + Y**2]
-    model = ut.MAMLRegressor(-0.3, 0.2, rule=rule, train_ratio=2.0).fit(X, both, groups=G)
+    model.fit(X, both, groups=G)
     held = model.coef_.copy(), model.scale_, model.score(X, both, groups=G)
-    monkeypatch.setattr("undertow.estimators.training._FEW_NUMBERS", 0)
-    monkeypatch.setattr("undertow.tasks.rows._BATCH_NUMBERS", 100)
+    monkeypatch.setattr(training, "FEW_NUMBERS", 0)
+    assert len(list(task_rows(X, both, G).draw(5, np.random.SeedSequence(0)))) > 1
     model.fit(X, both, groups=G)
     np.testing.assert_allclose(model.coef_, held[0], rtol=1e-7)
     assert model.scale_ == pytest.approx(held[1], rel=1e-12)

@@ -83,11 +83,18 @@ def test_without_routing_groups_are_taken_directly_and_tools_warn():
 
 
 @pytest.mark.parametrize(
-    "model", [ut.MAMLRegressor(0.3, clip=None), cv(rules="ridge"), ut.MAMLClassifier(), ut.MAMLClassifierCV()]
+    "model",
+    [
+        ut.MAMLRegressor(0.3, clip=None),
+        ut.MAMLRegressor(rule=ut.MixedRule("full")),
+        cv(rules="proximal"),
+        ut.MAMLClassifier(rule=ut.ProximalRule(2.0)),
+        ut.MAMLClassifierCV(),
+    ],
 )
 def test_clones_and_parameters(model):
     other = clone(model)
-    assert other.get_params() == model.get_params()
+    assert repr(other.get_params()) == repr(model.get_params())
     assert repr(other) == repr(model)
     assert not hasattr(other, "coef_")
     other.set_params(n_support=7)

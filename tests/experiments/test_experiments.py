@@ -5,8 +5,8 @@ import pytest
 
 from undertow import experiments
 from undertow.experiments.reading import beyond_error
-from undertow.experiments.summary import optima_of, rows_of
 from undertow.experiments.threshold import ENOUGH_RUNS, HEAVY, regime_curve
+from undertow.trials.summary import optima_of, rows_of
 
 # Experiments that train by gradient have tests of their own.
 EXACT = [name for name in experiments.names() if experiments.get(name).panels(experiments.get(name).config())]
@@ -58,7 +58,7 @@ def test_even_next_to_the_threshold_the_full_run_agrees(tables):
 
 @pytest.mark.parametrize("name", ["overparameterized", "underparameterized"])
 @pytest.mark.parametrize("estimate", ["raw", "conditional"])
-def test_the_best_training_rate_is_negative_and_the_best_adaptation_rate_positive(tables, name, estimate):
+def test_the_best_train_rate_is_negative_and_the_best_adapt_rate_positive(tables, name, estimate):
     table = tables[name][2]
     train, adapt = optima_of(table, "b"), optima_of(table, "a")
     assert train[estimate]["low"] <= train[estimate]["rate"] <= train[estimate]["high"] < 0
@@ -103,6 +103,14 @@ def test_unequal_input_variances_turn_the_sign(tables):
     equal = optima_of(table, "c")
     assert equal["conditional"]["high"] < 0
     assert equal["theory"]["rate"] < 0
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_every_claim_is_confirmed_by_an_interval(tables, name):
+    record, config, table = tables[name]
+    found = record.finding(table, config)
+    assert found.low <= found.estimate <= found.high
+    assert found.result == "confirmed"
 
 
 @pytest.mark.parametrize("name", EXACT)

@@ -28,7 +28,7 @@ def drawn(*curves):
     with style.context():
         made, axes = style.figure(len(curves))
         for one, axis in zip(curves, axes[0], strict=True):
-            one.plot(axis, xlabel="training rate", title="a  title")
+            one.plot(axis, xlabel="train rate", title="a  title")
         style.shared_legend(made, axes, columns=2)
         FigureCanvasAgg(made).draw()
     return made, axes[0]

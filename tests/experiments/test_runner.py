@@ -13,7 +13,7 @@ import pytest
 
 from undertow import experiments
 from undertow._check import InputError
-from undertow.experiments.store import Folder
+from undertow.trials.store import Folder
 
 NAME = "overparameterized"
 SMALL = {
@@ -37,13 +37,22 @@ def finished(tmp_path_factory):
 
 def test_a_folder_holds_all_files_and_a_record_of_how_they_came(finished):
     names = {path.name for path in finished.folder.iterdir()}
-    assert names == {"cells", "config.json", "figure.png", "figure.svg", "table.parquet", "verdict.txt"}
+    figures = {"figure.png", "figure.svg"}
+    assert names == {"cells", "config.json", "finding.json", "table.parquet", "verdict.txt"} | figures
     record = json.loads((finished.folder / "config.json").read_text())
     assert record["config"]["adapt_runs"] == 30
     assert record["seed"] == 0
     assert set(record["versions"]) == {"undertow", "numpy", "scipy", "python"}
     assert len(record["hash"]) == 64
     assert (finished.folder / "verdict.txt").read_text().splitlines() == finished.verdict
+    claim, *lines = finished.verdict
+    assert experiments.get(NAME).claim in claim
+    assert tuple(lines[: len(finished.finding.lines)]) == finished.finding.lines
+    stored = json.loads((finished.folder / "finding.json").read_text())
+    assert stored["experiment"] == NAME
+    for name in ("statistic", "estimate", "low", "high", "unit", "result"):
+        assert stored[name] == getattr(finished.finding, name)
+    assert finished.figure == finished.folder / "figure.png"
     assert (finished.folder / "figure.png").read_bytes()[:4] == b"\x89PNG"
     assert (finished.computed, finished.kept, finished.was_complete) == (4, 0, False)
     assert pq.read_table(finished.folder / "table.parquet").equals(finished.table)
@@ -51,7 +60,7 @@ def test_a_folder_holds_all_files_and_a_record_of_how_they_came(finished):
 
 def test_a_complete_folder_is_only_drawn_again(finished, monkeypatch):
     before = {path.name: path.read_bytes() for path in finished.folder.glob("*.*")}
-    monkeypatch.setattr("undertow.experiments.monte_carlo.run_cell", None)
+    monkeypatch.setattr("undertow.trials.monte_carlo.run_cell", None)
     again = experiments.reproduce(NAME, finished.folder.parent, config=small())
     assert again.was_complete
     assert again.computed == 0
@@ -103,7 +112,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
         path.write_bytes(b"PAR1")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("undertow.experiments.store.pq.write_table", half)
+    monkeypatch.setattr("undertow.trials.store.pq.write_table", half)
     with pytest.raises(KeyboardInterrupt):
         store.keep(cell, pa.table({"a": [1]}))
     assert not list((tmp_path / NAME / "cells").iterdir())
@@ -179,7 +188,7 @@ def test_a_complete_folder_is_collected_again_where_theory_changed(tmp_path, mon
     first = experiments.reproduce(NAME, tmp_path, config=small())
     before = experiments.redraw(first.folder).table
     assert before.equals(first.table, check_metadata=True)
-    column = "undertow.experiments.summary.theory_column"
+    column = "undertow.trials.summary.theory_column"
     monkeypatch.setattr(column, lambda panel, method: np.full(panel.grid[0].size, 7.0))
     call = {
         "reproduce": lambda: experiments.reproduce(NAME, tmp_path, config=small()),
@@ -197,7 +206,7 @@ def test_a_complete_folder_is_collected_again_where_theory_changed(tmp_path, mon
 
 def test_a_new_version_does_not_mix_with_the_cells_of_an_old_one(tmp_path, monkeypatch):
     Folder(tmp_path / NAME).open(NAME, small())
-    monkeypatch.setattr("undertow.experiments.store.__version__", "99.0")
+    monkeypatch.setattr("undertow.trials.store.__version__", "99.0")
     with pytest.raises(InputError, match=r"undertow .* there, 99\.0 now"):
         experiments.reproduce(NAME, tmp_path, config=small())
 
@@ -241,7 +250,7 @@ def test_a_process_killed_by_ctrl_c_keeps_its_cells_and_the_next_one_ends_with_t
     assert resumed.kept == len(kept)
     assert {name: (cells / name).stat().st_mtime_ns for name in kept} == kept
     whole = experiments.reproduce(NAME, tmp_path / "whole", quick=True)
-    for name in ("table.parquet", "figure.svg", "figure.png", "verdict.txt"):
+    for name in ("table.parquet", "figure.svg", "figure.png", "verdict.txt", "finding.json"):
         assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
 
 

@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 from undertow import experiments
 from undertow._check import InputError
 from undertow.cli import app
-from undertow.experiments import direction, nonlinear, omniglot, paired, sinusoid
+from undertow.experiments import direction, nonlinear, omniglot, sinusoid
+from undertow.trials import paired
+from undertow.trials.store import Folder
 
 NAMES = ("nonlinear", "direction", "sinusoid", "omniglot")
 
@@ -52,6 +54,7 @@ def test_reproduce_without_names_leaves_out_what_cannot_run_and_says_so(no_jax, 
     ran = []
     monkeypatch.setattr("undertow.cli.reproduce._run", lambda record, *rest: ran.append(record.name))
     monkeypatch.setattr("undertow.cli.reproduce._show", lambda record, result: None)
+    monkeypatch.setattr("undertow.cli.reproduce._summarise", lambda shown: None)
     done = call("reproduce", "--out", tmp_path)
     assert done.exit_code == 0, done.output
     assert not set(ran) & set(NAMES)
@@ -64,11 +67,12 @@ def test_reproduce_without_names_runs_omniglot_only_with_images(tmp_path, monkey
     ran = {}
     monkeypatch.setattr("undertow.cli.reproduce._run", lambda record, config, *rest: ran.update({record.name: config}))
     monkeypatch.setattr("undertow.cli.reproduce._show", lambda record, result: None)
+    monkeypatch.setattr("undertow.cli.reproduce._summarise", lambda shown: None)
     call("reproduce", "--out", tmp_path)
     assert set(ran) == set(experiments.names()) - {"omniglot"}
     call("reproduce", "--out", tmp_path, "--images", tmp_path)
     assert ran["omniglot"].images == str(tmp_path)
-    assert "give --images PATH" in call("reproduce", "omniglot", "--out", tmp_path).stderr
+    assert "Give --images PATH" in call("reproduce", "omniglot", "--out", tmp_path).stderr
     assert "does not exist" in call("reproduce", "omniglot", "--images", tmp_path / "no").stderr
 
 
@@ -85,6 +89,22 @@ def test_settings_are_strict_and_survive_a_file(name):
     for wrong in ({"widht": 3}, {"train_rates": (0.1, 0.2)}, {"train_rates": (0.0, float("inf"))}, {"runs": 1}):
         with pytest.raises(ValidationError):
             record.config(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"n_feature": 3}, {"n_features": 2.0}, {"train_rates": (0.1, 0.2)}, {"train_rates": (0.0, 0.0)}]
+)
+@pytest.mark.parametrize("part", ["over", "under", "network"])
+def test_the_parts_of_direction_are_strict_too(part, wrong):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        experiments.get("direction").config(**{part: wrong})
+
+
+def test_a_folder_of_other_settings_of_a_part_is_refused_by_the_name_of_the_setting(tmp_path):
+    record = experiments.get("direction")
+    Folder(tmp_path / "direction").open("direction", record.config())
+    with pytest.raises(InputError, match=r"network\.width: 400 there, 64 now"):
+        Folder(tmp_path / "direction").open("direction", record.config(network={"width": 64}))
 
 
 @pytest.mark.parametrize(
@@ -119,23 +139,18 @@ TINY = {
     },
     # Sizes of the network as above: what is compiled serves both.
     "direction": {
-        "n_features": 12,
-        "n_tasks": 2,
-        "n_support": 6,
-        "under_features": 3,
-        "under_tasks": 4,
-        "under_support": 6,
-        "train_rates": (-1.0, 0.0, 0.3),
-        "under_rates": (-0.5, 0.0, 0.3),
-        "network_features": 4,
-        "network_tasks": 3,
-        "network_support": 5,
-        "width": 64,
-        "network_rates": (-1.0, 0.0, 0.5),
+        "over": {"n_features": 12, "n_tasks": 2, "n_support": 6, "train_rates": (-1.0, 0.0, 0.3)},
+        "under": {"n_features": 3, "n_tasks": 4, "n_support": 6, "train_rates": (-0.5, 0.0, 0.3)},
+        "network": {
+            "n_features": 4,
+            "n_tasks": 3,
+            "n_support": 5,
+            "width": 64,
+            "train_rates": (-1.0, 0.0, 0.5),
+            "runs": 2,
+        },
         "runs": 3,
-        "network_runs": 2,
-        "adam_updates": 300,
-        "network_adam_updates": 60,
+        "loops": {"adam_updates": 300, "network_adam_updates": 60},
         "n_test_tasks": 5,
     },
     "sinusoid": {
@@ -217,10 +232,10 @@ def test_a_negative_rate_raises_the_support_loss_in_every_run(tables):
 def test_the_random_start_adds_what_theory_says_and_the_same_at_every_rate():
     """E of the added distance is (1 - N/p) |omega_0|^2 at every rate, times half the metric of the adaptation step."""
     record = experiments.get("direction")
-    config = record.config(**TINY["direction"] | {"runs": 200, "adam_updates": 1, "max_updates": 1})
+    config = record.config(**TINY["direction"] | {"runs": 200, "loops": {"adam_updates": 1, "max_updates": 1}})
     from undertow.experiments import direction_runs
-    from undertow.experiments.conditional import adaptation_metric
     from undertow.problem import Design, MixedLinearRegression
+    from undertow.trials.conditional import adaptation_metric
 
     problem, design = MixedLinearRegression(12, 1.0, 0.5), Design(2, 6, 2, 20)
     cell = record.cells(config)[0]
@@ -245,7 +260,7 @@ def test_learned_rates_report_every_array_and_a_share(tables):
     assert abs(one["all"] - total / 1761) < 1e-9
 
 
-def test_the_adaptation_rate_of_a_training_rate_is_the_best_one(tables):
+def test_the_adapt_rate_of_a_train_rate_is_the_best_one(tables):
     _, _, table = tables("sinusoid")
     rates, adapt, values = sinusoid.best_adapted(table, 5)
     frame = table.filter(pa.compute.field("method") == "maml").to_pandas()

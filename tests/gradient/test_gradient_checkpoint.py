@@ -19,18 +19,18 @@ ADAM = optax.adam(0.02)
 ZERO = jnp.zeros(3)
 TASKS = linear_tasks(m=6, dtype=np.float32)
 OPTIONS = {
+    "source": ug.Source(TASKS, meta_batch=2),
+    "optimizer": ADAM,
     "train_rate": -0.1,
     "learn_rate": True,
-    "meta_batch": 2,
     "chunk": 10,
-    "validation": linear_tasks(m=3, seed=1, dtype=np.float32),
-    "validate_every": 6,
-    "checkpoint_every": 7,
+    "validation": ug.Validation(linear_tasks(m=3, seed=1, dtype=np.float32), every=6),
 }
 
 
 def run(folder, iterations, **options):
-    return ug.train(linear_loss, ZERO, TASKS, ADAM, iterations=iterations, checkpoint=folder, **OPTIONS | options)
+    kept = None if folder is None else ug.Checkpoint(folder, every=7)
+    return ug.train(linear_loss, ZERO, iterations=iterations, checkpoint=kept, **OPTIONS | options)
 
 
 def identical(a, b):
@@ -72,9 +72,24 @@ def test_a_crash_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatc
     assert len([path for path in tmp_path.iterdir() if path.suffix == ".safetensors"]) == 1
 
 
+def test_a_bare_folder_is_a_checkpoint_that_is_written_at_the_end(tmp_path):
+    first, _ = ug.train(linear_loss, ZERO, TASKS, ADAM, -0.1, iterations=5, checkpoint=str(tmp_path))
+    again, _ = ug.train(linear_loss, ZERO, TASKS, ADAM, -0.1, iterations=8, checkpoint=tmp_path)
+    whole, _ = ug.train(linear_loss, ZERO, TASKS, ADAM, -0.1, iterations=8)
+    assert first.iteration == 5
+    identical(again, whole)
+
+
+@pytest.mark.parametrize("every", [0, 2.5])
+def test_checkpoints_have_a_whole_number_of_updates_between_them(tmp_path, every):
+    with pytest.raises(ut.InputError) as caught:
+        ug.Checkpoint(tmp_path, every=every)
+    assert caught.value.argument == "every"
+
+
 def test_a_run_that_stopped_by_patience_stays_stopped(tmp_path):
     away = TASKS._replace(query_y=-TASKS.query_y, support_y=-TASKS.support_y)
-    options = {"validation": away, "patience": 2, "adapt_rate": 0.1, "learn_rate": False}
+    options = {"validation": ug.Validation(away, 0.1, every=6, patience=2), "learn_rate": False}
     assert run(tmp_path, 13, **options)[0].stopped == "iterations"
     first, _ = run(tmp_path, 60, **options)
     assert (first.stopped, first.iteration) == ("patience", 18)
@@ -88,11 +103,15 @@ def test_a_checkpoint_of_other_settings_or_another_model_is_refused(tmp_path):
     with pytest.raises(ut.InputError, match=r"written with train_rate=\[-0.1\], and this run has train_rate=\[0.1\]"):
         run(tmp_path, 9, train_rate=0.1)
     with pytest.raises(ut.InputError, match="meta_batch=2, and this run has meta_batch=3"):
-        run(tmp_path, 9, meta_batch=3)
+        run(tmp_path, 9, source=ug.Source(TASKS, meta_batch=3))
+    with pytest.raises(ut.InputError, match="steps=1, and this run has steps=2"):
+        run(tmp_path, 9, inner=ug.InnerLoop(2))
+    with pytest.raises(ut.InputError, match="validation="):
+        run(tmp_path, 9, validation=ug.Validation(OPTIONS["validation"].tasks, every=5))
     with pytest.raises(ut.InputError, match="source="):
-        ug.train(linear_loss, ZERO, TASKS._replace(query_y=TASKS.query_y + 1), ADAM, checkpoint=tmp_path, **OPTIONS)
+        run(tmp_path, 9, source=ug.Source(TASKS._replace(query_y=TASKS.query_y + 1), meta_batch=2))
     with pytest.raises(ut.InputError, match=r"holds nothing for optimizer_state.*another model or optimiser"):
-        ug.train(linear_loss, ZERO, TASKS, optax.sgd(0.1, 0.9), iterations=9, checkpoint=tmp_path, **OPTIONS)
+        run(tmp_path, 9, optimizer=optax.sgd(0.1, 0.9))
     with pytest.raises(ut.InputError, match=r"holds float32\[3\] for params.*needs float32\[4\]"):
         checkpoint.read_tree(tmp_path, "params", jnp.zeros(4))
     with pytest.raises(ut.InputError, match="holds no checkpoint"):
@@ -114,8 +133,9 @@ problem = ut.MixedLinearRegression(n_features=3)
 loss_fn = lambda w, x, y: 0.5 * jnp.mean((x @ w - y) ** 2)
 folder, iterations = sys.argv[1], int(sys.argv[2])
 report = lambda done, total, loss: print(done, flush=True)
-state, history = ug.train(loss_fn, jnp.zeros(3), problem, optax.adam(1e-2), -0.1, design=ut.Design(4, 5, 3), seed=7,
-    iterations=iterations, checkpoint=folder, checkpoint_every=50, chunk=10, progress=report)
+source = ug.Source(problem, ut.Design(4, 5, 3))
+state, history = ug.train(loss_fn, jnp.zeros(3), source, optax.adam(1e-2), -0.1, seed=7,
+    iterations=iterations, checkpoint=ug.Checkpoint(folder, every=50), chunk=10, progress=report)
 np.savez(sys.argv[3], params=state.params, loss=history.meta_loss, norm=history.gradient_norm)
 """
 

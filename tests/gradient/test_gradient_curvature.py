@@ -25,7 +25,7 @@ def test_the_stable_interval_is_where_repeated_steps_do_not_grow():
     low, high = ug.stable_interval(linear_loss, np.zeros(3, np.float32), support)
     top = np.linalg.eigvalsh(support[0].T @ support[0] / 8)[-1]
     np.testing.assert_allclose((low, high), (0, 2 / top), rtol=1e-4)
-    steps = jax.jit(lambda rate: ug.adapt(linear_loss, np.ones(3, np.float32), support, rate, 200))
+    steps = jax.jit(lambda rate: ug.adapt(linear_loss, np.ones(3, np.float32), support, rate, ug.InnerLoop(200)))
     assert np.abs(steps(0.95 * high)).max() < 10
     assert np.abs(steps(1.1 * high)).max() > 1e6
     assert np.abs(steps(-0.1 * high)).max() > 1e6

@@ -16,9 +16,9 @@ problem, design = ut.MixedLinearRegression(n_features=3), ut.Design(8, 5, 3)
 tasks = problem.sample(design, 0, np.float32)
 optimizer = optax.adam(1e-2)
 for options in (
-    {"source": tasks, "validation": tasks, "adapt_rate": 0.1, "validate_every": 10},
-    {"source": tasks, "meta_batch": 4},
-    {"source": problem, "design": design},
+    {"source": tasks, "validation": ug.Validation(tasks, 0.1, every=10)},
+    {"source": ug.Source(tasks, meta_batch=4)},
+    {"source": ug.Source(problem, design)},
 ):
     runs = [
         ug.train(loss_fn, jnp.ones(3), optimizer=optimizer, train_rate=-0.1, iterations=20, devices=devices, **options)
@@ -36,12 +36,12 @@ def spy(*arguments):
     programs.append(run_chunk.lower(*arguments).compile().as_text())
     return run_chunk(*arguments)
 module.run_chunk = spy
-ug.train(loss_fn, jnp.ones(3), tasks, optimizer, iterations=1, devices=4)
+ug.train(loss_fn, jnp.ones(3), tasks, optimizer, -0.1, iterations=1, devices=4)
 module.run_chunk = run_chunk
 assert "all-reduce" in programs[0] and "f32[2,5,3]" in programs[0] and "f32[8,5,3]" not in programs[0]
 
 try:
-    ug.train(loss_fn, jnp.ones(3), tasks, optimizer, iterations=1, meta_batch=6, devices=4)
+    ug.train(loss_fn, jnp.ones(3), ug.Source(tasks, meta_batch=6), optimizer, -0.1, iterations=1, devices=4)
 except ut.InputError as error:
     assert "6 tasks per iteration cannot be shared equally by 4 devices" in str(error)
 else:

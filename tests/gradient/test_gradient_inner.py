@@ -2,6 +2,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from small import linear_loss, linear_tasks, network
 
@@ -25,7 +26,9 @@ def test_exact_vectors(support, query, first_order, theta, loss, gradient):
     """From the tests of torchmeta: they hold for any correct MAML."""
     assert ug.adapt(linear_loss, W, (support, ZERO), 0.5).tolist() == list(theta)
     tasks = ut.TaskBatch(support[None], ZERO[None], query[None], ZERO[None])
-    value, found = jax.value_and_grad(lambda w: ug.meta_loss(linear_loss, w, tasks, 0.5, 1, first_order)[0])(W)
+    value, found = jax.value_and_grad(
+        lambda w: ug.meta_loss(linear_loss, w, tasks, 0.5, ug.InnerLoop(first_order=first_order))[0]
+    )(W)
     assert value == loss
     assert found.tolist() == list(gradient)
 
@@ -46,14 +49,15 @@ def test_steps_follow_their_definition_at_both_signs_and_compile_once():
         return w
 
     for steps in (1, 3):
-        run = jax.jit(lambda w, rate, k=steps: ug.adapt(counted, w, (x, y), rate, k))
+        run = jax.jit(lambda w, rate, k=steps: ug.adapt(counted, w, (x, y), rate, ug.InnerLoop(k)))
         run(W, -0.1)
         before = len(traces)
         for rate in (-0.4, -0.1, 0.0, 0.3):
             np.testing.assert_allclose(run(W, rate), brute(W, rate, steps), rtol=1e-12)
         assert len(traces) == before, "another rate compiled anew"
-    assert ug.adapt(linear_loss, W, (x, y), 0.3, 0).tolist() == W.tolist()
-    np.testing.assert_allclose(ug.adapt(linear_loss, W, (x, y), 0.3, 3, remat=True), brute(W, 0.3, 3), rtol=1e-12)
+    assert ug.adapt(linear_loss, W, (x, y), 0.3, ug.InnerLoop(0)).tolist() == W.tolist()
+    remat = ug.adapt(linear_loss, W, (x, y), 0.3, ug.InnerLoop(3, remat=True))
+    np.testing.assert_allclose(remat, brute(W, 0.3, 3), rtol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")
@@ -77,7 +81,7 @@ def test_rates_per_layer_per_leaf_per_parameter_and_per_step():
     first = ug.adapt(loss_fn, params, support, layers)
     second = ug.adapt(loss_fn, first, support, [0.05, 0.3])
     stepwise = ug.PerStep([jnp.array([0.1, 0.05]), jnp.array([-0.2, 0.3])])
-    same(ug.adapt(loss_fn, params, support, stepwise, 2), second)
+    same(ug.adapt(loss_fn, params, support, stepwise, ug.InnerLoop(2)), second)
     assert ug.per_step(ug.per_layer(params, 0.1), 3).values[0].shape == (3,)
     one = ug.PerStep(jnp.array([0.2]))
     same(ug.adapt(loss_fn, params, support, one), ug.adapt(loss_fn, params, support, 0.2))
@@ -95,7 +99,7 @@ def test_what_does_not_adapt_is_left_alone():
     gradient = jax.jit(jax.grad(loss_fn))(params, tasks.support_x[0], tasks.support_y[0])
 
     def moved(adapts):
-        after = ug.adapt(linear_in(gradient), params, (ONE, ZERO), -0.1, adapts=adapts)
+        after = ug.adapt(linear_in(gradient), params, (ONE, ZERO), -0.1, ug.InnerLoop(adapts=adapts))
         return [bool((a != b).any()) for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(after), strict=True)]
 
     assert moved(ug.last_layer(params)) == [False] * 4 + [True] * 2
@@ -104,7 +108,7 @@ def test_what_does_not_adapt_is_left_alone():
     assert moved(ug.leaves(params, lambda path: path.startswith("[1]"))) == [False, False, True, True, False, False]
     assert moved([True, False, False]) == [True, True, False, False, False, False]
     # Leaves that stay still belong to the outer problem: their meta-gradient is that of the adapted model.
-    of = lambda p: ug.meta_loss(loss_fn, p, tasks, -0.1, adapts=ug.last_layer(params))[0]  # noqa: E731
+    of = lambda p: ug.meta_loss(loss_fn, p, tasks, -0.1, ug.InnerLoop(adapts=ug.last_layer(params)))[0]  # noqa: E731
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(jax.jit(jax.grad(of))(params)))
 
 
@@ -130,23 +134,26 @@ def test_any_pytree_is_a_model_and_only_its_arrays_adapt():
     model = Module(jnp.array([0.1, -0.3, 0.2]), jnp.arange(3), 2.0, jnp.tanh)
     tasks = linear_tasks(m=1, dtype=np.float32)
     support = (tasks.support_x[0], tasks.support_y[0])
-    adapted = ug.adapt(lambda model, x, y: jnp.mean((model(x) - y) ** 2), model, support, -0.2, 2)
+    adapted = ug.adapt(lambda model, x, y: jnp.mean((model(x) - y) ** 2), model, support, -0.2, ug.InnerLoop(2))
     assert (adapted.activation, adapted.scale) == (jnp.tanh, 2.0)
     assert adapted.count.dtype == model.count.dtype
     assert (adapted.weight != model.weight).all()
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("hole", "rule"), [(0.0, None), (np.nan, None), (1e30, None), (np.nan, ug.Implicit())])
+@pytest.mark.parametrize(
+    ("hole", "rule"), [(0.0, ug.Explicit()), (np.nan, ug.Explicit()), (1e30, ug.Explicit()), (np.nan, ug.Implicit())]
+)
 def test_padded_rows_have_no_influence(hole, rule):
-    params, loss_fn = (W, linear_loss) if rule else network()
+    params, loss_fn = network() if rule == ug.Explicit() else (W, linear_loss)
+    inner = ug.InnerLoop(2, rule)
     x, y = (a[0] for a in linear_tasks(m=1, n_support=4)[:2])
     place = np.array([False, True, True, False, True, True])
     wide_x, wide_y = np.full((6, 3), hole), np.full(6, hole)
     wide_x[place], wide_y[place] = x, y
     same(
-        ug.adapt(loss_fn, params, (wide_x, wide_y, place), -0.2, 2, rule=rule),
-        ug.adapt(loss_fn, params, (x, y), -0.2, 2, rule=rule),
+        ug.adapt(loss_fn, params, (wide_x, wide_y, place), -0.2, inner),
+        ug.adapt(loss_fn, params, (x, y), -0.2, inner),
     )
 
 
@@ -163,8 +170,8 @@ def test_the_implicit_rule_solves_its_equation():
     tasks = linear_tasks(m=1, n_support=8)
     x, y = tasks.support_x[0], tasks.support_y[0]
     second, first = x.T @ x / len(y), x.T @ y / len(y)
-    rule = ug.Implicit(tolerance=1e-12)
-    solve = jax.jit(lambda rate: ug.adapt(linear_loss, W, (x, y), rate, rule=rule))
+    inner = ug.InnerLoop(rule=ug.Implicit(tolerance=1e-12))
+    solve = jax.jit(lambda rate: ug.adapt(linear_loss, W, (x, y), rate, inner))
     for rate in (-0.3, 0.0, 5.0):
         assert rate > -1 / np.linalg.eigvalsh(second)[-1]
         np.testing.assert_allclose(
@@ -177,9 +184,9 @@ def test_the_implicit_rule_reports_how_well_a_nonlinear_problem_is_solved():
     params, loss_fn = network()
     tasks = linear_tasks()
     rule = ug.Implicit(tolerance=1e-12)
-    look = jax.jit(lambda k: ug.meta_loss(loss_fn, params, tasks, 3.0, k, rule=rule)[1].residual, static_argnums=0)
-    assert (look(1) > 1e-3).all()
-    assert (look(30) < 1e-8).all()
+    look = jax.jit(lambda inner: ug.meta_loss(loss_fn, params, tasks, 3.0, inner)[1].residual)
+    assert (look(ug.InnerLoop(1, rule)) > 1e-3).all()
+    assert (look(ug.InnerLoop(30, rule)) < 1e-8).all()
 
 
 PARAMS = [{"weight": jnp.ones((3, 2))}, {"weight": jnp.ones(2)}]
@@ -190,13 +197,13 @@ PARAMS = [{"weight": jnp.ones((3, 2))}, {"weight": jnp.ones(2)}]
     [
         (lambda s: ug.adapt(linear_loss, W, s, np.inf), "rate=inf: a rate may have either sign"),
         (lambda s: ug.adapt(linear_loss, W, s, np.ones(2)), "leaf of shape \\(2,\\) for a parameter of shape \\(3,\\)"),
-        (lambda s: ug.adapt(linear_loss, W, s, ug.PerStep(np.ones(2)), 3), "steps=3"),
-        (lambda s: ug.adapt(linear_loss, W, s, [0.1, 0.2]), "rate is a"),
+        (lambda s: ug.adapt(linear_loss, W, s, ug.PerStep(np.ones(2)), ug.InnerLoop(3)), "steps=3"),
+        (lambda s: ug.adapt(linear_loss, W, s, [0.1, 0.2]), "rate: it must be one value"),
         (lambda s: ug.adapt(linear_loss, W, s, "fast"), "rate='fast'"),
-        (lambda s: ug.adapt(linear_loss, W, s, 0.1, -1), "steps=-1"),
-        (lambda s: ug.adapt(linear_loss, W, s[:1], 0.1), "support has 1 parts"),
-        (lambda s: ug.adapt(linear_loss, W, s, 0.1, adapts=False), "adapts is False everywhere"),
-        (lambda s: ug.adapt(linear_loss, W, s, np.ones(3), rule=ug.Implicit()), "not one number"),
+        (lambda s: ug.InnerLoop(-1), "steps=-1"),
+        (lambda s: ug.adapt(linear_loss, W, s[:1], 0.1), "has 1 parts"),
+        (lambda s: ug.adapt(linear_loss, W, s, 0.1, ug.InnerLoop(adapts=False)), "adapts: it is False"),
+        (lambda s: ug.adapt(linear_loss, W, s, np.ones(3), ug.InnerLoop(rule=ug.Implicit())), "one number"),
         (lambda s: ug.adapt(linear_loss, {"w": 2.0}, s, 0.1), "no array of floating point"),
         (lambda s: ug.adapt(lambda w, x, y: (x @ w - y) ** 2, W, s, 0.1), "Use .mean\\(\\)"),
         (lambda s: ug.last_layer({"a": W}), "only a list or a tuple"),
@@ -212,6 +219,58 @@ def test_messages(call, message):
 
 
 @pytest.mark.wrong_type
-def test_a_rule_that_is_none_is_refused():
-    with pytest.raises(ut.InputError, match="rule='maml'"):
-        ug.adapt(linear_loss, W, (ONE, ZERO), 0.1, rule="maml")
+@pytest.mark.parametrize(
+    ("argument", "make"),
+    [
+        ("rule", lambda: ug.InnerLoop(rule="maml")),
+        ("adapts", lambda: ug.InnerLoop(adapts=["head"])),
+        ("inner", lambda: ug.adapt(linear_loss, W, (ONE, ZERO), 0.1, 3)),
+        ("inner", lambda: ug.meta_loss(linear_loss, W, linear_tasks(), 0.1, 3)),
+    ],
+)
+def test_what_is_no_inner_loop_is_refused(argument, make):
+    with pytest.raises(ut.InputError) as caught:
+        make()
+    assert caught.value.argument == argument
+
+
+@pytest.mark.parametrize(
+    ("argument", "entries"),
+    [
+        ("first_order", {"rule": ug.Reptile(), "first_order": True}),
+        ("remat", {"rule": ug.Implicit(), "remat": True}),
+    ],
+)
+def test_an_entry_that_would_do_nothing_is_refused(argument, entries):
+    with pytest.raises(ut.InputError, match="does nothing") as caught:
+        ug.InnerLoop(**entries)
+    assert caught.value.argument == argument
+    ug.InnerLoop(**entries | {argument: False})
+
+
+def test_nobody_ascends_by_accident():
+    tasks = linear_tasks()
+    with pytest.raises(TypeError, match="'rate'"):
+        ug.adapt(linear_loss, W, (ONE, ZERO))
+    with pytest.raises(TypeError, match="'train_rate'"):
+        ug.meta_loss(linear_loss, W, tasks)
+    with pytest.raises(TypeError, match="'train_rate'"):
+        ug.train(linear_loss, W, tasks, optax.sgd(0.1))
+
+
+def test_equal_inner_loops_are_one_to_the_compiler():
+    params, loss_fn = network()
+    tasks = linear_tasks(dtype=np.float32)
+    make = lambda **entries: ug.InnerLoop(**{"steps": 2, "adapts": ug.last_layer(params)} | entries)  # noqa: E731
+    look = jax.jit(lambda rate, inner: ug.meta_loss(loss_fn, params, tasks, rate, inner)[0], static_argnums=1)
+    mine = ug.last_layer(params)
+    first = make(adapts=mine)
+    same = look(-0.1, first)
+    mine[1]["bias"] = False  # the record has a copy
+    assert look(-0.1, make()) == same
+    assert first == make()
+    assert look._cache_size() == 1
+    for other in ({"steps": 1}, {"adapts": True}, {"first_order": True}, {"rule": ug.Implicit()}, {"remat": True}):
+        assert make(**other) != first
+        look(-0.1, make(**other))
+    assert look._cache_size() == 6

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("steps", "rule", "kind"),
     [
-        (2, None, "per_parameter"),
-        (2, None, "per_step"),
+        (2, ug.Explicit(), "per_parameter"),
+        (2, ug.Explicit(), "per_step"),
         (40, ug.Implicit(tolerance=1e-14), "scalar"),
     ],
 )
@@ -30,8 +30,8 @@ def test_meta_gradients_agree_with_finite_differences(steps, rule, kind):
     }[kind]
     flat, back = ravel_pytree((params, rate))
     # With the implicit rule the first layer stays still, and its meta-gradient goes through the implicit function too.
-    options = {"rule": rule, "adapts": [rule is None, True]}
-    value = jax.jit(lambda v: ug.meta_loss(loss_fn, back(v)[0], tasks, back(v)[1], steps, **options)[0])
+    inner = ug.InnerLoop(steps, rule, adapts=[rule == ug.Explicit(), True])
+    value = jax.jit(lambda v: ug.meta_loss(loss_fn, back(v)[0], tasks, back(v)[1], inner)[0])
     gradient = jax.jit(jax.grad(value))(flat)
     differences, step = [], 1e-5
     for j in range(flat.size):
@@ -59,7 +59,9 @@ def test_first_order_takes_the_inner_gradient_as_a_constant():
         return ravel_pytree(total)[0]
 
     of = lambda first: ravel_pytree(  # noqa: E731
-        jax.jit(jax.grad(lambda p: ug.meta_loss(loss_fn, p, tasks, -0.2, 2, first)[0]))(params)
+        jax.jit(jax.grad(lambda p: ug.meta_loss(loss_fn, p, tasks, -0.2, ug.InnerLoop(2, first_order=first))[0]))(
+            params
+        )
     )[0]
     first, second = of(True), of(False)
     np.testing.assert_allclose(first, jax.jit(brute)(params), rtol=1e-10)
@@ -82,8 +84,8 @@ def test_the_implicit_meta_gradient_is_the_implicit_derivative():
         outer = jax.grad(lambda v: loss_fn(back(v), qx, qy))(theta)
         return jnp.linalg.solve(matrix, outer), -jax.grad(support)(theta) @ jnp.linalg.solve(matrix, outer)
 
-    rule = ug.Implicit(tolerance=1e-14)
-    of = jax.jit(jax.grad(lambda p, r: ug.meta_loss(loss_fn, p, tasks, r, 25, rule=rule)[0], argnums=(0, 1)))
+    inner = ug.InnerLoop(25, ug.Implicit(tolerance=1e-14))
+    of = jax.jit(jax.grad(lambda p, r: ug.meta_loss(loss_fn, p, tasks, r, inner)[0], argnums=(0, 1)))
     for rate in (-0.2, 2.0):
         found, by_rate = of(params, rate)
         expected, expected_by_rate = brute(start, rate)
@@ -107,11 +109,11 @@ def test_reptile_follows_its_formula(rate):
     """One outer step of size eps * rate is omega + eps * mean(theta - omega); at rate 0 the limit is taken."""
     tasks = linear_tasks(m=3)
     w = jnp.array([0.5, -1.0, 2.0])
-    options = {"rule": ug.Reptile(), "adapts": True}
+    inner = ug.InnerLoop(3, ug.Reptile())
     (loss, info), gradient = jax.jit(
-        jax.value_and_grad(lambda w: ug.meta_loss(linear_loss, w, tasks, rate, 3, **options), has_aux=True)
+        jax.value_and_grad(lambda w: ug.meta_loss(linear_loss, w, tasks, rate, inner), has_aux=True)
     )(w)
-    thetas = [ug.adapt(linear_loss, w, task[:2], rate, 3) for task in zip(*tasks[:4], strict=True)]
+    thetas = [ug.adapt(linear_loss, w, task[:2], rate, ug.InnerLoop(3)) for task in zip(*tasks[:4], strict=True)]
     if rate:
         step = np.mean(thetas, axis=0) - w
         np.testing.assert_allclose(-0.01 * rate * gradient, 0.01 * step, rtol=1e-10)
@@ -186,7 +188,9 @@ def test_classification_of_images_with_whole_number_labels():
     params, apply = ug.mlp((16, 3), 0)
     loss_fn = ug.cross_entropy(lambda p, x: apply(p, x.reshape(len(x), -1)))
     zero = jax.tree.map(jnp.zeros_like, params)
-    look = jax.jit(lambda rate: ug.meta_loss(loss_fn, zero, ut.TaskBatch(x, y, x, y, mask, mask), rate, 5)[0])
+    look = jax.jit(
+        lambda rate: ug.meta_loss(loss_fn, zero, ut.TaskBatch(x, y, x, y, mask, mask), rate, ug.InnerLoop(5))[0]
+    )
     np.testing.assert_allclose(look(0.0), np.log(3))
     assert look(1.0) < np.log(3) - 0.5
 
@@ -194,13 +198,13 @@ def test_classification_of_images_with_whole_number_labels():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"query_x": np.zeros((2, 3, 3))}, r"query_x has shape \(2, 3, 3\)"),
-        ({"support_y": np.zeros((4, 6))}, r"support_y has shape \(4, 6\): its first two axes must be \(4, 5\)"),
-        ({"query_mask": np.ones((4, 2), bool)}, "query_mask has shape"),
+        ({"query_x": np.zeros((2, 3, 3))}, r"query_x: its shape \(2, 3, 3\)"),
+        ({"support_y": np.zeros((4, 6))}, r"support_y: its shape \(4, 6\) must begin with \(4, 5\)"),
+        ({"query_mask": np.ones((4, 2), bool)}, "query_mask: its shape"),
     ],
 )
 def test_messages(change, message):
     with pytest.raises(ut.InputError, match=message):
-        ug.meta_loss(linear_loss, jnp.zeros(3), linear_tasks()._replace(**change))
+        ug.meta_loss(linear_loss, jnp.zeros(3), linear_tasks()._replace(**change), -0.1)
     with pytest.raises(ut.InputError, match="weighting='task'"):
-        ug.meta_loss(linear_loss, jnp.zeros(3), linear_tasks(), weighting="task")
+        ug.meta_loss(linear_loss, jnp.zeros(3), linear_tasks(), -0.1, weighting="task")

@@ -19,11 +19,10 @@ def train(folder, noise, iterations=2, **options):
     return ug.train(
         loss_fn,
         np.zeros(2, np.float32),
-        problem,
+        ug.Source(problem, DESIGN),
         optax.sgd(0.1),
         0.1,
         iterations=iterations,
-        design=DESIGN,
         checkpoint=folder,
         **options,
     )
@@ -38,10 +37,10 @@ def test_a_checkpoint_of_another_problem_is_refused(tmp_path):
 
 def test_a_stored_sweep_of_another_problem_is_refused(tmp_path):
     def sweep(noise):
-        problem = ut.MixedLinearRegression(2, noise_std=noise)
+        source = ug.Source(ut.MixedLinearRegression(2, noise_std=noise), DESIGN)
         init = lambda key: np.zeros(2, np.float32)  # noqa: E731
-        options = {"iterations": 1, "design": DESIGN, "store": tmp_path / "s"}
-        return ug.sweep(loss_fn, init, problem, optax.sgd(0.1), [0.1], 1, **options)
+        options = {"iterations": 1, "store": tmp_path / "s"}
+        return ug.sweep(loss_fn, init, source, optax.sgd(0.1), [0.1], 1, **options)
 
     assert sweep(0.5).equals(sweep(0.5))
     with pytest.raises(ut.InputError, match="source"):
@@ -70,8 +69,8 @@ def test_damaged_checkpoints_are_named(tmp_path, damage):
 def test_a_support_without_rows_and_targets_of_another_shape_are_refused():
     x, y = np.ones((3, 2), np.float32), np.ones(3, np.float32)
     with pytest.raises(ut.InputError, match="no real row"):
-        ug.adapt(loss_fn, np.zeros(2, np.float32), (x, y, np.zeros(3, bool)))
-    with pytest.raises(ut.InputError, match=r"y has shape \(3, 1\)"):
+        ug.adapt(loss_fn, np.zeros(2, np.float32), (x, y, np.zeros(3, bool)), 0.1)
+    with pytest.raises(ut.InputError, match=r"y: its shape \(3, 1\)"):
         ug.squared_loss(lambda w, x: x @ w)(np.zeros(2), x, y[:, None])
     as_lists = ug.adapt(loss_fn, np.zeros(2, np.float32), (x.tolist(), y.tolist()), 0.1)
     np.testing.assert_allclose(as_lists, ug.adapt(loss_fn, np.zeros(2, np.float32), (x, y), 0.1))
@@ -87,7 +86,7 @@ def test_a_support_without_rows_and_targets_of_another_shape_are_refused():
     ],
 )
 def test_what_is_no_device_and_no_optimiser_is_named(options, message):
-    problem = ut.MixedLinearRegression(2, noise_std=0.5)
+    source = ug.Source(ut.MixedLinearRegression(2, noise_std=0.5), DESIGN)
     given = {"optimizer": optax.sgd(0.1)} | options
     with pytest.raises(ut.InputError, match=message):
-        ug.train(loss_fn, np.zeros(2, np.float32), problem, train_rate=0.1, iterations=1, design=DESIGN, **given)
+        ug.train(loss_fn, np.zeros(2, np.float32), source, train_rate=0.1, iterations=1, **given)

@@ -16,6 +16,7 @@ DESIGN = ut.Design(4, 6, 3)
 TASKS = linear_tasks(dtype=np.float32)
 TEST = linear_tasks(seed=9, dtype=np.float32)
 RATES = [-0.2, 0.0, 0.1]
+TWO = ug.InnerLoop(steps=2)
 
 
 def init(key):
@@ -28,16 +29,16 @@ def columns(table):
 
 def test_each_cell_is_the_training_run_of_its_rate_and_seed():
     table = sweep(
-        linear_loss, init, TASKS, SGD, RATES, [3, 8], 2, iterations=30, test=TEST, adapt_rates=[0.1, -0.3], block=4
+        linear_loss, init, TASKS, SGD, RATES, [3, 8], TWO, iterations=30, test=TEST, adapt_rates=[0.1, -0.3], block=4
     )
     assert table.num_rows == 3 * 2 * 2
     rows = table.to_pylist()
     assert [row["train_rate"] for row in rows[::4]] == RATES
     assert [row["adapt_rate"] for row in rows[:2]] == [0.1, -0.3]
-    look = jax.jit(lambda w, r, t: ug.meta_loss(linear_loss, w, t, r, 2))
+    look = jax.jit(lambda w, r, t: ug.meta_loss(linear_loss, w, t, r, TWO))
     for row in rows[::5]:
         start = init(jax.random.fold_in(as_key(row["seed"]), INIT))
-        state, _ = ug.train(linear_loss, start, TASKS, SGD, row["train_rate"], 2, iterations=30)
+        state, _ = ug.train(linear_loss, start, TASKS, SGD, row["train_rate"], TWO, iterations=30)
         loss, info = look(state.params, row["train_rate"], TASKS)
         np.testing.assert_allclose(row["meta_loss"], loss, rtol=1e-4)
         np.testing.assert_allclose(row["support_after"], info.support_after.mean(), rtol=1e-4)
@@ -48,14 +49,17 @@ def test_each_cell_is_the_training_run_of_its_rate_and_seed():
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"test": ut.Design(5, 6, 4), "adapt_rates": 0.1}, {"redraw": False, "meta_batch": 2}],
+    ("source", "options"),
+    [
+        (ug.Source(PROBLEM, DESIGN), {"test": ut.Design(5, 6, 4), "adapt_rates": 0.1}),
+        (ug.Source(PROBLEM, DESIGN, redraw=False, meta_batch=2), {}),
+    ],
     ids=["new", "fixed"],
 )
-def test_map_and_vmap_give_the_same_numbers(options):
-    options = {"iterations": 20, "design": DESIGN} | options
+def test_map_and_vmap_give_the_same_numbers(source, options):
+    options = {"iterations": 20} | options
     run = lambda strategy, block: columns(  # noqa: E731
-        sweep(linear_loss, init, PROBLEM, SGD, [-0.2, 0.1, 0.1], 2, strategy=strategy, block=block, **options)
+        sweep(linear_loss, init, source, SGD, [-0.2, 0.1, 0.1], 2, strategy=strategy, block=block, **options)
     )
     one, two = run("map", 2), run("vmap", 5)
     for name, values in one.items():
@@ -103,11 +107,9 @@ def test_finished_cells_are_stored_and_not_computed_again(tmp_path):
     again = sweep(linear_loss, init, TASKS, SGD, RATES, 2, **options)
     assert calls == [(6, 6)]
     assert again.equals(whole)
-    with pytest.raises(
-        ut.InputError, match="belongs to a sweep with first_order=False, and this one has first_order=True"
-    ):
-        sweep(linear_loss, init, TASKS, SGD, RATES, 2, 1, True, **options)
-    with pytest.raises(ut.InputError, match="belongs to a sweep with source="):
+    with pytest.raises(ut.InputError, match="with first_order=False, and this run has first_order=True"):
+        sweep(linear_loss, init, TASKS, SGD, RATES, 2, ug.InnerLoop(first_order=True), **options)
+    with pytest.raises(ut.InputError, match="written with source="):
         sweep(linear_loss, init, TEST, SGD, RATES, 2, **options)
 
 
@@ -118,13 +120,10 @@ def test_finished_cells_are_stored_and_not_computed_again(tmp_path):
         ({"seeds": [1, 1]}, r"seeds=\[1, 1\]: give different"),
         ({"seeds": 0}, "seeds=0"),
         ({"strategy": "both"}, "strategy='both'"),
-        ({"source": PROBLEM}, "design=None"),
-        (
-            {"source": PROBLEM, "design": DESIGN, "redraw": False, "meta_batch": 9},
-            "meta_batch=9: the design has 4 tasks",
-        ),
+        ({"source": PROBLEM}, "design: a problem is drawn with"),
         ({"test": DESIGN}, "it must be a TaskBatch, or a problem"),
-        ({"meta_batch": 9}, "meta_batch=9: there are only 4"),
+        ({"adapt_rates": [0.1]}, "adapt_rates=.*without test tasks"),
+        ({"adapt_steps": 2}, "adapt_steps=2: without test tasks"),
     ],
 )
 def test_messages(options, message):

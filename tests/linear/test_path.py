@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 
 import undertow as ut
 from undertow import _circle
+from undertow.linear import circle
+from undertow.linear.blocks import chunks
+from undertow.linear.outer_problem import OuterProblem
 
 RATES = [-np.inf, -4.0, -0.7, -0.05, 0.0, 0.1, 0.9, 3.0, np.inf]
 SIZES = {"tall": (8, 20, 12, 5), "wide": (30, 4, 40, 3), "square": (12, 3, 30, 4), "long": (5, 2, 9, 40)}
@@ -65,24 +68,24 @@ def test_ragged_tasks_are_trimmed_and_not_only_masked():
     np.testing.assert_allclose(ours, theirs, rtol=1e-11)
 
 
-def test_chunks_do_not_change_the_sums(monkeypatch):
-    tasks = stacked.ragged(sample(6, 40, 10, 9))
-    whole = ut.Moments.from_tasks(tasks, 2)
-    monkeypatch.setattr("undertow.linear.blocks._CHUNK_NUMBERS", 100)
-    monkeypatch.setattr("undertow.linear.blocks.chunks.__defaults__", ("rows", 100))
-    parts = ut.Moments.from_tasks(tasks, 2)
+@pytest.mark.parametrize("weighting", ["rows", "tasks"])
+def test_chunks_do_not_change_the_sums(weighting):
+    # Large enough for two chunks at least: 400 tasks of up to 30 rows, each of 3 (20 + 1) numbers.
+    tasks = stacked.ragged(sample(20, 400, 10, 30))
+    assert len(list(chunks(tasks, 2))) > 1
+    parts = ut.Moments.from_tasks(tasks, 2, weighting)
+    whole = ut.Moments.from_tasks([tasks.select(slice(i, i + 1)) for i in range(400)], 2, weighting)
     np.testing.assert_allclose(parts.gram, whole.gram, rtol=1e-12, atol=1e-12 * abs(whole.gram).max())
     assert (parts.n_rows, parts.weight, parts.n_tasks) == (whole.n_rows, whole.weight, whole.n_tasks)
 
 
 @pytest.mark.parametrize("solver", ["gram", "dual", "rows"])
-def test_rates_in_parts_are_the_same_rates(solver, monkeypatch):
-    tasks = sample(*SIZES["wide" if solver == "dual" else "tall"])
-    whole = ut.rate_path(tasks, RATES, ridge=[0.0, 0.1], solver=solver)
-    monkeypatch.setattr("undertow.linear.outer_problem._NUMBERS_AT_ONCE", 250)
-    parts = ut.rate_path(tasks, RATES, ridge=[0.0, 0.1], solver=solver)
+def test_rates_in_parts_are_the_same_rates(solver):
+    problem = OuterProblem.of(sample(*SIZES["wide" if solver == "dual" else "tall"]), solver=solver)
+    turns, _ = circle.coefficients(np.array(RATES), problem.scale, 1)
+    whole, parts = (problem.solve(turns, np.array([0.0, 0.1]), at_once=size) for size in (1 << 24, 250))
     np.testing.assert_allclose(parts.weights, whole.weights, rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose(parts.meta_loss, whole.meta_loss, rtol=1e-12, atol=1e-20)
+    np.testing.assert_allclose(parts.residual, whole.residual, rtol=1e-12, atol=1e-20)
     assert (parts.outcome == whole.outcome).all()
 
 

@@ -205,7 +205,7 @@ def test_awkward_tables_are_fitted(structure):
 def test_many_features_use_steps_without_information_and_end_at_the_same_maximum(monkeypatch):
     stats = TaskStatistics.from_tasks(draw(60, 8))
     fast = fit_mixed(stats)
-    monkeypatch.setattr("undertow.mixed.scoring._WIDE", 1)
+    monkeypatch.setattr("undertow.mixed.steps._WIDE", 1)
     slow = fit_mixed(stats, max_iterations=3000)
     assert slow.iterations > fast.iterations
     assert slow.log_likelihood == pytest.approx(fast.log_likelihood, abs=1e-4)

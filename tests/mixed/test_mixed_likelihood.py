@@ -1,13 +1,12 @@
-"""Likelihood, slopes and information of the mixed model against dense matrices, and the steps of its search."""
+"""Likelihood of the mixed model, its slopes and its curvature against dense matrices."""
 
 import numpy as np
 import pytest
 from mixed_tables import ROOT, brute_likelihood, dense, draw, unscaled
 
-from undertow.mixed import scoring as mixed_search
-from undertow.mixed.likelihood import Model, evaluate, factor_information, information, score
-from undertow.mixed.scoring import _multiplicative_step, root_of, search_components
-from undertow.mixed.scoring import _scoring_step as scoring_step
+from undertow.mixed.derivatives import by_components, by_matrix, packed, slope_by_components, unpacked
+from undertow.mixed.likelihood import Model, evaluate
+from undertow.mixed.scoring import root_of
 from undertow.mixed.statistics import TaskStatistics
 from undertow.tasks import GroupedTable
 
@@ -39,53 +38,93 @@ def test_likelihood_with_a_prior_on_the_mean_is_that_of_dense_matrices():
         assert worse.value < chosen.value
 
 
-@pytest.mark.parametrize("restricted", [True, False])
-def test_scores_are_the_slopes_of_the_likelihood(restricted):
-    stats, noise, step = unscaled(draw(25)), 0.64, 1e-5
-    model = Model(restricted, None if restricted else 0.0, np.array([restricted, restricted, False]))
-    covariance = ROOT @ ROOT.T
-
-    def value(change, noise=noise):
-        return evaluate(stats, np.linalg.cholesky(covariance + change), noise, model).value
-
-    slopes = score(evaluate(stats, root_of(covariance), noise, model), full=True)
-    for i in range(3):
-        for j in range(i + 1):
-            change = np.zeros((3, 3))
-            change[i, j] = change[j, i] = step
-            slope = (value(change) - value(-change)) / (2 * step)
-            assert slope == pytest.approx(slopes.covariance[i, j] * (1 if i == j else 2), rel=1e-5, abs=1e-6)
-    slope = (value(0 * covariance, noise + step) - value(0 * covariance, noise - step)) / (2 * step)
-    assert slope == pytest.approx(slopes.noise, rel=1e-5, abs=1e-6)
-    diagonal = score(evaluate(stats, root_of(covariance), noise, model), full=False)
-    np.testing.assert_allclose(diagonal.covariance, np.diag(slopes.covariance), rtol=1e-10)
+AXES = np.array([[1.0, 0.3, -0.2], [0.0, 0.8, 0.5], [0.4, 0.0, 1.2]])
+FEW = np.array([[1.0], [0.5], [0.0]])
 
 
-def test_information_is_that_of_dense_matrices_by_either_road():
+def model_of(kind):
+    """Maximum likelihood, restricted likelihood, and that with a prior chosen by the likelihood."""
+    if kind == "prior":
+        return Model(True, None, np.array([True, True, False]))
+    return Model(kind == "restricted", 0.0, np.zeros(3, dtype=bool))
+
+
+def at_matrix(stats, z, model):
+    """Likelihood and derivatives by S, packed, in axes that are not orthogonal, and by the noise."""
+    inner, back = unpacked(z[:-1]), np.linalg.inv(AXES)
+    here = evaluate(stats, root_of(AXES @ inner @ AXES.T), z[-1], model)
+    return here.value, by_matrix(here, AXES, back, inner)
+
+
+def at_components(stats, z, model, components):
+    here = evaluate(stats, np.sqrt(components @ z[:-1]), z[-1], model)
+    return here.value, by_components(here, components, z[:-1])
+
+
+def slopes(function, z, step=1e-5):
+    return np.array([(function(z + h) - function(z - h)) / (2 * step) for h in step * np.eye(len(z))])
+
+
+@pytest.mark.parametrize("kind", ["plain", "restricted", "prior"])
+def test_derivatives_are_the_slopes_of_the_likelihood(kind):
+    stats, model = unscaled(draw(25)), model_of(kind)
+    z = np.append(packed(ROOT @ ROOT.T), 0.64)
+    brute = slopes(lambda z: at_matrix(stats, z, model)[0], z)
+    np.testing.assert_allclose(at_matrix(stats, z, model)[1].slope, brute, rtol=1e-5, atol=1e-5)
+    for components in (np.eye(3), FEW):
+        z = np.append([0.5, 0.2, 0.4][: components.shape[1]], 0.64)
+        brute = slopes(lambda z, c=components: at_components(stats, z, model, c)[0], z)
+        found = at_components(stats, z, model, components)[1].slope
+        np.testing.assert_allclose(found, brute, rtol=1e-5, atol=1e-5)
+        here = evaluate(stats, np.sqrt(components @ z[:-1]), z[-1], model)
+        np.testing.assert_allclose(slope_by_components(here, components, z[:-1]), found, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["plain", "restricted", "prior"])
+def test_twice_the_average_less_the_expected_information_is_the_observed_one(kind):
+    # With maximum likelihood exactly, else but for terms of one task in 400 and the prior's width.
+    stats, model = unscaled(draw(400)), model_of(kind)
+    tolerance = 1e-6 if kind == "plain" else 0.02
+    z = np.append(packed(ROOT @ ROOT.T), 0.64)
+    found = at_matrix(stats, z, model)[1]
+    brute = -slopes(lambda z: at_matrix(stats, z, model)[1].slope, z)
+    np.testing.assert_allclose(2 * found.average - found.expected, brute, atol=tolerance * abs(brute).max())
+    for components in (np.eye(3), FEW):
+        z = np.append([0.5, 0.2, 0.4][: components.shape[1]], 0.64)
+        found = at_components(stats, z, model, components)[1]
+        brute = -slopes(lambda z, c=components: at_components(stats, z, model, c)[1].slope, z)
+        np.testing.assert_allclose(2 * found.average - found.expected, brute, atol=tolerance * abs(brute).max())
+
+
+@pytest.mark.parametrize("kind", ["plain", "restricted"])
+def test_both_measures_of_curvature_are_those_of_dense_matrices(kind):
     table, covariance, noise = draw(12), ROOT @ ROOT.T, 0.64
-    here = evaluate(unscaled(table), root_of(covariance), noise, Model(False, 0.0, np.zeros(3, dtype=bool)))
+    same = table.groups[:, None] == table.groups[None, :]
     inverse = np.linalg.inv(dense(table, covariance, noise))
-    same = table.groups[:, None] == table.groups[None, :]
-    for components in (np.eye(3), np.array([[1.0], [0.5], [0.0]])):  # many, and few: two ways to sum
-        parts = [np.where(same, (table.x * c) @ table.x.T, 0.0) for c in components.T] + [np.eye(table.n_rows)]
-        brute = [[0.5 * np.trace(inverse @ a @ inverse @ b) for a in parts] for b in parts]
-        np.testing.assert_allclose(information(here, components), brute, rtol=1e-9)
+    x = table.x
+    mean = np.linalg.inv(x.T @ inverse @ x)
+    between = inverse @ x @ mean @ x.T @ inverse
+    pulled = (inverse - between) @ table.y
+    inner = np.linalg.inv(AXES) @ covariance @ np.linalg.inv(AXES).T
+    found = at_matrix(unscaled(table), np.append(packed(inner), noise), model_of(kind))[1]
+    units = [unpacked(one) for one in np.eye(6)]
+    parts = [np.where(same, x @ AXES @ unit @ AXES.T @ x.T, 0.0) for unit in units] + [np.eye(table.n_rows)]
+    expected = [[0.5 * np.trace(inverse @ a @ inverse @ b) for a in parts] for b in parts]
+    np.testing.assert_allclose(found.expected, expected, rtol=1e-8, atol=1e-9)
+    known = np.where(same, between, 0.0) if kind == "restricted" else np.zeros_like(inverse)
+    average = [
+        [0.5 * (pulled @ a @ (inverse - between) @ b @ pulled + np.trace(inverse @ a @ known @ b)) for a in parts]
+        for b in parts
+    ]
+    np.testing.assert_allclose(found.average, average, rtol=1e-8, atol=1e-9)
+    assert np.linalg.eigvalsh(found.average)[0] > 0
 
 
-def test_information_by_the_factor_is_that_of_dense_matrices():
-    table, noise = draw(12), 0.64
-    here = evaluate(unscaled(table), ROOT, noise, Model(False, 0.0, np.zeros(3, dtype=bool)))
-    inverse = np.linalg.inv(dense(table, ROOT @ ROOT.T, noise))
-    same = table.groups[:, None] == table.groups[None, :]
-    parts = []
-    for r, s in np.ndindex(3, 3):
-        change = np.outer(np.eye(3)[r], ROOT[:, s])
-        parts.append(np.where(same, table.x @ (change + change.T) @ table.x.T, 0.0))
-    brute = [[0.5 * np.trace(inverse @ a @ inverse @ b) for a in parts] for b in parts]
-    total, cross, own = factor_information(here, ROOT)
-    np.testing.assert_allclose(total.reshape(9, 9), brute, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(cross.ravel(), [0.5 * np.trace(inverse @ a @ inverse) for a in parts], atol=1e-9)
-    assert own == pytest.approx(0.5 * np.trace(inverse @ inverse), rel=1e-10)
+def test_packing_keeps_dot_products():
+    rng = np.random.default_rng(0)
+    a, b = (m + m.T for m in rng.standard_normal((2, 4, 4)))
+    assert packed(a) @ packed(b) == pytest.approx(np.sum(a * b))
+    np.testing.assert_allclose(unpacked(packed(a)), a)
 
 
 def test_features_that_say_nothing_get_a_tight_prior():
@@ -97,52 +136,3 @@ def test_features_that_say_nothing_get_a_tight_prior():
     )
     assert chosen.value >= tight.value
     assert chosen.mean_precision > 100
-
-
-def test_steps_without_information_never_lower_the_likelihood():
-    stats, rng = TaskStatistics.from_tasks(draw(30)), np.random.default_rng(0)
-    model = Model(False, 0.0, np.zeros(3, dtype=bool))
-    for _ in range(20):
-        v = np.exp(2 * rng.standard_normal(4))
-        here = evaluate(stats, np.sqrt(v[:3]), v[3], model)
-        s = score(here, full=False)
-        v = _multiplicative_step(here, np.eye(3), v, np.append(s.covariance, s.noise))
-        assert evaluate(stats, np.sqrt(v[:3]), v[3], model).value > here.value
-
-
-def test_a_bad_start_is_left_uphill():
-    stats = TaskStatistics.from_tasks(draw(30))
-    model = Model(True, None, ~stats.constant)
-    best = search_components(stats, np.eye(3), model, 100, 1e-9)
-    for near in (np.array([1e3, 1e-3, 1.0]), 1e-3), (np.array([1e-4, 1e4, 1e-4]), 10.0), (np.full(3, 1e-6), 1e-6):
-        found = search_components(stats, np.eye(3), model, 200, 1e-9, near)
-        assert (np.diff(found.history) > 0).all()
-        assert found.value == pytest.approx(best.value, abs=1e-6)
-
-
-def test_steps_without_information_are_the_ratio_of_both_sides_of_the_slope():
-    table, v = draw(12), np.array([0.5, 0.2, 1.0, 0.64])
-    here = evaluate(unscaled(table), np.sqrt(v[:3]), v[3], Model(False, 0.0, np.zeros(3, dtype=bool)))
-    s = score(here, full=False)
-    inverse = np.linalg.inv(dense(table, np.diag(v[:3]), v[3]))
-    same = table.groups[:, None] == table.groups[None, :]
-    pulled = inverse @ (table.y - table.x @ here.mean)
-    parts = [np.where(same, np.outer(c, c), 0.0) for c in table.x.T] + [np.eye(table.n_rows)]
-    brute = [a * np.sqrt(pulled @ part @ pulled / np.trace(inverse @ part)) for a, part in zip(v, parts, strict=True)]
-    np.testing.assert_allclose(_multiplicative_step(here, np.eye(3), v, np.append(s.covariance, s.noise)), brute)
-
-
-def test_steps_that_reach_too_far_are_cut(monkeypatch):
-    stats = TaskStatistics.from_tasks(draw(30))
-    model = Model(True, None, ~stats.constant)
-    best = search_components(stats, np.eye(3), model, 100, 1e-9)
-    monkeypatch.setattr(
-        mixed_search,
-        "_scoring_step",
-        lambda here, components, v, gradient: np.maximum(
-            v + 8 * (scoring_step(here, components, v, gradient) - v), 1e-9
-        ),
-    )
-    found = search_components(stats, np.eye(3), model, 200, 1e-9)
-    assert (np.diff(found.history) > 0).all()
-    assert found.value == pytest.approx(best.value, abs=1e-4)

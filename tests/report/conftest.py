@@ -107,14 +107,14 @@ def table(n_tasks: int, seed: int = 0, rows: int = 12, names: list[str] | None =
 
 def fit(raw: GroupedTable, n_support: int = 3, folds: int = 3) -> dict:
     """All arguments of the report of a table, but its place."""
-    data, scaling = raw.standardized(4.0, target=True)
+    data, standard = raw.standardized(4.0, target=True)
     data = data.with_intercept()
     estimator = ut.MAMLRegressorCV(n_support=n_support, cv=folds, n_rates=41, n_draws=2)
     estimator.fit(raw.x, raw.y, groups=raw.groups)
     return {
         "name": "a <table>",
         "raw": raw,
-        "scaling": scaling,
+        "standard": standard,
         "estimator": estimator,
         "stability": stability_limit(data.draw(n_support)),
         "command": "undertow fit 'a <table>.csv' --task \"'t'\"",
@@ -178,7 +178,7 @@ def compared(arguments):
             "target_variance": float(np.var(raw.y)),
         },
     )
-    same = {key: arguments[key] for key in ("name", "raw", "scaling", "command", "settings")}
+    same = {key: arguments[key] for key in ("name", "raw", "standard", "command", "settings")}
     return same | {"comparison": comparison}
 
 

@@ -187,11 +187,11 @@ def test_rows_of_tasks_add_up(page, arguments):
 
 
 def test_data_settings_and_versions(page, arguments):
-    raw, scaling = arguments["raw"], arguments["scaling"]
+    raw, standard = arguments["raw"], arguments["standard"]
     data = {row[0]: row[1] for row in page.tables["The data"][1:]}
     assert data["rows"] == f"{raw.n_rows:,}"
     assert data["target, mean"] == words.number(raw.y.mean(), 4)
-    assert data["feature values clipped"].startswith(f"{scaling.n_clipped} at 4 standard deviations")
+    assert data["feature values clipped"].startswith(f"{standard.clipped(raw.x).sum()} at 4 standard deviations")
     settings = {row[0]: row[1] for row in page.tables["Settings"][1:]}
     assert settings == {
         "table": "a <table>.csv",

@@ -49,9 +49,9 @@ def test_real_table(name):
     for j, feature in enumerate(table.feature_names):
         assert np.array_equal(table.x[:, j], raw.column(feature).to_numpy()[table.rows])
 
-    z, scaling = table.standardized()
+    z, standard = table.standardized()
     assert np.abs(z.x).max() <= 4.0
-    assert scaling.n_clipped == (np.abs((table.x - table.x.mean(0)) / table.x.std(0)) > 4).sum()
+    assert standard.clipped(table.x).sum() == (np.abs((table.x - table.x.mean(0)) / table.x.std(0)) > 4).sum()
     if table.counts.min() < 4:
         with pytest.raises(InputError, match=r"fewer than 4 rows \(task .*on_small='drop'"):
             z.draw(3)

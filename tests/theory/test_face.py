@@ -127,9 +127,9 @@ def test_method_for_says_what_auto_uses():
     ("arguments", "match"),
     [
         ({"method": "best"}, "method='best'.*'exact'.*'auto'"),
-        ({"method": "exact", "design": UNDER}, "N=80, p=30.*'equivalent', 'leading' or 'auto'"),
+        ({"method": "exact", "design": UNDER}, "N = 80, p = 30.*'equivalent', 'leading' or 'auto'"),
         ({"method": "next_order", "design": UNDER}, "next_order.*'equivalent'"),
-        ({"method": "next_order", "steps": 2}, "steps=2.*'exact'"),
+        ({"method": "next_order", "steps": 2}, "steps = 2.*'exact'"),
         ({"train_rate": np.nan}, "train_rate=nan"),
         ({"adapt_rate": np.inf}, "adapt_rate=inf"),
         ({"train_rate": [1.0, 2.0], "adapt_rate": [1.0, 2.0, 3.0]}, "broadcast"),
@@ -192,8 +192,9 @@ class TestGeneralCovariance:
         assert joint.distance == expected_distance(self.problem, OVER, float(joint))
 
     def test_the_direction_of_the_start_matters(self):
-        with pytest.raises(InputError, match="init="):
+        with pytest.raises(InputError, match="Give the vector omega_0 as init") as refused:
             expected_loss(self.problem, OVER, 0.1, 0.1, 1.0)
+        assert (refused.value.argument, refused.value.value) == ("init_distance", 1.0)
         shift = np.eye(30)
         near, far = (expected_distance(self.problem, OVER, 0.1, init=shift[j]) for j in (0, 29))
         assert near < far

@@ -8,7 +8,7 @@ quadratic form of them. So the rows are read once, however many rates, ridges an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -55,24 +55,25 @@ def pick(surface: LossSurface, strategy: str) -> RatePick:
     of the rates is allowed.
     """
     one_of(strategy, "strategy", GRADIENT)
-    rates, adapt = surface.train_rates, surface.best_adapt_rate
+    rates = surface.train_rates
     if strategy == "signed":
-        allowed, loss = np.ones(len(rates), dtype=bool), surface.best_loss
-    elif strategy == "tied":
-        allowed = (rates > 0) & np.isfinite(rates)
-        finite = np.where(np.isfinite(rates), rates, 0.0)
-        adapt = np.broadcast_to(finite[:, None], adapt.shape)
-        c = circle.powers(adapt, surface.steps)
-        loss = 0.5 * np.einsum("...i,...ij,...j->...", c, surface.products, c)
+        allowed = np.arange(len(rates))
     else:
-        allowed = rates == 0
-        loss = surface.best_loss if strategy == "step" else surface.loss(0.0)
-        adapt = adapt if strategy == "step" else np.zeros_like(adapt)
-    loss = np.where(allowed[:, None] & np.isfinite(loss), loss, np.inf)
-    if np.isinf(loss).all():
+        allowed = np.flatnonzero((rates > 0) & np.isfinite(rates) if strategy == "tied" else rates == 0)
+    part = replace(surface, train_rates=rates[allowed], products=surface.products[allowed])
+    shape = part.products.shape[:2]
+    if strategy == "tied":
+        adapt = np.broadcast_to(rates[allowed, None], shape)
+    else:
+        adapt = np.zeros(shape) if strategy == "joint" or not len(allowed) else part.best_adapt_rate
+    c = circle.powers(adapt, surface.steps)
+    loss = (0.5 * np.einsum("...i,...ij,...j->...", c, part.products, c)).clip(0)
+    loss = np.where(np.isfinite(loss), loss, np.inf)
+    if not np.isfinite(loss).any():
         raise InputError("strategy", strategy, "it allows none of the train rates.", "Add 0 and positive ones.")
     k, r = np.unravel_index(int(loss.argmin()), loss.shape)
-    return RatePick(float(rates[k]), float(adapt[k, r]), float(surface.ridges[r]), surface.steps, float(loss[k, r]))
+    rate = float(part.train_rates[k])
+    return RatePick(rate, float(adapt[k, r]), float(surface.ridges[r]), surface.steps, float(loss[k, r]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,15 +130,22 @@ class GradientFamily:
             k: search_rates(plan, moments.first(k), self.rates, np.asarray(ridges, dtype=np.float64))
             for k in sorted(set(steps))
         }
+        self._picks: dict[tuple[str, int | None, int | None], RatePick] = {}
 
     def pick(self, strategy: str, outer: int | None = None, inner: int | None = None) -> RatePick:
         """Return the best rates, ridge and number of steps."""
-        picks = [pick(search.surface(outer, inner), strategy) for search in self.searches.values()]
-        return min(picks, key=lambda one: one.loss)
+        key = strategy, outer, inner
+        if key not in self._picks:
+            picks = [pick(search.surface(outer, inner), strategy) for search in self.searches.values()]
+            self._picks[key] = min(picks, key=lambda one: one.loss)
+        return self._picks[key]
 
     def found(self, strategy: str, outer: int | None = None, inner: int | None = None) -> Found:
         """Return the strategy chosen and trained without an outer fold and one of its inner groups."""
-        best = self.pick(strategy, outer, inner)
+        return self.trained(self.pick(strategy, outer, inner), outer, inner)
+
+    def trained(self, best: RatePick, outer: int | None = None, inner: int | None = None) -> Found:
+        """Return what given rates train without an outer fold and one of its inner groups."""
         moments = self.moments.first(best.steps)
         # The raw rate means the same in every fold, whose own spectral units differ a little.
         c, _ = circle.coefficients(np.array([best.train_rate]), moments.scale, best.steps)

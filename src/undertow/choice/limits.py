@@ -59,6 +59,8 @@ class Limits:
     """smaller shares of a blend change little and cost an adaptation each, of every training task too"""
     large_least_share: float = 0.1
     """the same on a large table, where each part of a blend is a pass over all tasks"""
+    row_space_columns: int = 160
+    """columns up to which all of them are searched, though there be fewer rows: a variance for each may be asked for"""
     theory_columns: int = 160
     """columns beyond which theory's rates are not computed: its formulas work in all directions of the inputs"""
 

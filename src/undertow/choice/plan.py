@@ -76,10 +76,12 @@ class Plan:
         return max(1, round(self.limits.inner_draws * self.n_draws))
 
     def tested(self, fold: int, inner: bool = False) -> np.ndarray:
-        """Numbers of the tasks that a fold's errors are measured on, evenly spread over it."""
-        most = float(self.limits.large_tested_tasks if self.is_large else self.limits.tested_tasks)
-        most *= self.limits.inner_tested if inner and self.is_large else 1.0
-        return evenly(self.folds[fold], max(1, math.ceil(most / len(self.folds))))
+        """Numbers of the tasks that a fold's errors are measured on, evenly spread over it; inner: some of these."""
+        most = self.limits.large_tested_tasks if self.is_large else self.limits.tested_tasks
+        chosen = evenly(self.folds[fold], math.ceil(most / len(self.folds)))
+        if inner and self.is_large:
+            chosen = evenly(chosen, math.ceil(self.limits.inner_tested * len(chosen)))
+        return chosen
 
     def groups(self, outer: int | None) -> list[tuple[int, ...]]:
         """Groups of folds that a choice is made on, one after the other: for an outer fold, or for all tasks."""

@@ -91,7 +91,11 @@ class ProximalFamily:
 
     def found(self, strategy: str, outer: int | None = None, inner: int | None = None) -> Found:
         """Return the strategy chosen and trained without an outer fold and one of its inner groups."""
-        adapt, train, ridge = self.pick(strategy, outer, inner)
+        return self.trained(self.pick(strategy, outer, inner), outer, inner)
+
+    def trained(self, best: tuple[int, int, int], outer: int | None = None, inner: int | None = None) -> Found:
+        """Return what given ratios and ridge, by their positions, train without a fold and one of its groups."""
+        adapt, train, ridge = best
         ratio, without = float(self.ratios[train]), self.plan.without(outer, inner)
         seen = sum(part.n_tasks for part in self.moments[0])
         if seen == self.plan.n_draws * self.plan.rows.n_tasks or (without and math.isfinite(ratio)):

@@ -13,15 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from undertow.choice.limits import LIMITS
 from undertow.choice.plan import Found
 from undertow.choice.record import Candidate
 from undertow.choice.search import Searched, Settings
 from undertow.linear.path import RatePath
 from undertow.linear.rules import BlendRule, ProximalRule, Rule
 from undertow.tasks.rows import TaskRows
-
-# Below this many columns a search takes no time, and a variance for each feature may be asked for.
-_LEAST_COLUMNS = 160
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +32,11 @@ class RowSpace:
     """(d, r + 1) orthonormal columns, the last one for the constant feature where there is one"""
 
     @classmethod
-    def of(cls, rows: TaskRows) -> RowSpace | None:
-        """Return the space of the rows, or None where it is not smaller than that of the columns."""
+    def of(cls, rows: TaskRows, least_columns: int = LIMITS.row_space_columns) -> RowSpace | None:
+        """Return the space of the rows, or None where it is not smaller, or there are few columns anyway."""
         standard, n = rows.standard, len(rows.y)
         p = len(standard.centre)
-        if p <= _LEAST_COLUMNS or n >= p:
+        if p <= least_columns or n >= p:
             return None
         z = rows.inputs()[:, :p].astype(np.float64)
         values, vectors = np.linalg.eigh(z @ z.T)

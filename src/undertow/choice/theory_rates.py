@@ -37,8 +37,6 @@ def predicted(plan: Plan, mixed: MixedFamily | None, moments: BlockMoments, step
     d, most = plan.rows.n_columns, plan.limits.theory_columns
     if d > most:
         return _nothing(f"not computed: {d} columns, and the formulas are used up to {most}.")
-    if plan.rows.n_tasks < 3:
-        return _nothing(f"not computed: the spread of tasks cannot be estimated from {plan.rows.n_tasks} of them.")
     try:
         with np.errstate(all="ignore"):
             return _from_fit(plan, _fit(plan, mixed), moments, steps)

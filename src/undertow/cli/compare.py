@@ -77,8 +77,8 @@ def compare(
     if report is not None:
         from undertow.report import write_compare_report
 
-        _, scaling = raw.standardized(job.settings["clip"], target=True)
-        write_compare_report(report, job.name, raw, scaling, comparison, job.command, job.settings)
+        _, standard = raw.standardized(job.settings["clip"], target=True)
+        write_compare_report(report, job.name, raw, standard, comparison, job.command, job.settings)
         files += f"; report {report}"
     say(f"files: {files}")
 

@@ -66,8 +66,8 @@ def fit(
 
     job = job_of(ctx)
     raw = read_own_table(job)
-    _, scaling = raw.standardized(job.settings["clip"], target=True)
-    print_table(job, raw, scaling)
+    _, standard = raw.standardized(job.settings["clip"], target=True)
+    print_table(job, raw, standard)
     estimator = _fitted(raw, job.settings)
     limits = _stable_rates(raw, estimator)
     print_results(estimator, limits)
@@ -78,7 +78,7 @@ def fit(
     if report is not None:
         from undertow.report import write_fit_report
 
-        write_fit_report(report, job.name, raw, scaling, estimator, limits, job.command, job.settings)
+        write_fit_report(report, job.name, raw, standard, estimator, limits, job.command, job.settings)
         files += f"; report {report}"
     say(f"files: {files}")
 

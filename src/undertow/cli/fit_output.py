@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 _FIGURES = ("figure.png", "figure.svg")
 
 
-def print_table(job: Job, raw: GroupedTable, scaling: Any) -> None:
+def print_table(job: Job, raw: GroupedTable, standard: Any) -> None:
     """Say what was read, and how it is measured, before anything is fitted."""
     from undertow.cli.output import count, say
     from undertow.cli.own_table import what_was_read
 
     n_support, n_folds = job.settings["n_support"], min(job.settings["folds"], raw.n_tasks)
     clipped = (
-        "no limit" if scaling.clip is None else f"{count(scaling.n_clipped, 'value')} clipped at {scaling.clip:g} s.d."
+        "no limit"
+        if standard.clip == float("inf")
+        else f"{count(int(standard.clipped(raw.x).sum()), 'value')} clipped at {standard.clip:g} s.d."
     )
     say(what_was_read(job.name, raw, n_support))
     say(

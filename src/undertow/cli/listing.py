@@ -8,13 +8,18 @@ def list_experiments() -> None:
     from rich.table import Table
 
     from undertow import experiments
-    from undertow.cli.output import console
+    from undertow.cli.output import console, say
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("name", no_wrap=True)
     table.add_column("full run", no_wrap=True)
-    table.add_column("what it shows", overflow="fold")
+    table.add_column("--quick", no_wrap=True)
+    table.add_column("claim", overflow="fold")
     for name in experiments.names():
         record = experiments.get(name)
-        table.add_row(name, record.run_time, record.title)
-    console().print(table)
+        table.add_row(name, record.run_time, record.quick_time, record.claim)
+    to = console()
+    if not to.is_terminal:
+        to.width = 200  # a pipe has no width: there no claim is broken
+    to.print(table)
+    say("Processor time on a busy two-core machine (less than half of it on a quiet one); ~: scaled, not measured.")

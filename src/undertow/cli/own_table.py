@@ -1,4 +1,4 @@
-"""What the commands on one's own grouped table share: its source, settings, folder of results, and progress."""
+"""What the commands on one's own table share: source, settings, folder of results, bar of progress."""
 
 from __future__ import annotations
 

@@ -34,15 +34,18 @@ def reproduce(
     from undertow._check import InputError
 
     if redraw and (overwrite or seed is not None):
-        raise InputError("--redraw computes nothing: leave --overwrite and --seed out.")
+        raise InputError(None, rule="--redraw computes nothing.", way_out="Leave --overwrite and --seed out.")
     # All names are looked up before the first one runs.
     records = [experiments.get(name) for name in dict.fromkeys(names or experiments.names())]
     if images is not None and not images.exists():
-        raise InputError(f"--images {images} does not exist: give a folder or an .npz file.")
+        raise InputError(None, rule=f"--images {images} does not exist.", way_out="Give a folder or an .npz file.")
+    shown: list[tuple[Experiment, Result]] = []
     for record in records:
         folder = experiments.folder_of(record.name, out, quick)
-        if redraw and (names or folder.exists()):
-            _show(record, experiments.redraw(folder))
+        if redraw:
+            if names or folder.exists():
+                shown.append((record, experiments.redraw(folder)))
+                _show(*shown[-1])
             continue
         settings: dict[str, Any] = {} if seed is None else {"seed": seed}
         if images is not None and "images" in record.Config.model_fields:
@@ -52,8 +55,17 @@ def reproduce(
             typer.echo(f"{record.name}: skipped, {reason}")
             continue
         if not record.runs_by_itself(config):
-            raise InputError(f"{record.name} needs data that the package does not ship: give --images PATH.")
-        _show(record, _run(record, config, out, quick, overwrite))
+            raise InputError(
+                None, rule=f"{record.name} needs data that the package does not ship.", way_out="Give --images PATH."
+            )
+        shown.append((record, _run(record, config, out, quick, overwrite)))
+        _show(*shown[-1])
+    if redraw and not shown:
+        raise InputError(None, rule=f"{out} holds no results to draw.", way_out="Run first, without --redraw.")
+    if len(shown) > 1:
+        _summarise(shown)
+    if shown:
+        typer.echo("All details: verdict.txt, finding.json and table.parquet beside each figure.")
 
 
 def _skipped(record: Experiment, config: ExperimentConfig) -> str | None:
@@ -95,10 +107,26 @@ def _run(record: Experiment, config: ExperimentConfig, out: Path, quick: bool, o
 
 
 def _show(record: Experiment, result: Result) -> None:
-    state = "complete already, drawn again" if result.was_complete else f"{result.computed} parts computed"
-    if result.kept and not result.was_complete:
-        state += f", {result.kept} kept from before"
-    typer.echo(f"{record.name}: {record.title} ({state})")
-    for line in result.verdict:
+    state = ""
+    if result.was_complete:
+        state = ", from the stored runs"
+    elif result.kept:
+        state = f", {result.kept} of {result.kept + result.computed} parts kept from before"
+    typer.echo(f"{record.name}: {record.claim}")
+    for line in result.finding.lines:
         typer.echo(f"  {line}")
-    typer.echo(f"  files: {result.folder}/table.parquet, config.json, figure.png, figure.svg, verdict.txt")
+    typer.echo(f"  {result.finding.result}{state}; figure: {result.figure}")
+
+
+def _summarise(shown: list[tuple[Experiment, Result]]) -> None:
+    """Print one row for each experiment."""
+    from undertow.trials.finding import stated
+
+    rows = [("experiment", "claim", "statistic", "95 % interval", "result")]
+    for record, result in shown:
+        found = result.finding
+        value, ends = stated(found.estimate, found.low, found.high, found.unit)
+        rows.append((record.name, record.short, f"{found.statistic} {value}", ends, found.result))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

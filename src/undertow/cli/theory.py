@@ -1,4 +1,4 @@
-"""``undertow theory``: the expected test loss against the training rate, and the best rates, from sizes alone."""
+"""``undertow theory``: the expected test loss against the train rate, and the best rates, from sizes alone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import typer
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.console import Console
 
-_ROWS_SHOWN = 15
+_ROWS_SHOWN = 13
 _MOST_RATES = 100_000
 # Input variances are 1: a rate beyond this is an infinite one to six digits, and its powers soon overflow.
 _LARGEST_RATE = 1e6
@@ -37,11 +38,11 @@ def theory(
         float, typer.Option(help="Distance of the start from the mean task, |omega0 - w0|.")
     ] = 0.0,
     method: Annotated[str, typer.Option(help="exact, leading, next_order, equivalent or auto.")] = "auto",
-    rates: Annotated[str, typer.Option(help="Training rates: LOW:HIGH:COUNT, or a list such as -1,0,0.2.")] = "-3:3:61",
+    rates: Annotated[str, typer.Option(help="Train rates: LOW:HIGH:COUNT, or a list such as -1,0,0.2.")] = "-3:3:61",
     plot: Annotated[Path | None, typer.Option(help="Draw the curve into this file (.png, .svg or .pdf).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every rate.")] = False,
 ) -> None:
-    """Print the expected test loss of mixed linear regression over training rates, and the best rates."""
+    """Print the expected test loss of mixed linear regression over train rates, and the best rates."""
     import numpy as np
 
     import undertow as ut
@@ -116,14 +117,18 @@ def parse_rates(text: str) -> np.ndarray:
             ends, count = [float(part) for part in text.split(",")], None
     except ValueError:
         raise _check.InputError(
-            f"--rates {text!r}: give LOW:HIGH:COUNT, for example -3:3:61, or numbers with commas, for example -1,0,0.2."
+            None,
+            rule=f"--rates {text!r}: it cannot be read as rates.",
+            way_out="Give LOW:HIGH:COUNT, for example -3:3:61, or numbers with commas, for example -1,0,0.2.",
         ) from None
     values = _check.rates(ends, "--rates")
     _refuse_large(abs(values).max(), "--rates", _LARGEST_RATE)
     if count is None:
         return np.unique(values)
     if count > _MOST_RATES:
-        raise _check.InputError(f"--rates {text!r}: {count} rates are too many. Give at most {_MOST_RATES}.")
+        raise _check.InputError(
+            None, rule=f"--rates {text!r}: {count} rates are too many.", way_out=f"Give at most {_MOST_RATES}."
+        )
     # Rounded, so that the rate in the middle of an even sweep is 0 and not 4e-17.
     return np.unique(_check.rates(np.linspace(ends[0], ends[1], count).round(12) + 0.0, "--rates"))
 
@@ -137,7 +142,9 @@ def _refuse_large(value: float, option: str, most: float) -> None:
             if most == _LARGEST_RATE
             else "Measure the target in another unit"
         )
-        raise InputError(f"{option} {value:g}: it must lie between -{most:g} and {most:g}. {way_out}.")
+        raise InputError(
+            None, rule=f"{option} {value:g}: it must lie between -{most:g} and {most:g}.", way_out=f"{way_out}."
+        )
 
 
 def _finite(value: float) -> float | None:
@@ -146,34 +153,59 @@ def _finite(value: float) -> float | None:
 
 
 def _print(answer: dict[str, Any], losses: np.ndarray, train_rates: np.ndarray, n_features: int) -> None:
+    from undertow.cli.output import console, say
+
+    side = "<" if answer["n_query_rows"] < n_features else ">" if answer["n_query_rows"] > n_features else "="
+    error = answer["expected_relative_error"]
+    method = answer["method"]
+    if error is not None:
+        method += f" (expected relative error of E|omega* - w0|^2: {error:.2g})"
+    say(f"N = {answer['n_query_rows']} query rows {side} p = {n_features} features; method: {method}")
+    if "optimal_train_rate" in answer:
+        _print_best(answer)
+    say(f"E|omega* - w0|^2: {answer['message']}")
+    _print_curve(console(), losses, train_rates, answer["adapt_rate"])
+
+
+def _print_best(answer: dict[str, Any]) -> None:
+    from undertow.cli.output import say
+
+    rate, least, zero = (answer[key] for key in _BEST)
+    saved = ""
+    if least is not None and zero:
+        side = "below" if least <= zero else "above"
+        saved = f", {100 * abs(1 - least / zero):.2f} % {side} the loss at train rate 0"
+    say(
+        f"best train rate: {'infinite' if rate is None else f'{rate:+.4f}'} (E|omega* - w0|^2 lies within 1 % of its "
+        f"least {interval_text(*answer['optimal_train_rate_interval'])})"
+    )
+    say(f"test loss there at adapt rate {answer['adapt_rate']:g}: {_text(least)}{saved}")
+    best_adapt, both = answer["optimal_adapt_rate"], _text(answer["loss_at_both_optima"])
+    say(f"best adapt rate there: {'none' if best_adapt is None else f'{best_adapt:+.4f}'}, test loss {both}")
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """The rates of an interval on the circle that closes at infinity; None is infinity."""
+    if low is None and high is None:
+        return "at every rate"
+    start, end = ("infinity" if one is None else f"{one:+.3g}" for one in (low, high))
+    through = " through infinity" if low is not None and high is not None and low > high else ""
+    return f"from {start}{through} to {end}"
+
+
+def _print_curve(to: Console, losses: np.ndarray, train_rates: np.ndarray, adapt_rate: float) -> None:
     import numpy as np
     from rich.table import Table
 
-    from undertow.cli.output import console
-
-    to = console()
-    side = "<" if answer["n_query_rows"] < n_features else ">" if answer["n_query_rows"] > n_features else "="
-    to.print(f"N = {answer['n_query_rows']} query rows {side} p = {n_features} features; method: {answer['method']}")
-    if (error := answer["expected_relative_error"]) is not None:
-        to.print(f"expected relative error of E|omega* - w0|^2: {error:.2g}")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("training rate", justify="right", overflow="fold")
-    table.add_column(f"test loss at adaptation rate {answer['adapt_rate']:g}", justify="right", overflow="fold")
+    table.add_column("train rate", justify="right", overflow="fold")
+    table.add_column(f"test loss at adapt rate {adapt_rate:g}", justify="right", overflow="fold")
     shown = np.unique(np.linspace(0, len(losses) - 1, min(len(losses), _ROWS_SHOWN)).round().astype(int))
     for i in shown:
         table.add_row(f"{train_rates[i]:+.4g}" if train_rates[i] else "0", f"{losses[i]:.6g}")
     to.print(table)
     if len(shown) < len(losses):
         to.print(f"({len(shown)} of {len(losses)} rates; --json prints all)")
-    if "optimal_train_rate" in answer:
-        rate, least, zero = (answer[key] for key in _BEST)
-        saved = f", {1 - least / zero:.2%} below rate 0" if least is not None and zero else ""
-        to.print(f"best training rate: {'infinite' if rate is None else f'{rate:+.4f}'}, loss {_text(least)}{saved}")
-        to.print(
-            f"best adaptation rate there: {answer['optimal_adapt_rate']:+.4f}, "
-            f"loss {_text(answer['loss_at_both_optima'])}"
-        )
-    to.print(f"E|omega* - w0|^2: {answer['message']}")
 
 
 def _text(value: float | None) -> str:
@@ -189,6 +221,6 @@ def _plot(path: Path, losses: np.ndarray, train_rates: np.ndarray, answer: dict[
         curve = LossCurve(
             train_rates, theories={answer["method"]: losses}, theory_rate=answer.get("optimal_train_rate")
         )
-        curve.plot(axes[0, 0], xlabel="training rate", title=f"adaptation rate {answer['adapt_rate']:g}")
+        curve.plot(axes[0, 0], xlabel="train rate", title=f"adapt rate {answer['adapt_rate']:g}")
         style.shared_legend(made, axes, columns=2)
         made.savefig(path)

@@ -15,7 +15,9 @@ import typer
 from undertow.cli.errors import INTERRUPTED
 
 if TYPE_CHECKING:
+    from undertow.cli.train_cases import Case
     from undertow.cli.train_settings import Settings
+    from undertow.gradient import History, TrainState
 
 RECORD = "settings.json"
 FREE = ("iterations", "checkpoint_every")
@@ -36,7 +38,8 @@ def train(
     settings = read_settings(config)
     for name in ("jax", "optax", "safetensors"):
         if find_spec(name) is None:
-            raise InputError(f'undertow train needs {name}: pip install "undertow[gradient]"')
+            way_out = 'Install it: pip install "undertow[gradient]"'
+            raise InputError(None, rule=f"undertow train needs {name}.", way_out=way_out)
     from undertow.cli.train_cases import case_of
 
     folder = Path(f"{config.stem}-train") if out is None else out
@@ -93,15 +96,17 @@ def _open(folder: Path, settings: Settings, overwrite: bool) -> None:
         try:
             before = json.loads(path.read_text())
         except ValueError:
-            raise InputError(f"{path} cannot be read: choose another --out, or give --overwrite.") from None
+            way_out = "Choose another --out, or give --overwrite."
+            raise InputError(None, rule=f"{path} cannot be read.", way_out=way_out) from None
         changed = _changes(before, record)
         if changed:
             raise InputError(
-                f"{folder} holds a run of other settings ({'; '.join(changed[:4])}). Choose another --out, or give "
-                "--overwrite to replace it."
+                None,
+                rule=f"{folder} holds a run of other settings ({'; '.join(changed[:4])}).",
+                way_out="Choose another --out, or give --overwrite to replace it.",
             )
     elif folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty and holds no {RECORD}: choose another --out.")
+        raise InputError(None, rule=f"{folder} is not empty and holds no {RECORD}.", way_out="Choose another --out.")
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=2) + "\n")
 
@@ -118,20 +123,18 @@ def _changes(before: Any, now: Any, name: str = "") -> list[str]:
     return [] if before == now else [f"{name}: {before!r} there, {now!r} now"]
 
 
-def _train(folder: Path, settings: Settings, case: Any) -> dict[str, Any]:
-    import numpy as np
+def _train(folder: Path, settings: Settings, case: Case) -> dict[str, Any]:
+    """Train, write what was seen on the way, and return the summary."""
     import optax
-    import pyarrow.parquet as pq
     from rich.console import Console
 
     from undertow import gradient as ug
     from undertow._check import InputError
-    from undertow.plots import style
-    from undertow.plots.training import TrainingCurve
 
     inner, outer = settings.inner, settings.outer
     kinds = {"no": lambda p, r: r, "one": lambda p, r: r, "layer": ug.per_layer, "parameter": ug.per_parameter}
     chosen = {"all": lambda params: True, "last": ug.last_layer, "all_but_last": ug.all_but_last}
+    loop = ug.InnerLoop(inner.steps, first_order=inner.first_order, adapts=chosen[inner.adapts](case.params))
     try:
         state, history = ug.train(
             case.loss_fn,
@@ -139,24 +142,34 @@ def _train(folder: Path, settings: Settings, case: Any) -> dict[str, Any]:
             case.source,
             optax.adam(outer.step),
             kinds[inner.learn](case.params, inner.train_rate),
-            inner.steps,
-            inner.first_order,
+            loop,
             iterations=outer.iterations,
-            adapts=chosen[inner.adapts](case.params),
-            design=case.design,
-            meta_batch=case.meta_batch,
             seed=outer.seed,
             learn_rate=inner.learn != "no",
-            validation=case.validation,
-            validate_every=outer.validate_every,
-            adapt_rate=inner.adapt_rate,
-            patience=outer.patience,
-            checkpoint=folder / "checkpoint",
-            checkpoint_every=outer.checkpoint_every,
+            validation=ug.Validation(
+                case.new_tasks, inner.adapt_rate, every=outer.validate_every, patience=outer.patience
+            ),
+            checkpoint=ug.Checkpoint(folder / "checkpoint", outer.checkpoint_every),
             progress=Console(stderr=True).is_terminal,
         )
     except ug.NonFiniteError as error:
-        raise InputError(str(error)) from None
+        raise InputError(None, rule=str(error)) from None
+    _write_course(folder, history, case.loss_name)
+    rate = state.rate if inner.adapt_rate is None else inner.adapt_rate
+    final, _ = ug.meta_loss(case.loss_fn, state.params, case.new_tasks, rate, loop)
+    learned = None if inner.learn == "no" else state.rate
+    summary = _summary(state, history, learned) | {"loss": case.loss_name, "validation_loss": _finite(final)}
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=True) + "\n")
+    return summary
+
+
+def _write_course(folder: Path, history: History, loss_name: str) -> None:
+    """Write the losses of all iterations, as a table and as a figure."""
+    import pyarrow.parquet as pq
+
+    from undertow.plots import style
+    from undertow.plots.training import TrainingCurve
+
     pq.write_table(history.table(), folder / "history.parquet")
     curve = TrainingCurve(
         history.meta_loss,
@@ -164,34 +177,29 @@ def _train(folder: Path, settings: Settings, case: Any) -> dict[str, Any]:
         history.support_after,
         history.validation_iteration,
         history.validation_loss,
-        case.loss_name,
+        loss_name,
     )
     with style.context():
         made = curve.figure()
         made.savefig(folder / "figure.png")
         made.savefig(folder / "figure.svg", metadata={"Date": None})
-    rate = state.rate if inner.adapt_rate is None else inner.adapt_rate
-    last = slice(-min(50, len(history.meta_loss)), None)
-    learned = None
-    if inner.learn != "no":
-        import jax
 
-        learned = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.rate)])
-    final = ug.meta_loss(
-        case.loss_fn, state.params, case.validation, rate, inner.steps, adapts=chosen[inner.adapts](case.params)
-    )[0]
-    summary = {
+
+def _summary(state: TrainState, history: History, learned: Any) -> dict[str, Any]:
+    """What is left to say of a run; ``learned``: the learned rates, or None."""
+    import jax
+    import numpy as np
+
+    last = slice(-min(50, len(history.meta_loss)), None)
+    rates = None if learned is None else np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(learned)])
+    return {
         "iterations": state.iteration,
         "stopped": state.stopped,
-        "loss": case.loss_name,
         "meta_loss": float(history.meta_loss[last].mean()),
         "support_before": float(history.support_before[last].mean()),
         "support_after": float(history.support_after[last].mean()),
-        "validation_loss": _finite(final),
         "best_loss": _finite(state.best_loss),
         "best_iteration": state.best_iteration,
-        "negative_rates": None if learned is None else float((learned < 0).mean()),
-        "mean_rate": None if learned is None else float(learned.mean()),
+        "negative_rates": None if rates is None else float((rates < 0).mean()),
+        "mean_rate": None if rates is None else float(rates.mean()),
     }
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=True) + "\n")
-    return summary

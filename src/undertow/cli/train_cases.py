@@ -19,14 +19,13 @@ DEFAULT_META_BATCH = 25
 
 
 class Case(NamedTuple):
-    """Arguments of ``undertow.gradient.train``."""
+    """What ``undertow.gradient.train`` is called with."""
 
     loss_fn: Any
     params: Any
-    source: Any
-    design: Design | None
-    meta_batch: int | None
-    validation: TaskBatch
+    source: ug.Source
+    new_tasks: TaskBatch
+    """what training is validated on"""
     loss_name: str
 
 
@@ -48,7 +47,7 @@ def _sinusoid(settings: SinusoidSettings) -> Case:
     params, apply = ug.mlp((1, *settings.model.hidden, 1), key)
     design = Design(settings.outer.meta_batch or DEFAULT_META_BATCH, task.shots, task.query)
     new = Sinusoid().sample(Design(task.n_validation_tasks, task.shots, task.query), generator, np.float32)
-    return Case(ug.squared_loss(apply), params, Sinusoid(), design, None, new, "half MSE")
+    return Case(ug.squared_loss(apply), params, ug.Source(Sinusoid(), design), new, "half MSE")
 
 
 def _images(settings: ImageSettings) -> Case:
@@ -59,14 +58,14 @@ def _images(settings: ImageSettings) -> Case:
     images = read_images(task.images)
     height, width = images.images.shape[1:]
     if height != width:
-        raise InputError(f"images of {height} x {width}: the network takes square ones.")
+        raise InputError("images", task.images, f"they are {height} x {width}, and the network takes square ones.")
     train, test = images.split((1 - task.test_share, task.test_share), settings.outer.seed)
     init, _, loss_fn = conv_loss(task.ways, model.filters, model.layers, height)
     support, query = task.ways * task.shots, task.ways * task.query
     new = ImageTasks(test, task.ways).sample(Design(task.n_validation_tasks, support, query), generator)
     design = Design(settings.outer.meta_batch or DEFAULT_META_BATCH, support, query)
-    source = ImageTasks(train, task.ways, rotations=task.rotations)
-    return Case(loss_fn, init(key), source, design, None, new, "cross-entropy")
+    source = ug.Source(ImageTasks(train, task.ways, rotations=task.rotations), design)
+    return Case(loss_fn, init(key), source, new, "cross-entropy")
 
 
 def _table(settings: TableSettings) -> Case:
@@ -87,12 +86,12 @@ def _table(settings: TableSettings) -> Case:
     )
     train, test = split_tasks(table, task.test_share, seed)
     # The scale is that of the training tasks: held-out tasks must not set it.
-    train, scaling = train.standardized(task.clip, target=True)
-    new = scaling.apply(test).draw(task.n_support, seed, task.n_query, dtype=np.float32)
+    train, standard = train.standardized(task.clip, target=True)
+    new = test.standardized_as(standard).draw(task.n_support, seed, task.n_query, dtype=np.float32)
     batches = list(draws(train, task.n_support, task.draws, seed, task.n_query, dtype=np.float32))
     joined = TaskBatch(
         *(None if batches[0][k] is None else np.concatenate([batch[k] for batch in batches]) for k in range(7))
     )
     params, apply = ug.mlp((table.n_features, *settings.model.hidden, 1), key)
-    name = "half MSE, standardised target"
-    return Case(ug.squared_loss(apply), params, joined, None, settings.outer.meta_batch, new, name)
+    source = ug.Source(joined, meta_batch=settings.outer.meta_batch)
+    return Case(ug.squared_loss(apply), params, source, new, "half MSE, standardised target")

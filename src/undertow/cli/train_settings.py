@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+from undertow import _check
 from undertow._check import InputError
 
 Count = Annotated[int, Field(ge=1)]
@@ -34,7 +35,7 @@ class Inner(Section):
     @model_validator(mode="after")
     def _a_rate_to_adapt_with(self) -> Inner:
         if self.learn == "no" and self.adapt_rate is None:
-            raise ValueError("adapt_rate is missing: a training rate is not a rate to adapt with. Give adapt_rate, or "
+            raise ValueError("adapt_rate is missing: a train rate is not a rate to adapt with. Give adapt_rate, or "
                              'learn = "one", "layer" or "parameter"')  # fmt: skip
         return self
 
@@ -141,7 +142,6 @@ def read_settings(path: Path) -> Settings:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}.") from None
-    if found.get("case") not in CASES:
-        raise InputError(f"{path} has case={found.get('case')!r}: it must be one of {', '.join(map(repr, CASES))}.")
+        raise InputError(None, rule=f"{path} is not valid TOML: {error}.") from None
+    _check.one_of(found.get("case"), "case", CASES)
     return _ADAPTER.validate_python(found)

@@ -76,8 +76,8 @@ def training_of(
     kept = np.ones(table.n_tasks, dtype=bool)
     kept[part] = False
     raw = table.select(kept)
-    data, scaling = raw.standardized(plan.clip, target=True)
-    training = Training(raw, data.with_intercept(), scaling, plan.n_support, plan.seed, deadline)
+    data, standard = raw.standardized(plan.clip, target=True)
+    training = Training(raw, data.with_intercept(), standard, plan.n_support, plan.seed, deadline)
     return training, table.select(part), part
 
 

@@ -43,7 +43,7 @@ def _fit(training: Training, strategy: str) -> Fitted:
     """A strategy of the search, chosen by cross-validation over the training tasks and trained on all of them."""
     raw = training.raw
     standard = Standard.fit(
-        raw.x, raw.y[:, None], None, features=True, targets=True, intercept=True, clip=training.scaling.clip
+        raw.x, raw.y[:, None], None, features=True, targets=True, intercept=True, clip=training.standard.clip
     )
     rows = table_rows(raw, standard)
     parts = folds(raw.ids, min(INNER_FOLDS, raw.n_tasks), training.seed)
@@ -71,7 +71,7 @@ def _notes(found: Found, strategy: str) -> tuple[str, ...]:
 
 def fit_default(training: Training) -> Fitted:
     """``MAMLRegressorCV`` as it comes, told only the number of support rows (and the limit of standardised values)."""
-    estimator = MAMLRegressorCV(training.n_support, clip=training.scaling.clip, random_state=training.seed)
+    estimator = MAMLRegressorCV(training.n_support, clip=training.standard.clip, random_state=training.seed)
     fit_table(estimator, training.raw)
     return Fitted(LearnedModel(estimator.model_), (f"used {estimator.strategy_}",))
 

@@ -9,8 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from undertow._batch import TaskBatch
-from undertow.tasks import GroupedTable
-from undertow.tasks.scaling import Scaling
+from undertow.tasks import GroupedTable, Standard
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +20,7 @@ class Training:
     """training tasks in their own units"""
     data: GroupedTable
     """the same standardised by their own numbers, with a last feature 1"""
-    scaling: Scaling
+    standard: Standard
     """those numbers"""
     n_support: int
     """rows that a held-out task will bring"""
@@ -45,16 +44,16 @@ class Model(Protocol):
 class LinearModel:
     """Adaptation in standardised space: weights theta (m, p + 1) of each task, the last one the intercept's."""
 
-    scaling: Scaling
+    standard: Standard
     adapt: Callable[[TaskBatch], np.ndarray]
 
     def predict(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
         """Predictions (m, n_v) in raw units."""
-        x, query = (_with_one(self.scaling.features(rows)) for rows in (support_x, query_x))
-        y = (support_y - self.scaling.target_centre) / self.scaling.target_scale
+        x, query = (_with_one(self.standard.features(rows)) for rows in (support_x, query_x))
+        y = self.standard.targets(support_y[..., None])[..., 0]
         # An adaptation reads support rows only; a batch needs query rows, and these have no targets.
         theta = self.adapt(TaskBatch(x, y, x[:, :1], np.zeros((len(x), 1))))
-        return self.scaling.restore_target(np.einsum("mnd,md->mn", query, theta))
+        return self.standard.restore_targets(np.einsum("mnd,md->mn", query, theta)[..., None])[..., 0]
 
 
 def _with_one(x: np.ndarray) -> np.ndarray:
@@ -92,4 +91,4 @@ class Rival:
 
 def linear(training: Training, adapt: Callable[[TaskBatch], np.ndarray], *notes: str) -> Fitted:
     """Return the fitted rival whose ``adapt`` works in the training tasks' standardised space."""
-    return Fitted(LinearModel(training.scaling, adapt), tuple(note for note in notes if note))
+    return Fitted(LinearModel(training.standard, adapt), tuple(note for note in notes if note))

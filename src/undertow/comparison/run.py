@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def compare(
         def run(repeat: int, fold: int, name: str) -> Cell:
             cell = None if kept is None else kept.get(repeat, fold, name)
             if cell is None:
-                cell = run_cell(table, plan, repeat, fold, name) if worker is None else worker.run(repeat, fold, name)
+                run = worker.run if worker is not None else partial(run_cell, table, plan)
+                cell = run(repeat, fold, name)
                 if kept is not None and cell.lasting:
                     kept.add(cell)
             return cell

@@ -53,7 +53,7 @@ def load(name: str) -> GroupedData:
     if name not in RECORDS:
         near = get_close_matches(str(name).lower(), RECORDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"name={name!r}: there is no such data set. Choose one of {', '.join(names())}.{hint}")
+        raise InputError("name", name, "there is no such data set.", f"Choose one of {', '.join(names())}.{hint}")
     # Late, so that a list of names does not wait for Arrow.
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from abc import abstractmethod
 from typing import Any, ClassVar, Self
@@ -10,13 +11,14 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from undertow import _check
 from undertow._check import InputError, Setting
 from undertow.estimators.fitted import FittedModel, by_task
 from undertow.estimators.inputs import as_array, group_values, places, task_codes, warn_no_groups
-from undertow.estimators.targets import Labels, Numbers
+from undertow.estimators.targets import Kind, Labels, Numbers
 from undertow.estimators.training import Trained
 from undertow.tasks.rows import TaskRows
 from undertow.tasks.standard import Standard
@@ -43,20 +45,11 @@ class MetaEstimator(BaseEstimator):
     coef_: np.ndarray
     intercept_: Any
 
-    _scale_targets: ClassVar[bool] = True
-    _validation: ClassVar[dict[str, Any]] = {}
+    kind: ClassVar[Kind]
 
     @abstractmethod
     def _train(self, everything: TaskRows, large: TaskRows, seed: int) -> Trained:
         """Return what training leaves behind. large: tasks with more than ``n_support`` rows, or all where one."""
-
-    @abstractmethod
-    def _metric(self, truth: Any, predictions: Any, sample_weight: Any) -> float:
-        """Return the score of predictions."""
-
-    @abstractmethod
-    def _read_targets(self, y: np.ndarray) -> Numbers | Labels:
-        """Return how the targets of ``fit`` become columns."""
 
     def fit(self, X: Any, y: Any, *, groups: Any = None, sample_weight: Any = None) -> Self:
         """Fit to X (R, p) and targets y (R,), for a regressor also (R, q), with the task of each row in groups (R,).
@@ -66,7 +59,7 @@ class MetaEstimator(BaseEstimator):
             error; a whole-number weight equals that many copies of the row, apart from random draws of support rows.
         Raises InputError for values, shapes or parameters that cannot be used, and by a classifier for one class only.
         """
-        X, y = validate_data(self, as_array(X), y, dtype=[np.float64, np.float32], **self._validation)
+        X, y = validate_data(self, as_array(X), y, dtype=[np.float64, np.float32], **self.kind.validation)
         targets = self._begin(y, X.dtype)
         if groups is None:
             warn_no_groups(f"{type(self).__name__}.fit", "all rows are taken for one task.")
@@ -81,7 +74,9 @@ class MetaEstimator(BaseEstimator):
     def _begin(self, y: np.ndarray, dtype: Any) -> np.ndarray:
         """Check what can be checked without the rows, and return targets y as columns (R, q)."""
         self._check_shared()
-        self.targets_ = self._read_targets(y)
+        self.targets_ = self.kind.read(y)
+        if isinstance(self.targets_, Labels):
+            self.classes_ = self.targets_.classes
         self.seed_ = _seed_of(self.random_state)
         return self.targets_.columns(y, dtype)
 
@@ -101,7 +96,7 @@ class MetaEstimator(BaseEstimator):
             targets,
             weights,
             features=self.standardize,
-            targets=self.standardize and self._scale_targets,
+            targets=self.standardize and self.kind.scaled,
             intercept=self.fit_intercept,
             clip=self.clip if self.standardize else None,
             order=rows if places is None else places,
@@ -118,7 +113,7 @@ class MetaEstimator(BaseEstimator):
                     "them out. Use a smaller n_support to keep them."
                 )
         trained = self._train(everything, large, self.seed_)
-        self.n_clipped_ = standard.n_clipped(x)
+        self.n_clipped_ = int(standard.clipped(x).sum())
         self._publish_training(trained)
         self.publish(trained.model.with_tasks(everything) if everything.n_tasks > 1 else trained.model)
         for note in (*notes, *trained.notes):
@@ -128,9 +123,11 @@ class MetaEstimator(BaseEstimator):
     def _check_shared(self) -> None:
         _check.positive_int(self.n_support, "n_support")
         _check.one_of(self.on_small, "on_small", ("drop", "raise"))
-        if self.clip is not None and _check.real(self.clip, "clip", hint="Use None for no limit.") <= 0:
+        if self.clip is None or self.clip == math.inf:
+            return
+        if _check.real(self.clip, "clip") <= 0:
             raise InputError(
-                "clip", self.clip, "it must be greater than 0.", ("Use ", Setting("clip", "None"), " for no limit.")
+                "clip", self.clip, "it must be greater than 0.", ("Use ", Setting("clip", math.inf), " for no limit.")
             )
 
     def _publish_training(self, trained: Trained) -> None:
@@ -189,25 +186,36 @@ class MetaEstimator(BaseEstimator):
         check_is_fitted(self)
         if groups is None:
             warn_no_groups(f"{type(self).__name__}.score", "nothing is adapted, and all rows are predicted by omega.")
-            return self._metric(y, self.predict(X), sample_weight)
+            return float(self.kind.metric(y, self.predict(X), sample_weight=sample_weight))
         x, targets, truth = self._read_rows(X, y)
         weights = None if sample_weight is None else _row_weights(sample_weight, x)
         rows = self.model_.rows(x, targets, weights, task_codes(groups, len(x)))
         large = rows.large_enough(self.n_support, self.on_small)
         predictions, numbers = self.model_.predict_query(large, self.n_support, self.seed_)
-        return self._metric(
-            truth[numbers], self.targets_.restored(predictions), None if weights is None else weights[numbers]
-        )
+        seen = None if weights is None else weights[numbers]
+        return float(self.kind.metric(truth[numbers], self.targets_.restored(predictions), sample_weight=seen))
+
+    @available_if(lambda self: not self.kind.scaled)
+    def decision_function(self, X: Any, groups: Any = None) -> np.ndarray:
+        """Return the fitted -1 / 1 targets: (R,) for two classes, positive for the second, else (R, classes)."""
+        raw = self._raw(X, groups)
+        return raw[:, 0] if raw.shape[1] == 1 else raw
 
     def _read_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return checked x (n, p), columns of targets (n, q), and the targets as they are."""
-        X, y = validate_data(self, as_array(X), y, dtype=[np.float64, np.float32], reset=False, **self._validation)
+        X, y = validate_data(self, as_array(X), y, dtype=[np.float64, np.float32], reset=False, **self.kind.validation)
         targets = self.targets_.columns(y, X.dtype)
         if targets.shape[1] != self.model_.n_targets:
             raise InputError(
                 None, rule=f"y has {targets.shape[1]} targets: the estimator was fitted to {self.model_.n_targets}."
             )
         return X, targets, y
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = bool(self.kind.validation.get("multi_output"))
+        tags.target_tags.single_output = True
+        return tags
 
 
 def _row_weights(sample_weight: Any, x: np.ndarray) -> np.ndarray:

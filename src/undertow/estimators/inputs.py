@@ -25,7 +25,9 @@ def as_array(values: Any) -> Any:
         return np.from_dlpack(values)
     except (BufferError, RuntimeError, ValueError, TypeError) as error:
         raise InputError(
-            f"X of type {type(values).__name__} cannot be read through DLPack ({error}): move it to the CPU first."
+            None,
+            rule=f"X of type {type(values).__name__} cannot be read through DLPack ({error}).",
+            way_out="Move it to the CPU first.",
         ) from error
 
 
@@ -36,7 +38,9 @@ def task_codes(groups: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
         ids, codes = np.unique(values, return_inverse=True)
     except TypeError:
         raise InputError(
-            "groups mixes kinds of ids that cannot be sorted: make them all text or all numbers."
+            None,
+            rule="groups mixes kinds of ids that cannot be sorted.",
+            way_out="Make them all text or all numbers.",
         ) from None
     return (np.array(ids.tolist(), dtype=np.str_) if ids.dtype == object else ids), codes
 
@@ -48,7 +52,8 @@ def group_values(groups: Any, n_rows: int) -> np.ndarray:
         values = values[:, 0]
     if values.shape != (n_rows,):
         raise InputError(
-            f"groups has shape {values.shape}: it must hold the task of each of the {n_rows} rows of X, ({n_rows},)."
+            None,
+            rule=f"groups has shape {values.shape}: it must hold the task of each of the {n_rows} rows of X.",
         )
     if values.dtype == object:
         missing = np.array([value is None or value != value for value in values])
@@ -58,8 +63,10 @@ def group_values(groups: Any, n_rows: int) -> np.ndarray:
         missing = np.isnat(values) if values.dtype.kind in "mM" else np.zeros(n_rows, dtype=bool)
     if missing.any():
         raise InputError(
-            f"groups is missing in {int(missing.sum())} of {n_rows} rows (the first is row {int(missing.argmax())}): "
-            "every row belongs to a task. Drop these rows, or give them a task of their own."
+            None,
+            rule=f"groups is missing in {int(missing.sum())} of {n_rows} rows (the first is row "
+            f"{int(missing.argmax())}): every row belongs to a task.",
+            way_out="Drop these rows, or give them a task of their own.",
         )
     if values.dtype == object and len({type(value) for value in values}) == 1:
         values = np.array(values.tolist())
@@ -84,7 +91,7 @@ def task_folds(cv: Any, rows: TaskRows) -> int | list[np.ndarray]:
     test set cuts through a task, or where a task is in no test set or in two.
     """
     if isinstance(cv, Integral) and not isinstance(cv, bool):
-        return _check.positive_int(cv, "cv", minimum=2)
+        return _check.positive_int(cv, "cv", minimum=3)
     n = int(rows.rows.max()) + 1
     if hasattr(cv, "split"):
         groups = np.full(n, -1)
@@ -95,11 +102,11 @@ def task_folds(cv: Any, rows: TaskRows) -> int | list[np.ndarray]:
             pairs = [(train, test) for train, test in cv]
         except (TypeError, ValueError):
             raise InputError(
-                f"cv={cv!r}: give a whole number of folds, a scikit-learn splitter such as GroupKFold, or pairs of row "
-                "numbers (train, test)."
+                "cv",
+                cv,
+                "give a whole number of folds, a scikit-learn splitter such as GroupKFold, or pairs of row numbers "
+                "(train, test).",
             ) from None
-    if len(pairs) < 2:
-        raise InputError(f"cv gives {len(pairs)} split: at least two are needed.")
     position = np.full(n, -1)
     position[rows.rows] = np.arange(len(rows.rows))
     tested = np.zeros(rows.n_tasks, dtype=np.int64)
@@ -112,8 +119,10 @@ def task_folds(cv: Any, rows: TaskRows) -> int | list[np.ndarray]:
         if (count[part] != rows.counts[part]).any():
             cut = rows.ids[part[count[part] != rows.counts[part]][0]]
             raise InputError(
-                f"cv puts some rows of task {cut.item()!r} into a test set and others not: folds must hold whole "
-                "tasks. Use a whole number, or GroupKFold."
+                None,
+                rule=f"cv puts some rows of task {cut.item()!r} into a test set and others not: folds must hold whole "
+                "tasks.",
+                way_out="Use a whole number, or GroupKFold.",
             )
         tested[part] += 1
         if len(part):
@@ -121,7 +130,16 @@ def task_folds(cv: Any, rows: TaskRows) -> int | list[np.ndarray]:
     if (tested != 1).any():
         bad = int(np.flatnonzero(tested != 1)[0])
         raise InputError(
-            f"cv tests task {rows.ids[bad].item()!r} {tested[bad]} times: every task must be in exactly one test set."
+            None,
+            rule=f"cv tests task {rows.ids[bad].item()!r} {tested[bad]} times: every task must be in exactly one test "
+            "set.",
+        )
+    if len(parts) < 3:
+        raise InputError(
+            None,
+            rule=f"cv gives {len(parts)} test sets with a task that is large enough: three are the least, since the "
+            "choice for one is made on the others by fits that have seen neither.",
+            way_out="Use more folds.",
         )
     return parts
 

@@ -2,46 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
-
-import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.metrics import r2_score
 
-from undertow.choice.record import Choice
-from undertow.choice.search import RULES
 from undertow.estimators.base import MetaEstimator
-from undertow.estimators.parameters import publish_search, train_given, train_searched
-from undertow.estimators.targets import Numbers
-from undertow.estimators.training import Trained
-from undertow.linear.rules import GradientRule, ProximalRule
-from undertow.mixed.rule import MixedRule
-from undertow.tasks.losses import TaskLosses
-from undertow.tasks.rows import TaskRows
+from undertow.estimators.faces import Given, Searched
+from undertow.estimators.targets import REGRESSION
 
 
-class _Regressor(RegressorMixin, MetaEstimator):  # type: ignore[override]
-    """Numbers as targets: one (n,), or several (n, q)."""
-
-    _validation: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
-    # The mixin's knows no tasks.
-    score = MetaEstimator.score  # type: ignore[assignment]
-
-    def _read_targets(self, y: np.ndarray) -> Numbers:
-        return Numbers(flat=y.ndim == 1)
-
-    def _metric(self, truth: Any, predictions: Any, sample_weight: Any) -> float:
-        return float(r2_score(truth, predictions, sample_weight=sample_weight))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        tags.target_tags.single_output = True
-        return tags
-
-
-class MAMLRegressor(_Regressor):
+class MAMLRegressor(RegressorMixin, Given):  # type: ignore[override]
     """Linear regression meta-trained at a signed rate, to be adapted to new tasks from a few rows.
 
     Features are centred, divided by their standard deviation and clipped; rates act in that space. ``coef_`` and
@@ -66,42 +34,12 @@ class MAMLRegressor(_Regressor):
     unit), n_tasks_, task_ids_, n_clipped_.
     """
 
-    def __init__(
-        self,
-        train_rate: float = 0.0,
-        adapt_rate: float = 0.1,
-        n_support: int = 5,
-        ridge: float = 1e-3,
-        steps: int = 1,
-        rate_unit: str = "spectral",
-        *,
-        rule: GradientRule | ProximalRule | MixedRule | None = None,
-        n_draws: int | None = None,
-        standardize: bool = True,
-        clip: float | None = 4.0,
-        fit_intercept: bool = True,
-        on_small: str = "drop",
-        random_state: Any = 0,
-    ) -> None:
-        self.train_rate = train_rate
-        self.adapt_rate = adapt_rate
-        self.n_support = n_support
-        self.ridge = ridge
-        self.steps = steps
-        self.rate_unit = rate_unit
-        self.rule = rule
-        self.n_draws = n_draws
-        self.standardize = standardize
-        self.clip = clip
-        self.fit_intercept = fit_intercept
-        self.on_small = on_small
-        self.random_state = random_state
-
-    def _train(self, everything: TaskRows, large: TaskRows, seed: int) -> Trained:
-        return train_given(self, everything, large, seed)
+    kind = REGRESSION
+    # The mixin's knows no tasks.
+    score = MetaEstimator.score  # type: ignore[assignment]
 
 
-class MAMLRegressorCV(_Regressor):
+class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
     """Linear regression for many small tasks; rule, rates, penalties and ridge chosen by task-wise cross-validation.
 
     Tried are the gradient rule at rates all around the circle, ridge regression towards omega, and mixed models. The
@@ -128,46 +66,5 @@ class MAMLRegressorCV(_Regressor):
     rule's best signed train rate, and ``strategy_`` says what is used in their place.
     """
 
-    choice_: Choice | None
-    strategy_: str
-    held_out_: TaskLosses | None
-
-    def __init__(
-        self,
-        n_support: int = 5,
-        cv: Any = 5,
-        rules: str | Sequence[str] = RULES,
-        *,
-        blend: bool = True,
-        ridges: Any = None,
-        steps: int | Sequence[int] = (1,),
-        n_rates: int | None = None,
-        n_draws: int | None = None,
-        level: float = 0.95,
-        standardize: bool = True,
-        clip: float | None = 4.0,
-        fit_intercept: bool = True,
-        on_small: str = "drop",
-        random_state: Any = 0,
-    ) -> None:
-        self.n_support = n_support
-        self.cv = cv
-        self.rules = rules
-        self.blend = blend
-        self.ridges = ridges
-        self.steps = steps
-        self.n_rates = n_rates
-        self.n_draws = n_draws
-        self.level = level
-        self.standardize = standardize
-        self.clip = clip
-        self.fit_intercept = fit_intercept
-        self.on_small = on_small
-        self.random_state = random_state
-
-    def _train(self, everything: TaskRows, large: TaskRows, seed: int) -> Trained:
-        return train_searched(self, everything, large, seed)
-
-    def _publish_training(self, trained: Trained) -> None:
-        super()._publish_training(trained)
-        publish_search(self, trained)
+    kind = REGRESSION
+    score = MetaEstimator.score  # type: ignore[assignment]

@@ -60,9 +60,9 @@ def save(estimator: Any, path: str | os.PathLike[str], *, notes: Mapping[str, An
     """
     name = type(estimator).__name__
     if _CLASSES.get(name) is not type(estimator):
-        raise InputError(f"a {name} cannot be saved: it must be one of {', '.join(_CLASSES)}.")
+        raise InputError(None, rule=f"a {name} cannot be saved: it must be one of {', '.join(_CLASSES)}.")
     if not hasattr(estimator, "coef_"):
-        raise InputError(f"this {name} is not fitted: there is nothing to save. Call fit first.")
+        raise InputError(None, rule=f"this {name} is not fitted: there is nothing to save.", way_out="Call fit first.")
     model: FittedModel = estimator.model_
     standard = model.standard
     arrays = {f"standard.{field}": getattr(standard, field) for field in _STANDARD}
@@ -139,7 +139,9 @@ def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     where = repr(str(path))
     if not path.is_file():
-        raise InputError(f"{where}: there is no such file. The working directory is {str(Path.cwd())!r}.")
+        raise InputError(
+            None, rule=f"{where}: there is no such file.", way_out=f"The working directory is {str(Path.cwd())!r}."
+        )
     _, safe_open, failure = _library()
     try:
         with safe_open(str(path), framework="numpy") as file:
@@ -147,22 +149,27 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except (failure, ValueError, TypeError, KeyError, OSError) as error:
         raise InputError(
-            f"{where} is no complete safetensors file ({error}): give a file that undertow saved, and check that it "
-            "was copied in full."
+            None,
+            rule=f"{where} is no complete safetensors file ({error}).",
+            way_out="Give a file that undertow saved, and check that it was copied in full.",
         ) from error
     if "undertow" not in metadata:
-        raise InputError(f"{where} is a safetensors file, but holds no estimator of undertow: its header is missing.")
+        raise InputError(
+            None, rule=f"{where} is a safetensors file, but holds no estimator of undertow: its header is missing."
+        )
     try:
         header = json.loads(metadata["undertow"])
     except ValueError as error:
         raise _damaged(where, f"its header is no JSON ({error})") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise InputError(f"{where} is a safetensors file, but holds no estimator of undertow.")
+        raise InputError(None, rule=f"{where} is a safetensors file, but holds no estimator of undertow.")
     version = header.get("format_version")
     if version != FORMAT_VERSION:
         raise InputError(
-            f"{where} has format version {version!r}, written by undertow {header.get('undertow')!r}: this is undertow "
-            f"{__version__}, which reads version {FORMAT_VERSION}. Use a matching version of undertow."
+            None,
+            rule=f"{where} has format version {version!r}, written by undertow {header.get('undertow')!r}: this is "
+            f"undertow {__version__}, which reads version {FORMAT_VERSION}.",
+            way_out="Use a matching version of undertow.",
         )
     return header, arrays
 
@@ -170,71 +177,76 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def _build(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> MetaEstimator:
     name = header["class"]
     if name not in _CLASSES:
-        raise InputError(f"{where} names the class {name!r}: it must be one of {', '.join(_CLASSES)}.")
-    known = set(_CLASSES[name]().get_params(deep=False))
-    stored = header["params"]
-    strange = set(stored) ^ known
+        raise InputError(None, rule=f"{where} names the class {name!r}: it must be one of {', '.join(_CLASSES)}.")
+    strange = set(header["params"]) ^ set(_CLASSES[name]().get_params(deep=False))
     if strange:
         raise _damaged(where, f"parameters that do not fit {name}: {', '.join(sorted(strange))}")
-    d = len(arrays["standard.centre"]) + bool(header["standard"]["intercept"])
-    estimator: Any = _CLASSES[name](**{key: unpack_parameter(key, value, arrays, d) for key, value in stored.items()})
-    for key, value in header["values"].items():
-        if key not in _VALUES:
-            raise _damaged(where, f"an unknown value {key!r}")
-        setattr(estimator, key, unplain(value))
-    p, omega = int(estimator.n_features_in_), arrays["omega"]
-    q = omega.shape[0]
-    standard = Standard(
-        clip=float(header["standard"]["clip"]),
-        intercept=bool(header["standard"]["intercept"]),
-        **{field: arrays[f"standard.{field}"] for field in _STANDARD},
-    )
-    _shape(where, arrays, "omega", (q, d))
-    for field, size in zip(_STANDARD, (p, p, q, q), strict=True):
-        _shape(where, arrays, f"standard.{field}", (size,))
     for key, value in arrays.items():
         sound = np.isfinite(value) if key.rsplit(".", 1)[-1] not in parts.INFINITE else ~np.isnan(value)
         if value.dtype.kind == "f" and not sound.all():
             raise _damaged(where, f"values in {key!r} that are not finite")
-    task_ids = unpack_labels(header["task_ids"], arrays, "task_ids")
-    if "task_omega" in arrays:
-        _shape(where, arrays, "task_omega", (q, len(task_ids), d))
-    rules = header["rules"]
-    if len(rules) != q:
-        raise _damaged(where, f"{len(rules)} rules for {q} targets")
-    read = tuple(parts.unpack_rule(unplain(rule), arrays, f"rule.{j}", d) for j, rule in enumerate(rules))
-    model = FittedModel(standard, omega, read, task_ids, arrays.get("task_omega"))
+    model = _model(header, arrays, where)
+    d, params = model.omega.shape[1], header["params"]
+    estimator: Any = _CLASSES[name](**{key: unpack_parameter(key, value, arrays, d) for key, value in params.items()})
+    for key, value in header["values"].items():
+        if key not in _VALUES:
+            raise _damaged(where, f"an unknown value {key!r}")
+        setattr(estimator, key, unplain(value))
     if "feature_names" in header:
         names = np.array(header["feature_names"], dtype=object)
-        if names.shape != (p,):
-            raise _damaged(where, f"{len(names)} feature names for {p} features")
+        if names.shape != (estimator.n_features_in_,):
+            raise _damaged(where, f"{len(names)} feature names for {estimator.n_features_in_} features")
         estimator.feature_names_in_ = names
     estimator.targets_, estimator.seed_ = Numbers(bool(header["flat"])), int(header["seed"])
     if "Classifier" in name:
-        estimator.classes_ = unpack_labels(header["classes"], arrays, "classes")
-        if q != (1 if len(estimator.classes_) == 2 else len(estimator.classes_)):
-            raise _damaged(where, f"{len(estimator.classes_)} classes for {q} columns of weights")
-        estimator.targets_ = Labels(estimator.classes_)
+        classes = unpack_labels(header["classes"], arrays, "classes")
+        if model.n_targets != (1 if len(classes) == 2 else len(classes)):
+            raise _damaged(where, f"{len(classes)} classes for {model.n_targets} columns of weights")
+        estimator.classes_, estimator.targets_ = classes, Labels(classes)
     if name.endswith("CV"):
-        estimator.choice_ = Choice.from_dict(header["choice"]) if "choice" in header else None
-        estimator.rate_path_, estimator.cv_surface_, estimator.held_out_ = None, None, None
-        if "search" in header:
-            found = unplain(header["search"])
-            paths = [parts.unpack_path(one, arrays, f"path.{j}", d) for j, one in enumerate(found["paths"])]
-            estimator.rate_path_ = paths[0] if found["one_path"] else paths
-            estimator.cv_surface_ = parts.unpack_surface(found["surface"], arrays, "surface")
-            estimator.held_out_ = parts.unpack_losses(found["held_out"], arrays, "held_out", task_ids)
+        _set_search(estimator, header, arrays, model)
     estimator.publish(model)
     return estimator
 
 
-def _shape(where: str, arrays: dict[str, np.ndarray], name: str, expected: tuple[int, ...]) -> None:
-    if arrays[name].shape != expected:
-        raise _damaged(where, f"{name!r} of shape {arrays[name].shape} where {expected} is needed")
+def _model(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> FittedModel:
+    q, p = len(arrays["omega"]), int(header["values"]["n_features_in_"])
+    standard = Standard(
+        clip=float(header["standard"]["clip"]),
+        intercept=bool(header["standard"]["intercept"]),
+        centre=arrays["standard.centre"],
+        spread=arrays["standard.spread"],
+        target_centre=arrays["standard.target_centre"],
+        target_spread=arrays["standard.target_spread"],
+    )
+    d = p + standard.intercept
+    task_ids, rules = unpack_labels(header["task_ids"], arrays, "task_ids"), header["rules"]
+    expected = dict(zip((f"standard.{field}" for field in _STANDARD), ((p,), (p,), (q,), (q,)), strict=True))
+    expected |= {"omega": (q, d)} | ({"task_omega": (q, len(task_ids), d)} if "task_omega" in arrays else {})
+    for array, shape in expected.items():
+        if arrays[array].shape != shape:
+            raise _damaged(where, f"{array!r} of shape {arrays[array].shape} where {shape} is needed")
+    if len(rules) != q:
+        raise _damaged(where, f"{len(rules)} rules for {q} targets")
+    read = tuple(parts.unpack_rule(unplain(rule), arrays, f"rule.{j}", d) for j, rule in enumerate(rules))
+    return FittedModel(standard, arrays["omega"], read, task_ids, arrays.get("task_omega"))
+
+
+def _set_search(estimator: Any, header: dict[str, Any], arrays: dict[str, np.ndarray], model: FittedModel) -> None:
+    estimator.choice_ = Choice.from_dict(header["choice"]) if "choice" in header else None
+    estimator.rate_path_, estimator.cv_surface_, estimator.held_out_ = None, None, None
+    if "search" not in header:
+        return
+    found, d = unplain(header["search"]), model.omega.shape[1]
+    paths = [parts.unpack_path(one, arrays, f"path.{j}", d) for j, one in enumerate(found["paths"])]
+    estimator.rate_path_ = paths[0] if found["one_path"] else paths
+    estimator.cv_surface_ = parts.unpack_surface(found["surface"], arrays, "surface")
+    estimator.held_out_ = parts.unpack_losses(found["held_out"], arrays, "held_out", model.task_ids)
 
 
 def _damaged(where: str, what: str) -> InputError:
-    return InputError(f"{where} holds {what}: the file is damaged or was changed. Save the estimator again.")
+    rule = f"{where} holds {what}: the file is damaged or was changed."
+    return InputError(None, rule=rule, way_out="Save the estimator again.")
 
 
 def _library() -> tuple[Callable[..., bytes], Callable[..., Any], type[Exception]]:

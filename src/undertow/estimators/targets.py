@@ -1,11 +1,14 @@
-"""Targets as columns of numbers, and predictions back as users want them: numbers, or labels of classes."""
+"""Kinds of targets: how they become columns of numbers, how predictions are given back and what they score."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.multiclass import check_classification_targets
 
 from undertow._check import InputError
 
@@ -54,3 +57,35 @@ class Labels:
         if predictions.shape[1] == 1:
             return self.classes[(predictions[:, 0] > 0).astype(int)]
         return self.classes[predictions.argmax(axis=1)]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What sets a regression and a classification apart."""
+
+    read: Callable[[np.ndarray], Numbers | Labels]
+    """from checked targets y of ``fit`` to how they become columns"""
+    metric: Callable[..., float]
+    """metric(truth, predictions, sample_weight=...)"""
+    scaled: bool
+    """whether columns of targets are standardised"""
+    validation: dict[str, Any] = field(default_factory=dict)
+    """options of scikit-learn's check of X and y"""
+
+
+def _numbers(y: np.ndarray) -> Numbers:
+    return Numbers(flat=y.ndim == 1)
+
+
+def _labels(y: np.ndarray) -> Labels:
+    check_classification_targets(y)
+    classes = np.unique(y)
+    if len(classes) < 2:
+        raise InputError(
+            None, rule=f"y has one class only, {classes.tolist()[0]!r}: a classifier needs samples of two classes."
+        )
+    return Labels(classes)
+
+
+REGRESSION = Kind(_numbers, r2_score, True, {"multi_output": True, "y_numeric": True})
+CLASSIFICATION = Kind(_labels, accuracy_score, False)

@@ -203,7 +203,7 @@ def _mixed(rows: TaskRows, rule: MixedRule, seed: int) -> Trained:
 def searched(everything: TaskRows, rows: TaskRows, settings: Settings) -> Trained:
     """Train at settings that a search chooses. everything: all tasks; rows: those large enough, at least three."""
     # With more columns than rows the rows' own directions are all there is to search in.
-    space = RowSpace.of(everything)
+    space = RowSpace.of(everything, settings.limits.row_space_columns)
     if space is None:
         found = search(everything, rows, settings)
     else:

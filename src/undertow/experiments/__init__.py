@@ -8,10 +8,10 @@
 Each experiment is one record (``get(name)``) with a strict Config; docs/experiments.md says what each shows.
 """
 
-from undertow.experiments.config import ExperimentConfig
 from undertow.experiments.experiment import Experiment
 from undertow.experiments.registry import EXPERIMENTS, get, names
 from undertow.experiments.runner import Result, cells_kept, folder_of, redraw, reproduce
+from undertow.trials.config import ExperimentConfig
 
 __all__ = [
     "EXPERIMENTS",

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
-from pydantic import Field
 
-from undertow.experiments import direction_runs, paired
-from undertow.experiments.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size, evenly
+from undertow.experiments import direction_runs
+from undertow.experiments.direction_config import Config, LinearPart
 from undertow.experiments.network_runs import Part
-from undertow.experiments.panel import Cell
 from undertow.experiments.training_experiment import TrainingExperiment, cut_runs
 from undertow.plots import style
 from undertow.problem import Design, MixedLinearRegression, QuadraticRegression
+from undertow.trials import paired
+from undertow.trials.finding import Finding, above, below, mean_interval, resampled, stated, weakest
+from undertow.trials.panel import Cell
 
 RUNS_PER_CELL = 10
 PARTS = ("over", "under", "network")
@@ -33,52 +32,9 @@ ARMS = {
 }
 
 
-class Config(ExperimentConfig):
-    """Settings. Part over has the sizes of the paper's figure 2; all others, and all optimiser settings, are ours."""
-
-    noise_std: Scale = Field(1.0, description="sigma, in all parts")
-    task_std: Scale = Field(0.5, description="nu, in all parts")
-    n_features: Size = Field(60, description="part over: p")
-    n_tasks: Size = Field(3, description="part over: m")
-    n_support: Size = Field(30, description="part over: n_t")
-    n_query: Size = Field(2, description="part over: n_v")
-    n_adapt: Size = Field(20, description="n_r of both linear parts")
-    under_features: Size = Field(20, description="part under: p")
-    under_tasks: Size = Field(10, description="part under: m")
-    under_support: Size = Field(10, description="part under: n_t")
-    under_query: Size = Field(4, description="part under: n_v")
-    train_rates: RatesWithZero = Field(
-        (-4.0, -3.0, -2.5, -2.0, -1.5, -1.25, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5),
-        description="part over: training rates",
-    )
-    under_rates: RatesWithZero = Field(evenly(-1.5, 0.5, 17), description="part under: training rates")
-    adapt_rate: Scale = Field(0.2, description="adaptation rate of the linear parts")
-    start_std: Scale = Field(0.5, description="linear parts: E|omega_0|^2 of the random start, as a root")
-    runs: Runs = Field(60, description="runs of each linear part")
-    network_features: Size = Field(20, description="network: p")
-    network_tasks: Size = Field(10, description="network: m")
-    network_support: Size = Field(10, description="network: n_t and n_r")
-    network_query: Size = Field(2, description="network: n_v")
-    offset_std: Scale = Field(0.25, description="network: tau of the quadratic problem")
-    width: Annotated[int, Field(ge=2, multiple_of=2)] = Field(400, description="network: hidden units")
-    network_rates: RatesWithZero = Field(
-        (-8.0, -4.0, -2.5, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0), description="network: training rates, in spectral units"
-    )
-    network_adapt_rate: Scale = Field(0.25, description="network: adaptation rate, in spectral units")
-    network_runs: Runs = Field(20, description="network: runs")
-    max_updates: Size = Field(5000, description="most updates of gradient descent")
-    adam_updates: Size = Field(1500, description="linear parts: updates over which Adam's step falls to 0")
-    adam_step: Annotated[float, Field(gt=0)] = Field(0.01, description="linear parts: Adam's first step")
-    network_adam_updates: Size = Field(300, description="network: updates over which Adam's step falls to 0")
-    network_adam_step: Annotated[float, Field(gt=0)] = Field(0.01, description="network: Adam's first step")
-    tolerance: Annotated[float, Field(gt=0)] = Field(1e-4, description="stop once the gradient has fallen so far")
-    early: Size = Field(4, description="updates of gradient descent when it is stopped early")
-    adam_early: Size = Field(10, description="updates of Adam when it is stopped early")
-
-
 def cut(config: Config) -> list[Cell]:
     """Cells of RUNS_PER_CELL runs of each part."""
-    runs = (config.runs, config.runs, config.network_runs)
+    runs = (config.runs, config.runs, config.network.runs)
     return [
         cell
         for index, (name, count) in enumerate(zip(PARTS, runs, strict=True))
@@ -89,29 +45,24 @@ def cut(config: Config) -> list[Cell]:
 def compute(config: Config, cell: Cell) -> pa.Table:
     """One cell; a row for each arm, run and rate."""
     name = PARTS[cell.panel]
-    if name == "network":
-        problem = QuadraticRegression(
-            config.network_features, config.noise_std, config.task_std, offset_std=config.offset_std
-        )
-        design = Design(config.network_tasks, config.network_support, config.network_query)
-        sizes = (config.n_test_tasks, 20)
-        part = Part(name, problem, design, config.width, True, config.network_rates, config.network_adapt_rate, *sizes)
-        limits = (config.max_updates, config.network_adam_updates, config.tolerance, config.early, config.adam_early)
-        table = direction_runs.network(part, cell, config.network_adam_step, limits)
-    else:
-        limits = (config.max_updates, config.adam_updates, config.tolerance, config.early, config.adam_early)
-        over = name == "over"
-        p = config.n_features if over else config.under_features
-        design = (
-            Design(config.n_tasks, config.n_support, config.n_query, config.n_adapt)
-            if over
-            else Design(config.under_tasks, config.under_support, config.under_query, config.n_adapt)
-        )
-        rates = np.array(config.train_rates if over else config.under_rates)
-        problem = MixedLinearRegression(p, config.noise_std, config.task_std)
-        options = (config.adapt_rate, config.start_std, config.adam_step, limits, (20, 10))
-        table = direction_runs.linear(problem, design, cell, rates, *options)
+    table = _network(config, cell) if name == "network" else _linear(config, cell, getattr(config, name))
     return table.add_column(0, "part", pa.array([name] * len(table)))
+
+
+def _linear(config: Config, cell: Cell, part: LinearPart) -> pa.Table:
+    problem = MixedLinearRegression(part.n_features, config.noise_std, config.task_std)
+    loops = config.loops
+    options = (config.adapt_rate, config.start_std, loops.adam_step, loops.limits(), (20, 10))
+    return direction_runs.linear(problem, part.design(config.n_adapt), cell, np.array(part.train_rates), *options)
+
+
+def _network(config: Config, cell: Cell) -> pa.Table:
+    net, loops = config.network, config.loops
+    problem = QuadraticRegression(net.n_features, config.noise_std, config.task_std, offset_std=net.offset_std)
+    design = Design(net.n_tasks, net.n_support, net.n_query)
+    sizes = (config.n_test_tasks, 20)
+    part = Part("network", problem, design, net.width, True, net.train_rates, net.adapt_rate, *sizes)
+    return direction_runs.network(part, cell, loops.network_adam_step, loops.limits(network=True))
 
 
 def draw(table: pa.Table, config: Config) -> Figure:
@@ -151,9 +102,36 @@ def draw(table: pa.Table, config: Config) -> Figure:
             bottom.set_title(f"{'def'[j]}  exact solution: what the step does")
             for one in (top, bottom):
                 one.axvline(0.0, color=style.GREY, linewidth=0.7)
-                one.set_xlabel("training rate, spectral units" if part == "network" else "training rate")
+                one.set_xlabel("train rate, spectral units" if part == "network" else "train rate")
         style.shared_legend(made, axes, columns=4)
         return made
+
+
+def finding(table: pa.Table, config: Config) -> Finding:
+    """In every part the exact solution's best train rate lies below 0, and the step there raises the support loss."""
+    lines, ends, results = [], [], []
+    for part in PARTS:
+        rates, values = paired.by_run(table, "test_loss", part=part, arm="exact_zero")
+        best = paired.lowest(rates, values, config.seed)
+        k = int(values.mean(axis=0).argmin())
+        change = mean_interval(paired.by_run(table, "support_change", part=part, arm="exact_zero")[1][:, k])
+        ends.append((best.rate, best.low, best.high))
+        sign = resampled(below(best.low, best.high), len(values))
+        # The step that is measured is that of the best point: it says nothing where that may lie on either side.
+        results += [sign, above(*change[1:])] if sign == "confirmed" else [sign]
+        lines.append(
+            f"{PART_NAMES[part]}: best train rate {best.rate:+.2f} (95 %: {best.low:+.2f} to {best.high:+.2f}); "
+            f"change of support loss {' ('.join(stated(*change))})"
+        )
+    estimate, low, high = max(ends, key=lambda one: one[2])
+    return Finding(
+        statistic="best train rate",
+        estimate=estimate,
+        low=low,
+        high=high,
+        result=weakest(results),
+        lines=tuple(lines),
+    )
 
 
 def verdict(table: pa.Table, config: Config) -> list[str]:
@@ -217,9 +195,11 @@ def _reasons(table: pa.Table, config: Config) -> list[str]:
         if part != "network":
             near = median("from_ridge", part, "descent_early_zero")
             far = median("from_exact", part, "descent_early_zero")
-            lines.append(f"{PART_NAMES[part]}: after {config.early} updates gradient descent from zero is {near:.2g} "
-                         f"away from the ridge solution with ridge 1 / (step * updates), {far:.2g} from the exact "
-                         "solution without.")  # fmt: skip
+            lines.append(
+                f"{PART_NAMES[part]}: after {config.loops.early} updates gradient descent from zero is {near:.2g} "
+                f"away from the ridge solution with ridge 1 / (step * updates), {far:.2g} from the exact solution "
+                "without."
+            )
             rates, ridge = paired.by_run(table, "test_loss", part=part, arm="ridge_zero")
             best = paired.lowest(rates, ridge, config.seed)
             lines.append(f"{PART_NAMES[part]}: that ridge solution is lowest at {paired.interval(best)}.")
@@ -227,7 +207,7 @@ def _reasons(table: pa.Table, config: Config) -> list[str]:
             share = np.mean([paired.by_run(table, "converged", part=part, arm=f"{arm}_{start}")[1].mean()
                              for start in ("zero", "random")])  # fmt: skip
             lines.append(f"{PART_NAMES[part]}: {share:.1%} of {ARMS[arm].split(',')[0]} runs brought the gradient "
-                         f"down by {config.tolerance:g}.")  # fmt: skip
+                         f"down by {config.loops.tolerance:g}.")  # fmt: skip
     return lines
 
 
@@ -237,20 +217,21 @@ def _signed(values: np.ndarray) -> str:
 
 EXPERIMENT = TrainingExperiment(
     name="direction",
-    title="Should the inner step push to higher or lower loss? Exact solution and outer loops trained by gradient",
-    run_time="about 2 min",
+    claim="Much noise, exact outer solution: the best inner step pushes to higher support loss.",
+    short="best step is uphill",
+    run_time="~5 min",
+    quick_time="2 min",
     Config=Config,
     quick={
         "runs": 10,
-        "train_rates": (-2.0, -1.0, -0.5, 0.0, 0.5),
-        "under_rates": (-1.0, -0.5, 0.0, 0.5),
-        "network_rates": (-2.0, -0.5, 0.0, 0.5),
-        "network_runs": 5,
-        "adam_updates": 600,
-        "network_adam_updates": 150,
+        "over": {"train_rates": (-2.0, -1.0, -0.5, 0.0, 0.5)},
+        "under": {"train_rates": (-1.0, -0.5, 0.0, 0.5)},
+        "network": {"train_rates": (-2.0, -0.5, 0.0, 0.5), "runs": 10},
+        "loops": {"adam_updates": 600, "network_adam_updates": 150},
         "n_test_tasks": 20,
     },
     draw=draw,
+    finding=finding,
     verdict=verdict,
     cut=cut,
     compute=compute,

@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from undertow._batch import TaskBatch
 from undertow.experiments import network_runs
-from undertow.experiments.conditional import adaptation_metric, unavoidable_loss
 from undertow.experiments.network_runs import LOSSES
-from undertow.experiments.panel import Cell
 from undertow.kernel import KernelPath, kernel_path
 from undertow.linear import rate_path
 from undertow.problem import Design, MixedLinearRegression
+from undertow.trials.conditional import adaptation_metric, unavoidable_loss
+from undertow.trials.panel import Cell
 
 # Step of plain gradient descent times lambda_max: well below 1, so that a few updates are like a ridge.
 _STEP = 0.3
@@ -176,7 +176,7 @@ def _ridge(batch: TaskBatch, rates: np.ndarray, strengths: np.ndarray) -> np.nda
 
 
 def _kernel_losses(path: KernelPath, batch: TaskBatch, new: TaskBatch, rates: np.ndarray) -> dict[str, np.ndarray]:
-    """Losses before and after a step at the training rate, of the kernel's solution, each (k,)."""
+    """Losses before and after a step at the train rate, of the kernel's solution, each (k,)."""
     out = {}
     for prefix, tasks in (("", batch), ("new_", new)):
         on_support = tasks._replace(query_x=tasks.support_x, query_y=tasks.support_y)

@@ -10,27 +10,33 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from undertow._check import InputError
-from undertow.experiments import monte_carlo, summary
-from undertow.experiments.config import ExperimentConfig
-from undertow.experiments.panel import Cell, Panel, cells_of
+from undertow.trials import monte_carlo, summary
+from undertow.trials.config import ExperimentConfig
+from undertow.trials.finding import Finding
+from undertow.trials.panel import Cell, Panel, cells_of
 
 
 @dataclass(frozen=True)
 class Experiment:
     """One experiment: its settings, its panels, and how its table is drawn and read.
 
-    name: what the command line calls it. title: one line. run_time: how long the full run takes, in words.
+    name: what the command line calls it. claim: what is to be shown, one sentence; short: the same in a few words.
+    run_time, quick_time: processor time of the full and of the quick run, in words.
     Config: strict settings, whose defaults are the full run. quick: settings that change for a quick run.
-    panels(config): the sweeps. draw(table, config): the figure. verdict(table, config): what the table says, in lines.
+    panels(config): the sweeps. draw(table, config): the figure. finding(table, config): the decisive number and what
+    follows from it for the claim. verdict(table, config): all that the table says, in lines.
     """
 
     name: str
-    title: str
+    claim: str
+    short: str
     run_time: str
+    quick_time: str
     Config: type[ExperimentConfig]
     quick: dict[str, Any]
     panels: Callable[[Any], list[Panel]]
     draw: Callable[[pa.Table, Any], Figure]
+    finding: Callable[[pa.Table, Any], Finding]
     verdict: Callable[[pa.Table, Any], list[str]]
 
     def missing(self) -> str | None:
@@ -40,7 +46,7 @@ class Experiment:
     def check(self) -> None:
         """Raise InputError where something that the experiment needs is not installed."""
         if (message := self.missing()) is not None:
-            raise InputError(message)
+            raise InputError(None, rule=message)
 
     def runs_by_itself(self, config: ExperimentConfig) -> bool:
         """Whether all data that it needs come with the package or are named in the config."""

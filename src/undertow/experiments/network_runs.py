@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from undertow._batch import TaskBatch
-from undertow.experiments.panel import Cell
 from undertow.kernel import KernelPath, kernel_path, relu_ntk
 from undertow.problem import Design, QuadraticRegression
+from undertow.trials.panel import Cell
 
 LOSSES = (
     "support_before",
@@ -29,7 +29,7 @@ LOSSES = (
 
 @dataclass(frozen=True)
 class Part:
-    """One problem and network, swept over training rates that are given in spectral units."""
+    """One problem and network, swept over train rates that are given in spectral units."""
 
     name: str
     problem: QuadraticRegression

@@ -1,4 +1,4 @@
-"""Few-shot classification of drawn characters by a small convolutional network, training rates of both signs."""
+"""Few-shot classification of drawn characters by a small convolutional network, train rates of both signs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from undertow._check import InputError
-from undertow.experiments import paired
-from undertow.experiments.config import ExperimentConfig, Rates, RatesWithZero, Runs, Size
-from undertow.experiments.panel import Cell
 from undertow.experiments.training_experiment import TrainingExperiment, cut_runs
 from undertow.plots import style
 from undertow.problem import Design
 from undertow.tasks import ImageTasks, read_images
+from undertow.trials import paired
+from undertow.trials.config import ExperimentConfig, Rates, RatesWithZero, Runs, Size
+from undertow.trials.finding import Finding, above, mean_interval, sentence, weakest
+from undertow.trials.panel import Cell
 
 GPU: dict[str, Any] = {
     "filters": 64,
@@ -48,14 +49,14 @@ class Config(ExperimentConfig):
     meta_batch: Size = Field(4, description="tasks per iteration")
     iterations: Size = Field(500, description="iterations")
     step: Annotated[float, Field(gt=0)] = Field(0.003, description="Adam's step")
-    train_rates: RatesWithZero = Field((-0.4, -0.1, 0.0, 0.1, 0.4), description="training rates, one step")
+    train_rates: RatesWithZero = Field((-0.4, -0.1, 0.0, 0.1, 0.4), description="train rates, one step")
     adapt_rates: Rates = Field((0.0, 0.05, 0.2, 0.4, 1.0), description="rates of the step on new tasks")
     runs: Runs = Field(2, description="seeds")
     n_test_tasks: Size = Field(100, description="new tasks")
 
 
 def cut(config: Config) -> list[Cell]:
-    """One cell for each number of shots, run and training rate: each is minutes of work."""
+    """One cell for each number of shots, run and train rate: each is minutes of work."""
     return [
         Cell(f"shots{shots}-{one.first_run}-rate{k}", index * len(config.train_rates) + k, one.first_run, 1,
              config.seed, (index, one.first_run))
@@ -77,8 +78,10 @@ def compute(config: Config, cell: Cell) -> pa.Table:
     """Train at one rate and test; all rates of a run see the same tasks and start."""
     if config.images is None or not Path(config.images).exists():
         raise InputError(
-            f"images={config.images!r}: omniglot needs a folder of images, one folder for each class, or an .npz "
-            "file. Name it: undertow reproduce omniglot --images PATH"
+            "images",
+            config.images,
+            "omniglot needs a folder of images, one folder for each class, or an .npz file.",
+            "Name it: undertow reproduce omniglot --images PATH",
         )
     import jax
     import jax.numpy as jnp
@@ -96,11 +99,10 @@ def compute(config: Config, cell: Cell) -> pa.Table:
     state, history = ug.train(
         loss_fn,
         init(jax.random.key(seed, impl="threefry2x32")),
-        train,
+        ug.Source(train, Design(config.meta_batch, ways * shots, ways * config.query)),
         adam(config.step),
         rate,
         iterations=config.iterations,
-        design=Design(config.meta_batch, ways * shots, ways * config.query),
         seed=seed,
     )
 
@@ -128,7 +130,7 @@ def compute(config: Config, cell: Cell) -> pa.Table:
 
 
 def best_adapted(table: pa.Table, shots: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(rates, adaptation rates, accuracies (runs, k)), each training rate with the adaptation rate best on average."""
+    """(rates, adapt rates, accuracies (runs, k)), each train rate with the adapt rate best on average."""
     adapt = np.unique(table["adapt_rate"].to_numpy())
     found = [paired.by_run(table, "accuracy", shots=shots, adapt_rate=rate) for rate in adapt]
     values = np.stack([one for _, one in found])
@@ -137,7 +139,7 @@ def best_adapted(table: pa.Table, shots: int) -> tuple[np.ndarray, np.ndarray, n
 
 
 def draw(table: pa.Table, config: Config) -> Figure:
-    """Accuracy on new classes against the training rate."""
+    """Accuracy on new classes against the train rate."""
     with style.context():
         made, axes = style.figure(len(config.shots), width=4.2)
         for one, shots in zip(axes[0], config.shots, strict=True):
@@ -146,15 +148,39 @@ def draw(table: pa.Table, config: Config) -> Figure:
             one.errorbar(rates, mean, se, fmt="o-", markersize=3.2, capsize=1.5, label="one step at its best rate")
             one.axhline(100 / config.ways, color=style.GREY, linestyle="--", label="guessing")
             one.axvline(0.0, color=style.GREY, linewidth=0.7)
-            one.set_xlabel("training rate")
+            one.set_xlabel("train rate")
             one.set_ylabel("accuracy on new classes, %")
             one.set_title(f"{config.ways} ways, {shots} shots, {config.iterations} iterations")
         style.shared_legend(made, axes, columns=2)
         return made
 
 
+def finding(table: pa.Table, config: Config) -> Finding:
+    """At every number of shots the best positive train rate is more accurate than the best rate that is not."""
+    lines, found = [], []
+    for shots in config.shots:
+        rates, _, values = best_adapted(table, shots)
+        gain, low, high = mean_interval(-100 * paired.positive_against_rest(rates, -values))
+        found.append((gain, low, high))
+        lines.append(
+            f"{shots} {'shot' if shots == 1 else 'shots'}: accuracy at the best rate > 0 minus that at the best rate "
+            f"<= 0: {sentence(gain, low, high, 'points')}"
+        )
+    estimate, low, high = min(found, key=lambda ends: ends[1])
+    lines.append(f"{config.runs} seeds; each rate is chosen on the other seeds")
+    return Finding(
+        statistic="accuracy difference",
+        estimate=estimate,
+        low=low,
+        high=high,
+        unit="points",
+        result=weakest([above(low, high) for _, low, high in found]),
+        lines=tuple(lines),
+    )
+
+
 def verdict(table: pa.Table, config: Config) -> list[str]:
-    """Accuracy at each training rate."""
+    """Accuracy at each train rate."""
     lines = []
     for shots in config.shots:
         rates, adapt, values = best_adapted(table, shots)
@@ -175,18 +201,21 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
         )
     lines.append(
         f"{config.iterations} iterations, {config.filters} filters, {config.runs} seeds; guessing gives "
-        f"{1 / config.ways:.0%}. The adaptation rate is chosen on the tasks on which it is reported."
+        f"{1 / config.ways:.0%}. The adapt rate is chosen on the tasks on which it is reported."
     )
     return lines
 
 
 EXPERIMENT = TrainingExperiment(
     name="omniglot",
-    title="Few-shot classification of images, training rates of both signs (needs --images)",
-    run_time="about 2 min",
+    claim="Images of classes that are renumbered in each task: a positive train rate is best (needs --images).",
+    short="best rate > 0",
+    run_time="~6 min",
+    quick_time="1 min",
     Config=Config,
     quick={"shots": (1,), "iterations": 50, "train_rates": (-0.1, 0.0, 0.4), "n_test_tasks": 20},
     draw=draw,
+    finding=finding,
     verdict=verdict,
     cut=cut,
     compute=compute,

@@ -1,4 +1,4 @@
-"""Outer loops run by gradient to convergence, for many seeds and training rates in one compiled program.
+"""Outer loops run by gradient to convergence, for many seeds and train rates in one compiled program.
 
 This file imports JAX, so experiments import it only where they compute.
 """
@@ -72,7 +72,7 @@ class Loops(NamedTuple):
     seed: Any
     """(c,) of the start"""
     rate: Any
-    """(c,) training rate"""
+    """(c,) train rate"""
     step: Any
     """(c,) step of the outer optimiser"""
     momentum: Any

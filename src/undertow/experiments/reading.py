@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pyarrow as pa
 
-from undertow.experiments.panel import Panel
-from undertow.experiments.summary import ESTIMATES, optima_of, rows_of
 from undertow.plots.regimes import LossCurve
+from undertow.trials.finding import Finding, below, half_width, sentence
+from undertow.trials.panel import Panel
+from undertow.trials.summary import ESTIMATES, optima_of, rows_of
 
 METHOD_NAMES = {
     "exact": "exact theory",
@@ -16,7 +19,7 @@ METHOD_NAMES = {
     "equivalent": "the deterministic equivalent",
 }
 ESTIMATE_NAMES = {"raw": "raw", "conditional": "given the inputs"}
-RATE_NAMES = {"train_rate": "training rate", "adapt_rate": "adaptation rate"}
+RATE_NAMES = {"train_rate": "train rate", "adapt_rate": "adapt rate"}
 
 
 def agreement(table: pa.Table, panels: list[Panel], label: str) -> list[str]:
@@ -69,6 +72,42 @@ def lowest(table: pa.Table, panel: Panel, label: str) -> list[str]:
             f"{label}: there the loss is {gain:.3%} \u00b1 {se:.3%} below the loss at rate 0, in the same runs."
         )
     return lines
+
+
+def best_rate(table: pa.Table, panel: Panel) -> str:
+    """Where the panel's curve is lowest, given the inputs, with its interval and with theory, for one line."""
+    found = optima_of(table, panel.name)
+    measured, theory = found["conditional"], found["theory"]
+    edge = ", at the edge of the sweep" if measured["at_edge"] else ""
+    ends = (measured[key] for key in ("rate", "low", "high"))
+    return f"{sentence(*ends)}{edge}; {METHOD_NAMES[theory['method']].removeprefix('the ')} {theory['rate']:+.3f}"
+
+
+def loss_just_below_zero(found: dict[str, float] | None, *more: str) -> Finding:
+    """The Finding of a claim that the loss just below train rate 0 is lower than at 0; ``more`` are lines on it."""
+    found = found or {"rate": math.nan, "difference": math.nan, "low": math.nan, "high": math.nan}
+    ends = [100 * found[key] for key in ("difference", "low", "high")]
+    return Finding(
+        statistic="loss against rate 0",
+        estimate=ends[0],
+        low=ends[1],
+        high=ends[2],
+        unit="%",
+        result=below(ends[1], ends[2]),
+        lines=(f"loss at train rate {found['rate']:+g} against the loss at 0: {sentence(*ends, unit='%')}", *more),
+    )
+
+
+def from_exact_theory(table: pa.Table, panels: list[Panel]) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of simultaneous 95 % intervals of mean / exact theory - 1, given the inputs, at the points that have one."""
+    rows = {
+        name: np.concatenate([rows_of(table, panel.name)[name] for panel in panels])
+        for name in ("conditional_mean", "conditional_se", "theory", "theory_method", "runs")
+    }
+    here = (rows["theory_method"] == "exact") & np.isfinite(rows["theory"])
+    mean, se, theory, runs = (rows[name][here] for name in ("conditional_mean", "conditional_se", "theory", "runs"))
+    off, half = mean / theory - 1, half_width(runs, number=max(here.sum(), 1)) * se / theory
+    return off - half, off + half
 
 
 def curve(table: pa.Table, panel: Panel, theories: tuple[str, ...]) -> LossCurve:

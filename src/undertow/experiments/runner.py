@@ -9,11 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from undertow._check import InputError
-from undertow.experiments.config import ExperimentConfig
 from undertow.experiments.experiment import Experiment
 from undertow.experiments.registry import get
-from undertow.experiments.store import Folder
 from undertow.plots import style
+from undertow.trials.config import ExperimentConfig
+from undertow.trials.finding import Finding
+from undertow.trials.store import FIGURES, Folder
 
 Progress = Callable[[int, int], None]
 """Called with (cells finished, cells in all) before the first cell and after each."""
@@ -23,16 +24,23 @@ Progress = Callable[[int, int], None]
 class Result:
     """What a call of ``reproduce`` or ``redraw`` left behind.
 
-    folder: where the files are. table: one row for each point. verdict: lines of text. computed, kept: cells that this
-    call computed, and found finished. was_complete: True where there was nothing to compute.
+    folder: where the files are. table: one row for each point. finding: the decisive number and what follows from it.
+    verdict: claim, finding and details, lines of text. computed, kept: cells that this call computed, and found
+    finished. was_complete: True where there was nothing to compute.
     """
 
     folder: Path
     table: pa.Table
+    finding: Finding
     verdict: list[str]
     computed: int
     kept: int
     was_complete: bool
+
+    @property
+    def figure(self) -> Path:
+        """The figure's file."""
+        return self.folder / FIGURES[0]
 
 
 def folder_of(name: str, out: Path | str, quick: bool) -> Path:
@@ -68,8 +76,9 @@ def reproduce(
     config = experiment.config(quick) if config is None else config
     if not isinstance(config, experiment.Config):
         raise InputError(
-            f"config is of type {type(config).__module__}.{type(config).__name__}: {name} needs its own. Make it with "
-            f"undertow.experiments.get({name!r}).config(...)."
+            None,
+            rule=f"config is of type {type(config).__module__}.{type(config).__name__}: {name} needs its own.",
+            way_out=f"Make it with undertow.experiments.get({name!r}).config(...).",
         )
     store = Folder(folder_of(name, out, quick))
     if not store.path.exists():
@@ -91,8 +100,7 @@ def reproduce(
     table = experiment.collect(config, [tables[cell.key] for cell in cells])
     # The table comes last but one: where it is, the cells are all there, and the figure can be drawn from it.
     store.write_table(table)
-    verdict = _report(store, experiment, config, table)
-    return Result(store.path, table, verdict, len(cells) - kept, kept, False)
+    return Result(store.path, table, *_report(store, experiment, config, table), len(cells) - kept, kept, False)
 
 
 def redraw(folder: Path | str) -> Result:
@@ -107,7 +115,11 @@ def redraw(folder: Path | str) -> Result:
     record, table = store.read_record(), store.read_table()
     if record is None or table is None:
         what = "no results" if record is None else "an experiment that is not complete"
-        raise InputError(f"{store.path} holds {what}: there is no table to draw. Run it first, without --redraw.")
+        raise InputError(
+            None,
+            rule=f"{store.path} holds {what}: there is no table to draw.",
+            way_out="Run it first, without --redraw.",
+        )
     experiment = get(record["experiment"])
     config = experiment.Config(**record["config"])
     cells = experiment.cells(config)
@@ -115,12 +127,16 @@ def redraw(folder: Path | str) -> Result:
     if len(finished) == len(cells):
         table = experiment.collect(config, finished)
         store.write_table(table)
-    verdict = _report(store, experiment, config, table)
-    return Result(store.path, table, verdict, 0, len(cells), True)
+    return Result(store.path, table, *_report(store, experiment, config, table), 0, len(cells), True)
 
 
-def _report(store: Folder, experiment: Experiment, config: ExperimentConfig, table: pa.Table) -> list[str]:
-    verdict = experiment.verdict(table, config)
+def _report(
+    store: Folder, experiment: Experiment, config: ExperimentConfig, table: pa.Table
+) -> tuple[Finding, list[str]]:
+    found = experiment.finding(table, config)
+    head = [f"{experiment.name}: {experiment.claim}", *found.lines, f"{found.result}."]
+    verdict = [*head, "", "Details", *experiment.verdict(table, config)]
+    record = {"experiment": experiment.name, "claim": experiment.claim, **found.as_dict()}
     with style.context():
-        store.write_report(experiment.draw(table, config), verdict)
-    return verdict
+        store.write_report(experiment.draw(table, config), verdict, record)
+    return found, verdict

@@ -49,17 +49,16 @@ def optimizer(step: float) -> Any:
 def maml(
     shots: int, run: int, seed: int, test: TaskBatch, rates: Any, adapt_rates: Any, step: float, sizes: tuple[int, int]
 ) -> pa.Table:
-    """One row for each training and adaptation rate. sizes: tasks per iteration, iterations."""
+    """One row for each train and adapt rate. sizes: tasks per iteration, iterations."""
     init, loss_fn = model()
     found = ug.sweep(
         loss_fn,
         init,
-        Sinusoid(),
+        ug.Source(Sinusoid(), Design(sizes[0], shots, shots)),
         optimizer(step),
         rates,
         [seed],
         iterations=sizes[1],
-        design=Design(sizes[0], shots, shots),
         test=test,
         adapt_rates=adapt_rates,
         block=len(rates),
@@ -89,11 +88,10 @@ def meta_sgd(
         state, _ = ug.train(
             loss_fn,
             params,
-            Sinusoid(),
+            ug.Source(Sinusoid(), Design(sizes[0], shots, shots)),
             optimizer(step),
             ug.per_parameter(params, start),
             iterations=sizes[1],
-            design=Design(sizes[0], shots, shots),
             seed=seed,
             learn_rate=True,
             chunk=min(1000, sizes[1]),

@@ -1,4 +1,4 @@
-"""N through p: the double descent of the outer problem, and what the sign of the training rate does to its height."""
+"""N through p: the double descent of the outer problem, and what the sign of the train rate does to its height."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from pydantic import AfterValidator, Field
 
-from undertow.experiments.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size
 from undertow.experiments.experiment import Experiment
-from undertow.experiments.panel import Panel
 from undertow.experiments.reading import agreement
-from undertow.experiments.summary import rows_of
 from undertow.plots import style
 from undertow.plots.regimes import RegimeCurve
 from undertow.problem import Design, MixedLinearRegression
+from undertow.trials.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size
+from undertow.trials.finding import Finding, above, sentence, weakest
+from undertow.trials.panel import Panel
+from undertow.trials.summary import rows_of
 
 HEAVY = 7
 """The loss has moments of order below (|N - p| + 1)/2: up to this distance its sample variance has no variance."""
@@ -44,8 +45,8 @@ class Config(ExperimentConfig):
     n_adapt: Size = Field(20, description="n_r")
     noise_std: Scale = Field(1.0, description="sigma")
     task_std: Scale = Field(0.5, description="nu; nu^2 = E|w - w_0|^2")
-    train_rates: RatesWithZero = Field((-0.5, 0.0, 0.2), description="training rates")
-    adapt_rate: float = Field(0.2, description="adaptation rate")
+    train_rates: RatesWithZero = Field((-0.5, 0.0, 0.2), description="train rates")
+    adapt_rate: float = Field(0.2, description="adapt rate")
     runs: Runs = Field(200, description="runs at each N")
 
 
@@ -69,7 +70,7 @@ def panels(config: Config) -> list[Panel]:
 
 
 def regime_curve(table: pa.Table, config: Config, train_rate: float) -> RegimeCurve:
-    """The measured loss and theory at one training rate, against N."""
+    """The measured loss and theory at one train rate, against N."""
     points = [
         {name: column[config.train_rates.index(train_rate)] for name, column in rows_of(table, panel.name).items()}
         for panel in panels(config)
@@ -86,14 +87,14 @@ def regime_curve(table: pa.Table, config: Config, train_rate: float) -> RegimeCu
 
 
 def draw(table: pa.Table, config: Config) -> Figure:
-    """One curve for each training rate; the band where the mean is infinite is marked and holds medians only."""
+    """One curve for each train rate; the band where the mean is infinite is marked and holds medians only."""
     with style.context():
         made, axes = style.figure(1, width=6.4, height=4.2)
         one, p = axes[0, 0], config.n_features
         for index, rate in enumerate(config.train_rates):
             look = style.PALETTE[index % len(style.PALETTE)]
             regime_curve(table, config, rate).plot(
-                one, color=look, label=f"training rate {style.signed(rate)}: raw, mean \u00b1 standard error"
+                one, color=look, label=f"train rate {style.signed(rate)}: raw, mean \u00b1 standard error"
             )
         one.plot([], [], color=style.INK, label="theory of the mean")
         one.axvspan(p - 1, p + 1, color="#E6E6E6", zorder=0, label="p \u2212 1 to p + 1: the mean is infinite")
@@ -102,7 +103,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
         )
         one.set_xlabel(f"N, query rows in all tasks (p = {p} features)")
         one.set_ylabel("test loss after adaptation")
-        one.set_title(f"The test loss peaks where N = p, adaptation rate {config.adapt_rate:g}")
+        one.set_title(f"The test loss peaks where N = p, adapt rate {config.adapt_rate:g}")
         style.shared_legend(made, axes, columns=2)
         return made
 
@@ -133,22 +134,65 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
         )
     for rate, one in zip(config.train_rates, curves, strict=True):
         top = int(one.median.argmax())
-        lines.append(
-            f"training rate {rate:+g}: the median loss is highest at N = {n_rows[top]}, {one.median[top]:.3g}."
-        )
+        lines.append(f"train rate {rate:+g}: the median loss is highest at N = {n_rows[top]}, {one.median[top]:.3g}.")
     medians = np.array([one.median for one in curves])
     ordered = int((np.diff(medians, axis=0) > 0).all(axis=0).sum())
-    lines.append(f"the median loss rises with the training rate at {ordered} of {len(n_rows)} values of N.")
+    lines.append(f"the median loss rises with the train rate at {ordered} of {len(n_rows)} values of N.")
     return lines
+
+
+def finding(table: pa.Table, config: Config) -> Finding:
+    """At every train rate the median loss at N = p lies above the highest median at another N.
+
+    The ends of a ratio's 95 % interval are those of the two medians' 97.5 % intervals.
+    """
+    curves = [regime_curve(table, config, rate) for rate in config.train_rates]
+    at = int(abs(curves[0].n_rows - config.n_features).argmin())
+    ratios = [_peak(table, config, rate, at) for rate in config.train_rates]
+    estimate, low, high = min(ratios, key=lambda ends: ends[1])
+    peaks = ", ".join(
+        f"{one.median[at]:.3g} at {rate:+g}" if rate else f"{one.median[at]:.3g} at 0"
+        for rate, one in zip(config.train_rates, curves, strict=True)
+    )
+    return Finding(
+        statistic="peak over rest",
+        estimate=estimate,
+        low=low,
+        high=high,
+        unit="times",
+        result=weakest([above(low, high, 1.0) for _, low, high in ratios]),
+        lines=(
+            f"median loss at N = {curves[0].n_rows[at]} (p = {config.n_features}) over the highest at another N: "
+            f"{sentence(estimate, low, high, 'times')}",
+            f"this is the least of {len(ratios)} train rates; median loss at the peak by train rate: {peaks}",
+        ),
+    )
+
+
+def _peak(table: pa.Table, config: Config, train_rate: float, at: int) -> tuple[float, float, float]:
+    """Median loss at the position ``at`` over the highest of the others, and the ends of its interval."""
+    k = config.train_rates.index(train_rate)
+    points = [rows_of(table, panel.name) for panel in panels(config)]
+    median, low, high = (
+        np.array([point[f"conditional_median{end}"][k] for point in points]) for end in ("", "_low", "_high")
+    )
+    rest = np.delete(np.arange(len(points)), at)
+    top = rest[median[rest].argmax()]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # A median without an interval has infinite ends; a loss is not negative.
+        return median[at] / median[top], max(low[at], 0.0) / high[rest].max(), high[at] / max(low[top], 0.0)
 
 
 EXPERIMENT = Experiment(
     name="threshold",
-    title="Query rows through the number of features: the double descent, by training rate",
-    run_time="about 20 s",
+    claim="The test loss peaks where there are as many query rows as features.",
+    short="peak at N = p",
+    run_time="55 s",
+    quick_time="20 s",
     Config=Config,
     quick={"runs": 100, "n_tasks": (2, 6, 8, 9, 10, 11, 12, 15, 20)},
     panels=panels,
     draw=draw,
+    finding=finding,
     verdict=verdict,
 )

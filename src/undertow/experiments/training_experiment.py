@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from undertow.experiments.config import ExperimentConfig
 from undertow.experiments.experiment import Experiment
-from undertow.experiments.panel import Cell, Panel
+from undertow.trials.config import ExperimentConfig
+from undertow.trials.panel import Cell, Panel
 
 NEEDED = ("jax", "optax", "safetensors")
 

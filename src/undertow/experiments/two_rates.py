@@ -6,11 +6,11 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from undertow.experiments.config import ExperimentConfig, Rates, RatesWithZero, Runs, Scale, Size, evenly
-from undertow.experiments.panel import Panel
 from undertow.experiments.reading import agreement, curve, lowest
 from undertow.plots import style
 from undertow.problem import Design, MixedLinearRegression
+from undertow.trials.config import ExperimentConfig, Rates, RatesWithZero, Runs, Scale, Size, evenly
+from undertow.trials.panel import Panel
 
 
 class TwoRatesConfig(ExperimentConfig):
@@ -23,16 +23,16 @@ class TwoRatesConfig(ExperimentConfig):
     n_adapt: Size = Field(description="n_r")
     noise_std: Scale = Field(1.0, description="sigma")
     task_std: Scale = Field(0.5, description="nu; nu^2 = E|w - w_0|^2")
-    adapt_rates: Rates = Field(evenly(-0.4, 1.0, 29), description="panel a: adaptation rates")
-    fixed_train_rate: float = Field(0.2, description="panel a: the training rate")
+    adapt_rates: Rates = Field(evenly(-0.4, 1.0, 29), description="panel a: adapt rates")
+    fixed_train_rate: float = Field(0.2, description="panel a: the train rate")
     adapt_runs: Runs = Field(100, description="panel a: runs")
-    train_rates: RatesWithZero = Field(evenly(-3.0, 1.5, 46), description="panel b: training rates")
-    fixed_adapt_rate: float = Field(0.2, description="panel b: the adaptation rate")
+    train_rates: RatesWithZero = Field(evenly(-3.0, 1.5, 46), description="panel b: train rates")
+    fixed_adapt_rate: float = Field(0.2, description="panel b: the adapt rate")
     train_runs: Runs = Field(1000, description="panel b: runs")
 
 
 def panels(config: TwoRatesConfig) -> list[Panel]:
-    """Panel a sweeps the adaptation rate, panel b the training rate."""
+    """Panel a sweeps the adapt rate, panel b the train rate."""
     problem = MixedLinearRegression(config.n_features, config.noise_std, config.task_std)
     design = Design(config.n_tasks, config.n_support, config.n_query, config.n_adapt)
     test = (config.n_test_tasks, config.n_test_rows)
@@ -47,10 +47,10 @@ def draw(table: pa.Table, config: TwoRatesConfig, theories: tuple[str, ...]) -> 
     with style.context():
         made, axes = style.figure(2)
         titles = (
-            f"a  adaptation rate, at training rate {config.fixed_train_rate:g}",
-            f"b  training rate, at adaptation rate {config.fixed_adapt_rate:g}",
+            f"a  adapt rate, at train rate {config.fixed_train_rate:g}",
+            f"b  train rate, at adapt rate {config.fixed_adapt_rate:g}",
         )
-        labels = ("adaptation rate", "training rate")
+        labels = ("adapt rate", "train rate")
         for one, panel, title, label in zip(axes[0], panels(config), titles, labels, strict=True):
             curve(table, panel, theories).plot(one, xlabel=label, title=title)
         style.shared_legend(made, axes, columns=3)

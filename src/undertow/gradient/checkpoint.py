@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,27 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from undertow import _check
 from undertow._check import InputError
 from undertow._version import __version__
 from undertow.gradient.leaves import Tree
 
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a run keeps its state, so that it goes on from there when it is stopped."""
+
+    folder: str | Path
+    """a folder; one that holds a checkpoint of the same settings is gone on from"""
+    every: int = 1000
+    """updates between two checkpoints; one more is written at the end"""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.folder, str | os.PathLike):
+            raise InputError("checkpoint", self.folder, "it must be a folder, or Checkpoint(folder, every).")
+        _check.positive_int(self.every, "every")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -58,14 +75,10 @@ def read_facts(folder: Path) -> dict[str, Any] | None:
         known = facts["format"] == FORMAT and (folder / facts["arrays"]).exists()
         known = known and isinstance(facts["settings"], dict)
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise InputError(
-            f"checkpoint={str(folder)!r}: {path.name} cannot be read ({error}). Use an empty folder."
-        ) from None
+        raise _unusable(folder, f"{path.name} cannot be read ({error}).") from None
     if not known:
-        raise InputError(
-            f"checkpoint={str(folder)!r} has format {facts['format']!r} (this version writes {FORMAT}) or lacks "
-            f"{facts['arrays']}. Use an empty folder."
-        )
+        made = f"it has format {facts['format']!r} (this version writes {FORMAT}) or lacks {facts['arrays']}."
+        raise _unusable(folder, made)
     return facts
 
 
@@ -77,12 +90,12 @@ def read_tree(folder: Path, name: str, like: Tree) -> Tree:
     """
     facts = read_facts(Path(folder))
     if facts is None:
-        raise InputError(f"{str(folder)!r} holds no checkpoint (no state.json).")
+        raise InputError("folder", str(folder), "it holds no checkpoint (no state.json).")
     arrays = load_arrays(Path(folder), facts)
-    return take(arrays, name, like, str(folder))
+    return take(arrays, name, like, folder)
 
 
-def take(arrays: dict[str, np.ndarray], name: str, like: Tree, where: str) -> Tree:
+def take(arrays: dict[str, np.ndarray], name: str, like: Tree, folder: str | Path) -> Tree:
     """Pick the leaves of the tree ``name`` out of the arrays of a checkpoint."""
 
     def one(path: Any, leaf: Any) -> Any:
@@ -93,8 +106,11 @@ def take(arrays: dict[str, np.ndarray], name: str, like: Tree, where: str) -> Tr
         if found is None or found.shape != leaf.shape or found.dtype != leaf.dtype:
             is_there = "nothing" if found is None else f"{found.dtype}{list(found.shape)}"
             raise InputError(
-                f"checkpoint={where!r} holds {is_there} for {key}, and this run needs {leaf.dtype}{list(leaf.shape)}: "
-                "it was written by another model or optimiser. Use an empty folder, or the model that wrote it."
+                "checkpoint",
+                str(folder),
+                f"it holds {is_there} for {key}, and this run needs {leaf.dtype}{list(leaf.shape)}: it was written by "
+                "another model or optimiser.",
+                "Use an empty folder, or the model that wrote it.",
             )
         return jnp.asarray(found)
 
@@ -106,9 +122,23 @@ def load_arrays(folder: Path, facts: dict[str, Any]) -> dict[str, np.ndarray]:
     try:
         return load_file(folder / facts["arrays"])
     except SafetensorError as error:
-        raise InputError(
-            f"checkpoint={str(folder)!r}: {facts['arrays']} is damaged ({error}). Use an empty folder."
-        ) from None
+        raise _unusable(folder, f"{facts['arrays']} is damaged ({error}).") from None
+
+
+def check_settings(argument: str, folder: Path, known: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise InputError, naming the first difference, where a folder was written with other settings than those now."""
+    for name, value in now.items():
+        if known.get(name) != value:
+            raise InputError(
+                argument,
+                str(folder),
+                f"it was written with {name}={known.get(name)!r}, and this run has {name}={value!r}.",
+                "Use the same settings, or another folder.",
+            )
+
+
+def _unusable(folder: Path, why: str) -> InputError:
+    return InputError("checkpoint", str(folder), why, "Use an empty folder.")
 
 
 def _named(trees: dict[str, Tree]) -> dict[str, Any]:

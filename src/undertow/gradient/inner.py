@@ -13,7 +13,6 @@ the same.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -21,52 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from undertow import _check
 from undertow._check import InputError
+from undertow.gradient.inner_loop import ONE_STEP, Implicit, InnerLoop, Reptile, check_inner
 from undertow.gradient.leaves import Tree, join, part, split
 from undertow.gradient.losses import LossFn, task_loss
-from undertow.gradient.rates import align, check_finite, is_scalar
+from undertow.gradient.rates import align
 
 _HALVINGS = 8
-
-
-@dataclass(frozen=True)
-class Explicit:
-    """The rule of MAML: ``steps`` gradient steps. Needs no options."""
-
-
-@dataclass(frozen=True)
-class Reptile:
-    """The inner steps of ``Explicit`` with Reptile's outer gradient: the sum of the gradients along the steps.
-
-    With one rate alpha that is (omega - theta) / alpha, which also has a value at alpha = 0. An outer gradient step of
-    size eps * alpha is the update omega + eps (theta - omega) of Nichol et al., "On first-order meta-learning
-    algorithms", 2018, arXiv:1803.02999. The query rows are used for the reported loss only.
-    """
-
-
-@dataclass(frozen=True)
-class Implicit:
-    """The rule of iMAML: theta = omega - rate * grad L(theta), solved by ``steps`` Newton steps.
-
-    Each Newton step, and the meta-gradient through the implicit function theorem, solves a system with the matrix
-    I + rate * Hessian by conjugate gradients: nothing of the inner iteration is kept for the meta-gradient. The
-    solution is a minimum of rate * L(theta) + |theta - omega|^2 / 2, where that matrix is positive definite. With a
-    convex loss there is one for every positive rate, and for a negative one above -1 / lambda_max of the Hessian.
-    ``MetaInfo.residual`` says how well the inner problem was solved. The rate must be one number.
-    """
-
-    cg_iterations: int = 50
-    """at most so many iterations of conjugate gradients"""
-    tolerance: float = 1e-6
-    """relative size of the residual at which they stop"""
-
-    def __post_init__(self) -> None:
-        _check.positive_int(self.cg_iterations, "cg_iterations")
-        _check.real(self.tolerance, "tolerance", minimum=0.0)
-
-
-Rule = Explicit | Implicit | Reptile
 
 
 class Adapted(NamedTuple):
@@ -82,47 +42,30 @@ class Adapted(NamedTuple):
     """|theta - omega + rate grad L(theta)| / |theta - omega|; None but for Implicit"""
 
 
-def adapt(
-    loss_fn: LossFn,
-    params: Tree,
-    support: tuple[Any, ...],
-    rate: Any = -0.1,
-    steps: int = 1,
-    *,
-    first_order: bool = False,
-    rule: Rule | None = None,
-    adapts: Tree = True,
-    remat: bool = False,
-) -> Tree:
+def adapt(loss_fn: LossFn, params: Tree, support: tuple[Any, ...], rate: Any, inner: InnerLoop = ONE_STEP) -> Tree:
     """Return the parameters adapted to one task, theta = params - rate * gradient of the support loss (k times).
 
     loss_fn: loss_fn(params, x, y) -> scalar, a mean over rows.
     params: any pytree. Its arrays of floating point numbers adapt; everything else is kept.
     support: (x, y), or (x, y, mask) with mask (n,) True where a row is real.
-    rate: one number of either sign, a tree of rates, or PerStep. It is a traced value.
-    steps: number k of steps, scanned; 0 returns params.
-    first_order: treat the gradient of the inner step as a constant when differentiating through this function.
-    rule: Explicit() (None means this), Implicit(...) or Reptile(), whose inner steps are those of Explicit.
-    adapts: one boolean or a tree of booleans: which leaves move (``last_layer``, ``all_but_last``, ``leaves``).
-    remat: recompute each step in the backward pass instead of storing it: memory no longer grows with the step's
-        activations.
+    rate: one number of either sign (a positive one goes down the support loss, a negative one up), a tree of rates, or
+        PerStep. It is a traced value.
+    inner: the inner loop; one explicit step of all leaves where it is left out.
 
-    Returns a pytree like params. Raises InputError when rate, adapts or support do not fit.
+    Returns a pytree like params. Raises InputError when rate, inner or support do not fit.
     Source: Finn et al., "Model-agnostic meta-learning", ICML 2017, arXiv:1703.03400; Bernacchia, "Meta-learning with
     negative learning rates", ICLR 2021, arXiv:2102.00940.
     """
     if not isinstance(support, tuple | list):
-        raise InputError(f"support is of type {type(support).__name__}: it must be (x, y) or (x, y, mask).")
+        raise InputError("support", rule=f"it must be (x, y) or (x, y, mask), and is of type {type(support).__name__}.")
     if len(support) not in (2, 3):
-        raise InputError(f"support has {len(support)} parts: it must be (x, y) or (x, y, mask).")
+        raise InputError("support", rule=f"it must be (x, y) or (x, y, mask), and has {len(support)} parts.")
     support = tuple(jnp.asarray(part) if isinstance(part, list) else part for part in support)
     if len(support) == 3 and support[2] is not None and _is_empty(support[2]):
-        raise InputError("support has no real row (its mask is False everywhere): a step needs at least one.")
-    check_finite(rate, "rate")
+        raise InputError("support", rule="it has no real row (its mask is False everywhere).", way_out="Give a row.")
+    check_inner(inner, rate)
     trained, rest = split(params)
-    loss = lambda t: task_loss(loss_fn, join(t, rest), *support)  # noqa: E731
-    adapted = solve(loss, trained, rate, steps, first_order=first_order, rule=rule, adapts=adapts, remat=remat)
-    return join(adapted.trained, rest)
+    return join(solve(lambda t: task_loss(loss_fn, join(t, rest), *support), trained, rate, inner).trained, rest)
 
 
 def _is_empty(mask: Any) -> bool:
@@ -133,60 +76,32 @@ def _is_empty(mask: Any) -> bool:
         return False
 
 
-def solve(
-    loss: Callable[[Tree], jax.Array],
-    trained: Tree,
-    rate: Any,
-    steps: int,
-    *,
-    first_order: bool,
-    rule: Rule | None,
-    adapts: Tree,
-    remat: bool,
-    name: str = "rate",
-) -> Adapted:
-    """Solve the inner problem of one task for ``loss``, a function of the trained leaves."""
-    steps = _check.positive_int(steps, "steps", minimum=0)
-    rule = check_rule(rule, rate, name)
-    moving, still = part(trained, adapts)
-    aligned, stepwise = align(rate, trained, adapts, steps, name)
+def solve(loss: Callable[[Tree], jax.Array], trained: Tree, rate: Any, inner: InnerLoop, name: str = "rate") -> Adapted:
+    """Solve the inner problem of one task for ``loss``, a function of the trained leaves.
+
+    The rate goes with the loop (``check_inner``); ``name`` is what the caller calls it.
+    """
+    moving, still = part(trained, inner.adapts)
+    aligned, stepwise = align(rate, trained, inner.adapts, inner.steps, name)
     objective = lambda m: loss(join(m, still))  # noqa: E731
-    if steps == 0:
+    if inner.steps == 0:
         return Adapted(trained, objective(moving), jax.tree.map(jnp.zeros_like, moving), None)
-    if isinstance(rule, Implicit):
-        theta, residual = _implicit(loss, moving, still, rate, steps, rule)
+    if isinstance(inner.rule, Implicit):
+        theta, residual = _implicit(loss, moving, still, rate, inner.steps, inner.rule)
         before = objective(moving)
-        if first_order:
+        if inner.first_order:
             theta = jax.tree.map(lambda t, w: w + jax.lax.stop_gradient(t - w), theta, moving)
         return Adapted(join(theta, still), before, None, residual)
-    wanted = isinstance(rule, Reptile)
-    theta, before, total = _explicit(objective, moving, aligned, stepwise, steps, first_order or wanted, remat, wanted)
+    theta, before, total = _explicit(objective, moving, aligned, stepwise, inner)
     return Adapted(join(theta, still), before, total, None)
 
 
-def check_rule(rule: Any, rate: Any, name: str = "rate") -> Rule:
-    """Return the rule, or raise InputError when it is none or does not go with the rate."""
-    rule = Explicit() if rule is None else rule
-    if not isinstance(rule, Explicit | Implicit | Reptile):
-        raise InputError(f"rule={rule!r}: it must be Explicit(), Implicit(...) or Reptile(). First order is an option.")
-    if isinstance(rule, Implicit) and not is_scalar(rate):
-        raise InputError(
-            f"{name} is not one number: with rule=Implicit it must be, so that the matrix I + rate * Hessian is "
-            "symmetric. Use Explicit() for rates per leaf or per step."
-        )
-    return rule
-
-
 def _explicit(
-    objective: Callable[[Tree], jax.Array],
-    start: Tree,
-    rates: Tree,
-    stepwise: bool,
-    steps: int,
-    first_order: bool,
-    remat: bool,
-    keep_sum: bool,
+    objective: Callable[[Tree], jax.Array], start: Tree, rates: Tree, stepwise: bool, inner: InnerLoop
 ) -> tuple[Tree, jax.Array, Tree]:
+    keep_sum = isinstance(inner.rule, Reptile)
+    first_order, steps = inner.first_order or keep_sum, inner.steps
+
     def step(carry: Any, rate: Any) -> Any:
         theta, total = carry
         loss, gradient = jax.value_and_grad(objective)(theta)
@@ -197,7 +112,7 @@ def _explicit(
         total = jax.tree.map(jnp.add, total, gradient) if keep_sum else None
         return (theta, total), loss
 
-    if remat:
+    if inner.remat:
         step = jax.checkpoint(step)
     carry = (start, jax.tree.map(jnp.zeros_like, start) if keep_sum else None)
     if steps == 1:

@@ -28,8 +28,9 @@ def split(params: Tree) -> tuple[Tree, Tree]:
     trained = jax.tree.map(lambda leaf: leaf if is_trained(leaf) else None, params)
     if not jax.tree.leaves(trained):
         raise InputError(
-            "params holds no array of floating point numbers: there is nothing to train. Arrays are trained, Python "
-            "numbers are constants; write jnp.asarray(0.5) instead of 0.5."
+            "params",
+            rule="it holds no array of floating point numbers, so there is nothing to train.",
+            way_out="Arrays are trained, Python numbers are constants; write jnp.asarray(0.5) instead of 0.5.",
         )
     return trained, jax.tree.map(lambda leaf: None if is_trained(leaf) else leaf, params)
 
@@ -44,7 +45,11 @@ def part(trained: Tree, adapts: Tree) -> tuple[Tree, Tree]:
     flags = spread(adapts, trained, "adapts")
     moving = jax.tree.map(lambda flag, leaf: leaf if flag else None, flags, trained)
     if not jax.tree.leaves(moving):
-        raise InputError("adapts is False everywhere: no leaf would adapt. Use rate 0 for a model without inner step.")
+        raise InputError(
+            "adapts",
+            rule="it is False everywhere, so no leaf would adapt.",
+            way_out="Use rate 0 for a model without inner step.",
+        )
     return moving, jax.tree.map(lambda flag, leaf: None if flag else leaf, flags, trained)
 
 
@@ -54,8 +59,9 @@ def spread(prefix: Tree, tree: Tree, name: str) -> Tree:
         return jax.tree.map(lambda value, below: jax.tree.map(lambda _: value, below), prefix, tree)
     except (ValueError, TypeError) as error:
         raise InputError(
-            f"{name} is a {_outline(prefix)} and params a {_outline(tree)}: {name} must be one value, or a tree with "
-            f"the structure of params (or of its upper levels). ({error})"
+            name,
+            rule=f"it must be one value, or a tree with the structure of params (or of its upper levels). It is a "
+            f"{_outline(prefix)} and params a {_outline(tree)}. ({error})",
         ) from None
 
 
@@ -71,7 +77,9 @@ def leaves(params: Tree, where: Callable[[str], bool] | Iterable[str]) -> Tree:
         where = lambda path: any(piece in path for piece in pieces)  # noqa: E731
     chosen = jax.tree_util.tree_map_with_path(lambda path, _: bool(where(jax.tree_util.keystr(path))), params)
     if not any(jax.tree.leaves(chosen)):
-        raise InputError(f"no leaf of params was chosen. Its leaves are: {', '.join(names(params))}.")
+        raise InputError(
+            "where", rule="it chooses no leaf of params.", way_out=f"Its leaves are: {', '.join(names(params))}."
+        )
     return chosen
 
 
@@ -83,8 +91,9 @@ def last_layer(params: Tree) -> Tree:
     """
     if not isinstance(params, list | tuple):
         raise InputError(
-            f"params is of type {type(params).__name__}: only a list or a tuple of layers has a last one. Choose by "
-            "path, as in leaves(params, ['head'])."
+            "params",
+            rule=f"only a list or a tuple of layers has a last one, and it is of type {type(params).__name__}.",
+            way_out="Choose by path, as in leaves(params, ['head']).",
         )
     last = len(params) - 1
     flags = [(i == last,) * len(jax.tree.leaves(child)) for i, child in enumerate(params)]
@@ -103,6 +112,29 @@ def all_but_last(params: Tree) -> Tree:
 def names(tree: Tree, root: str = "params") -> list[str]:
     """The path of each leaf, as text; ``root`` is the name of a tree that is one leaf."""
     return [jax.tree_util.keystr(path) or root for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+class Static:
+    """A pytree of things that are no arrays, hashable so that a compiled function can depend on it."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        leaves, structure = jax.tree.flatten(tree)
+        self._key = (tuple(_key(leaf) for leaf in leaves), structure)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Static) and self._key == other._key
+
+
+def _key(leaf: Any) -> Any:
+    try:
+        hash(leaf)
+    except TypeError:
+        return id(leaf)
+    return (type(leaf), leaf)
 
 
 def _outline(tree: Tree) -> str:

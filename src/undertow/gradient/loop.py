@@ -16,37 +16,15 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from undertow._batch import TaskBatch
-from undertow.gradient.inner import Rule, norm
-from undertow.gradient.leaves import Tree, join
+from undertow.gradient.inner import norm
+from undertow.gradient.inner_loop import InnerLoop
+from undertow.gradient.leaves import Static, Tree, join
 from undertow.gradient.losses import LossFn
 from undertow.gradient.meta import MetaInfo, meta_loss
-from undertow.gradient.source import draw_tasks, epoch_order, per_epoch
+from undertow.gradient.source import Feed, draw_tasks, epoch_order, per_epoch
 
 GO, NON_FINITE, TARGET, TOLERANCE = range(4)
 STOPPED = {GO: "iterations", NON_FINITE: "non_finite", TARGET: "target_loss", TOLERANCE: "tolerance"}
-
-
-class Static:
-    """A pytree of things that are no arrays, hashable so that a compiled function can depend on it."""
-
-    def __init__(self, tree: Tree) -> None:
-        self.tree = tree
-        leaves, structure = jax.tree.flatten(tree)
-        self._key = (tuple(_key(leaf) for leaf in leaves), structure)
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Static) and self._key == other._key
-
-
-def _key(leaf: Any) -> Any:
-    try:
-        hash(leaf)
-    except TypeError:
-        return id(leaf)
-    return (type(leaf), leaf)
 
 
 @dataclass(frozen=True)
@@ -54,20 +32,12 @@ class Plan:
     """Everything about a training run that is no number."""
 
     loss_fn: LossFn
+    inner: InnerLoop
+    weighting: str
+    feed: Feed
     optimizer: optax.GradientTransformationExtraArgs
     rate_optimizer: optax.GradientTransformationExtraArgs | None
     learn_rate: bool
-    steps: int
-    first_order: bool
-    rule: Rule
-    adapts: Static
-    remat: bool
-    weighting: str
-    problem: Static
-    """the generative model that is drawn at each iteration; holds None where the source is a TaskBatch"""
-    design: Any
-    meta_batch: int | None
-    """tasks per iteration; None means all of a TaskBatch"""
     rest: Static
     """leaves of params that are no arrays"""
     mesh: Mesh | None
@@ -78,7 +48,7 @@ class Given(NamedTuple):
 
     tasks: TaskBatch | None
     rate: Any
-    """the training rate; None where it is learned"""
+    """the train rate; None where it is learned"""
     rest: Tree
     """arrays in params that are not trained"""
     key: jax.Array
@@ -109,18 +79,7 @@ def objective(plan: Plan, variables: Tree, given: Given, tasks: TaskBatch) -> tu
     # A sweep keeps all other leaves in one tree; it has none that is static.
     rest = given.rest if plan.rest.tree is None else join(given.rest, plan.rest.tree)
     params = join(trained, rest)
-    return meta_loss(
-        plan.loss_fn,
-        params,
-        tasks,
-        rate,
-        plan.steps,
-        plan.first_order,
-        rule=plan.rule,
-        adapts=plan.adapts.tree,
-        remat=plan.remat,
-        weighting=plan.weighting,
-    )
+    return meta_loss(plan.loss_fn, params, tasks, rate, plan.inner, plan.weighting)
 
 
 def init_optimizer(plan: Plan, variables: Tree) -> Any:
@@ -144,14 +103,15 @@ def _update(plan: Plan, grads: Tree, carry: Carry, loss: Any, value_fn: Any) -> 
 
 def batch_at(plan: Plan, given: Given, iteration: Any, order: Any) -> TaskBatch:
     """The tasks of one iteration."""
-    if plan.problem.tree is not None:
+    feed = plan.feed
+    if feed.problem.tree is not None:
         key = jax.random.fold_in(given.key, iteration)
-        batch = draw_tasks(plan.problem.tree, plan.design, key, plan.meta_batch)
+        batch = draw_tasks(feed.problem.tree, feed.design, key, feed.meta_batch)
     else:
         batch = given.tasks
-        if plan.meta_batch is not None:
-            position = iteration % per_epoch(order.shape[0], plan.meta_batch) * plan.meta_batch
-            chosen = jax.lax.dynamic_slice(order, (position,), (plan.meta_batch,))
+        if feed.meta_batch is not None:
+            position = iteration % per_epoch(order.shape[0], feed.meta_batch) * feed.meta_batch
+            chosen = jax.lax.dynamic_slice(order, (position,), (feed.meta_batch,))
             batch = jax.tree.map(lambda a: a[chosen], batch)
     if plan.mesh is None:
         return batch  # type: ignore[return-value]
@@ -161,17 +121,18 @@ def batch_at(plan: Plan, given: Given, iteration: Any, order: Any) -> TaskBatch:
 
 def order_at(plan: Plan, given: Given, iteration: Any) -> Any:
     """The order of the tasks in the epoch of an iteration; None without mini-batches."""
-    if plan.problem.tree is not None or plan.meta_batch is None:
+    meta_batch = plan.feed.meta_batch
+    if plan.feed.problem.tree is not None or meta_batch is None:
         return None
     n = given.tasks.support_y.shape[0]  # type: ignore[union-attr]
-    return epoch_order(given.shuffle_key, iteration // per_epoch(n, plan.meta_batch), n)
+    return epoch_order(given.shuffle_key, iteration // per_epoch(n, meta_batch), n)
 
 
 def iterate(plan: Plan, given: Given, carry: Carry) -> tuple[Carry, dict[str, Any]]:
     """One iteration: draw tasks, look at the meta-loss and its gradient, and update if there is no reason to stop."""
     i, order = carry.iteration, carry.order
     if order is not None:
-        at_start = i % per_epoch(order.shape[0], plan.meta_batch) == 0  # type: ignore[arg-type]
+        at_start = i % per_epoch(order.shape[0], plan.feed.meta_batch) == 0  # type: ignore[arg-type]
         order = jax.lax.cond(at_start, lambda: order_at(plan, given, i), lambda: order)
     tasks = batch_at(plan, given, i, order)
     value = lambda v: objective(plan, v, given, tasks)  # noqa: E731

@@ -41,7 +41,8 @@ def _scalar(value: Any) -> jax.Array:
     value = jnp.asarray(value)
     if value.ndim:
         raise InputError(
-            f"loss_fn returned an array of shape {value.shape}: it must return one number, the mean over the rows of "
-            "x and y. Use .mean()."
+            "loss_fn",
+            rule=f"it must return one number, the mean over the rows of x and y, and returned shape {value.shape}.",
+            way_out="Use .mean().",
         )
     return value

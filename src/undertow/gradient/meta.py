@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
-from undertow.gradient.inner import Reptile, Rule, check_rule, solve
+from undertow.gradient.inner import solve
+from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, Reptile, check_inner
 from undertow.gradient.leaves import Tree, join, part, split
 from undertow.gradient.losses import LossFn, task_loss
-from undertow.gradient.rates import check_finite
 
 
 class MetaInfo(NamedTuple):
@@ -35,13 +35,8 @@ def meta_loss(
     loss_fn: LossFn,
     params: Tree,
     tasks: TaskBatch,
-    train_rate: Any = -0.1,
-    steps: int = 1,
-    first_order: bool = False,
-    *,
-    rule: Rule | None = None,
-    adapts: Tree = True,
-    remat: bool = False,
+    train_rate: Any,
+    inner: InnerLoop = ONE_STEP,
     weighting: str = "rows",
 ) -> tuple[jax.Array, MetaInfo]:
     """Return (loss, info): the mean query loss after each task's inner step, and the losses of each task.
@@ -49,17 +44,17 @@ def meta_loss(
     loss_fn: loss_fn(params, x, y) -> scalar, a mean over rows. It must treat rows one by one (no batch normalisation
         over rows): otherwise query rows would tell each other about the task.
     tasks: a TaskBatch of arrays (m, n, ...), possibly with masks; padded rows have no influence, whatever they hold.
-    train_rate, steps, first_order, rule, adapts, remat: the inner problem, as in ``adapt``.
+    train_rate, inner: the rate, of either sign, and the inner loop, as in ``adapt``.
     weighting: "rows" (each query row counts once) or "tasks" (each task once). They differ only for ragged tasks.
 
-    The gradient with respect to params is MAML's; with first_order it is that of first-order MAML, with rule=Implicit
-    iMAML's and with rule=Reptile Reptile's pseudo-gradient (mean over tasks). The gradient with respect to train_rate
-    is exact for Explicit and Implicit and zero for Reptile. Raises InputError when shapes or options do not fit.
+    The gradient with respect to params is MAML's; with InnerLoop(first_order=True) it is that of first-order MAML, with
+    rule=Implicit() iMAML's and with rule=Reptile() Reptile's pseudo-gradient (mean over tasks). The gradient with
+    respect to train_rate is exact for Explicit and Implicit and zero for Reptile. Raises InputError when shapes or
+    options do not fit.
     Source: as for ``adapt``.
     """
     _check.one_of(weighting, "weighting", ("rows", "tasks"))
-    check_finite(train_rate, "train_rate")
-    rule = check_rule(rule, train_rate, "train_rate")
+    check_inner(inner, train_rate, "train_rate")
     check_shapes(tasks)
     trained, rest = split(params)
 
@@ -67,25 +62,15 @@ def meta_loss(
         support = (task.support_x, task.support_y, task.support_mask)
         query = (task.query_x, task.query_y, task.query_mask)
         at = lambda t, rows: task_loss(loss_fn, join(t, rest), *rows)  # noqa: E731
-        found = solve(
-            lambda t: at(t, support),
-            trained,
-            train_rate,
-            steps,
-            first_order=first_order,
-            rule=rule,
-            adapts=adapts,
-            remat=remat,
-            name="train_rate",
-        )
+        found = solve(lambda t: at(t, support), trained, train_rate, inner, "train_rate")
         after = found.trained
         info = MetaInfo(found.loss_before, at(after, support), at(trained, query), at(after, query), found.residual)
         return info, found.gradient_sum
 
     info, sums = jax.vmap(one_task)(tasks._replace(ids=None))
     loss = _mean(info.query_after, tasks.query_mask if weighting == "rows" else None)
-    if isinstance(rule, Reptile):
-        loss = _with_gradient(loss, part(trained, adapts)[0], jax.tree.map(lambda g: g.mean(axis=0), sums))
+    if isinstance(inner.rule, Reptile):
+        loss = _with_gradient(loss, part(trained, inner.adapts)[0], jax.tree.map(lambda g: g.mean(axis=0), sums))
     return loss, info
 
 
@@ -112,10 +97,11 @@ def check_shapes(tasks: TaskBatch) -> None:
         m = rows[0] if m is None else m
         if len(rows) != 2 or 0 in rows or rows[0] != m:
             raise InputError(
-                f"{name}_x has shape {jnp.shape(jax.tree.leaves(x)[0])}: it must be (tasks, rows, ...) with the same "
-                f"number of tasks ({m}) in all arrays, at least one task and at least one row."
+                f"{name}_x",
+                rule=f"its shape {jnp.shape(jax.tree.leaves(x)[0])} must be (tasks, rows, ...) with the same number of "
+                f"tasks ({m}) in all arrays, at least one task and at least one row.",
             )
         for field, value in (("x", x), ("y", y), ("mask", mask)):
             if any(jnp.shape(leaf)[:2] != rows for leaf in jax.tree.leaves(value)):
                 shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(value)]
-                raise InputError(f"{name}_{field} has shape {shapes[0]}: its first two axes must be {rows}.")
+                raise InputError(f"{name}_{field}", rule=f"its shape {shapes[0]} must begin with {rows}.")

@@ -31,7 +31,7 @@ def mlp(
     """
     sizes = [_check.positive_int(size, "sizes") for size in sizes]
     if len(sizes) < 2:
-        raise InputError(f"sizes={sizes}: give at least the number of inputs and of outputs, as in (1, 40, 1).")
+        raise InputError("sizes", sizes, "give at least the number of inputs and of outputs, as in (1, 40, 1).")
     keys = jax.random.split(as_key(key), len(sizes) - 1)
     last = len(sizes) - 2
     params = [
@@ -57,7 +57,7 @@ def squared_loss(apply: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], 
     def loss_fn(params: Any, x: Any, y: Any) -> jax.Array:
         found = apply(params, x)
         if found.shape != y.shape:
-            raise InputError(f"y has shape {y.shape}, and the model gives {found.shape}: they must be the same.")
+            raise InputError("y", rule=f"its shape {y.shape} must be that of the model's outputs, {found.shape}.")
         error = found - y
         return 0.5 * jnp.mean(jnp.sum(error.reshape(error.shape[0], -1) ** 2, axis=1))
 

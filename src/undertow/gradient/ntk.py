@@ -49,11 +49,13 @@ class Linearisation:
         self._leaves = leaves
         self._moving = [n for n, leaf in enumerate(leaves) if _is_floating(leaf)]
         if not self._moving:
-            raise InputError("params hold no floating-point array: there is nothing to differentiate with respect to.")
+            raise InputError(
+                "params", rule="it holds no floating-point array, so there is nothing to differentiate with respect to."
+            )
         own = np.result_type(*(np.dtype(leaves[n].dtype) for n in self._moving))
         self.dtype = np.dtype(own if dtype is None else dtype)
         if self.dtype not in (np.float32, np.float64):
-            raise InputError(f"dtype={self.dtype}: it must be float32 or float64.")
+            raise InputError("dtype", str(self.dtype), "it must be float32 or float64.")
         self._values = self._moving_of(params)
         self.n_params = sum(value.size for value in self._values)
         self._model = model
@@ -72,7 +74,9 @@ class Linearisation:
         other._values = self._moving_of(params)
         shapes = [[value.shape for value in values] for values in (other._values, self._values)]
         if shapes[0] != shapes[1]:
-            raise InputError(f"params have shapes {shapes[0]}: the linearised model has {shapes[1]}.")
+            raise InputError(
+                "params", rule=f"its shapes {shapes[0]} must be those of the linearised model, {shapes[1]}."
+            )
         return other
 
     def f0(self, x: Any) -> np.ndarray:
@@ -130,7 +134,7 @@ class Linearisation:
         """The leaves that are differentiated, in this precision."""
         leaves, tree = jax.tree.flatten(params)
         if tree != self._tree:
-            raise InputError(f"params have the structure {tree}: the linearised model has {self._tree}.")
+            raise InputError("params", rule=f"its structure {tree} must be that of the linearised model, {self._tree}.")
         return [np.asarray(leaves[n]).astype(self.dtype) for n in self._moving]
 
     def _precision(self) -> AbstractContextManager[Any]:
@@ -149,7 +153,9 @@ class Linearisation:
         """Shape of the output of one row: () or (o,)."""
         shape = jax.eval_shape(self._apply, self._values, x).shape
         if shape[:1] != (len(x),) or len(shape) > 2:
-            raise InputError(f"the model returned shape {shape} for {len(x)} rows: it must be (n,) or (n, outputs).")
+            raise InputError(
+                "model", rule=f"it must return (n,) or (n, outputs), and returned shape {shape} for {len(x)} rows."
+            )
         return shape[1:]
 
     def _jacobian_of(self, values: list[Any], x: Any) -> list[Any]:

@@ -15,7 +15,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from undertow._check import InputError
+from undertow._check import InputError, Setting
 from undertow.gradient.leaves import Tree, part, split, spread
 
 
@@ -71,14 +71,21 @@ def align(rate: Tree, trained: Tree, adapts: Tree, steps: int, name: str = "rate
         shape = jnp.shape(value)
         if stepwise and (not shape or shape[0] != steps):
             raise InputError(
-                f"{name} is PerStep with leaves of shape {shape}, and steps={steps}: the first axis of each leaf must "
-                f"be the steps. per_step(rate, {steps}) makes one."
+                name,
+                rule=(
+                    f"it is PerStep with leaves of shape {shape}, and with ",
+                    Setting("steps", steps),
+                    f" the first axis of each leaf must have length {steps}.",
+                ),
+                way_out=f"per_step(rate, {steps}) makes one.",
             )
         inner = shape[1:] if stepwise else shape
         if not _broadcasts(inner, jnp.shape(leaf)):
             raise InputError(
-                f"{name} has a leaf of shape {inner} for a parameter of shape {jnp.shape(leaf)}: it must be one number "
-                "or broadcast to that shape. Rates that differ from step to step are written PerStep(values)."
+                name,
+                rule=f"it has a leaf of shape {inner} for a parameter of shape {jnp.shape(leaf)}. A leaf must be one "
+                "number or broadcast to its parameter.",
+                way_out="Rates that differ from step to step are written PerStep(values).",
             )
     return aligned, stepwise
 
@@ -96,12 +103,14 @@ def check_finite(rate: Tree, name: str) -> None:
         try:
             array = np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError):
-            raise InputError(f"{name}={value!r}: it must be a number or a tree of numbers.") from None
+            raise InputError(name, value, "it must be a number or a tree of numbers.") from None
         if not np.isfinite(array).all():
             bad = array[~np.isfinite(array)].flat[0]
             raise InputError(
-                f"{name}={bad}: a rate may have either sign or be 0, but must be finite here. The rate infinity has a "
-                "solution in the exact half only (undertow.rate_path)."
+                name,
+                float(bad),
+                "a rate may have either sign or be 0, but must be finite here.",
+                "The rate infinity has a solution in the exact half only (undertow.rate_path).",
             )
 
 

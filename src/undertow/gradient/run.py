@@ -12,24 +12,22 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from undertow import _check
-from undertow._batch import TaskBatch
-from undertow._check import InputError
+from undertow._check import InputError, Setting
 from undertow.gradient import checkpoint as store
+from undertow.gradient.checkpoint import Checkpoint
 from undertow.gradient.curvature import stable_interval
 from undertow.gradient.keys import as_key
 from undertow.gradient.leaves import Tree, join
 from undertow.gradient.loop import STOPPED, Given, Plan, look, order_at, run_chunk
-from undertow.gradient.meta import meta_loss
-from undertow.gradient.rates import check_finite
-from undertow.gradient.source import as_arrays, fingerprint, identify, per_epoch
+from undertow.gradient.source import Source, fingerprint, identify, per_epoch
 from undertow.gradient.state import NonFiniteError, Records, TrainState
+from undertow.gradient.validation import Validation
 
 
 def check_optimizer(optimizer: Any, name: str) -> optax.GradientTransformationExtraArgs:
     """Return the Optax optimiser, or raise InputError for what is none."""
     if not isinstance(optimizer, optax.GradientTransformation):
-        raise InputError(f"{name}={optimizer!r}: it must be an Optax optimiser, such as optax.adam(1e-3).")
+        raise InputError(name, optimizer, "it must be an Optax optimiser, such as optax.adam(1e-3).")
     return optax.with_extra_args_support(optimizer)
 
 
@@ -39,69 +37,19 @@ def task_mesh(devices: int | Sequence[Any] | None, n_tasks: int) -> Mesh | None:
         return None
     if isinstance(devices, int):
         if not 1 <= devices <= jax.device_count():
-            raise InputError(f"devices={devices}: JAX sees {jax.device_count()}. Give at most that many.")
+            raise InputError("devices", devices, f"JAX sees {jax.device_count()}.", "Give at most that many.")
         devices = jax.devices()[:devices]
     if not len(devices):
-        raise InputError("devices=[]: give at least one of jax.devices(), a number of them, or None for the default.")
+        raise InputError(
+            "devices", [], "give at least one of jax.devices(), a number of them, or None for the default."
+        )
     if n_tasks % len(devices):
         raise InputError(
-            f"{n_tasks} tasks per iteration cannot be shared equally by {len(devices)} devices: choose a meta_batch "
-            f"that is a multiple of {len(devices)}."
+            "devices",
+            rule=f"{n_tasks} tasks per iteration cannot be shared equally by {len(devices)} devices.",
+            way_out=("Choose a ", Setting("meta_batch"), f" that is a multiple of {len(devices)}."),
         )
     return jax.make_mesh((len(devices),), ("tasks",), axis_types=(AxisType.Auto,), devices=list(devices))
-
-
-class Validation:
-    """Validation tasks, and how to evaluate them."""
-
-    def __init__(self, plan: Plan, rest: Tree, tasks: TaskBatch, rate: Any, steps: int) -> None:
-        self.plan, self.rest, self.tasks, self.rate, self.steps = plan, rest, tasks, rate, steps
-
-    @classmethod
-    def of(
-        cls, plan: Plan, rest: Tree, tasks: Any, rate: Any, steps: Any, learn_rate: bool, patience: Any
-    ) -> Validation | None:
-        """Check the arguments; None without validation tasks."""
-        if tasks is None:
-            if patience is not None:
-                raise InputError(f"patience={patience} needs validation tasks: give validation=.")
-            return None
-        if patience is not None:
-            _check.positive_int(patience, "patience")
-        if rate is None and not learn_rate:
-            raise InputError(
-                "validation needs adapt_rate, the rate of the step on a new task: it is another one than "
-                "train_rate, which may be negative."
-            )
-        if rate is not None:
-            check_finite(rate, "adapt_rate")
-            rate = jax.tree.map(jnp.asarray, rate)
-        steps = plan.steps if steps is None else _check.positive_int(steps, "adapt_steps", minimum=0)
-        return cls(plan, rest, as_arrays(tasks, "validation"), rate, steps)
-
-    def __call__(self, variables: Tree) -> float:
-        """Mean query loss of the validation tasks after adaptation."""
-        trained, learned = variables if self.plan.learn_rate else (variables, None)
-        rate = learned if self.rate is None else self.rate
-        params = join(trained, self.rest)
-        return float(_evaluate(self.plan, self.steps, params, self.tasks, rate))
-
-
-def _evaluate_once(plan: Plan, steps: int, params: Tree, tasks: TaskBatch, rate: Any) -> jax.Array:
-    loss, _ = meta_loss(
-        plan.loss_fn,
-        join(params, plan.rest.tree),
-        tasks,
-        rate,
-        steps,
-        rule=plan.rule,
-        adapts=plan.adapts.tree,
-        weighting=plan.weighting,
-    )
-    return loss
-
-
-_evaluate = jax.jit(_evaluate_once, static_argnums=(0, 1))
 
 
 class Run:
@@ -113,6 +61,8 @@ class Run:
         self.iteration, self.stopped, self.waited = 0, "iterations", 0
         self.best, self.best_loss, self.best_iteration = variables, float("inf"), 0
         self.validated = False
+        self.checkpoint: Checkpoint | None = None
+        self.settings: dict[str, Any] = {}
         self.records = Records(tuple(rate_names))
 
     def place(self, mesh: Mesh) -> None:
@@ -121,7 +71,7 @@ class Run:
         self.variables, self.optimizer_state = jax.device_put((self.variables, self.optimizer_state), everywhere)
         tasks = self.given.tasks
         if tasks is not None:
-            whole = NamedSharding(mesh, PartitionSpec("tasks")) if self.plan.meta_batch is None else everywhere
+            whole = NamedSharding(mesh, PartitionSpec("tasks")) if self.plan.feed.meta_batch is None else everywhere
             tasks = jax.device_put(tasks, whole)
         self.given = jax.device_put(self.given._replace(tasks=None), everywhere)._replace(tasks=tasks)
 
@@ -136,14 +86,15 @@ class Run:
         self.records.add(series, int(rows))
         return float(series["meta_loss"][int(rows) - 1])
 
-    def note(self, loss: float, patience: int | None) -> None:
-        """Take down a validation loss; stop when patience is at its end."""
+    def validate(self, validation: Validation) -> None:
+        """Evaluate the validation tasks and take down their loss; stop when patience is at its end."""
+        loss = validation.loss(self.plan, self.given.rest, self.variables)
         self.validated = True
         self.records.validation.append((self.iteration, loss))
         self.waited += 1
         if loss < self.best_loss:
             self.best, self.best_loss, self.best_iteration, self.waited = self.variables, loss, self.iteration, 0
-        if patience is not None and self.waited >= patience:
+        if validation.patience is not None and self.waited >= validation.patience:
             self.stopped = "patience"
 
     def state(self) -> TrainState:
@@ -167,8 +118,10 @@ class Run:
             self.best_iteration,
         )
 
-    def save(self, folder: Path, settings: dict[str, Any]) -> None:
-        """Write a checkpoint."""
+    def save(self) -> None:
+        """Write a checkpoint, if there is one to keep."""
+        if self.checkpoint is None:
+            return
         params = self.variables[0] if self.plan.learn_rate else self.variables
         rate = self.variables[1] if self.plan.learn_rate else self.given.rate
         trees = {
@@ -184,23 +137,20 @@ class Run:
             "validated": self.validated,
             "best_loss": self.best_loss if self.validated else None,
             "best_iteration": self.best_iteration,
-            "settings": settings,
+            "settings": self.settings,
         }
-        store.save_checkpoint(folder, self.iteration, trees, facts)
+        store.save_checkpoint(Path(self.checkpoint.folder), self.iteration, trees, facts)
 
-    def resume(self, folder: Path, settings: dict[str, Any]) -> None:
-        """Take over a checkpoint, if there is one with the same settings."""
+    def keep(self, checkpoint: Checkpoint, settings: dict[str, Any]) -> None:
+        """Keep a checkpoint from now on, and go on from the one in its folder, if its settings are the same."""
+        self.checkpoint, self.settings = checkpoint, settings
+        folder = Path(checkpoint.folder)
         facts = store.read_facts(folder)
         if facts is None:
             return
-        for name, value in settings.items():
-            if facts["settings"].get(name) != value:
-                raise InputError(
-                    f"checkpoint={str(folder)!r} was written with {name}={facts['settings'].get(name)!r}, and this run "
-                    f"has {name}={value!r}. Use the same settings, or another folder."
-                )
+        store.check_settings("checkpoint", folder, facts["settings"], settings)
         arrays = store.load_arrays(folder, facts)
-        take = lambda name, like: store.take(arrays, name, like, str(folder))  # noqa: E731
+        take = lambda name, like: store.take(arrays, name, like, folder)  # noqa: E731
         if self.plan.learn_rate:
             self.variables = (take("params", self.variables[0]), take("rate", self.variables[1]))
         else:
@@ -224,11 +174,12 @@ def explain(run: Run) -> NonFiniteError:
     place = int(np.asarray(bad).argmax())
     task = jax.tree.map(lambda a: a[place], tasks)
     support = (task.support_x, task.support_y, task.support_mask)
-    low, high = stable_interval(run.plan.loss_fn, state.params, support, adapts=run.plan.adapts.tree)
+    low, high = stable_interval(run.plan.loss_fn, state.params, support, adapts=run.plan.inner.adapts)
     position = place
-    if run.plan.problem.tree is None and run.plan.meta_batch is not None:
+    meta_batch = run.plan.feed.meta_batch
+    if run.plan.feed.problem.tree is None and meta_batch is not None:
         order = order_at(run.plan, run.given, run.iteration)
-        start = run.iteration % per_epoch(len(order), run.plan.meta_batch) * run.plan.meta_batch
+        start = run.iteration % per_epoch(len(order), meta_batch) * meta_batch
         position = int(order[start + place])
     sizes = [float(np.abs(np.asarray(value)).max()) for value in jax.tree.leaves(state.rate)]
     rate = f"{float(jax.tree.leaves(state.rate)[0]):g}" if np.size(jax.tree.leaves(state.rate)[0]) == 1 else ""
@@ -237,9 +188,9 @@ def explain(run: Run) -> NonFiniteError:
     earlier = f"The meta-loss was {before[0]:.4g} at first and {before[-1]:.4g} just before. " if len(before) else ""
     message = (
         f"iteration {run.iteration}, task {position}: the loss or its gradient is not finite, with train_rate {shown} "
-        f"and steps={run.plan.steps}. {earlier}At these parameters the stable interval of the rate on this task is "
-        f"[{low:g}, {high:.4g}]; outside of it, so at every negative rate, an inner step grows. Use a rate nearer to "
-        "it, fewer steps, a smaller learning rate of the optimiser, or optax.clip_by_global_norm. The parameters "
+        f"and steps={run.plan.inner.steps}. {earlier}At these parameters the stable interval of the rate on this task "
+        f"is [{low:g}, {high:.4g}]; outside of it, so at every negative rate, an inner step grows. Use a rate nearer "
+        "to it, fewer steps, a smaller learning rate of the optimiser, or optax.clip_by_global_norm. The parameters "
         "before this iteration are in the error's state."
     )
     return NonFiniteError(
@@ -254,32 +205,20 @@ def explain(run: Run) -> NonFiniteError:
 
 
 def settings_of(
-    plan: Plan,
-    source: Any,
-    train_rate: Any,
-    seed: Any,
-    redraw: bool,
-    validate: Validation | None,
-    validate_every: int,
-    patience: Any,
+    plan: Plan, source: Source, train_rate: Any, seed: Any, validation: Validation | None
 ) -> dict[str, Any]:
     """What must be the same for a run to go on from a checkpoint, as JSON."""
     listed = lambda tree: [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(tree)]  # noqa: E731
-    validation = None
-    if validate is not None:
-        validation = [fingerprint(validate.tasks), listed(validate.rate), validate.steps, validate_every, patience]
+    v = validation
     return {
         "train_rate": listed(train_rate),
         "learn_rate": plan.learn_rate,
-        "steps": plan.steps,
-        "first_order": plan.first_order,
-        "rule": repr(plan.rule),
-        "adapts": listed(plan.adapts.tree),
+        **plan.inner.settings(),
         "weighting": plan.weighting,
-        "meta_batch": plan.meta_batch,
+        "meta_batch": plan.feed.meta_batch,
         "seed": listed(jax.random.key_data(as_key(seed))),
-        "source": identify(source),
-        "design": None if plan.design is None else repr(plan.design),
-        "redraw": bool(redraw),
-        "validation": validation,
+        "source": identify(source.tasks),
+        "design": None if plan.feed.design is None else repr(plan.feed.design),
+        "redraw": source.redraw is not False,
+        "validation": v and [fingerprint(v.tasks), listed(v.adapt_rate), v.steps, v.every, v.patience],
     }

@@ -1,4 +1,4 @@
-"""Where tasks come from: a TaskBatch, or a generative model that is drawn inside the compiled loop.
+"""Where tasks come from: a TaskBatch, or a problem that is drawn inside the compiled loop.
 
 Iteration t draws from keys made of (seed, t), and each task has a key of its own. So what is drawn at an iteration
 depends neither on where a run was interrupted, nor on the number of devices, nor on the number of tasks beside it.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import is_dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,93 @@ from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.gradient.keys import TASKS, as_key
+from undertow.gradient.leaves import Static
 from undertow.gradient.meta import check_shapes
 from undertow.problem import Design
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where tasks come from, and how many of them an iteration sees.
+
+    Raises InputError when the tasks and their sizes do not go together, or when an entry would do nothing.
+    """
+
+    tasks: Any
+    """a TaskBatch, or a problem with draw(source, design) such as ``MixedLinearRegression``"""
+    design: Design | None = None
+    """the sizes of what is drawn; needed with a problem, and only there"""
+    redraw: bool | None = None
+    """with a problem: True (None means this) draws new tasks at each iteration, inside the compiled loop; False draws
+    ``design.n_tasks`` tasks once, from the seed"""
+    meta_batch: int | None = None
+    """tasks per iteration; None means all of a TaskBatch, or ``design.n_tasks`` new ones. Mini-batches of tasks that
+    stay the same follow a new random order in each epoch."""
+
+    def __post_init__(self) -> None:
+        if self.meta_batch is not None:
+            object.__setattr__(self, "meta_batch", _check.positive_int(self.meta_batch, "meta_batch"))
+        if isinstance(self.tasks, TaskBatch):
+            for name in ("design", "redraw"):
+                if getattr(self, name) is not None:
+                    raise InputError(
+                        name, getattr(self, name), "the tasks of a TaskBatch are there already.", "Leave it out."
+                    )
+            check_shapes(self.tasks)
+        else:
+            check_problem(self.tasks, self.design)
+            if not isinstance(self.redraw, bool | None):
+                raise InputError("redraw", self.redraw, "it must be True or False.")
+        if not self.redraws and self.meta_batch is not None and self.meta_batch > self.n_tasks:
+            raise InputError(
+                "meta_batch",
+                self.meta_batch,
+                f"there are only {self.n_tasks} tasks.",
+                f"Give at most {self.n_tasks}, or None for all.",
+            )
+
+    @classmethod
+    def of(cls, source: Any) -> Source:
+        """Return a Source; tasks by themselves are Source(tasks)."""
+        return source if isinstance(source, Source) else cls(source)
+
+    @property
+    def redraws(self) -> bool:
+        """Whether each iteration has new tasks."""
+        return not isinstance(self.tasks, TaskBatch) and self.redraw is not False
+
+    @property
+    def n_tasks(self) -> int:
+        """Number of tasks of the TaskBatch or of the design."""
+        if self.design is not None:
+            return self.design.n_tasks
+        return len(jax.tree.leaves(self.tasks.support_y)[0])
+
+    def fixed_tasks(self, key: jax.Array) -> TaskBatch | None:
+        """The tasks that stay the same, as arrays of JAX; None where each iteration draws its own."""
+        if self.redraws:
+            return None
+        if isinstance(self.tasks, TaskBatch):
+            return as_arrays(self.tasks)
+        return draw_tasks(self.tasks, self.design, jax.random.fold_in(key, TASKS))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What is static of a source: how an iteration comes by its tasks."""
+
+    problem: Static
+    """what is drawn at each iteration; holds None where the tasks stay the same"""
+    design: Any
+    meta_batch: int | None
+    """tasks per iteration; None means all of those that stay the same"""
+
+    @classmethod
+    def of(cls, source: Source) -> Feed:
+        """The static part of a source."""
+        if source.redraws:
+            return cls(Static(source.tasks), source.design, source.meta_batch or source.n_tasks)
+        return cls(Static(None), None, None if source.meta_batch == source.n_tasks else source.meta_batch)
 
 
 def draw_tasks(problem: Any, design: Design, key: Any, n_tasks: int | None = None) -> TaskBatch:
@@ -81,16 +166,14 @@ class _Tape:
 def as_arrays(tasks: Any, name: str = "source") -> TaskBatch:
     """Return a TaskBatch of JAX arrays without ids, or raise InputError naming what does not fit."""
     if not isinstance(tasks, TaskBatch):
-        raise InputError(
-            f"{name} is of type {type(tasks).__name__}: it must be a TaskBatch, or a problem with draw(source, design)."
-        )
+        raise InputError(name, rule=f"it must be a TaskBatch, and is of type {type(tasks).__name__}.")
     tasks = tasks._replace(ids=None)
     check_shapes(tasks)
     for part in ("support", "query"):
         mask = getattr(tasks, f"{part}_mask")
         if mask is not None and not np.asarray(mask).any(axis=1).all():
             empty = int(np.asarray(mask).any(axis=1).argmin())
-            raise InputError(f"every task needs at least one {part} row: task number {empty} of {name} has none.")
+            raise InputError(name, rule=f"every task needs at least one {part} row, and task number {empty} has none.")
         for axis in ("x", "y"):
             for leaf in jax.tree.leaves(getattr(tasks, f"{part}_{axis}")):
                 _check_real_rows(np.asarray(leaf), mask, f"{name}.{part}_{axis}")
@@ -103,16 +186,19 @@ def _check_real_rows(array: np.ndarray, mask: Any, name: str) -> None:
         _check.finite(array if keep is None else np.where(keep, array, 0), name)
 
 
-def check_design(problem: Any, design: Any, name: str = "source") -> None:
+def check_problem(problem: Any, design: Any, name: str = "source") -> None:
     """Raise InputError unless ``problem`` can be drawn and ``design`` gives the sizes."""
     if not callable(getattr(problem, "draw", None)):
+        kind = type(problem).__name__
         raise InputError(
-            f"{name} is of type {type(problem).__name__}: it must be a TaskBatch, or a problem with "
-            "draw(source, design)."
+            name, rule=f"it must be a TaskBatch, or a problem with draw(source, design), and is of type {kind}."
         )
     if not isinstance(design, Design):
         raise InputError(
-            f"design={design!r}: a problem is drawn with the sizes of a Design(n_tasks, n_support, n_query)."
+            "design",
+            design,
+            "a problem is drawn with the sizes of a Design.",
+            "Write Source(problem, Design(n_tasks, n_support, n_query)).",
         )
 
 
@@ -124,35 +210,6 @@ def epoch_order(key: jax.Array, epoch: Any, n_tasks: int) -> jax.Array:
 def per_epoch(n_tasks: int, meta_batch: int) -> int:
     """Number of iterations in an epoch; the tasks left over at its end have their turn in another order later."""
     return n_tasks // meta_batch
-
-
-class Feed(NamedTuple):
-    """A source that has been checked: a problem to draw from, or the tasks themselves."""
-
-    problem: Any
-    design: Any
-    tasks: TaskBatch | None
-    meta_batch: int | None
-    n_tasks: int
-
-
-def feed(source: Any, design: Any, redraw: bool, meta_batch: int | None, key: jax.Array) -> Feed:
-    """Check a source and its sizes; with redraw=False draw the tasks of a problem once."""
-    if meta_batch is not None:
-        meta_batch = _check.positive_int(meta_batch, "meta_batch")
-    if isinstance(source, TaskBatch):
-        if design is not None:
-            raise InputError("design is given with a TaskBatch, which has its sizes already: leave it out.")
-        tasks = as_arrays(source)
-    else:
-        check_design(source, design)
-        if redraw:
-            return Feed(source, design, None, meta_batch or design.n_tasks, design.n_tasks)
-        tasks = draw_tasks(source, design, jax.random.fold_in(key, TASKS))
-    n = jnp.shape(tasks.support_y)[0]
-    if meta_batch is not None and meta_batch > n:
-        raise InputError(f"meta_batch={meta_batch}: there are only {n} tasks. Give at most {n}, or None for all.")
-    return Feed(None, None, tasks, None if meta_batch == n else meta_batch, n)
 
 
 def fingerprint(tasks: TaskBatch) -> str:

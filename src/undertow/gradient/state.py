@@ -15,7 +15,7 @@ class TrainState(NamedTuple):
     params: Any
     """the trained pytree, omega"""
     rate: Any
-    """the training rate; with learn_rate=True the learned one"""
+    """the train rate; with learn_rate=True the learned one"""
     optimizer_state: Any
     """state of the Optax optimiser"""
     iteration: int
@@ -92,7 +92,7 @@ class NonFiniteError(ArithmeticError):
         self.task = task
         """position of the first such task in that iteration's batch (in the TaskBatch, if it is the source)"""
         self.rate = rate
-        """training rate"""
+        """train rate"""
         self.stable_interval = stable_interval
         """rates between which repeated inner steps on that task do not grow, at the parameters before the step"""
         self.state = state

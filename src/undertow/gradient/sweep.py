@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,22 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from undertow import _check
 from undertow._batch import TaskBatch
-from undertow._check import InputError
-from undertow.gradient.checkpoint import write_bytes
-from undertow.gradient.inner import Rule, check_rule
+from undertow._check import InputError, Setting
+from undertow.gradient.block_folder import BlockFolder
+from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, check_inner
 from undertow.gradient.keys import INIT, SHUFFLE, TASKS, TEST, as_key
-from undertow.gradient.leaves import Tree, join, split
+from undertow.gradient.leaves import Static, Tree, join, split
 from undertow.gradient.loop import (
     GO,
     STOPPED,
     Carry,
     Given,
     Plan,
-    Static,
     batch_at,
     init_optimizer,
     iterate,
@@ -39,9 +35,8 @@ from undertow.gradient.loop import (
 from undertow.gradient.losses import LossFn
 from undertow.gradient.meta import meta_loss
 from undertow.gradient.progress import Progress, reporter
-from undertow.gradient.rates import check_finite
 from undertow.gradient.run import check_optimizer
-from undertow.gradient.source import as_arrays, check_design, draw_tasks, feed, fingerprint, identify
+from undertow.gradient.source import Feed, Source, as_arrays, check_problem, draw_tasks, fingerprint, identify
 from undertow.problem import Design
 
 
@@ -52,21 +47,14 @@ def sweep(
     optimizer: optax.GradientTransformation,
     train_rates: Any,
     seeds: Any,
-    steps: int = 1,
-    first_order: bool = False,
+    inner: InnerLoop = ONE_STEP,
     *,
     iterations: int = 1000,
-    rule: Rule | None = None,
-    adapts: Tree = True,
-    remat: bool = False,
     weighting: str = "rows",
-    design: Any = None,
-    redraw: bool = True,
-    meta_batch: int | None = None,
     target_loss: float = -np.inf,
     tolerance: float | None = None,
     test: TaskBatch | Design | None = None,
-    adapt_rates: Any = 0.0,
+    adapt_rates: Any = None,
     adapt_steps: int | None = None,
     strategy: str = "auto",
     block: int | None = None,
@@ -74,18 +62,18 @@ def sweep(
     progress: Progress = False,
     devices: Sequence[Any] | None = None,
 ) -> pa.Table:
-    """Train once for each training rate and seed, and test each run; all runs are one compiled program.
+    """Train once for each train rate and seed, and test each run; all runs are one compiled program.
 
-    loss_fn, source, optimizer, steps, first_order, rule, adapts, remat, weighting, design, redraw, meta_batch,
-        target_loss, tolerance: as in ``train``.
+    loss_fn, source, optimizer, inner, weighting, target_loss, tolerance: as in ``train``.
     init_fn: init_fn(key) -> params, called with a key of the seed.
     train_rates: (k,) rates of either sign. seeds: (s,) whole numbers, or how many (0, 1, ...). A seed fixes the start,
         the tasks and the test tasks, alike for all rates: differences between rates are paired.
     iterations: most updates of a run. A run also stops at ``target_loss``, ``tolerance``, or the first value that is
         not finite, which is reported in the table and does not disturb the others.
     test: new tasks, their support rows to adapt on and their query rows to test on: a TaskBatch, or the Design of what
-        is drawn from ``source`` for each seed. None means no test.
-    adapt_rates: (r,) rates of the ``adapt_steps`` (None: ``steps``) steps on the test tasks.
+        is drawn from the problem of ``source`` for each seed. None means no test.
+    adapt_rates: (r,) rates, of either sign, of the ``adapt_steps`` (None: ``inner.steps``) steps on the test tasks;
+        None means 0, the weights as they are.
     strategy: "map" (one run after the other), "vmap" (all runs of a block side by side) or "auto": map on a CPU, where
         it is faster, and vmap elsewhere.
     block: runs per compiled call and device, 16 by default. store: a folder where each block is kept when it is
@@ -95,58 +83,61 @@ def sweep(
     Returns a table with one row per rate, seed and adaptation rate: train_rate, seed, iterations (updates made),
     stopped, meta_loss, support_before, support_after, query_before (at the final parameters, means over the batch that
     the next iteration would see), and with test tasks adapt_rate, test_loss. Raises InputError when arguments do not
-    fit.
+    fit, or when one would do nothing.
     """
     rates = np.atleast_1d(_check.rates(train_rates, "train_rates"))
     numbers = _seeds(seeds)
-    adapt = np.atleast_1d(_check.rates(adapt_rates, "adapt_rates"))
-    check_finite(adapt, "adapt_rates")
+    check_inner(inner, 0.0)
+    source = Source.of(source)
+    for name, value in (("adapt_rates", adapt_rates), ("adapt_steps", adapt_steps)):
+        if test is None and value is not None:
+            raise InputError(name, value, "without test tasks nothing is adapted.", ("Give ", Setting("test"), "."))
+    adapt = np.atleast_1d(_check.rates(0.0 if adapt_rates is None else adapt_rates, "adapt_rates"))
+    steps = inner.steps if adapt_steps is None else _check.positive_int(adapt_steps, "adapt_steps", minimum=0)
     strategy = _check.one_of(strategy, "strategy", ("auto", "map", "vmap"))
     devices = list(devices) if devices else [jax.devices()[0]]
     if strategy == "auto":
         strategy = "map" if devices[0].platform == "cpu" else "vmap"
     size = 16 if block is None else _check.positive_int(block, "block")
-    once = not redraw and not isinstance(source, TaskBatch)
-    found = feed(source, design, True, meta_batch, as_key(0))
-    if once and meta_batch is not None and meta_batch > design.n_tasks:
-        raise InputError(f"meta_batch={meta_batch}: the design has {design.n_tasks} tasks. Give at most that many.")
+    drawn = test if isinstance(test, Design) else None
+    if drawn is not None:
+        check_problem(source.tasks, drawn, "the source from which test is drawn")
+    once = source.redraw is False
     program = Program(
         plan=Plan(
             loss_fn=loss_fn,
+            inner=inner,
+            weighting=weighting,
+            feed=Feed.of(source),
             optimizer=check_optimizer(optimizer, "optimizer"),
             rate_optimizer=None,
             learn_rate=False,
-            steps=_check.positive_int(steps, "steps", minimum=0),
-            first_order=bool(first_order),
-            rule=check_rule(rule, 0.0, "train_rates"),
-            adapts=Static(adapts),
-            remat=bool(remat),
-            weighting=weighting,
-            problem=Static(None if once else found.problem),
-            design=None if once else found.design,
-            meta_batch=meta_batch if once else found.meta_batch,
             rest=Static(None),
             mesh=None,
         ),
         init_fn=init_fn,
-        once=Static(source if once else None),
-        design=design,
-        test=test if isinstance(test, Design) else None,
-        test_problem=Static(source if isinstance(test, Design) else None),
-        adapt_steps=_check.positive_int(steps if adapt_steps is None else adapt_steps, "adapt_steps", minimum=0),
+        once=Static(source.tasks if once else None),
+        design=source.design,
+        test=drawn,
+        test_problem=Static(None if drawn is None else source.tasks),
+        test_inner=inner.forward(steps),
         strategy=strategy,
     )
-    if isinstance(test, Design):
-        check_design(source, test, "source, which test is drawn from,")
-    fixed_test = as_arrays(test, "test") if test is not None and not isinstance(test, Design) else None
+    fixed_test = None if test is None or drawn is not None else as_arrays(test, "test")
     stop_at = (
         _check.positive_int(iterations, "iterations", minimum=0),
         target_loss,
         -1.0 if tolerance is None else tolerance,
     )
+    folder = None
+    if store is not None:
+        settings = {"train_rates": rates.tolist(), "seeds": numbers, "adapt_rates": adapt.tolist(), "block": size}
+        settings["stop_at"] = [repr(value) for value in stop_at]
+        folder = BlockFolder(store, settings | _settings(program, source, fixed_test))
     cells = [(rate, seed) for rate in rates for seed in numbers]
-    folder = _Folder.open(store, program, source, rates, numbers, adapt, stop_at, size, fixed_test)
-    return _run(program, cells, size, found.tasks, fixed_test, adapt, stop_at, folder, devices, progress)
+    # The tasks of a problem that are drawn once are drawn for each seed, within its run.
+    tasks = None if once else source.fixed_tasks(as_key(0))
+    return _run(program, cells, size, tasks, fixed_test, adapt, stop_at, folder, devices, progress)
 
 
 @dataclass(frozen=True)
@@ -160,7 +151,7 @@ class Program:
     design: Design | None
     test: Design | None
     test_problem: Static
-    adapt_steps: int
+    test_inner: InnerLoop
     strategy: str
 
 
@@ -212,8 +203,7 @@ def _one_run(
         test = drawn
     if test is not None:
         params = join(carry.variables, rest)
-        options = {"rule": plan.rule, "adapts": plan.adapts.tree, "weighting": plan.weighting}
-        after = lambda r: meta_loss(plan.loss_fn, params, test, r, program.adapt_steps, **options)[0]  # noqa: E731
+        after = lambda r: meta_loss(plan.loss_fn, params, test, r, program.test_inner, plan.weighting)[0]  # noqa: E731
         out["test_loss"] = jax.lax.map(after, adapt_rates)
     return out
 
@@ -226,7 +216,7 @@ def _run(
     test: Any,
     adapt: np.ndarray,
     stop_at: tuple[int, float, float],
-    folder: _Folder | None,
+    folder: BlockFolder | None,
     devices: Sequence[Any],
     progress: Progress,
 ) -> pa.Table:
@@ -284,75 +274,20 @@ def _seeds(seeds: Any) -> list[int]:
         return list(range(_check.positive_int(seeds, "seeds")))
     numbers = [_check.positive_int(seed, "seeds", minimum=0) for seed in np.atleast_1d(seeds).tolist()]
     if not numbers or len(set(numbers)) < len(numbers):
-        raise InputError(f"seeds={numbers}: give different whole numbers, or how many.")
+        raise InputError("seeds", numbers, "give different whole numbers, or how many.")
     return numbers
 
 
-class _Folder:
-    """Blocks of a sweep on disk."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @classmethod
-    def open(
-        cls,
-        store: Any,
-        program: Program,
-        source: Any,
-        rates: np.ndarray,
-        seeds: list[int],
-        adapt: np.ndarray,
-        stop_at: tuple[int, float, float],
-        size: int,
-        test: Any,
-    ) -> _Folder | None:
-        """Open or begin a store; raises InputError when it belongs to a sweep with other settings."""
-        if store is None:
-            return None
-        plan = program.plan
-        named = identify(source)
-        settings = {
-            "train_rates": rates.tolist(),
-            "seeds": seeds,
-            "adapt_rates": adapt.tolist(),
-            "adapt_steps": program.adapt_steps,
-            "stop_at": [repr(value) for value in stop_at],
-            "block": size,
-            "steps": plan.steps,
-            "first_order": plan.first_order,
-            "rule": repr(plan.rule),
-            "adapts": [bool(flag) for flag in jax.tree.leaves(plan.adapts.tree)],
-            "weighting": plan.weighting,
-            "meta_batch": plan.meta_batch,
-            "source": named,
-            "design": repr(program.design),
-            "redraw": plan.problem.tree is not None,
-            "test": repr(program.test) if test is None else fingerprint(test),
-        }
-        folder = Path(store)
-        folder.mkdir(parents=True, exist_ok=True)
-        record = folder / "sweep.json"
-        if not record.exists():
-            write_bytes(record, (json.dumps(settings, indent=1) + "\n").encode())
-        known = json.loads(record.read_text())
-        for name, value in settings.items():
-            if known.get(name) != value:
-                raise InputError(
-                    f"store={str(folder)!r} belongs to a sweep with {name}={known.get(name)!r}, and this one has "
-                    f"{name}={value!r}. Use the same settings, or another folder."
-                )
-        return cls(folder)
-
-    def _file(self, index: int) -> Path:
-        return self.path / f"block-{index:05d}.parquet"
-
-    def read(self, index: int) -> pa.Table | None:
-        """A finished block, or None."""
-        return pq.read_table(self._file(index)) if self._file(index).exists() else None
-
-    def write(self, index: int, table: pa.Table) -> None:
-        """Keep a finished block: in full, or not at all."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
-        write_bytes(self._file(index), sink.getvalue().to_pybytes())
+def _settings(program: Program, source: Source, test: TaskBatch | None) -> dict[str, Any]:
+    """What must be the same for a stored sweep to go on, apart from its numbers, as JSON."""
+    plan = program.plan
+    return {
+        **plan.inner.settings(),
+        "adapt_steps": program.test_inner.steps,
+        "weighting": plan.weighting,
+        "meta_batch": plan.feed.meta_batch,
+        "source": identify(source.tasks),
+        "design": repr(program.design),
+        "redraw": plan.feed.problem.tree is not None,
+        "test": repr(program.test) if test is None else fingerprint(test),
+    }

@@ -12,18 +12,18 @@ import numpy as np
 import optax
 
 from undertow import _check
-from undertow._batch import TaskBatch
-from undertow._check import InputError
-from undertow.gradient.inner import Reptile, Rule, check_rule
+from undertow._check import InputError, Setting
+from undertow.gradient.checkpoint import Checkpoint
+from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, Reptile, check_inner
 from undertow.gradient.keys import SHUFFLE, TASKS, as_key
-from undertow.gradient.leaves import Tree, names, split
-from undertow.gradient.loop import Given, Plan, Static, init_optimizer
+from undertow.gradient.leaves import Static, Tree, names, split
+from undertow.gradient.loop import Given, Plan, init_optimizer
 from undertow.gradient.losses import LossFn
-from undertow.gradient.progress import Progress, reporter
-from undertow.gradient.rates import check_finite
-from undertow.gradient.run import Run, Validation, check_optimizer, explain, settings_of, task_mesh
-from undertow.gradient.source import feed
+from undertow.gradient.progress import Progress, Report, reporter
+from undertow.gradient.run import Run, check_optimizer, explain, settings_of, task_mesh
+from undertow.gradient.source import Feed, Source
 from undertow.gradient.state import History, TrainState
+from undertow.gradient.validation import Validation
 
 
 def train(
@@ -31,55 +31,35 @@ def train(
     params: Tree,
     source: Any,
     optimizer: optax.GradientTransformation,
-    train_rate: Any = -0.1,
-    steps: int = 1,
-    first_order: bool = False,
+    train_rate: Any,
+    inner: InnerLoop = ONE_STEP,
     *,
     iterations: int = 1000,
-    rule: Rule | None = None,
-    adapts: Tree = True,
-    remat: bool = False,
-    weighting: str = "rows",
-    design: Any = None,
-    redraw: bool = True,
-    meta_batch: int | None = None,
     seed: int = 0,
+    weighting: str = "rows",
     learn_rate: bool = False,
     rate_optimizer: optax.GradientTransformation | None = None,
     target_loss: float = -np.inf,
     tolerance: float | None = None,
-    validation: TaskBatch | None = None,
-    validate_every: int = 100,
-    adapt_rate: Any = None,
-    adapt_steps: int | None = None,
-    patience: int | None = None,
-    checkpoint: Any = None,
-    checkpoint_every: int = 1000,
+    validation: Validation | None = None,
+    checkpoint: Checkpoint | str | Path | None = None,
     chunk: int = 100,
     progress: Progress = False,
     devices: int | Sequence[Any] | None = None,
 ) -> tuple[TrainState, History]:
     """Minimise the meta-loss over params with an Optax optimiser; return (state, history).
 
-    loss_fn, params, train_rate, steps, first_order, rule, adapts, remat, weighting: as in ``meta_loss``.
-    source: a TaskBatch, or a problem with draw(source, design) such as ``MixedLinearRegression``.
+    loss_fn, params, train_rate, inner, weighting: as in ``meta_loss``.
+    source: a TaskBatch, or Source(problem, design) for tasks that are drawn, or a Source for anything else.
     optimizer: any Optax optimiser, L-BFGS included. Hand over the same object again and nothing is compiled anew.
     iterations: number of updates, those of a resumed run included.
-    design: with a problem, the sizes of what is drawn. redraw: draw new tasks at each iteration, inside the compiled
-        loop; False draws ``design.n_tasks`` tasks once, from the seed.
-    meta_batch: tasks per iteration. None means all of a TaskBatch, or ``design.n_tasks`` new ones. Mini-batches of a
-        TaskBatch follow a new random order in each epoch.
     seed: of the tasks that are drawn and of the order of mini-batches, a whole number.
     learn_rate: train the rate too (of any kind: one number, per leaf, per parameter, per step). Its sign is free.
     rate_optimizer: optimiser of the rate; None means that ``optimizer`` has both.
     target_loss, tolerance: stop once an iteration's meta-loss, or the norm of its gradient, is at most this.
-    validation: tasks whose mean query loss, after ``adapt_steps`` (None: ``steps``) steps at ``adapt_rate``, is
-        evaluated after every ``validate_every`` updates; the best parameters are kept in ``state.best_params``.
-        adapt_rate must be given, unless the rate is learned: a training rate is not a rate to adapt with.
-    patience: stop after so many validations in a row without a new best.
-    checkpoint: a folder. It is written after every ``checkpoint_every`` updates and at the end; when it holds a
-        checkpoint of the same settings, training goes on from there, and gives bit for bit what an uninterrupted run
-        on the same machine gives.
+    validation: new tasks to evaluate while training; the best parameters are kept in ``state.best_params``.
+    checkpoint: a folder, or Checkpoint(folder, every). When it holds a checkpoint of the same settings, training goes
+        on from there, and gives bit for bit what an uninterrupted run on the same machine gives.
     chunk: iterations per compiled call; between calls progress is shown. progress: True, or a function
         of (iteration, iterations, meta_loss).
     devices: a number of JAX devices, or the devices: each computes an equal share of the tasks.
@@ -89,81 +69,79 @@ def train(
     """
     iterations = _check.positive_int(iterations, "iterations", minimum=0)
     chunk = _check.positive_int(chunk, "chunk")
-    every = (
-        _check.positive_int(validate_every, "validate_every"),
-        _check.positive_int(checkpoint_every, "checkpoint_every"),
-    )
-    check_finite(train_rate, "train_rate")
+    check_inner(inner, train_rate, "train_rate")
+    _check_learning(learn_rate, rate_optimizer, inner)
+    source, key = Source.of(source), as_key(seed)
     trained, rest = split(
         jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, params)
     )
     arrays = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else None, rest)
     others = jax.tree.map(lambda leaf: None if isinstance(leaf, jax.Array) else leaf, rest)
-    rate = jax.tree.map(lambda value: jnp.asarray(value, jnp.result_type(float)), train_rate)
-    key = as_key(seed)
-    fed = feed(source, design, redraw, meta_batch, key)
-    mesh = task_mesh(devices, fed.meta_batch or fed.n_tasks)
+    real = jnp.result_type(float)
+    rate = jax.tree.map(lambda value: jnp.asarray(value, real), train_rate)
+    feed = Feed.of(source)
     plan = Plan(
         loss_fn=loss_fn,
+        inner=inner,
+        weighting=weighting,
+        feed=feed,
         optimizer=check_optimizer(optimizer, "optimizer"),
         rate_optimizer=None if rate_optimizer is None else check_optimizer(rate_optimizer, "rate_optimizer"),
         learn_rate=bool(learn_rate),
-        steps=_check.positive_int(steps, "steps", minimum=0),
-        first_order=bool(first_order),
-        rule=check_rule(rule, train_rate, "train_rate"),
-        adapts=Static(adapts),
-        remat=bool(remat),
-        weighting=weighting,
-        problem=Static(fed.problem),
-        design=fed.design,
-        meta_batch=fed.meta_batch,
         rest=Static(others),
-        mesh=mesh,
+        mesh=task_mesh(devices, feed.meta_batch or source.n_tasks),
     )
-    if learn_rate and isinstance(plan.rule, Reptile):
-        raise InputError("learn_rate=True with rule=Reptile(): Reptile has no gradient with respect to the rate.")
-    if rate_optimizer is not None and not learn_rate:
-        raise InputError("rate_optimizer is given, but learn_rate=False: the rate is fixed. Set learn_rate=True.")
-    validate = Validation.of(plan, arrays, validation, adapt_rate, adapt_steps, learn_rate, patience)
+    if validation is not None:
+        if not isinstance(validation, Validation):
+            kind = type(validation).__name__
+            raise InputError("validation", rule=f"it must be Validation(tasks, adapt_rate), and is of type {kind}.")
+        validation = validation.ready(plan)
     given = Given(
-        fed.tasks,
+        source.fixed_tasks(key),
         None if learn_rate else rate,
         arrays,
         jax.random.fold_in(key, TASKS),
         jax.random.fold_in(key, SHUFFLE),
-        jnp.asarray(target_loss, jnp.result_type(float)),
-        jnp.asarray(-1.0 if tolerance is None else tolerance, jnp.result_type(float)),
+        jnp.asarray(target_loss, real),
+        jnp.asarray(-1.0 if tolerance is None else tolerance, real),
     )
     variables = (trained, rate) if learn_rate else trained
     run = Run(plan, given, variables, init_optimizer(plan, variables), names(rate, "train_rate") if learn_rate else [])
-    if mesh is not None:
-        run.place(mesh)
-    folder = None if checkpoint is None else Path(checkpoint)
-    settings = (
-        {} if folder is None else settings_of(plan, source, train_rate, seed, redraw, validate, every[0], patience)
-    )
-    if folder is not None:
-        run.resume(folder, settings)
-        if mesh is not None:
-            run.place(mesh)
-
+    if checkpoint is not None:
+        checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+        run.keep(checkpoint, settings_of(plan, source, train_rate, seed, validation))
+    if plan.mesh is not None:
+        run.place(plan.mesh)
     with reporter(progress, run.iteration, iterations) as report:
-        while run.iteration < iterations and run.stopped == "iterations":
-            ends = [iterations, run.iteration + chunk]
-            ends += [_next_multiple(run.iteration, every[0])] if validate else []
-            ends += [_next_multiple(run.iteration, every[1])] if folder else []
-            last = run.advance(chunk, min(ends))
-            if run.stopped == "non_finite":
-                raise explain(run)
-            if validate and run.iteration % every[0] == 0 and run.stopped == "iterations":
-                run.note(validate(run.variables), patience)
-            if folder and run.iteration % every[1] == 0 and run.iteration < iterations:
-                run.save(folder, settings)
-            report(run.iteration, iterations, last)
-    if folder is not None:
-        run.save(folder, settings)
+        _loop(run, iterations, chunk, validation, report)
     return run.state(), run.records.history()
 
 
-def _next_multiple(value: int, of: int) -> int:
+def _check_learning(learn_rate: bool, rate_optimizer: Any, inner: InnerLoop) -> None:
+    """Raise InputError where a rate is to be learned that cannot be, or an optimiser of the rate would do nothing."""
+    if learn_rate and isinstance(inner.rule, Reptile):
+        why = "it has no gradient with respect to the rate."
+        raise InputError("rule", inner.rule, why, ("Leave ", Setting("learn_rate", True), " out."))
+    if rate_optimizer is not None and not learn_rate:
+        why = ("with ", Setting("learn_rate", False), " the rate is fixed.")
+        raise InputError("rate_optimizer", rule=why, way_out=("Set ", Setting("learn_rate", True), "."))
+
+
+def _loop(run: Run, iterations: int, chunk: int, validation: Validation | None, report: Report) -> None:
+    """Run compiled chunks, each up to the next update at which something is due, until training stops."""
+    while run.iteration < iterations and run.stopped == "iterations":
+        due = [record.every for record in (validation, run.checkpoint) if record is not None]
+        last = run.advance(chunk, min([iterations, run.iteration + chunk, *(_next(run.iteration, n) for n in due)]))
+        if run.stopped == "non_finite":
+            raise explain(run)
+        if validation and run.iteration % validation.every == 0 and run.stopped == "iterations":
+            run.validate(validation)
+        if run.checkpoint and run.iteration % run.checkpoint.every == 0 and run.iteration < iterations:
+            run.save()
+        report(run.iteration, iterations, last)
+    run.save()
+
+
+def _next(value: int, of: int) -> int:
+    """The next multiple."""
     return (value // of + 1) * of

@@ -152,7 +152,9 @@ def checked(tasks: TaskBatch) -> TaskBatch:
     """Return one valid batch of tasks, or raise InputError."""
     if not isinstance(tasks, TaskBatch):
         raise InputError(
-            f"tasks={type(tasks).__name__}: give one TaskBatch (tasks of different lengths go into one, with masks)."
+            None,
+            rule=f"tasks is of type {type(tasks).__name__}: it must be a TaskBatch.",
+            way_out="Tasks of different lengths go into one, with masks.",
         )
     return tasks.validate()
 
@@ -182,8 +184,9 @@ def values(kernel: Kernel, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, fl
         part = np.asarray(kernel(a[start : start + step], b))
         if part.shape != out[start : start + step].shape:
             raise InputError(
-                f"the kernel returned shape {part.shape} for {len(a[start : start + step])} and {len(b)} rows: it must "
-                "return one number for each pair of rows."
+                None,
+                rule=f"the kernel returned shape {part.shape} for {len(a[start : start + step])} and {len(b)} rows: it "
+                "must return one number for each pair of rows.",
             )
         if np.issubdtype(part.dtype, np.floating):
             eps = max(eps, float(np.finfo(part.dtype).eps))

@@ -1,4 +1,4 @@
-r"""The path of exact solutions of the outer problem in the space of a kernel, over signed training rates.
+r"""The path of exact solutions of the outer problem in the space of a kernel, over signed train rates.
 
 With G(a) and gamma(a) of ``blocks``, the meta-learned function is, of all that minimise the squared error after the
 inner steps, the one nearest to f0 in the norm of the kernel:
@@ -16,14 +16,14 @@ Everything depends on the targets only through y - f0, so f0 is subtracted once 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from undertow import _check, _circle
 from undertow._batch import TaskBatch
-from undertow._check import InputError, one_of
+from undertow._check import InputError, Setting, one_of
 from undertow.kernel.blocks import (
     Kernel,
     KernelBlocks,
@@ -39,14 +39,14 @@ from undertow.kernel.start import Start, subtracted, values_at
 from undertow.linear import circle
 from undertow.linear.blocks import Tasks, as_batches, row_weights
 from undertow.linear.outer_problem import check_ridges
-from undertow.linear.surface import LossSurface
+from undertow.linear.surface import BestRates, LossSurface, refined, with_tasks
 
 _MATRIX_NUMBERS = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
 class KernelPath:
-    """Exact meta-learned functions at each training rate (and each ridge).
+    """Exact meta-learned functions at each train rate (and each ridge).
 
     With several ridges the arrays marked (k,) have shape (k, r), and one more axis r follows k in all others.
     """
@@ -153,17 +153,21 @@ class KernelPath:
             counts = np.asarray(batch.query_counts, np.float64)
             parts.append(np.einsum("ikmq,jkmq->mkij", errors, errors, optimize=True) / counts[:, None, None, None])
             shares.append(counts if weighting == "rows" else np.ones_like(counts))
-        share = np.concatenate(shares) / np.concatenate(shares).sum()
-        of_tasks = np.concatenate(parts)
+        share, of_tasks = np.concatenate(shares), np.concatenate(parts)
         shape = (*self.outcome.shape, steps + 1, steps + 1)
-        surface = LossSurface(
-            self.train_rates, np.tensordot(share, of_tasks, axes=1).reshape(shape), self.scale, self.ridges
+        products = np.tensordot(share / share.sum(), of_tasks, axes=1).reshape(shape)
+        surface = LossSurface(self.train_rates, products, self.scale, self.ridges, weighting=weighting)
+        return with_tasks(surface, of_tasks.reshape(-1, *shape), batches) if per_task else surface
+
+    def refine(self, surface: LossSurface, new_tasks: Tasks, *, f0: Any = None) -> BestRates:
+        """Return the pair of rates with the least loss on new tasks, also between the rates of the path.
+
+        surface: what ``evaluate`` returned for these tasks and ``f0``. They are evaluated about twenty times more.
+        """
+        tasks = as_batches(new_tasks)
+        return refined(
+            surface, lambda rate: self.at(rate).evaluate(tasks, steps=surface.steps, weighting=surface.weighting, f0=f0)
         )
-        if per_task:
-            surface = replace(surface, task_products=of_tasks.reshape(-1, *shape), task_weights=share)
-        # The targets of these tasks are free of f0 already, and so must be the path that goes with them.
-        free: Any = replace(self, f0=None)
-        return replace(surface, path=free, tasks=batches)
 
     def explain(self, index: int = 0) -> str:
         """Say in words how the solution at one position of the path was found, and what to do if it is poor."""
@@ -211,21 +215,29 @@ class KernelPath:
         if f0 is None and self.f0 is None:
             return np.zeros(len(x))
         if f0 is None and not callable(self.f0):
-            raise InputError("the path was given values of f0 and not a function: pass f0=(n,) values at these rows.")
+            raise InputError(
+                None,
+                rule="the path was given values of f0 and not a function.",
+                way_out=("Pass ", Setting("f0"), ", (n,) values at these rows."),
+            )
         return values_at(self.f0 if f0 is None else lambda _: f0, x)
 
     def _without_start(self, batch: TaskBatch, f0: Any) -> TaskBatch:
         """The same tasks with y - f0 for targets."""
         if f0 is None and self.f0 is not None and not callable(self.f0):
             raise InputError(
-                "the path was given values of f0 and not a function: pass f0=(support, query), values at the new rows."
+                None,
+                rule="the path was given values of f0 and not a function.",
+                way_out=("Pass ", Setting("f0"), ", a pair (support, query) of values at the new rows."),
             )
         return subtracted(batch, self.f0 if f0 is None else f0)
 
     def _same_features(self, x: np.ndarray) -> None:
         p = self.problem.blocks.query.shape[1]
         if x.shape[-1] != p or x.ndim < 2:
-            raise InputError(f"new rows have shape {x.shape}: they need the {p} features of the training tasks.")
+            raise InputError(
+                None, rule=f"new rows have shape {x.shape}: they need the {p} features of the training tasks."
+            )
 
 
 def kernel_path(
@@ -239,7 +251,7 @@ def kernel_path(
     rate_unit: str = "raw",
     weighting: str = "rows",
 ) -> KernelPath:
-    """Solve the outer problem of MAML exactly at every training rate, for a model linear in a kernel's features.
+    """Solve the outer problem of MAML exactly at every train rate, for a model linear in a kernel's features.
 
     kernel: a function of two sets of rows, (n, p) and (l, p), that returns (n, l), such as ``relu_ntk``; or the
         ``KernelBlocks`` of these tasks, which serve again for other targets, starts and ridges.
@@ -261,14 +273,20 @@ def kernel_path(
     steps = _check.positive_int(steps, "steps")
     if isinstance(kernel, KernelBlocks):
         if kernel.steps != steps:
-            raise InputError(f"steps={steps}, but the blocks were made for {kernel.steps}: make them with it.")
+            raise InputError(
+                "steps", steps, f"the blocks were made for {kernel.steps}.", "Make the blocks with the same number."
+            )
         if not kernel.same_inputs(batch):
-            raise InputError("the blocks were made for other inputs than those of tasks: make them from these tasks.")
+            raise InputError(
+                None,
+                rule="the blocks were made for other inputs than those of tasks.",
+                way_out="Make the blocks from these tasks.",
+            )
         blocks = kernel
     elif callable(kernel):
         blocks = KernelBlocks.of(kernel, batch, steps)
     else:
-        raise InputError(f"kernel={kernel!r}: it must be a function of two sets of rows, or KernelBlocks.")
+        raise InputError("kernel", kernel, "it must be a function of two sets of rows, or KernelBlocks.")
     one_of(rate_unit, "rate_unit", ("raw", "spectral"))
     if train_rates is None:
         rates = _circle.rates_of(_circle.grid(), blocks.scale)

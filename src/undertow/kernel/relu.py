@@ -58,7 +58,7 @@ def _kernel(x: np.ndarray, z: np.ndarray | None, bias: bool, share: float) -> np
     second = first if z is None or z is x else _Directions.of(z, bias)
     widths = [rows.units.shape[1] - bias for rows in (first, second)]
     if widths[0] != widths[1]:
-        raise InputError(f"rows have {widths[0]} and {widths[1]} features: both must have the same.")
+        raise InputError(None, rule=f"rows have {widths[0]} and {widths[1]} features: both must have the same.")
     out = np.empty((len(first.units), len(second.units)))
     step = max(1, _PIECE // max(len(second.units), 1))
     for start in range(0, len(out), step):
@@ -98,5 +98,7 @@ def _angles(first: np.ndarray, second: np.ndarray, cosine: np.ndarray) -> np.nda
 def _rows(x: np.ndarray, bias: bool) -> np.ndarray:
     a = np.asarray(x, dtype=np.float64)
     if a.ndim != 2:
-        raise InputError(f"rows have shape {a.shape}: give a matrix with one row per input, (n, p).")
+        raise InputError(
+            None, rule=f"rows have shape {a.shape}.", way_out="Give a matrix with one row per input, (n, p)."
+        )
     return np.concatenate([a, np.ones((len(a), 1))], axis=1) if bias else a

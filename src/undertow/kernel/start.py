@@ -20,7 +20,9 @@ def values_at(f0: Any, x: np.ndarray) -> np.ndarray:
     """Values (n,) of the function f0 at rows x (n, p), or InputError."""
     start = np.asarray(f0(x), dtype=np.float64)
     if start.shape != (len(x),):
-        raise InputError(f"f0 gives shape {start.shape} at {len(x)} rows: it must be ({len(x)},), one number a row.")
+        raise InputError(
+            None, rule=f"f0 gives shape {start.shape} at {len(x)} rows: it must be ({len(x)},), one number a row."
+        )
     _check.finite(start, "f0")
     return start
 
@@ -30,7 +32,10 @@ def subtracted(batch: TaskBatch, f0: Any) -> TaskBatch:
     if f0 is None:
         return batch
     if not callable(f0) and (not isinstance(f0, tuple | list) or len(f0) != 2):
-        raise InputError(f"f0={type(f0).__name__}: it must be a function, or a pair of arrays (support, query).")
+        raise InputError(
+            None,
+            rule=f"f0 is of type {type(f0).__name__}: it must be a function, or a pair of arrays (support, query).",
+        )
     targets = {}
     for n, kind in enumerate(("support", "query")):
         y, mask = real_targets(batch, kind), getattr(batch, f"{kind}_mask")
@@ -40,7 +45,7 @@ def subtracted(batch: TaskBatch, f0: Any) -> TaskBatch:
         else:
             start = np.asarray(f0[n], dtype=np.float64)
             if start.shape != y.shape:
-                raise InputError(f"f0 of the {kind} rows has shape {start.shape}: it must be {y.shape}.")
+                raise InputError(None, rule=f"f0 of the {kind} rows has shape {start.shape}: it must be {y.shape}.")
             start = start if mask is None else np.where(mask, start, 0.0)
             _check.finite(start, f"f0 of the {kind} rows")
         targets[f"{kind}_y"] = y - start if mask is None else np.where(mask, y - start, 0.0)

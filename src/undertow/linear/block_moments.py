@@ -15,8 +15,20 @@ from itertools import pairwise
 import numpy as np
 
 from undertow._batch import TaskBatch
+from undertow._types import (
+    BlockGrams,
+    BlockNumbers,
+    Coefficients,
+    Gram,
+    Numbers,
+    PerBlock,
+    PerTask,
+    RateGrams,
+    Square,
+    TaskNumbers,
+)
 from undertow.linear.blocks import chunks, trace_nonfinite
-from undertow.linear.moments import Moments, support_moment
+from undertow.linear.moments import Moments, spectral_unit, support_moment
 
 # Blocks are the units of standard errors: more than this adds little to them and costs memory and time.
 _MOST_BLOCKS = 100
@@ -27,13 +39,13 @@ _MOST_BYTES = 1 << 27
 class BlockMoments:
     """Letters: B blocks, p features, q targets, k inner steps."""
 
-    gram: np.ndarray
+    gram: BlockGrams
     """(B, k + 1, p + q, k + 1, p + q) sums of [U_i, u_i]^T [U_j, u_j] over the query rows of each block"""
-    weight: np.ndarray
+    weight: PerBlock
     """(B,) total weight of the query rows of each block"""
-    folds: np.ndarray
+    folds: BlockNumbers
     """(B,) number of the fold that each block belongs to"""
-    support: np.ndarray
+    support: Square
     """(p, p) sum of S over ``support_tasks`` tasks"""
     support_tasks: float
     n_rows: int
@@ -47,9 +59,9 @@ class BlockMoments:
     @classmethod
     def from_batches(
         cls,
-        batches: Iterable[tuple[TaskBatch, np.ndarray, np.ndarray]],
-        blocks: np.ndarray,
-        folds: np.ndarray,
+        batches: Iterable[tuple[TaskBatch, Numbers, PerTask]],
+        blocks: TaskNumbers,
+        folds: BlockNumbers,
         steps: int,
     ) -> BlockMoments:
         """Make them in one pass over (batch, task numbers (c,), weight of each task's query rows (c,)).
@@ -82,15 +94,15 @@ class BlockMoments:
             support, support_tasks = support + part, support_tasks + number
         shape = (len(folds), steps + 1, gram.shape[1] // (steps + 1))
         return cls(
-            gram.reshape(*shape, *shape[1:]),
-            weight,
-            folds,
-            support,
-            support_tasks,
-            n_rows,
-            len(blocks),
-            q,
-            eps,
+            gram=gram.reshape(*shape, *shape[1:]),
+            weight=weight,
+            folds=folds,
+            support=support,
+            support_tasks=support_tasks,
+            n_rows=n_rows,
+            n_tasks=len(blocks),
+            n_targets=q,
+            eps=eps,
         )
 
     @property
@@ -106,8 +118,7 @@ class BlockMoments:
     @property
     def scale(self) -> float:
         """Spectral unit of the rate: 1 / lambda_max of the mean support second moment (1 when that is zero)."""
-        top = float(np.linalg.eigvalsh(self.support)[-1]) / self.support_tasks
-        return 1 / top if top > 0 else 1.0
+        return spectral_unit(self.support, self.support_tasks)
 
     def __add__(self, other: BlockMoments) -> BlockMoments:
         """Another draw of the same tasks in the same blocks."""
@@ -122,11 +133,11 @@ class BlockMoments:
             n_rows=self.n_rows + other.n_rows,
         )
 
-    def of_folds(self, folds: Sequence[int]) -> np.ndarray:
+    def of_folds(self, folds: Sequence[int]) -> Gram:
         """Sum of the Gram matrices of some folds' blocks."""
         return self.gram[np.isin(self.folds, folds)].sum(axis=0)
 
-    def without(self, folds: Sequence[int]) -> np.ndarray:
+    def without(self, folds: Sequence[int]) -> Gram:
         """Sum of the Gram matrices of all other folds; added up, never subtracted from the whole."""
         return self.gram[~np.isin(self.folds, folds)].sum(axis=0)
 
@@ -138,12 +149,18 @@ class BlockMoments:
         """Return the moments of all tasks for one target, as ``rate_path`` takes them."""
         p = self.n_features
         columns = [*range(p), p + target]
-        gram = self.gram.sum(axis=0)[:, columns][:, :, :, columns]
-        total = float(self.weight.sum())
-        return Moments(gram, self.support, self.support_tasks, total, self.n_rows, self.n_tasks, self.eps)
+        return Moments(
+            gram=self.gram.sum(axis=0)[:, columns][:, :, :, columns],
+            support=self.support,
+            support_tasks=self.support_tasks,
+            weight=float(self.weight.sum()),
+            n_rows=self.n_rows,
+            n_tasks=self.n_tasks,
+            eps=self.eps,
+        )
 
 
-def deal(folds: Sequence[np.ndarray], n_numbers: int) -> tuple[np.ndarray, np.ndarray]:
+def deal(folds: Sequence[Numbers], n_numbers: int) -> tuple[TaskNumbers, BlockNumbers]:
     """Deal the tasks of each fold into blocks; return the block of each task (m,) and the fold of each block (B,).
 
     folds: task numbers of each fold; each task is in one. Blocks of a fold are dealt round robin.
@@ -160,7 +177,7 @@ def deal(folds: Sequence[np.ndarray], n_numbers: int) -> tuple[np.ndarray, np.nd
     return blocks, np.array(of_block)
 
 
-def at(gram: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+def at(gram: Gram, coefficients: Coefficients) -> RateGrams:
     """Return [B, gamma]^T [B, gamma], (k, p + q, p + q), of one Gram matrix at rows of coefficients (k, steps + 1)."""
     width = gram.shape[1]
     pairs = coefficients[:, :, None] * coefficients[:, None, :]

@@ -19,6 +19,7 @@ import numpy as np
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError, one_of
+from undertow._types import Counts, Features, PerTask, Real, StepRows, TaskNumbers
 
 Tasks: TypeAlias = TaskBatch | Iterable[TaskBatch]
 
@@ -32,12 +33,12 @@ _CHUNK_NUMBERS = 1 << 18
 class Chunk(NamedTuple):
     """Blocks of some tasks. Rows of one task lie together; padded rows are left out."""
 
-    rows: np.ndarray
+    rows: StepRows
     """(R, steps + 1, p + q) the rows [U_j, u_j], times the square root of their weight; q is 1 unless targets have a
     third axis (see ``chunks``)"""
-    counts: np.ndarray
+    counts: Counts
     """(c,) how many rows each task has"""
-    tasks: np.ndarray
+    tasks: TaskNumbers
     """(c,) positions of the tasks in their batch"""
     weight: float
     """total weight of the rows"""
@@ -69,7 +70,7 @@ def one_batch(tasks: TaskBatch) -> TaskBatch:
     return as_batches(tasks)[0]
 
 
-def row_weights(batch: TaskBatch, weighting: str) -> np.ndarray | None:
+def row_weights(batch: TaskBatch, weighting: str) -> PerTask | None:
     """Weight of each query row of each task, (m,); None when all are 1."""
     one_of(weighting, "weighting", ("rows", "tasks"))
     return None if weighting == "rows" else 1.0 / batch.query_counts
@@ -140,7 +141,7 @@ def check_steps(steps: int) -> int:
     return steps
 
 
-def stepped(batch: TaskBatch, steps: int, stay: float, move: float, weighting: str) -> Iterator[np.ndarray]:
+def stepped(batch: TaskBatch, steps: int, stay: float, move: float, weighting: str) -> Iterator[Features]:
     """Yield rows [B, gamma] (R, p + 1) of (stay I + move S)^steps, one step after the other, in float64.
 
     A step back from the query rows: [b, g] becomes stay [b, g] + move (b X_t^T / n_t) [X_t, y_t].
@@ -181,7 +182,7 @@ class _Buffers:
         return rows, self._support[: size * n_support * width].reshape(size, n_support, width)
 
 
-def trace_nonfinite(sums: np.ndarray, batch: TaskBatch) -> None:
+def trace_nonfinite(sums: Real, batch: TaskBatch) -> None:
     """Raise InputError with the cause where sums over a batch are not finite."""
     if np.isfinite(sums).all():
         return

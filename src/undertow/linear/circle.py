@@ -16,11 +16,13 @@ from math import comb
 
 import numpy as np
 
+from undertow._types import Coefficients, Rates, SomeCoefficients, SomeRates
 
-def coefficients(rates: np.ndarray, scale: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
+
+def coefficients(rates: Rates, scale: float, steps: int) -> tuple[Coefficients, Rates]:
     """Homogeneous coefficients (k, steps + 1) of S^0 .. S^steps at raw ``rates``, and cos(phi) (k,)."""
     with np.errstate(over="ignore"):
-        t = np.atleast_1d(np.asarray(rates, dtype=np.float64)) / scale
+        t = rates / scale
     infinite = np.isinf(t)
     finite = np.where(infinite, 0.0, t)
     # From the rate itself and not from its angle: cos(arctan t) would lose the last digits at large rates.
@@ -29,13 +31,13 @@ def coefficients(rates: np.ndarray, scale: float, steps: int) -> tuple[np.ndarra
     return homogeneous(cos, -scale * sin, steps), cos
 
 
-def powers(rates: np.ndarray, steps: int) -> np.ndarray:
+def powers(rates: SomeRates, steps: int) -> SomeCoefficients:
     """Plain coefficients (..., steps + 1) of S^0 .. S^steps in (I - rate S)^steps, for finite rates."""
     rates = np.asarray(rates, dtype=np.float64)
     return homogeneous(np.ones_like(rates), np.negative(rates, out=np.empty_like(rates)), steps)
 
 
-def homogeneous(first: np.ndarray, second: np.ndarray, steps: int) -> np.ndarray:
+def homogeneous(first: SomeRates, second: SomeRates, steps: int) -> SomeCoefficients:
     """Coefficients of the binomial (first + second s)^steps, (..., steps + 1)."""
     j = np.arange(steps + 1)
     binomial = np.array([comb(steps, int(i)) for i in j], dtype=np.float64)

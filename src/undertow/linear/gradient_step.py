@@ -10,10 +10,11 @@ import numpy as np
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow._types import PerTask, TaskWeights
 from undertow.linear.blocks import one_batch, trace_nonfinite
 
 
-def adapt(weights: Any, tasks: TaskBatch, adapt_rate: float, steps: int = 1) -> np.ndarray:
+def adapt(weights: Any, tasks: TaskBatch, adapt_rate: float, steps: int = 1) -> TaskWeights:
     """Return the adapted weights theta of each task, (m, p).
 
     theta = omega - adapt_rate * gradient of half the mean squared error on the support rows, ``steps`` times.
@@ -48,7 +49,7 @@ def adapt(weights: Any, tasks: TaskBatch, adapt_rate: float, steps: int = 1) -> 
     return theta
 
 
-def stability_limit(tasks: TaskBatch) -> np.ndarray:
+def stability_limit(tasks: TaskBatch) -> PerTask:
     """Return 2 / lambda_max of each task's S = X_t^T X_t / n_t, (m,): positive rates below it shrink the error.
 
     At a larger rate an inner step overshoots and repeated steps diverge. Infinite for a task whose inputs are all zero.

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow._types import BlockSizes, Coefficients, Gram, PathWeights, Products, RateGrams, Rates, Square, Vector
 from undertow.linear.blocks import Tasks, as_batches, check_steps, chunks, trace_nonfinite
 
 # The spectral unit is a unit: beyond this many support rows of a batch, evenly spaced tasks are enough for it.
@@ -30,8 +32,8 @@ class Moments:
     ``gram`` has shape (steps + 1, p + 1, steps + 1, p + 1) and holds [U_i, u_i]^T [U_j, u_j] summed over query rows.
     """
 
-    gram: np.ndarray
-    support: np.ndarray
+    gram: Gram
+    support: Square
     """(p, p) sum of S over ``support_tasks`` tasks, for the spectral unit"""
     support_tasks: float
     weight: float
@@ -68,10 +70,9 @@ class Moments:
     @property
     def scale(self) -> float:
         """Spectral unit of the rate: 1 / lambda_max of the mean support second moment (1 when that is zero)."""
-        top = float(np.linalg.eigvalsh(self.support)[-1]) / self.support_tasks
-        return 1 / top if top > 0 else 1.0
+        return spectral_unit(self.support, self.support_tasks)
 
-    def at(self, coefficients: np.ndarray) -> np.ndarray:
+    def at(self, coefficients: Coefficients) -> RateGrams:
         """Return [B, gamma]^T [B, gamma], (k, p + 1, p + 1), for rows of coefficients (k, steps + 1)."""
         width = self.n_features + 1
         pairs = coefficients[:, :, None] * coefficients[:, None, :]
@@ -79,19 +80,19 @@ class Moments:
         return (pairs.reshape(len(coefficients), -1) @ blocks).reshape(-1, width, width)
 
     @property
-    def block_sizes(self) -> np.ndarray:
+    def block_sizes(self) -> BlockSizes:
         """(steps + 1,) root of the sum of squares of each U_j."""
         p = self.n_features
         return np.sqrt(np.einsum("iaia->i", self.gram[:, :p, :, :p]))
 
-    def centred(self, init: np.ndarray) -> Moments:
+    def centred(self, init: Vector) -> Moments:
         """Return the moments of the same problem for omega - init: targets u_j become u_j - U_j init."""
         shift = np.eye(self.n_features + 1)
         shift[:-1, -1] = -init
         return replace(self, gram=np.einsum("iajb,ax,by->ixjy", self.gram, shift, shift, optimize=True))
 
-    def quadratic(self, weights: np.ndarray) -> np.ndarray:
-        """Return sum over rows of e_i e_j with e_j = U_j omega - u_j, (..., steps + 1, steps + 1), for (..., p)."""
+    def quadratic(self, weights: PathWeights) -> Products:
+        """Sum over rows of e_i e_j, (k, steps + 1, steps + 1), with e_j = U_j omega - u_j for each omega (k, p)."""
         v = np.concatenate([weights, np.full((*weights.shape[:-1], 1), -1.0)], axis=-1, dtype=np.float64)
         flat = v.reshape(-1, v.shape[-1])
         half = np.tensordot(flat, self.gram, axes=(1, 1))  # (k, i, j, p + 1)
@@ -103,7 +104,13 @@ class Moments:
         return sum_moments([self, other])
 
 
-def cancellation(terms: np.ndarray, total: np.ndarray) -> np.ndarray:
+def spectral_unit(support: Square, support_tasks: float) -> float:
+    """Return 1 / lambda_max of the mean of S, from its sum (p, p) over ``support_tasks``; 1 when that is zero."""
+    top = float(np.linalg.eigvalsh(support)[-1]) / support_tasks
+    return 1 / top if top > 0 else 1.0
+
+
+def cancellation(terms: Rates, total: Rates) -> Rates:
     """(sum of sizes)^2 / squared size of the sum, at least 1; 1 where there is nothing."""
     return np.maximum(np.divide(terms**2, total, out=np.ones_like(total), where=total > 0), 1.0)
 
@@ -121,19 +128,12 @@ def sum_moments(parts: Iterable[Moments]) -> Moments:
         raise InputError("moments weighted by rows and by tasks cannot be added: use one weighting for all.")
     if len(parts) == 1:
         return parts[0]
-    return Moments(
-        sum(part.gram for part in parts),  # type: ignore[arg-type]
-        sum(part.support for part in parts),  # type: ignore[arg-type]
-        sum(part.support_tasks for part in parts),
-        sum(part.weight for part in parts),
-        sum(part.n_rows for part in parts),
-        sum(part.n_tasks for part in parts),
-        max(part.eps for part in parts),
-        parts[0].weighting,
-    )
+    added = ("gram", "support", "support_tasks", "weight", "n_rows", "n_tasks")
+    sums: Any = {name: sum(getattr(part, name) for part in parts) for name in added}
+    return replace(parts[0], **sums, eps=max(part.eps for part in parts))
 
 
-def of_batch(batch: TaskBatch, steps: int, weighting: str, support: tuple[np.ndarray, float] | None = None) -> Moments:
+def of_batch(batch: TaskBatch, steps: int, weighting: str, support: tuple[Square, float] | None = None) -> Moments:
     """Moments of one batch whose shapes are known to fit; ``support`` where ``support_moment`` was called before."""
     width = batch.n_features + 1
     gram = np.zeros(((steps + 1) * width,) * 2)
@@ -146,18 +146,20 @@ def of_batch(batch: TaskBatch, steps: int, weighting: str, support: tuple[np.nda
         n_rows += len(flat)
         dtype = flat.dtype
     trace_nonfinite(gram, batch)
+    moment, support_tasks = support or support_moment(batch)
     return Moments(
-        gram.reshape(steps + 1, width, steps + 1, width),
-        *(support or support_moment(batch)),
-        weight,
-        n_rows,
-        batch.n_tasks,
-        float(np.finfo(dtype).eps),
-        weighting,
+        gram=gram.reshape(steps + 1, width, steps + 1, width),
+        support=moment,
+        support_tasks=support_tasks,
+        weight=weight,
+        n_rows=n_rows,
+        n_tasks=batch.n_tasks,
+        eps=float(np.finfo(dtype).eps),
+        weighting=weighting,
     )
 
 
-def support_moment(batch: TaskBatch) -> tuple[np.ndarray, float]:
+def support_moment(batch: TaskBatch) -> tuple[Square, float]:
     """Sum of S = X_t^T X_t / n_t over (evenly spaced) tasks, (p, p), and the number of tasks in the sum."""
     m, n_t, p = batch.support_x.shape
     stride = -(-m * n_t // _UNIT_ROWS)

@@ -9,17 +9,13 @@ import numpy as np
 
 from undertow import _check, _circle
 from undertow._check import InputError, one_of
+from undertow._types import PathNames, PathValues, PathWeights, Ranks, Rates, Ridges, Vector
 from undertow.linear import circle
-from undertow.linear.blocks import Tasks
+from undertow.linear.blocks import Tasks, as_batches
 from undertow.linear.moments import Moments
 from undertow.linear.outer_problem import OuterProblem, check_ridges
-from undertow.linear.solvers import (
-    REMEDY,
-    Fit,
-)
-from undertow.linear.surface import LossSurface, evaluate
-
-SOLVERS = ("auto", "gram", "dual", "rows", "stepwise")
+from undertow.linear.solvers import REMEDY, Fit
+from undertow.linear.surface import BestRates, LossSurface, evaluate, refined
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,25 +25,25 @@ class RatePath:
     With several ridges the arrays marked (k,) have shape (k, r) and ``weights`` has shape (k, r, p).
     """
 
-    train_rates: np.ndarray
+    train_rates: Rates
     """(k,) raw rates alpha_t, of either sign; infinity is a rate"""
-    weights: np.ndarray
+    weights: PathWeights
     """(k, p) omega"""
-    meta_loss: np.ndarray
+    meta_loss: PathValues
     """(k,) half the mean squared error on the query rows after the inner steps; infinite at the rate infinity"""
-    outcome: np.ndarray
+    outcome: PathNames
     """(k,) "full_rank", "minimum_norm", "ridge" or "ill_conditioned"; ``explain`` says more"""
-    condition: np.ndarray
+    condition: PathValues
     """(k,) condition number of the outer problem"""
-    rank: np.ndarray
+    rank: Ranks
     """(k,) its numerical rank, before any ridge"""
-    ridges: np.ndarray
+    ridges: Ridges
     """(r,) ridges, relative to tr(B^T B) / p"""
     scale: float
     """spectral unit of the rate, 1 / lambda_max of the mean support second moment"""
     steps: int
     """number of inner steps k while meta-training"""
-    init: np.ndarray
+    init: Vector
     """(p,) omega_0"""
     n_rows: int
     """N, number of query rows"""
@@ -57,12 +53,12 @@ class RatePath:
     """the outer problem, kept so that further rates can be asked for (``at``)"""
 
     @property
-    def spectral_rates(self) -> np.ndarray:
+    def spectral_rates(self) -> Rates:
         """(k,) rates in the spectral unit."""
         return self.train_rates / self.scale
 
     @property
-    def angles(self) -> np.ndarray:
+    def angles(self) -> Rates:
         """(k,) angles of the rates on the circle, in [-pi/2, pi/2]."""
         return _circle.angles_of(self.train_rates, self.scale)
 
@@ -81,7 +77,24 @@ class RatePath:
         Raises InputError when the tasks have another number of features.
         """
         return evaluate(
-            self.train_rates, self.weights, self.scale, self.ridges, new_tasks, steps, per_task, weighting, self
+            self.train_rates,
+            self.weights,
+            self.scale,
+            self.ridges,
+            new_tasks,
+            steps=steps,
+            per_task=per_task,
+            weighting=weighting,
+        )
+
+    def refine(self, surface: LossSurface, new_tasks: Tasks | Moments) -> BestRates:
+        """Return the pair of rates with the least loss on new tasks, also between the rates of the path.
+
+        surface: what ``evaluate`` returned for these tasks. They are evaluated about twenty times more.
+        """
+        tasks = new_tasks if isinstance(new_tasks, Moments) else as_batches(new_tasks)
+        return refined(
+            surface, lambda rate: self.at(rate).evaluate(tasks, steps=surface.steps, weighting=surface.weighting)
         )
 
     def explain(self, index: int = 0) -> str:
@@ -133,7 +146,7 @@ def rate_path(
 
     Raises InputError naming the argument that cannot be used.
     """
-    problem = OuterProblem.of(tasks, steps, init, weighting, one_of(solver, "solver", SOLVERS))
+    problem = OuterProblem.of(tasks, steps, init, weighting, solver)
     one_of(rate_unit, "rate_unit", ("raw", "spectral"))
     if train_rates is None:
         rates = _circle.rates_of(_circle.grid(), problem.scale)
@@ -143,7 +156,7 @@ def rate_path(
     return _solve(problem, rates, check_ridges(ridge), np.ndim(ridge) > 0)
 
 
-def _solve(problem: OuterProblem, rates: np.ndarray, ridges: np.ndarray, many: bool) -> RatePath:
+def _solve(problem: OuterProblem, rates: Rates, ridges: Ridges, many: bool) -> RatePath:
     turns, cos = circle.coefficients(rates, problem.scale, 1)
     basis, init = problem.basis, problem.init
     # A ridge is relative to a mean over all columns.
@@ -171,9 +184,7 @@ def _solve(problem: OuterProblem, rates: np.ndarray, ridges: np.ndarray, many: b
     )
 
 
-def _raw_loss(
-    scaled: np.ndarray, factor: np.ndarray, fit: Fit, problem: OuterProblem, ridges: np.ndarray
-) -> np.ndarray:
+def _raw_loss(scaled: PathValues, factor: Rates, fit: Fit, problem: OuterProblem, ridges: Ridges) -> PathValues:
     """Undo the homogeneous form: at the rate infinity any residual is an infinite loss."""
     interpolates = (fit.rank == problem.n_rows)[:, None] & (ridges == 0)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

@@ -27,6 +27,7 @@ import numpy as np
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow._types import RatioGrams, RatioLosses, Ridges, TaskWeights
 from undertow.linear.blocks import Tasks, as_batches, row_weights, trace_nonfinite
 from undertow.linear.solvers import Fit, outcomes, positive_solve
 
@@ -37,7 +38,7 @@ RATIOS = (*(float(r) for r in np.geomspace(1e-2, 1e4, 13)), float("inf"))
 """Noise over task variance, from next to none to no adaptation: half a decade apart, for standardised features."""
 
 
-def ridge_adapt(weights: Any, tasks: TaskBatch, ratio: float, task_covariance: Any = None) -> np.ndarray:
+def ridge_adapt(weights: Any, tasks: TaskBatch, ratio: float, task_covariance: Any = None) -> TaskWeights:
     """Return the adapted weights theta of each task, (m, p).
 
     weights: omega, (p,), or (m, p) for a starting point per task.
@@ -78,9 +79,9 @@ class RidgeMoments:
     after adaptation by the rule, since both are quadratic forms of the same matrix.
     """
 
-    ratios: np.ndarray
+    ratios: Ridges
     """(r,) kappa, noise over task variance"""
-    gram: np.ndarray
+    gram: RatioGrams
     """(r, p + 1, p + 1) [B, gamma]^T [B, gamma] summed over query rows"""
     weight: float
     """total weight of the query rows (their number, or the number of tasks when tasks weigh alike)"""
@@ -93,7 +94,7 @@ class RidgeMoments:
     def from_tasks(
         cls,
         tasks: Tasks,
-        ratios: Sequence[float] | np.ndarray = RATIOS,
+        ratios: Sequence[float] | Ridges = RATIOS,
         task_covariance: Any = None,
         weighting: str = "rows",
     ) -> RidgeMoments:
@@ -143,7 +144,7 @@ class RidgeMoments:
         residual = 2 * self.weight * self._forms(weights)
         return Fit(weights, residual, outcomes(rank, p, condition**2, ridges, self.eps), condition, rank)
 
-    def loss(self, weights: Any) -> np.ndarray:
+    def loss(self, weights: Any) -> RatioLosses:
         """Return half the mean squared query error after adaptation, at each ratio.
 
         weights: omega, (p,) or (s, p) tried at every ratio, or (r, s, p) with those of each ratio. Returns (r,) or
@@ -176,17 +177,11 @@ def sum_ridge_moments(parts: Iterable[RidgeMoments]) -> RidgeMoments:
         raise InputError("moments of different ratios or features cannot be added: use the same for all.")
     if len(parts) == 1:
         return first
-    return RidgeMoments(
-        first.ratios,
-        np.sum([part.gram for part in parts], axis=0),
-        sum(part.weight for part in parts),
-        sum(part.n_rows for part in parts),
-        sum(part.n_tasks for part in parts),
-        max(part.eps for part in parts),
-    )
+    sums: Any = {name: sum(getattr(part, name) for part in parts) for name in ("gram", "weight", "n_rows", "n_tasks")}
+    return replace(first, **sums, eps=max(part.eps for part in parts))
 
 
-def checked_ratios(ratios: Any) -> np.ndarray:
+def checked_ratios(ratios: Any) -> Ridges:
     """Return the ratios as a flat array, or raise InputError."""
     array = np.atleast_1d(_check.rates(ratios, "ratio", infinite=True))
     if (array < 0).any():

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from undertow._batch import TaskBatch
+from undertow._types import Covariance, Shares, Starts, TaskWeights, Vector
 from undertow.linear.gradient_step import adapt
 from undertow.linear.proximal_step import ridge_adapt
 
@@ -28,7 +29,7 @@ class GradientRule:
     """raw rate, of either sign"""
     steps: int = 1
 
-    def adapt(self, weights: np.ndarray, tasks: TaskBatch) -> np.ndarray:
+    def adapt(self, weights: Vector, tasks: TaskBatch) -> TaskWeights:
         """Return theta (m, d) from omega (d,)."""
         if self.rate == 0:
             return np.repeat(weights[None], tasks.n_tasks, axis=0)
@@ -44,12 +45,12 @@ class ProximalRule:
 
     ratio: float
     """noise over task variance, or the noise variance where there is a ``covariance``; infinity: no adaptation"""
-    covariance: np.ndarray | None = None
+    covariance: Covariance | None = None
     """C, (d,) or (d, d); None for the identity"""
     train_ratio: float = math.inf
     """ratio of the same rule as an inner loop of training; infinity: none"""
 
-    def adapt(self, weights: np.ndarray, tasks: TaskBatch) -> np.ndarray:
+    def adapt(self, weights: Vector, tasks: TaskBatch) -> TaskWeights:
         """Return theta (m, d) from omega (d,)."""
         if math.isinf(self.ratio):
             return np.repeat(weights[None], tasks.n_tasks, axis=0)
@@ -65,12 +66,12 @@ class BlendRule:
     """
 
     parts: tuple[GradientRule | ProximalRule, ...]
-    shares: np.ndarray
+    shares: Shares
     """(n,) at least 0"""
-    starts: np.ndarray
+    starts: Starts
     """(n, d) omega_a"""
 
-    def adapt(self, weights: np.ndarray, tasks: TaskBatch, absolute: TaskBatch | None = None) -> np.ndarray:
+    def adapt(self, weights: Vector, tasks: TaskBatch, absolute: TaskBatch | None = None) -> TaskWeights:
         """Return theta (m, d) from omega (d,).
 
         absolute: the same rows for the proximal parts, where ``tasks`` holds rows whose weights average 1 in each task
@@ -92,7 +93,7 @@ class BlendRule:
         return BlendRule(self.parts, self.shares, np.array(starts).reshape(self.starts.shape))
 
 
-def blend_of(rules: Sequence[Rule], shares: np.ndarray, starts: np.ndarray) -> BlendRule:
+def blend_of(rules: Sequence[Rule], shares: Shares, starts: Starts) -> BlendRule:
     """Return the blend of rules with their shares (n,) and starting points (n, d), in as few parts as will do.
 
     All is linear in the starting point, so parts that move alike are one part from a mean of their starting points.

@@ -9,6 +9,7 @@ does not square the condition number.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -16,6 +17,23 @@ import numpy as np
 from scipy.linalg import get_lapack_funcs
 
 from undertow._batch import TaskBatch
+from undertow._types import (
+    Coefficients,
+    PathNames,
+    PathValues,
+    PathWeights,
+    Ranks,
+    RateGrams,
+    RateRows,
+    Rates,
+    RateVectors,
+    Real,
+    Ridges,
+    RowKernel,
+    StepRows,
+    Turns,
+    Vector,
+)
 from undertow.linear.blocks import chunks, stepped, trace_nonfinite
 from undertow.linear.moments import Moments, cancellation
 
@@ -39,15 +57,15 @@ REMEDY = {
 class Fit(NamedTuple):
     """Solutions at k rates and r ridges."""
 
-    weights: np.ndarray
+    weights: PathWeights
     """(k, r, p) omega - omega_0"""
-    residual: np.ndarray
+    residual: PathValues
     """(k, r) sum over rows of (B (omega - omega_0) - gamma_0)^2, in the homogeneous form of the rate"""
-    outcome: np.ndarray
+    outcome: PathNames
     """(k, r) one of full_rank, minimum_norm, ridge, ill_conditioned"""
-    condition: np.ndarray
+    condition: PathValues
     """(k, r) condition number of B, with the ridge where there is one"""
-    rank: np.ndarray
+    rank: Ranks
     """(k,) numerical rank of B"""
 
 
@@ -57,7 +75,7 @@ class GramSolver:
 
     moments: Moments
 
-    def solve(self, coefficients: np.ndarray, ridges: np.ndarray) -> Fit:
+    def solve(self, coefficients: Coefficients, ridges: Ridges) -> Fit:
         """Solve by Cholesky where there is one well-conditioned ridge, else by one eigendecomposition per rate."""
         p = self.moments.n_features
         full = self.moments.at(coefficients)
@@ -75,14 +93,14 @@ class GramSolver:
 class DualSolver:
     """Kernel between rows: N x N per rate, whatever the number of features."""
 
-    rows: np.ndarray
+    rows: StepRows
     """(N, steps + 1, p + 1)"""
-    kernel: np.ndarray
+    kernel: RowKernel
     """(N, steps + 1, N, steps + 1) inner products of the rows of U_i and U_j"""
     eps: float
 
     @classmethod
-    def from_batches(cls, batches: list[TaskBatch], steps: int, weighting: str, init: np.ndarray) -> DualSolver:
+    def from_batches(cls, batches: Sequence[TaskBatch], steps: int, weighting: str, init: Vector) -> DualSolver:
         """Make the kernel between all rows, once for all rates."""
         parts = []
         for batch in batches:
@@ -94,7 +112,7 @@ class DualSolver:
         kernel = (features @ features.T).reshape(len(rows), steps + 1, len(rows), steps + 1)
         return cls(rows, kernel, float(np.finfo(rows.dtype).eps))
 
-    def solve(self, coefficients: np.ndarray, ridges: np.ndarray) -> Fit:
+    def solve(self, coefficients: Coefficients, ridges: Ridges) -> Fit:
         """Solve (B B^T + lambda) c = gamma and return B^T c."""
         p = self.rows.shape[2] - 1
         matrix = np.einsum("ki,kj,nimj->knm", coefficients, coefficients, self.kernel, optimize=True)
@@ -113,12 +131,12 @@ class DualSolver:
 class RowSolver:
     """Singular values of the rows of B, or of as few rows with the same Gram matrix as suffice."""
 
-    rows: np.ndarray
+    rows: StepRows
     """(n, steps + 1, p + 1), n at most (steps + 1)(p + 1)"""
     n_rows: int
 
     @classmethod
-    def from_batches(cls, batches: list[TaskBatch], steps: int, weighting: str, init: np.ndarray) -> RowSolver:
+    def from_batches(cls, batches: Sequence[TaskBatch], steps: int, weighting: str, init: Vector) -> RowSolver:
         """Read the tasks in float64 and compress them by an orthogonal factorisation, chunk by chunk."""
         width = (steps + 1) * (batches[0].n_features + 1)
         parts, n_rows, pending = [np.empty((0, width))], 0, 0
@@ -140,7 +158,7 @@ class RowSolver:
             stacked = _triangle(stacked)
         return cls(stacked.reshape(-1, steps + 1, width // (steps + 1)), n_rows)
 
-    def solve(self, coefficients: np.ndarray, ridges: np.ndarray) -> Fit:
+    def solve(self, coefficients: Coefficients, ridges: Ridges) -> Fit:
         """Solve at each rate by one singular value decomposition, which serves all ridges."""
         full = np.tensordot(coefficients, self.rows, axes=(1, 1))
         size = np.sqrt((self.rows[..., :-1] ** 2).sum(axis=(0, 2)))
@@ -152,12 +170,12 @@ class RowSolver:
 class StepSolver:
     """Rows of B made anew for each rate, by taking its steps one after the other: nothing cancels."""
 
-    batches: list[TaskBatch]
+    batches: Sequence[TaskBatch]
     steps: int
     weighting: str
-    init: np.ndarray
+    init: Vector
 
-    def solve(self, coefficients: np.ndarray, ridges: np.ndarray) -> Fit:
+    def solve(self, coefficients: Turns, ridges: Ridges) -> Fit:
         """Solve at each rate. ``coefficients`` are (k, 2), of one step."""
         fits = []
         for stay, move in coefficients:
@@ -179,7 +197,7 @@ class StepSolver:
         return np.concatenate(parts), n_rows
 
 
-def solve_rows(full: np.ndarray, ridges: np.ndarray, n_rows: int, lost: np.ndarray) -> Fit:
+def solve_rows(full: RateRows, ridges: Ridges, n_rows: int, lost: Rates) -> Fit:
     """Solutions of least squares on rows [B, gamma], (k, n, p + 1), that stand for ``n_rows`` rows.
 
     lost: (k,) by how much the terms that B was added up from exceed it; its digits are fewer by as much.
@@ -209,7 +227,7 @@ def _triangle(rows: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.qr(rows, mode="r"))
 
 
-def centre(rows: np.ndarray, init: np.ndarray) -> np.ndarray:
+def centre(rows: Real, init: Vector) -> Real:
     """Return rows of the same problem for omega - init, in place of the given ones."""
     if init.any():
         rows[..., -1] -= rows[..., :-1] @ init.astype(rows.dtype)
@@ -226,7 +244,7 @@ def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     return np.divide(top, bottom, out=np.where((top > 0) | (bottom > 0), np.inf, 1.0), where=bottom > 0)
 
 
-def outcomes(rank: np.ndarray, p: int, solved: np.ndarray, ridges: np.ndarray, eps: float) -> np.ndarray:
+def outcomes(rank: Ranks, p: int, solved: PathValues, ridges: Ridges, eps: float) -> PathNames:
     """Names (k, r). ``solved``: condition number of the factorised matrix; half the digits must hold."""
     names = np.where(rank[:, None] < p, MINIMUM_NORM, FULL_RANK)
     names = np.where(ridges > 0, RIDGE, names)
@@ -234,8 +252,8 @@ def outcomes(rank: np.ndarray, p: int, solved: np.ndarray, ridges: np.ndarray, e
 
 
 def positive_solve(
-    matrix: np.ndarray, right: np.ndarray, shifts: np.ndarray, eps: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    matrix: RateGrams, right: RateVectors, shifts: PathValues, eps: float
+) -> tuple[PathWeights, PathValues, Ranks]:
     """Solve (matrix + shift) x = right, symmetric (k, n, n): x (k, r, n), root of the condition number (k, r), rank."""
     k, n = right.shape
     x = np.empty((k, shifts.shape[1], n))

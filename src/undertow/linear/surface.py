@@ -8,14 +8,28 @@ in r whose coefficients are the mean products of the e_j: for one step a parabol
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
 from undertow import _check, _circle
+from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow._types import (
+    Counts,
+    Ids,
+    PathValues,
+    PathWeights,
+    Products,
+    RateLosses,
+    Rates,
+    Ridges,
+    TaskProducts,
+    TaskRateLosses,
+)
 from undertow.linear import circle
 from undertow.linear.blocks import Tasks, as_batches, check_steps, chunks, trace_nonfinite
 from undertow.linear.moments import Moments
@@ -36,24 +50,22 @@ class BestRates(NamedTuple):
 class LossSurface:
     """Mean test loss of every solution of a path, at any adaptation rate. With several ridges (k,) becomes (k, r)."""
 
-    train_rates: np.ndarray
+    train_rates: Rates
     """(k,) raw rates of the path"""
-    products: np.ndarray
+    products: Products
     """(k, steps + 1, steps + 1) mean of e_i e_j over test rows"""
     scale: float
     """spectral unit of the path"""
-    ridges: np.ndarray
+    ridges: Ridges
     """(r,) ridges of the path"""
-    task_products: np.ndarray | None = None
+    task_products: TaskProducts | None = None
     """(m, k, steps + 1, steps + 1) the same for each task, where ``per_task`` asked for it"""
-    task_weights: np.ndarray | None = None
-    """(m,) share of each task in the mean"""
+    task_rows: Counts | None = None
+    """(m,) number of test rows of each task, where there are ``task_products``"""
+    task_ids: Ids | None = None
+    """(m,) what these tasks are called; their numbers, where they have no names"""
     weighting: str = "rows"
     """how test rows were weighted: "rows" or "tasks" """
-    path: Any = None
-    """the path that was evaluated, for ``best(refine=True)``"""
-    tasks: Any = None
-    """the new tasks, for the same"""
 
     @property
     def steps(self) -> int:
@@ -66,87 +78,84 @@ class LossSurface:
             f"least loss {self.best().loss:.4g})"
         )
 
-    def loss(self, adapt_rate: Any) -> np.ndarray:
+    def loss(self, adapt_rate: Any) -> RateLosses:
         """Return half the mean squared error after adaptation: (k,) for one rate, (k, q) for q rates.
 
         ``adapt_rate`` is a raw rate and may have either sign. Raises InputError when it is not finite.
         """
         return _losses(self.products, _adapt_rates(adapt_rate))
 
-    def task_loss(self, adapt_rate: Any) -> np.ndarray:
+    def task_loss(self, adapt_rate: Any) -> TaskRateLosses:
         """Return the same for each task, (m, k) or (m, k, q). Raises InputError unless made with ``per_task=True``."""
         if self.task_products is None:
             raise InputError("the surface holds no losses of single tasks: make it with evaluate(..., per_task=True).")
         return _losses(self.task_products, _adapt_rates(adapt_rate))
 
     @property
-    def best_adapt_rate(self) -> np.ndarray:
+    def best_adapt_rate(self) -> PathValues:
         """(k,) the raw adaptation rate with the least loss for each training rate, exactly."""
         if self.steps == 1:
             top, bottom = self.products[..., 0, 1], self.products[..., 1, 1]
             return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
         flat = self.products.reshape(-1, self.steps + 1, self.steps + 1)
-        best = [_least(products, self.scale) for products in flat]
-        return np.reshape(best, self.products.shape[:-2])
+        return _least(flat, self.scale).reshape(self.products.shape[:-2])
 
     @property
-    def best_loss(self) -> np.ndarray:
+    def best_loss(self) -> PathValues:
         """(k,) loss at ``best_adapt_rate``."""
         c = circle.powers(self.best_adapt_rate, self.steps)
         return (0.5 * np.einsum("...i,...ij,...j->...", c, self.products, c)).clip(0)
 
-    def best(self, *, refine: bool = False) -> BestRates:
+    def best(self) -> BestRates:
         """Return the pair of rates with the least loss over the path's training rates and all adaptation rates.
 
-        refine: also search between the rates of the path. It evaluates the new tasks about twenty times.
+        The path's ``refine`` also searches between its training rates.
         """
         losses = np.where(np.isfinite(self.best_loss), self.best_loss, np.inf)
         flat = int(losses.argmin())
         index = np.unravel_index(flat, losses.shape)
         k = flat // (losses.size // len(losses))
         ridge = float(self.ridges[flat % (losses.size // len(losses))])
-        found = BestRates(
-            float(self.train_rates[k]), float(self.best_adapt_rate[index]), float(losses[index]), ridge, k
-        )
-        return self._refined(found) if refine else found
+        return BestRates(float(self.train_rates[k]), float(self.best_adapt_rate[index]), float(losses[index]), ridge, k)
 
-    def _refined(self, found: BestRates) -> BestRates:
-        if self.path is None or self.tasks is None:
-            raise InputError("refine=True needs the path and the tasks: use the surface that path.evaluate returned.")
-        path, tasks = self.path, self.tasks
-        angles = np.unique(_circle.angles_of(self.train_rates, self.scale))
-        here = float(_circle.angles_of(np.array(found.train_rate), self.scale))
-        # On a circle: the neighbour of the last angle is the first one, half a turn further.
-        around = np.concatenate([angles - np.pi, angles, angles + np.pi])
-        below, above = around[around < here - 1e-12].max(), around[around > here + 1e-12].min()
-        column = int(np.flatnonzero(self.ridges == found.ridge)[0])
 
-        def at(angle: float) -> BestRates:
-            turned = (angle + np.pi / 2) % np.pi - np.pi / 2
-            rate = float(_circle.rates_of(np.array(turned), self.scale))
-            surface = path.at(rate).evaluate(tasks, steps=self.steps, weighting=self.weighting)
-            adapt = surface.best_adapt_rate.reshape(-1)[column]
-            return BestRates(
-                rate, float(adapt), float(surface.best_loss.reshape(-1)[column]), found.ridge, found.position
-            )
+def refined(surface: LossSurface, at: Callable[[float], LossSurface]) -> BestRates:
+    """Return the best pair of rates, also between the train rates of a surface.
 
-        result: Any = minimize_scalar(
-            lambda angle: at(angle).loss, bounds=(below, above), method="bounded", options={"xatol": 1e-6}
-        )
-        better = at(float(result.x))
-        return better if better.loss < found.loss else found
+    at: the surface of the same tasks at one other train rate.
+    """
+    found = surface.best()
+    angles = np.unique(_circle.angles_of(surface.train_rates, surface.scale))
+    here = float(_circle.angles_of(np.array(found.train_rate), surface.scale))
+    # On a circle: the neighbour of the last angle is the first one, half a turn further.
+    around = np.concatenate([angles - np.pi, angles, angles + np.pi])
+    below, above = around[around < here - 1e-12].max(), around[around > here + 1e-12].min()
+    column = int(np.flatnonzero(surface.ridges == found.ridge)[0])
+
+    def best_at(angle: float) -> BestRates:
+        turned = (angle + np.pi / 2) % np.pi - np.pi / 2
+        rate = float(_circle.rates_of(np.array(turned), surface.scale))
+        there = at(rate)
+        adapt, loss = there.best_adapt_rate.reshape(-1)[column], there.best_loss.reshape(-1)[column]
+        return BestRates(rate, float(adapt), float(loss), found.ridge, found.position)
+
+    result: Any = minimize_scalar(
+        lambda angle: best_at(angle).loss, bounds=(below, above), method="bounded", options={"xatol": 1e-6}
+    )
+    better = best_at(float(result.x))
+    return better if better.loss < found.loss else found
 
 
 def evaluate(
-    train_rates: np.ndarray,
-    weights: np.ndarray,
+    train_rates: Rates,
+    weights: PathWeights,
     scale: float,
-    ridges: np.ndarray,
+    ridges: Ridges,
     new_tasks: Tasks | Moments,
+    *,
     steps: int = 1,
     per_task: bool = False,
     weighting: str | None = None,
-    path: Any = None,
 ) -> LossSurface:
     """Make the surface of some weights (k, p) or (k, r, p); see ``RatePath.evaluate``."""
     steps = check_steps(steps)
@@ -160,16 +169,14 @@ def evaluate(
         if weighting not in (None, new_tasks.weighting):
             raise InputError(f"weighting={weighting!r}, but the moments were made with {new_tasks.weighting!r}.")
         products = new_tasks.quadratic(weights) / new_tasks.weight
-        return LossSurface(
-            train_rates, products, scale, ridges, weighting=new_tasks.weighting, path=path, tasks=new_tasks
-        )
+        return LossSurface(train_rates, products, scale, ridges, weighting=new_tasks.weighting)
     weighting = "rows" if weighting is None else weighting
     batches = as_batches(new_tasks)
     _same_features(batches[0].n_features, p)
     lead = weights.shape[:-1]
     flat = np.concatenate([weights.reshape(-1, p), np.full((int(np.prod(lead)), 1), -1.0)], axis=1)
     total = np.zeros((len(flat), steps + 1, steps + 1))
-    weight, parts, shares = 0.0, [], []
+    weight, parts = 0.0, []
     for batch in batches:
         tasks_total = np.zeros((batch.n_tasks, *total.shape)) if per_task else None
         for chunk in chunks(batch, steps, weighting):
@@ -188,13 +195,17 @@ def evaluate(
             share = batch.query_counts.astype(float) if weighting == "rows" else np.ones(batch.n_tasks)
             total += tasks_total.sum(axis=0)
             parts.append(tasks_total / share[:, None, None, None])
-            shares.append(share)
-    products = (total / weight).reshape(*lead, steps + 1, steps + 1)
-    if not per_task:
-        return LossSurface(train_rates, products, scale, ridges, weighting=weighting, path=path, tasks=batches)
-    of_tasks = np.concatenate(parts).reshape(-1, *lead, steps + 1, steps + 1)
-    shares = np.concatenate(shares) / weight
-    return LossSurface(train_rates, products, scale, ridges, of_tasks, shares, weighting, path, batches)
+    shape = (*lead, steps + 1, steps + 1)
+    surface = LossSurface(train_rates, (total / weight).reshape(shape), scale, ridges, weighting=weighting)
+    return with_tasks(surface, np.concatenate(parts).reshape(-1, *shape), batches) if per_task else surface
+
+
+def with_tasks(surface: LossSurface, task_products: TaskProducts, batches: Sequence[TaskBatch]) -> LossSurface:
+    """Return the surface with the products of each task (m, k, steps + 1, steps + 1) of these batches."""
+    rows = np.concatenate([batch.query_counts for batch in batches])
+    named = all(batch.ids is not None for batch in batches)
+    ids = np.concatenate([batch.ids for batch in batches]) if named else np.arange(len(rows))
+    return replace(surface, task_products=task_products, task_rows=rows, task_ids=ids)
 
 
 def _same_features(theirs: int, ours: int) -> None:
@@ -220,19 +231,30 @@ def _losses(products: np.ndarray, adapt_rates: np.ndarray) -> np.ndarray:
     return (0.5 * np.einsum("...ij,qi,qj->...q", products, c, c, optimize=True)).clip(0)
 
 
-def _least(products: np.ndarray, scale: float) -> float:
-    """Global minimiser over the rate of a polynomial loss of degree 2 k_r >= 4, by the roots of its derivative."""
-    steps = products.shape[0] - 1
+def _least(products: np.ndarray, scale: float) -> np.ndarray:
+    """Global minimisers (n,) over the rate of polynomial losses of degree 2 k_r >= 4, by the roots of the derivatives.
+
+    products: (n, k_r + 1, k_r + 1).
+    """
+    n, steps = len(products), products.shape[-1] - 1
     c = circle.powers(np.array(-scale), steps)  # binomial * scale^j, the rate in spectral units
     signed = c * (-1.0) ** np.arange(steps + 1)
     terms = np.outer(signed, signed) * products
-    poly = np.zeros(2 * steps + 1)
+    poly = np.zeros((n, 2 * steps + 1))
     for i in range(steps + 1):
-        poly[i : i + steps + 1] += terms[i]
-    poly = np.polynomial.Polynomial(np.trim_zeros(poly, "b") if poly.any() else [0.0])
-    if poly.degree() < 2:
-        return 0.0
-    roots = poly.deriv().roots()
-    real = roots.real[np.abs(roots.imag) <= 1e-7 * (1 + np.abs(roots.real))]
-    candidates = np.concatenate([[0.0], real])
-    return float(candidates[np.argmin(poly(candidates))] * scale)
+        poly[:, i : i + steps + 1] += terms[:, i]
+    best = np.zeros(n)
+    degree = np.where(poly != 0, np.arange(2 * steps + 1), 0).max(axis=1)
+    for d in np.unique(degree[degree >= 2]):
+        rows = np.flatnonzero(degree == d)
+        slope = poly[rows, 1 : d + 1] * np.arange(1, d + 1)
+        # The roots are the eigenvalues of companion matrices, as in numpy.polynomial, but of all polynomials at once.
+        companion = np.zeros((len(rows), d - 1, d - 1))
+        companion[:, np.arange(1, d - 1), np.arange(d - 2)] = 1
+        companion[:, :, -1] -= slope[:, :-1] / slope[:, -1:]
+        roots = np.linalg.eigvals(companion[:, ::-1, ::-1])
+        real = np.abs(roots.imag) <= 1e-7 * (1 + np.abs(roots.real))
+        candidates = np.concatenate([np.zeros((len(rows), 1)), np.where(real, roots.real, 0.0)], axis=1)
+        values = np.polynomial.polynomial.polyval(candidates, poly[rows].T[:, :, None], tensor=False)
+        best[rows] = candidates[np.arange(len(rows)), values.argmin(axis=1)]
+    return best * scale

@@ -23,8 +23,9 @@ from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.linear.proximal_step import ridge_adapt
 from undertow.mixed.likelihood import Model, evaluate
-from undertow.mixed.scoring import NOISE_FLOOR, Search, root_of, search_components, search_full
+from undertow.mixed.scoring import Search, root_of, search_components, search_full
 from undertow.mixed.statistics import Source, TaskStatistics
+from undertow.mixed.steps import NOISE_FLOOR
 from undertow.problem import MixedLinearRegression
 
 STRUCTURES = {
@@ -59,6 +60,9 @@ class MixedFit:
     method: str
     converged: bool
     iterations: int
+    """steps of the search"""
+    evaluations: int
+    """how often the search evaluated the likelihood"""
     n_tasks: int
     variance_tasks: int
     """number of tasks that the variances were estimated from"""
@@ -208,8 +212,8 @@ def shrunk_fit(stats: TaskStatistics, full: MixedFit, diagonal: MixedFit, share:
     noise = (1 - share) * full.noise_variance + share * diagonal.noise_variance
     model = _model(stats, full.method, math.inf if full.mean_scale == math.inf else None)
     inside = covariance / np.outer(ratio, ratio)
-    value = evaluate(stats, root_of(inside), noise / stats.target_unit**2, model, keep=False).value
-    found = Search(inside, noise / stats.target_unit**2, value, full.converged and diagonal.converged, 0, [])
+    end = evaluate(stats, root_of(inside), noise / stats.target_unit**2, model, keep=False)
+    found = Search(inside, end.noise, end, full.converged and diagonal.converged, [end.value], 1)
     return _record(stats, stats, "full", full.method, model, found)
 
 
@@ -263,14 +267,16 @@ def _search(
         return search_components(stats, components_of(stats, structure), model, iterations, tolerance, start)
     if start is None:
         rough = search_components(stats, components_of(stats, "diagonal"), model, iterations, 1e-2)
-        start = rough.covariance, rough.noise
+        found = search_full(stats, (rough.covariance, rough.noise), model, iterations, tolerance)
+        return found._replace(evaluations=found.evaluations + rough.evaluations)
     return search_full(stats, start, model, iterations, tolerance)
 
 
 def _record(
     stats: TaskStatistics, part: TaskStatistics, structure: str, method: str, model: Model, found: Search
 ) -> MixedFit:
-    final = evaluate(stats, root_of(found.covariance), found.noise, model, keep=False)
+    # The mean is that of all tasks.
+    final = found.end if part is stats else evaluate(stats, root_of(found.covariance), found.noise, model, keep=False)
     ratio = stats.target_unit / stats.unit
     covariance = found.covariance
     covariance = covariance * (ratio**2 if covariance.ndim == 1 else np.outer(ratio, ratio))
@@ -290,6 +296,7 @@ def _record(
         method=method,
         converged=found.converged,
         iterations=found.iterations,
+        evaluations=found.evaluations,
         n_tasks=stats.n_tasks,
         variance_tasks=part.n_tasks,
         outcome=_words(covariance, structure, found),

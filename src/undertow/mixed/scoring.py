@@ -1,64 +1,80 @@
-"""The search for the variance components with the highest likelihood: two searches, one record.
+"""The search for the variance components with the highest likelihood: Newton steps inside the cone of covariances.
 
-A few components (one per feature at most): Fisher scoring whose steps are least-squares problems with v >= 0, so that
-zero variances are found exactly and in few steps. A full covariance: damped scoring in its Cholesky factor, which may
-become singular. Every accepted step raises the likelihood.
+Each step goes to the maximum of a quadratic model of the likelihood over all covariances that are allowed, so that
+variances, and directions of a full covariance, that are zero are found exactly and in few steps. Where the observed
+curvature has a maximum among the variances that are not zero, it is the model there; elsewhere the average information
+is, which always has one. Every accepted step raises the likelihood.
+
+Source: Gilmour, Thompson & Cullis, Biometrics 51 (1995).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import nnls
+from jaxtyping import Float
 
-from undertow.mixed.likelihood import Evaluation, Model, evaluate, factor_information, information, score
+from undertow.mixed.derivatives import packed, unpacked
+from undertow.mixed.likelihood import Evaluation, Model, evaluate
 from undertow.mixed.statistics import TaskStatistics
+from undertow.mixed.steps import NOISE_FLOOR, ComponentStep, MatrixStep, Step
 
-# Of the mean square of the target: below it, noise is rounding.
-NOISE_FLOOR = 1e-10
-
-# Information takes a p x p product per task and step; wider problems use multiplicative steps.
-_WIDE = 160
+# Shares of a step that are tried until one raises the likelihood.
+_LENGTHS = 0.35 ** np.arange(7)
 
 
 class Search(NamedTuple):
     """Where a search ended."""
 
-    covariance: np.ndarray
+    covariance: Float[np.ndarray, "p p"] | Float[np.ndarray, " p"]
     """(p, p), or (p,) where it is diagonal; in units of the statistics"""
     noise: float
-    value: float
-    """log-likelihood"""
+    end: Evaluation
+    """the likelihood there"""
     converged: bool
-    iterations: int
     history: list[float]
-    """log-likelihood after each step"""
+    """log-likelihood at the start and after each step"""
+    evaluations: int
+    """how often the likelihood was evaluated"""
+
+    @property
+    def value(self) -> float:
+        """Log-likelihood, in units of the statistics."""
+        return self.end.value
+
+    @property
+    def iterations(self) -> int:
+        """Number of steps."""
+        return len(self.history) - 1
 
 
-def root_of(covariance: np.ndarray) -> np.ndarray:
+def root_of(
+    covariance: Float[np.ndarray, "p p"] | Float[np.ndarray, " p"],
+) -> Float[np.ndarray, "p q"] | Float[np.ndarray, " p"]:
     """Return a (p, q) root of a covariance (p, p) without its null space, or (p,) deviations of a diagonal one."""
     if covariance.ndim == 1:
         return np.sqrt(covariance)
     values, vectors = np.linalg.eigh(covariance)
-    kept = values > 1e-14 * max(values[-1], 0.0)
+    kept = values > 1e-14 * values.max(initial=0.0)
     return vectors[:, kept] * np.sqrt(values[kept])
 
 
 def search_components(
     stats: TaskStatistics,
-    components: np.ndarray,
+    components: Float[np.ndarray, "p c"],
     model: Model,
     iterations: int,
     tolerance: float,
-    near: tuple[np.ndarray, float] | None = None,
+    near: tuple[Float[np.ndarray, " p"], float] | None = None,
 ) -> Search:
     """Maximise over Sigma_w = sum_c v_c diag(components[:, c]), v >= 0, and sigma^2.
 
     Stops when the next step promises less than ``tolerance`` of log-likelihood. near: a diagonal covariance (p,) and a
     noise variance to start from; None for a start from the pooled residuals.
     """
-    p, c = components.shape
+    c = components.shape[1]
 
     def at(v: np.ndarray) -> Evaluation:
         return evaluate(stats, root_of(components @ v[:c]), float(v[c]), model)
@@ -70,30 +86,10 @@ def search_components(
         start[c] = max(0.5 * start[c], 2 * NOISE_FLOOR)
     else:
         start = np.append((near[0][:, None] * components).sum(axis=0) / (components**2).sum(axis=0), near[1])
-    v, here = start, at(start)
-    history = [here.value]
-    for step in range(1, iterations + 1):
-        s = score(here, full=False)
-        gradient = np.append(components.T @ s.covariance, s.noise)
-        target = _scoring_step(here, components, v, gradient) if p <= _WIDE or 2 * c <= p else None
-        if target is None:
-            target = _multiplicative_step(here, components, v, gradient)
-        promise = float(gradient @ (target - v))
-        if promise < tolerance:
-            return Search(components @ v[:c], float(v[c]), here.value, True, step - 1, history)
-        length = 1.0
-        while length > 1e-3:
-            trial = v + length * (target - v)
-            there = at(trial)
-            if there.value > here.value:
-                break
-            length *= 0.35
-        else:
-            # Rounding is all that is left, unless much was promised.
-            return Search(components @ v[:c], float(v[c]), here.value, promise < 1e-4, step, history)
-        v, here = trial, there
-        history.append(here.value)
-    return Search(components @ v[:c], float(v[c]), here.value, False, iterations, history)
+    found = _ascend(at, lambda here, v: ComponentStep(here, components, v), start, iterations, tolerance)
+    v = found.v
+    used = found.evaluations + (near is None)
+    return Search(components @ v[:c], float(v[c]), found.end, found.converged, found.history, used)
 
 
 def _mean_square(pooled: Evaluation, stats: TaskStatistics) -> float:
@@ -101,128 +97,84 @@ def _mean_square(pooled: Evaluation, stats: TaskStatistics) -> float:
     return max(total / stats.total_rows, 4 * NOISE_FLOOR)
 
 
-def _scoring_step(here: Evaluation, components: np.ndarray, v: np.ndarray, gradient: np.ndarray) -> np.ndarray | None:
-    """The maximum over v >= 0 of the quadratic model with the expected information."""
-    matrix = information(here, components)
-    scale = np.sqrt(np.diagonal(matrix))
-    scale = np.where(scale > 0, scale, 1.0)
-    scaled = matrix / np.outer(scale, scale)
-    # Components that the data cannot tell apart make it singular: a hair of damping picks one step.
-    scaled[np.diag_indices_from(scaled)] += 1e-9
-    floor = np.append(np.zeros(len(v) - 1), NOISE_FLOOR)
-    try:
-        factor = np.linalg.cholesky(scaled)
-        right = factor.T @ ((v - floor) * scale) + np.linalg.solve(factor, gradient / scale)
-        solution, _ = nnls(factor.T, right)
-    except (np.linalg.LinAlgError, RuntimeError):
-        return None
-    return floor + solution / scale
-
-
-def _multiplicative_step(here: Evaluation, components: np.ndarray, v: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """v <- v sqrt(pull / push), the minorisation of Zhou, Hu, Qiao & Lange, Statistica Sinica 25 (2015).
-
-    pull and push are the two signs of the gradient; the step never lowers the likelihood.
-    """
-    pull = np.zeros(components.shape[0])
-    pull_noise = 0.0
-    for block, inverse, a, e in here.parts:
-        g = (a.transpose(0, 2, 1) @ e[..., None])[..., 0]
-        pull += block.weights @ g**2
-        bend = (inverse.transpose(0, 2, 1) @ e[..., None])[..., 0]
-        pull_noise += float(block.weights @ ((bend**2).sum(axis=1) + block.residual / here.noise**2))
-    pulls = 0.5 * np.append(components.T @ pull, pull_noise)
-    pushes = pulls - gradient
-    ratio = np.divide(pulls, pushes, out=np.ones_like(v), where=pushes > 0)
-    return np.append(v[:-1] * np.sqrt(ratio[:-1]), max(v[-1] * np.sqrt(ratio[-1]), NOISE_FLOOR))
-
-
 def search_full(
     stats: TaskStatistics,
-    near: tuple[np.ndarray, float],
+    near: tuple[Float[np.ndarray, "p p"] | Float[np.ndarray, " p"], float],
     model: Model,
     iterations: int,
     tolerance: float,
 ) -> Search:
-    """Maximise over a full Sigma_w = L L^T and sigma^2.
+    """Maximise over all covariances Sigma_w and sigma^2.
 
-    near: covariance, (p, p) or (p,) diagonal, and noise variance to start from. Where it is singular it is raised: a
-    zero would never be left, since the gradient by L vanishes there.
+    near: covariance, (p, p) or (p,) diagonal, and noise variance to start from. Stops as ``search_components``.
     """
+    covariance, noise = near[0], max(near[1], 2 * NOISE_FLOOR)
+    axes, back = _axes(stats)
+    inner = back @ (np.diag(covariance) if covariance.ndim == 1 else covariance) @ back.T
+
+    def at(v: np.ndarray) -> Evaluation:
+        return evaluate(stats, axes @ root_of(unpacked(v[:-1])), float(v[-1]), model)
+
+    start = np.append(packed(inner), noise)
+    found = _ascend(at, lambda here, v: MatrixStep(here, axes, back, v, tolerance), start, iterations, tolerance)
+    end = axes @ unpacked(found.v[:-1]) @ axes.T
+    return Search(end, float(found.v[-1]), found.end, found.converged, found.history, found.evaluations)
+
+
+def _axes(stats: TaskStatistics) -> tuple[np.ndarray, np.ndarray]:
+    """Axes (p, r) of all directions that the features reach, and their inverse there (r, p)."""
     p = stats.n_features
-    square = np.diag(near[0]) if near[0].ndim == 1 else near[0]
-    noise = max(near[1], 2 * NOISE_FLOOR)
-    variances = np.diagonal(square)
-    least = 1e-3 * max(float(variances.max()), noise / max(stats.total_rows / stats.total_tasks, 1.0))
-    unit = np.where(stats.zero, 0.0, np.sqrt(np.maximum(variances, least)))
-    safe = np.where(stats.zero, 1.0, unit)
-    raised = square / np.outer(safe, safe) + np.diag(1.0 - variances / safe**2 + 1e-3)
-    factor = unit[:, None] * np.linalg.cholesky(raised)
-    history: list[float] = []
-    used, converged = 0, False
-    for _ in range(4):
-        factor, noise, converged, steps = _factor_steps(
-            stats, factor, noise, model, iterations - used, tolerance, history
-        )
-        used += steps
-        here = evaluate(stats, factor, noise, model)
-        top, directions = np.linalg.eigh(unit[:, None] * score(here, full=True).covariance * unit)
-        # A direction of zero variance in which the likelihood still rises: step into it and go on.
-        if not converged or top[-1] * 1e-2 < max(tolerance, 1e-4):
-            break
-        escape = directions[:, -1] * np.where(stats.zero, 0.0, 1.0)
-        raised = factor @ factor.T / np.outer(safe, safe) + 1e-2 * np.outer(escape, escape) + 1e-10 * np.eye(p)
-        factor = unit[:, None] * np.linalg.cholesky(raised)
-    return Search(factor @ factor.T, noise, history[-1], converged, used, history)
+    own = np.flatnonzero(~stats.zero)
+    gram = np.zeros((p, p))
+    for block in stats.blocks:
+        x = block.x.reshape(-1, p)
+        gram += (x * np.repeat(block.weights, block.x.shape[1])[:, None]).T @ x
+    unit = np.sqrt(np.diagonal(gram)[own])
+    values, vectors = np.linalg.eigh(gram[np.ix_(own, own)] / np.outer(unit, unit))
+    kept = values > 1e-13 * len(own) * values.max(initial=0.0)
+    root = np.sqrt(values[kept])
+    axes, back = np.zeros((p, len(root))), np.zeros((len(root), p))
+    axes[own] = vectors[:, kept] / unit[:, None] / root
+    back[:, own] = root[:, None] * vectors[:, kept].T * unit
+    return axes, back
 
 
-def _factor_steps(
-    stats: TaskStatistics,
-    factor: np.ndarray,
-    noise: float,
-    model: Model,
+class _Found(NamedTuple):
+    v: np.ndarray
+    end: Evaluation
+    converged: bool
+    history: list[float]
+    evaluations: int
+
+
+def _ascend(
+    at: Callable[[np.ndarray], Evaluation],
+    step_of: Callable[[Evaluation, np.ndarray], Step],
+    v: np.ndarray,
     iterations: int,
     tolerance: float,
-    history: list[float],
-) -> tuple[np.ndarray, float, bool, int]:
-    """Damped scoring in L (lower triangle) and log sigma^2 (Levenberg and Marquardt), until no step promises more."""
-    p = len(factor)
-    rows, columns = np.tril_indices(p)
-    used = ~stats.zero[rows] & ~stats.zero[columns]
-    rows, columns = rows[used], columns[used]
-    here = evaluate(stats, factor, noise, model)
-    history.append(here.value)
-    damping = 1e-2
-    for step in range(iterations):
-        slope = score(here, full=True)
-        gradient = np.append(2 * (slope.covariance @ factor)[rows, columns], slope.noise * noise)
-        total, cross, own = factor_information(here, factor)
-        # The curvature of L L^T itself, where it helps: it keeps directions of zero variance well determined.
-        values, vectors = np.linalg.eigh(slope.covariance)
-        bowl = (vectors * (2 * (-values).clip(0))) @ vectors.T
-        matrix = np.empty((len(rows) + 1,) * 2)
-        matrix[:-1, :-1] = total[rows[:, None], columns[:, None], rows, columns]
-        matrix[:-1, :-1] += bowl[rows[:, None], rows] * (columns[:, None] == columns)
-        matrix[-1, :-1] = matrix[:-1, -1] = cross[rows, columns] * noise
-        matrix[-1, -1] = own * noise**2
-        diagonal = np.diagonal(matrix).copy()
-        diagonal = np.where(diagonal > 0, diagonal, 1.0)
-        while True:
-            move = np.linalg.solve(matrix + np.diag((damping + 1e-12) * diagonal), gradient)
-            promise = float(gradient @ move)
-            if promise < tolerance:
-                return factor, noise, True, step
-            if damping > 1e8:
-                return factor, noise, promise < 1e-4, step
-            trial = factor.copy()
-            trial[rows, columns] += move[:-1]
-            # No step changes the noise by more than a factor of e.
-            trial_noise = max(noise * float(np.exp(np.clip(move[-1], -1.0, 1.0))), NOISE_FLOOR)
-            there = evaluate(stats, trial, trial_noise, model)
-            if there.value > here.value:
+) -> _Found:
+    here, evaluations = at(v), 1
+    history = [here.value]
+    step: Step | None = None
+    while len(history) <= iterations:
+        step = step_of(here, v) if step is None else step
+        last, raised = step.promise < tolerance, False
+        # The last step is taken too, where it can be had for one evaluation: it is worth more than it costs.
+        for length in _LENGTHS[: 1 if last else None]:
+            trial = step.point(float(length))
+            there = at(trial)
+            evaluations += 1
+            raised = there.value > here.value
+            if raised:
+                v, here = trial, there
+                history.append(here.value)
                 break
-            damping *= 8
-        damping = max(damping / 8, 1e-9)
-        factor, noise, here = trial, trial_noise, there
-        history.append(here.value)
-    return factor, noise, False, iterations
+        if last:
+            return _Found(v, here, True, history, evaluations)
+        following = None if raised else step.cautious()
+        if not raised and following is None:
+            # Rounding is all that is left, unless much was promised.
+            return _Found(v, here, step.promise < 1e-4, history, evaluations)
+        step = following
+    return _Found(v, here, False, history, evaluations)

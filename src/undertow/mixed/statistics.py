@@ -90,7 +90,7 @@ class TaskStatistics:
             # In place: fresh memory for a second copy would cost as much as all else.
             block.rows[...] /= np.append(unit, target_unit)
             block.residual[...] /= target_unit**2
-        return cls(tuple(blocks), m, len(unit), unit, target_unit, sums.constant, sums.zero)
+        return cls(tuple(_merged(blocks)), m, len(unit), unit, target_unit, sums.constant, sums.zero)
 
     def select(self, tasks: Any) -> TaskStatistics:
         """Return the statistics of some of the tasks (index or boolean array); units stay as they are."""
@@ -279,3 +279,19 @@ def _compressed(piece: _Piece, task_weights: np.ndarray) -> Block:
         residual = rows[:, -1, -1] ** 2
         rows = np.ascontiguousarray(rows[:, :-1])
     return Block(piece.tasks, rows, counts, residual, task_weights)
+
+
+def _merged(blocks: list[Block]) -> Iterator[Block]:
+    """Yield blocks of as many tasks as fit: compressed, tasks that differed in length are of one length."""
+    blocks = sorted(blocks, key=lambda block: block.rows.shape[1])
+    while blocks:
+        k, size, count = blocks[0].rows.shape[1], 0, 0
+        for block in blocks:
+            size += block.rows.size
+            if block.rows.shape[1] != k or (count and size > _BLOCK_NUMBERS):
+                break
+            count += 1
+        yield (
+            blocks[0] if count == 1 else Block(*(np.concatenate(parts) for parts in zip(*blocks[:count], strict=True)))
+        )
+        blocks = blocks[count:]

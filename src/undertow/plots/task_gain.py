@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from undertow import _check
-from undertow._batch import TaskBatch
 from undertow._check import InputError, Setting
 from undertow.choice.interval import gain
 from undertow.choice.record import Gain
@@ -100,11 +99,12 @@ class TaskGainDisplay:
         for position, rate in pairs.values():
             of_tasks = surface.task_loss(rate)[:, position]
             losses.append(of_tasks[:, column] if of_tasks.ndim == 2 else of_tasks)
-        batches = [surface.tasks] if isinstance(surface.tasks, TaskBatch) else list(surface.tasks)
-        ids = [np.arange(b.n_tasks) if b.ids is None else b.ids for b in batches]
-        rows = np.concatenate([b.query_counts for b in batches]).astype(float)
+        # Or task_loss would have raised.
+        assert surface.task_rows is not None
+        assert surface.task_ids is not None
+        rows = surface.task_rows.astype(float)
         weights = rows if surface.weighting == "rows" else np.ones(len(rows))
-        made = cls._of(np.concatenate(ids), np.stack(losses, axis=1), tuple(pairs), weights, strategy, base, level)
+        made = cls._of(surface.task_ids, np.stack(losses, axis=1), tuple(pairs), weights, strategy, base, level)
         made.rows = rows
         return made
 

@@ -19,23 +19,23 @@ from undertow.report.charts.run_time import run_time
 from undertow.report.extra import require
 from undertow.report.figure import Figure, Key, Table
 from undertow.tasks import GroupedTable
-from undertow.tasks.scaling import Scaling
+from undertow.tasks.standard import Standard
 
 
 def write_compare_report(
     path: Path,
     name: str,
     raw: GroupedTable,
-    scaling: Scaling | None,
+    standard: Standard | None,
     comparison: Comparison,
     command: str,
     settings: Mapping[str, Any],
 ) -> None:
     """Write the report of a comparison as one HTML file that needs nothing else.
 
-    name: of the table. raw: the table as it was read. scaling: of the whole table, for the count of clipped values;
-    None leaves it out. comparison: of ``undertow.comparison.compare``. command: what to type to get the same. settings:
-    as given. Raises InputError where a package is missing, the file cannot be written, or the records do not
+    name: of the table. raw: the table as it was read. standard: of the whole table, for the count of clipped values;
+    None leaves it out. comparison: of ``undertow.comparison.compare``. command: what to type to get the same.
+    settings: as given. Raises InputError where a package is missing, the file cannot be written, or the records do not
     belong together.
     """
     require()
@@ -65,8 +65,8 @@ def write_compare_report(
         figures=dict.fromkeys(figures) | made,
         notes_table=_notes(comparison),
         left_out=len(comparison.names) - len(comparison.measured),
-        data_table=tables.data(raw, scaling),
-        features_table=tables.features(raw, scaling),
+        data_table=tables.data(raw, standard),
+        features_table=tables.features(raw, standard),
         settings_table=tables.settings(settings),
         versions_table=tables.versions("statsmodels"),
         facts=comparison.settings,

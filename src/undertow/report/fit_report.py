@@ -26,14 +26,14 @@ from undertow.report.extra import require
 from undertow.report.figure import Figure, Key, Table
 from undertow.tasks import GroupedTable
 from undertow.tasks.losses import TaskLosses
-from undertow.tasks.scaling import Scaling
+from undertow.tasks.standard import Standard
 
 
 def write_fit_report(
     path: Path,
     name: str,
     raw: GroupedTable,
-    scaling: Scaling,
+    standard: Standard,
     estimator: MAMLRegressorCV,
     stability: np.ndarray | None,
     command: str,
@@ -41,7 +41,7 @@ def write_fit_report(
 ) -> None:
     """Write the report of a fitted estimator as one HTML file that needs nothing else. All figures are of ``choice_``.
 
-    name: of the table. raw: the table as it was read, before standardisation; scaling: its standardisation, for the
+    name: of the table. raw: the table as it was read, before standardisation; standard: its units, for the
     count of clipped values. estimator: fitted to ``raw``. stability: (m,) 2 / lambda_max of the support rows of each
     task of ``raw``, a raw rate in standardised space; None leaves the part out. command: what to type to get the same.
     settings: as given.
@@ -83,11 +83,12 @@ def write_fit_report(
         stable=stable,
         task_figures=_task_figures(held_out, choice.strategy),
         strategy_table=_strategy_table(choice),
-        data_table=tables.data(raw, scaling),
-        features_table=tables.features(raw, scaling),
+        data_table=tables.data(raw, standard),
+        features_table=tables.features(raw, standard),
         settings_table=tables.settings(settings),
         versions_table=tables.versions(),
-        clip=scaling.clip,
+        clip=standard.clip,
+        infinity=np.inf,
         command=command,
         words=words,
     )

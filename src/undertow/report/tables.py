@@ -13,13 +13,12 @@ from undertow._check import InputError
 from undertow._version import __version__
 from undertow.report import words
 from undertow.report.figure import Table
-from undertow.tasks import GroupedTable
-from undertow.tasks.scaling import Scaling
+from undertow.tasks import GroupedTable, Standard
 
 _FEATURES = 200
 
 
-def data(raw: GroupedTable, scaling: Scaling | None) -> Table:
+def data(raw: GroupedTable, standard: Standard | None) -> Table:
     """The table that was read, in figures."""
     counts = raw.counts
     rows = [
@@ -32,18 +31,18 @@ def data(raw: GroupedTable, scaling: Scaling | None) -> Table:
         ("target, standard deviation", words.number(float(np.std(raw.y)), 4)),
         ("tasks left out for too few rows", f"{raw.n_left_out:,}"),
     ]
-    if scaling is not None:
-        rows.append(("feature values clipped", _clipped(scaling, raw.n_rows * raw.n_features)))
+    if standard is not None:
+        rows.append(("feature values clipped", _clipped(standard, raw)))
     return Table("The data", ("", "value"), rows, words=(0, 1))
 
 
-def features(raw: GroupedTable, scaling: Scaling | None) -> Table:
+def features(raw: GroupedTable, standard: Standard | None) -> Table:
     """Features with mean, spread and the number of clipped values."""
     mean, std = raw.x.mean(axis=0), raw.x.std(axis=0)
-    clipped = None if scaling is None else dict(zip(scaling.feature_names, scaling.clipped, strict=True))
+    clipped = None if standard is None else standard.clipped(raw.x)
     rows = [
         (name, words.number(float(mean[i]), 4), words.number(float(std[i]), 4))
-        + (() if clipped is None else (f"{int(clipped.get(name, 0)):,}",))
+        + (() if clipped is None else (f"{clipped[i]:,}",))
         for i, name in enumerate(raw.feature_names[:_FEATURES])
     ]
     columns = ("feature", "mean", "standard deviation", *(() if clipped is None else ("values clipped",)))
@@ -83,9 +82,9 @@ def _spread(counts: np.ndarray) -> str:
     return f"{low:,} in each" if low == high else f"{low:,} to {high:,}, median {np.median(counts):g}"
 
 
-def _clipped(scaling: Scaling, total: int) -> str:
-    if scaling.clip is None:
+def _clipped(standard: Standard, raw: GroupedTable) -> str:
+    if np.isinf(standard.clip):
         return "no limit was set"
-    n = scaling.n_clipped
-    part = f", {words.share(n / total)} of all" if n else ""
-    return f"{n:,} at {scaling.clip:g} standard deviations{part}"
+    n = int(standard.clipped(raw.x).sum())
+    part = f", {words.share(n / raw.x.size)} of all" if n else ""
+    return f"{n:,} at {standard.clip:g} standard deviations{part}"

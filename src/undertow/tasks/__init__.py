@@ -3,15 +3,15 @@
 from undertow._batch import TaskBatch
 from undertow.tasks.grouped import GroupedTable
 from undertow.tasks.images import ImageTasks, LabelledImages, read_images
-from undertow.tasks.scaling import Scaling
 from undertow.tasks.split import draws, folds, split_tasks
+from undertow.tasks.standard import Standard
 from undertow.tasks.table import from_table, read_table
 
 __all__ = [
     "GroupedTable",
     "ImageTasks",
     "LabelledImages",
-    "Scaling",
+    "Standard",
     "TaskBatch",
     "draws",
     "folds",

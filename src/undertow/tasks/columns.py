@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from undertow._check import InputError
+from undertow._types import Features, Ids, PerRow, RowNumbers
 from undertow.tasks.wording import at_rows, some
 
 # These functions are made at import, where a type checker cannot see them.
@@ -22,7 +23,7 @@ def is_category(column: pa.ChunkedArray) -> bool:
     return pa.types.is_dictionary(column.type) or _is_text(column.type)
 
 
-def numbers(column: pa.ChunkedArray, name: str, role: str, offers: str) -> np.ndarray:
+def numbers(column: pa.ChunkedArray, name: str, role: str, offers: str) -> PerRow:
     """Return a column as (rows,) float64; raise InputError where it is not numeric or not finite.
 
     Booleans are 0 and 1; a categorical of numbers is its numbers. ``offers`` is the way out for text.
@@ -57,7 +58,7 @@ def numbers(column: pa.ChunkedArray, name: str, role: str, offers: str) -> np.nd
     return values
 
 
-def indicators(column: pa.ChunkedArray, name: str, max_levels: int) -> tuple[np.ndarray, list[str]]:
+def indicators(column: pa.ChunkedArray, name: str, max_levels: int) -> tuple[Features, list[str]]:
     """Return (rows, levels - 1) float64 indicators and their names, such as "sex=F".
 
     Levels are sorted and the first is dropped, so that the same values give the same columns from every kind
@@ -79,7 +80,7 @@ def indicators(column: pa.ChunkedArray, name: str, max_levels: int) -> tuple[np.
     return encoded.astype(np.float64), [f"{name}={level}" for level in levels[1:].tolist()]
 
 
-def codes_of(column: pa.ChunkedArray, name: str, role: str) -> tuple[np.ndarray, np.ndarray]:
+def codes_of(column: pa.ChunkedArray, name: str, role: str) -> tuple[RowNumbers, Ids]:
     """Return (rows,) int64 codes and (levels,) sorted labels; raise InputError where a label is missing."""
     column = _plain(column)
     if isinstance(column.type, pa.BaseExtensionType):

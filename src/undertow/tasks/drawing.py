@@ -14,13 +14,14 @@ import numpy as np
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow._types import Counts, Features, Ids, Numbers, PerRow, Real, RowKeys, RowNumbers
 
 # A batch is refused where its padding both dominates and is large: then buckets are the way.
 _PADDED_BYTES = 1 << 30
 _PADDED_RATIO = 4
 
 
-def row_keys(seed: Any, rows: np.ndarray) -> np.ndarray:
+def row_keys(seed: Any, rows: RowNumbers) -> RowKeys:
     """Return (R,) uint64 keys: two rounds of the SplitMix64 finaliser over row numbers, keyed by the seed.
 
     Each step can be undone, so that distinct rows have distinct keys. The finaliser is that of Steele, Lea
@@ -60,7 +61,7 @@ def _mix(z: np.ndarray) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
-def random_order(seed: Any, rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def random_order(seed: Any, rows: RowNumbers, counts: Counts) -> RowNumbers:
     """Return (R,) positions, task after task, in random order within each task.
 
     rows: (R,) original row numbers, sorted by task. counts: (m,) rows of each task.
@@ -69,7 +70,7 @@ def random_order(seed: Any, rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.lexsort((row_keys(seed, rows), task))
 
 
-def query_counts(counts: np.ndarray, n_support: int, n_query: int | None) -> np.ndarray:
+def query_counts(counts: Counts, n_support: int, n_query: int | None) -> Counts:
     """Return (m,) query rows of each task: all that support leaves, or at most ``n_query`` of them."""
     left = counts - n_support
     return left if n_query is None else np.minimum(left, n_query)
@@ -78,21 +79,19 @@ def query_counts(counts: np.ndarray, n_support: int, n_query: int | None) -> np.
 class Plan(NamedTuple):
     """Which rows a draw takes: everything but the arrays that they are gathered from."""
 
-    tasks: np.ndarray
+    tasks: Counts
     """(m,) numbers of the tasks that take part"""
-    order: np.ndarray
+    order: RowNumbers
     """(R,) positions of all rows, in random order within each task"""
     n_support: int
     """support rows of every task"""
-    n_queries: np.ndarray
+    n_queries: Counts
     """(m,) query rows of each task that takes part"""
     dtype: np.dtype
     """float64 or float32"""
 
 
-def gather(
-    x: np.ndarray, y: np.ndarray, ids: np.ndarray, starts: np.ndarray, plan: Plan, n_queries: np.ndarray
-) -> TaskBatch:
+def gather(x: Features, y: PerRow, ids: Ids, starts: Counts, plan: Plan, n_queries: Counts) -> TaskBatch:
     """Return the batch of the tasks whose rows start at ``starts`` in the plan's order, padded with zeros.
 
     ids, starts, n_queries: (m,) of the tasks in the batch.
@@ -119,14 +118,14 @@ def gather(
     )
 
 
-def buckets(n_queries: np.ndarray) -> list[np.ndarray]:
+def buckets(n_queries: Counts) -> list[Numbers]:
     """Return task indices in groups whose longest task has less than twice the query rows of the shortest."""
     # frexp gives the binary exponent exactly, where log2 may round up.
     exponent = np.frexp(n_queries.astype(np.float64))[1]
     return [np.flatnonzero(exponent == e) for e in np.unique(exponent)]
 
 
-def refuse_padding(n_queries: np.ndarray, n_features: int, dtype: Any) -> None:
+def refuse_padding(n_queries: Counts, n_features: int, dtype: Any) -> None:
     """Raise InputError where one batch of these tasks would be mostly padding, and large."""
     row = (n_features + 1) * np.dtype(dtype).itemsize
     padded, real = len(n_queries) * int(n_queries.max()) * row, int(n_queries.sum()) * row
@@ -139,7 +138,7 @@ def refuse_padding(n_queries: np.ndarray, n_features: int, dtype: Any) -> None:
         )
 
 
-def float_type(dtype: Any, *arrays: np.ndarray) -> np.dtype:
+def float_type(dtype: Any, *arrays: Real) -> np.dtype:
     """Return ``dtype`` as float64 or float32; raise InputError for others, and where a value does not fit."""
     try:
         kind = np.dtype(dtype)
@@ -159,7 +158,7 @@ def support_rule(n_support: int) -> str:
     return f"with n_support={n_support} a task needs {n_support + 1}, one of them as a query row"
 
 
-def enough_rows(counts: np.ndarray, ids: np.ndarray, least: int, rule: str, on_small: str) -> np.ndarray:
+def enough_rows(counts: Counts, ids: Ids, least: int, rule: str, on_small: str) -> Numbers:
     """Return the numbers of the tasks with ``least`` rows or more; smaller ones raise, or are left out."""
     _check.one_of(on_small, "on_small", ("raise", "drop"))
     small = np.flatnonzero(counts < least)

@@ -10,10 +10,10 @@ import numpy as np
 
 from undertow import _check
 from undertow._batch import TaskBatch
-from undertow._check import InputError
+from undertow._check import InputError, Setting
+from undertow._types import Counts, Features, Ids, Offsets, PerRow, RowIds, RowNumbers
 from undertow.tasks import drawing
-from undertow.tasks.scaling import Scaling, fit_scaling
-from undertow.tasks.shapes import Bounds, Counts, Features, RowNumbers, Target
+from undertow.tasks.standard import Standard
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +25,11 @@ class GroupedTable:
 
     x: Features
     """(R, p) features, each in its own unit until standardised"""
-    y: Target
+    y: PerRow
     """(R,) target"""
-    offsets: Bounds
+    offsets: Offsets
     """(m + 1,) where each task starts; the last is R"""
-    ids: np.ndarray
+    ids: Ids
     """(m,) what the tasks are called, sorted"""
     feature_names: tuple[str, ...]
     """(p,) names of the columns of x"""
@@ -91,9 +91,9 @@ class GroupedTable:
     def from_codes(
         cls,
         x: Features,
-        y: Target,
+        y: PerRow,
         codes: RowNumbers,
-        ids: np.ndarray,
+        ids: Ids,
         feature_names: tuple[str, ...],
         task: str,
         target: str,
@@ -124,7 +124,7 @@ class GroupedTable:
         return np.diff(self.offsets)
 
     @property
-    def groups(self) -> np.ndarray:
+    def groups(self) -> RowIds:
         """(R,) id of the task of each row, as scikit-learn's ``groups``."""
         return np.repeat(self.ids, self.counts)
 
@@ -172,23 +172,46 @@ class GroupedTable:
         x = np.concatenate([self.x, np.ones((self.n_rows, 1))], axis=1)
         return replace(self, x=x, feature_names=(*self.feature_names, "intercept"))
 
-    def standardized(self, clip: float | None = 4.0, *, target: bool = False) -> tuple[GroupedTable, Scaling]:
+    def standardized(self, clip: float | None = 4.0, *, target: bool = False) -> tuple[GroupedTable, Standard]:
         """Return the table with features centred, scaled to deviation 1 and clipped, and the numbers used.
 
-        clip: largest absolute value, in standard deviations: a rare indicator would otherwise take values of
-            10 and more and dominate gradient steps. ``scaling.n_clipped`` says how many values it touched.
-            None for no limit.
+        clip: largest absolute value, in standard deviations: a rare indicator would otherwise take values of 10 and
+            more and dominate gradient steps. ``standard.clipped(table.x)`` says how many values it touches. None or
+            infinity for no limit.
         target: also centre and scale the target (it is never clipped).
 
-        Constant features are left as they are. Use ``scaling.apply(other)`` on test tasks, so that they are
-        measured in the unit of the training tasks.
+        A constant feature becomes 0, so the intercept comes last (``with_intercept``). Use
+        ``other.standardized_as(standard)`` for test tasks, so that they are measured in the unit of the training tasks.
+        Raises InputError for another limit, and where there is an intercept already.
         """
-        if clip is not None:
-            clip = _check.real(clip, "clip", hint="Use None for no limit.")
-            if clip <= 0:
-                raise InputError(f"clip={clip!r}: it must be greater than 0. Use None for no limit.")
-        scaling = fit_scaling(self, clip, target)
-        return scaling.apply(self), scaling
+        if clip is not None and clip != np.inf and _check.real(clip, "clip") <= 0:
+            raise InputError(
+                "clip", clip, "it must be greater than 0.", ("Use ", Setting("clip", np.inf), " for no limit.")
+            )
+        y = self.y[:, None]
+        standard = Standard.fit(self.x, y, None, features=True, targets=target, intercept=True, clip=clip)
+        plain = replace(standard, intercept=False, feature_names=self.feature_names)
+        if not target:
+            plain = replace(plain, target_centre=np.zeros(1))
+        return self.standardized_as(plain), plain
+
+    def standardized_as(self, standard: Standard) -> GroupedTable:
+        """Return the table with the same features, measured by the numbers of another table.
+
+        Raises InputError where the features are not those of ``standard``, or one is an intercept.
+        """
+        if self.feature_names != standard.feature_names:
+            raise InputError(
+                None,
+                rule=f"the table has features {list(self.feature_names)}, and the one that gave the numbers has "
+                f"{list(standard.feature_names)}: they must be the same, in the same order.",
+                way_out=("Read both tables with the same ", Setting("features"), "."),
+            )
+        if "intercept" in self.feature_names:
+            raise InputError(
+                None, rule="an intercept would become 0.", way_out="Standardise first, then call with_intercept()."
+            )
+        return replace(self, x=standard.features(self.x), y=standard.targets(self.y[:, None])[:, 0])
 
     def draw(
         self,

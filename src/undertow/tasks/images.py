@@ -17,6 +17,7 @@ import numpy as np
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow._types import Classes, Pictures
 from undertow.problem import Design, NumpySource, RandomSource
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff")
@@ -30,8 +31,8 @@ class LabelledImages:
     0. names: one name for each class. Raises InputError when these do not agree.
     """
 
-    images: np.ndarray
-    classes: np.ndarray
+    images: Pictures
+    classes: Classes
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:

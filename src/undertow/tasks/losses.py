@@ -8,6 +8,7 @@ import numpy as np
 
 from undertow import _check
 from undertow._batch import TaskBatch
+from undertow._types import Ids, Losses, PerTask, TaskWeights
 
 # Per cent of the held-out loss. With many tasks a smaller difference can be told from chance, but not put to use.
 NEGLIGIBLE = 0.5
@@ -19,23 +20,23 @@ class TaskLosses:
 
     names: tuple[str, ...]
     """(n,) strategies, such as "joint" (common weights, nothing adapted), "signed", "ridge", "mixed_full" """
-    task_ids: np.ndarray
+    task_ids: Ids
     """(m,) tasks"""
-    mse: np.ndarray
+    mse: Losses
     """(m, n) error of each task under each strategy, mean over its query rows, draws and targets"""
-    weights: np.ndarray
+    weights: PerTask
     """(m,) number of query rows of each task, or the sum of their weights"""
 
-    def of(self, name: str) -> np.ndarray:
+    def of(self, name: str) -> PerTask:
         """Errors (m,) under one strategy. Raises InputError for a name that was not tried."""
         return self.mse[:, self.names.index(_check.one_of(name, "name", self.names))]
 
-    def gains(self, name: str, base: str = "joint") -> np.ndarray:
+    def gains(self, name: str, base: str = "joint") -> PerTask:
         """Error under ``base`` minus error under ``name``, (m,): what each task gains; negative where it loses."""
         return self.of(base) - self.of(name)
 
 
-def mean_over_tasks(values: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
+def mean_over_tasks(values: PerTask, rows: PerTask) -> tuple[float, float]:
     """Mean of a task's values weighted by its rows, and its standard error with tasks as the independent units."""
     mean = float(rows @ values / rows.sum())
     spread = rows * (values - mean)
@@ -43,7 +44,7 @@ def mean_over_tasks(values: np.ndarray, rows: np.ndarray) -> tuple[float, float]
     return mean, float(np.sqrt(m / max(m - 1, 1) * (spread**2).sum()) / rows.sum())
 
 
-def balance(rows: np.ndarray) -> np.ndarray:
+def balance(rows: PerTask) -> PerTask:
     """Weights r / (r + 10) of tasks with r query rows, scaled to sum 1.
 
     Tasks differ from each other, so that a task of 1,000 rows says hardly more about which model is better than one of
@@ -53,7 +54,7 @@ def balance(rows: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def query_losses(batch: TaskBatch, theta: np.ndarray) -> np.ndarray:
+def query_losses(batch: TaskBatch, theta: TaskWeights) -> PerTask:
     """Half the mean squared error of each task's query rows under its own weights theta (m, p), (m,)."""
     error = (batch.query_x @ theta[..., None])[..., 0] - batch.query_y
     if batch.query_mask is not None:

@@ -15,6 +15,22 @@ import numpy as np
 
 from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow._types import (
+    Counts,
+    Ids,
+    Numbers,
+    Offsets,
+    PerRow,
+    PerTask,
+    Real,
+    RowNumbers,
+    SomeRows,
+    StandardRows,
+    Targets,
+    TaskNumbers,
+    TaskPositions,
+    TaskRowWeights,
+)
 from undertow.tasks import drawing
 from undertow.tasks.standard import Standard
 
@@ -30,23 +46,23 @@ class TaskRows:
     are fetched and standardised for the rows of one batch at a time.
     """
 
-    x: np.ndarray
+    x: SomeRows
     """(any, p) the user's inputs"""
     standard: Standard
-    y: np.ndarray
+    y: Targets
     """(R, q) standardised targets, sorted by task"""
-    weights: np.ndarray | None
+    weights: PerRow | None
     """(R,) row weights, sorted by task; None when all are 1"""
-    offsets: np.ndarray
+    offsets: Offsets
     """(m + 1,) where each task starts"""
-    ids: np.ndarray
+    ids: Ids
     """(m,) what the tasks are called, sorted"""
-    rows: np.ndarray
+    rows: RowNumbers
     """(R,) number of each row in the user's table, which its draw depends on"""
-    places: np.ndarray | None = None
+    places: RowNumbers | None = None
     """(R,) where each row stands in x; None where x is in the user's order, so that it is at ``rows``"""
 
-    def inputs(self, positions: Any = slice(None)) -> np.ndarray:
+    def inputs(self, positions: Any = slice(None)) -> StandardRows:
         """Return standardised inputs (..., d) of the rows at ``positions`` (...)."""
         numbers = (self.rows if self.places is None else self.places)[positions]
         return self.standard.features(self.x, numbers.reshape(-1)).reshape(*numbers.shape, self.n_columns)
@@ -62,16 +78,16 @@ class TaskRows:
         return len(self.ids)
 
     @property
-    def counts(self) -> np.ndarray:
+    def counts(self) -> Counts:
         """(m,) number of rows of each task."""
         return np.diff(self.offsets)
 
     @property
-    def codes(self) -> np.ndarray:
+    def codes(self) -> RowNumbers:
         """(R,) number of the task of each row."""
         return np.repeat(np.arange(self.n_tasks), self.counts)
 
-    def select(self, tasks: np.ndarray) -> TaskRows:
+    def select(self, tasks: Numbers) -> TaskRows:
         """Return the rows of the given task numbers, in their order here."""
         chosen = np.zeros(self.n_tasks, dtype=bool)
         chosen[tasks] = True
@@ -106,8 +122,8 @@ class TaskRows:
         return TaskBatch(x * support[..., None], y * support[..., None], x * query[:, None], y * query[:, None])
 
     def draw(
-        self, n_support: int, seed: np.random.SeedSequence, labels: np.ndarray | None = None
-    ) -> Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]:
+        self, n_support: int, seed: np.random.SeedSequence, labels: TaskNumbers | None = None
+    ) -> Iterator[tuple[TaskBatch, TaskNumbers, PerTask]]:
         """Yield (batch, task numbers (c,), weight of their query rows (c,)): a random choice of support rows of each
         task, and all others as query rows.
 
@@ -150,7 +166,7 @@ class TaskRows:
                 weight,
             )
 
-    def _random_order(self, seed: np.random.SeedSequence) -> np.ndarray:
+    def _random_order(self, seed: np.random.SeedSequence) -> RowNumbers:
         """Positions (R,), task after task, in random order within each."""
         counts = self.counts
         if (counts != counts[0]).any():
@@ -159,7 +175,7 @@ class TaskRows:
         keys = drawing.row_keys(seed, self.rows).reshape(self.n_tasks, -1)
         return (np.argsort(keys, axis=1) + self.offsets[:-1, None]).reshape(-1)
 
-    def _batches(self, left: np.ndarray, labels: np.ndarray | None) -> Iterator[np.ndarray]:
+    def _batches(self, left: Counts, labels: TaskNumbers | None) -> Iterator[Numbers]:
         label = np.zeros(self.n_tasks, dtype=np.int64) if labels is None else labels
         for bucket in drawing.buckets(left):
             bucket = bucket[np.argsort(label[bucket], kind="stable")]
@@ -167,13 +183,13 @@ class TaskRows:
             for part in np.split(bucket, np.flatnonzero(np.diff(label[bucket])) + 1):
                 yield from (part[i : i + size] for i in range(0, len(part), size))
 
-    def split(self, n_support: int, seed: np.random.SeedSequence) -> tuple[np.ndarray, np.ndarray]:
+    def split(self, n_support: int, seed: np.random.SeedSequence) -> tuple[TaskPositions, Numbers]:
         """Return the positions of the support rows (m, n_support) and of all query rows, task after task."""
         order = self._random_order(seed)
         place = np.arange(len(order)) - np.repeat(self.offsets[:-1], self.counts)
         return order[place < n_support].reshape(self.n_tasks, n_support), order[place >= n_support]
 
-    def support_weights(self, positions: np.ndarray, relative: bool = True) -> np.ndarray:
+    def support_weights(self, positions: TaskPositions, relative: bool = True) -> TaskRowWeights:
         """Return what support rows at ``positions`` (c, n_t) are multiplied by; relative: so that weights average 1."""
         if self.weights is None:
             return np.ones(positions.shape, self.x.dtype)
@@ -182,7 +198,7 @@ class TaskRows:
             w = w * w.shape[1] / w.sum(axis=1, keepdims=True)
         return np.sqrt(w).astype(self.x.dtype)
 
-    def _weigh_query(self, positions: Any) -> np.ndarray:
+    def _weigh_query(self, positions: Any) -> Real:
         if self.weights is None:
             return np.ones(self.rows[positions].shape, self.x.dtype)
         return np.sqrt(self.weights[positions]).astype(self.x.dtype)
@@ -193,6 +209,6 @@ def of_target(batch: TaskBatch, j: int) -> TaskBatch:
     return batch._replace(support_y=batch.support_y[..., j], query_y=batch.query_y[..., j])
 
 
-def sort_by_task(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sort_by_task(codes: RowNumbers) -> tuple[RowNumbers, Offsets]:
     """Return the order (R,) that sorts rows by task, and the offsets (m + 1,) of tasks 0 .. m - 1."""
     return np.argsort(codes, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(codes))])

@@ -10,12 +10,13 @@ import numpy as np
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow._types import Numbers
 from undertow.tasks.drawing import seed_sequence
 from undertow.tasks.grouped import GroupedTable
 from undertow.tasks.wording import some
 
 
-def folds(tasks: Any, n_folds: int, seed: Any = 0, *, rows: Any = None) -> list[np.ndarray]:
+def folds(tasks: Any, n_folds: int, seed: Any = 0, *, rows: Any = None) -> list[Numbers]:
     """Return ``n_folds`` sorted index arrays of nearly equal size; each task is in exactly one.
 
     tasks: the number of tasks, or their (m,) distinct ids. With ids the fold of a task follows its id and not
@@ -86,7 +87,7 @@ def draws(
     return (table.draw(n_support, each, n_query, **options) for each in seeds)
 
 
-def _numbered(tasks: Any) -> tuple[int, np.ndarray]:
+def _numbered(tasks: Any) -> tuple[int, Numbers]:
     """Return the number of tasks and their indices in the order of their ids."""
     if np.ndim(tasks) == 0:
         m = _check.positive_int(tasks, "tasks")

@@ -1,4 +1,4 @@
-r"""Standardised space: where an estimator's inner steps take place, and the way back to the user's units.
+r"""Standardised space: where inner steps take place, and the way back to the user's units.
 
 Features are centred, divided by their standard deviation and clipped, and a last feature "1" carries the intercept; so
 one rate means the same along every feature. Targets are centred, and scaled where they are numbers.
@@ -11,6 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from undertow._types import (
+    AnyRows,
+    FeatureCounts,
+    PerRow,
+    PerTarget,
+    RowNumbers,
+    SomeRows,
+    SomeTargets,
+    StandardRows,
+    TargetCoefficients,
+    Targets,
+    TargetWeights,
+    Vector,
+)
+
 # Rows at a time: sums are made in float64, and a float64 copy of all rows is never there. So few stay in the cache
 # from one operation to the next.
 _ROWS = 1024
@@ -20,31 +35,33 @@ _ROWS = 1024
 class Standard:
     """z = clip((x - centre) / spread), then a constant; targets (y - target_centre) / target_spread."""
 
-    centre: np.ndarray
+    centre: Vector
     """(p,) float64"""
-    spread: np.ndarray
+    spread: Vector
     """(p,) float64; 1 for a constant feature"""
     clip: float
     """largest absolute value that is let through; infinity for no limit"""
     intercept: bool
     """whether a last column of ones is added"""
-    target_centre: np.ndarray
+    target_centre: PerTarget
     """(q,) float64"""
-    target_spread: np.ndarray
+    target_spread: PerTarget
     """(q,) float64"""
+    feature_names: tuple[str, ...] = ()
+    """(p,) names of the features; none where they are not known"""
 
     @classmethod
     def fit(
         cls,
-        x: np.ndarray,
-        y: np.ndarray,
-        weights: np.ndarray | None,
+        x: SomeRows,
+        y: Targets,
+        weights: PerRow | None,
         *,
         features: bool,
         targets: bool,
         intercept: bool,
         clip: float | None,
-        order: np.ndarray | None = None,
+        order: RowNumbers | None = None,
     ) -> Standard:
         """Read the numbers from rows x (R, p) and targets y (R, q) with row weights (R,).
 
@@ -72,10 +89,11 @@ class Standard:
         """Number of columns in standardised space, d: p, and one for the intercept."""
         return len(self.centre) + self.intercept
 
-    def features(self, x: np.ndarray, order: Any = None) -> np.ndarray:
-        """Return rows x (R, p), in the given order, as (R, d) in the precision of x."""
-        n = len(x) if order is None else len(order)
-        p = len(self.centre)
+    def features(self, x: AnyRows, order: Any = None) -> StandardRows:
+        """Return rows x (..., p), or those of x (R, p) in the given order, as (..., d) in the precision of x."""
+        n, p = len(x) if order is None else len(order), len(self.centre)
+        if x.ndim != 2:
+            return self.features(x.reshape(-1, p)).reshape(*x.shape[:-1], self.width)
         z = np.empty((n, self.width), x.dtype)
         centre, spread = self.centre.astype(x.dtype), self.spread.astype(x.dtype)
         buffer = np.empty((min(n, _ROWS), p), x.dtype)
@@ -96,24 +114,25 @@ class Standard:
             z[:, p] = 1
         return z
 
-    def targets(self, y: np.ndarray) -> np.ndarray:
-        """Return targets (R, q) in standardised units."""
+    def targets(self, y: SomeTargets) -> SomeTargets:
+        """Return targets (..., q) in standardised units."""
         return ((y - self.target_centre) / self.target_spread).astype(y.dtype)
 
-    def n_clipped(self, x: np.ndarray) -> int:
-        """Return how many values of x (R, p) the limit touches."""
+    def clipped(self, x: SomeRows) -> FeatureCounts:
+        """Return how many values of each column of x (R, p) the limit touches."""
+        none = np.zeros(len(self.centre), dtype=np.int64)
         if not np.isfinite(self.clip):
-            return 0
+            return none
         reach = self.clip * self.spread
         low, high = self.centre - reach, self.centre + reach
         parts = (x[start : start + _ROWS] for start in range(0, len(x), _ROWS))
-        return sum(int(np.count_nonzero((part < low) | (part > high))) for part in parts)
+        return sum((np.count_nonzero((part < low) | (part > high), axis=0) for part in parts), none)
 
-    def restore_targets(self, y: np.ndarray) -> np.ndarray:
+    def restore_targets(self, y: SomeTargets) -> SomeTargets:
         """Return standardised predictions (..., q) in the unit of the targets."""
         return y * self.target_spread.astype(y.dtype) + self.target_centre.astype(y.dtype)
 
-    def restore_weights(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def restore_weights(self, weights: TargetWeights) -> tuple[TargetCoefficients, SomeTargets]:
         """Return coefficients (..., q, p) and intercepts (..., q) in the user's units, from weights (..., q, d)."""
         wide = np.asarray(weights, dtype=np.float64)
         p = len(self.centre)
@@ -123,9 +142,7 @@ class Standard:
         return coef.astype(weights.dtype), intercept.astype(weights.dtype)
 
 
-def _moments(
-    x: np.ndarray, weights: np.ndarray | None, order: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def _moments(x: SomeRows, weights: PerRow | None, order: RowNumbers | None = None) -> tuple[Vector, Vector]:
     """Weighted mean and standard deviation (divisor: sum of weights) of the columns, in float64."""
     if order is not None and len(order) == len(x) and (order == np.arange(len(x))).all():
         order = None

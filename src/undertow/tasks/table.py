@@ -12,6 +12,7 @@ import pyarrow as pa
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow._types import Features
 from undertow.tasks import drawing
 from undertow.tasks.columns import codes_of, indicators, is_category, numbers
 from undertow.tasks.grouped import GroupedTable
@@ -168,7 +169,7 @@ def _choose(opened: Source, task: str, target: str, features: Any) -> list[str]:
 
 def _features(
     columns: Sequence[pa.ChunkedArray], names: Sequence[str], categories: str, max_levels: int
-) -> tuple[np.ndarray, list[str]]:
+) -> tuple[Features, list[str]]:
     """Return (R, p) features and their names."""
     onehot = categories == "onehot"
     offers = "Give categories='onehot' for indicator columns, or name the columns you want in features=[...]."

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from undertow._types import RowFlags
+
 
 def some(values: Sequence[Any] | np.ndarray, limit: int = 5) -> str:
     """Return the first ``limit`` values, separated by commas, with an ellipsis where there are more."""
@@ -22,7 +24,7 @@ def did_you_mean(name: str, names: Sequence[str]) -> str:
     return f" Did you mean {lowered[near[0]]!r}?" if near else ""
 
 
-def at_rows(bad: np.ndarray) -> str:
+def at_rows(bad: RowFlags) -> str:
     """Return "in 7 of 90 rows (rows 1, 4, ...; counted from 0)" for a boolean array over rows."""
     rows = np.flatnonzero(bad)
     which = "row" if len(rows) == 1 else "rows"

@@ -2,7 +2,7 @@
 
 The meta-loss of adapted weights is exact given T = E(omega* - w_0)(omega* - w_0)':
 
-    L = sigma^2/2 (1 + b^2 tr(Sx^2)/n_r) + 1/2 tr[(C_0 - 2 b C_1 + b^2 C_2) (Sigma_w + T)],    b the adaptation rate,
+    L = sigma^2/2 (1 + b^2 tr(Sx^2)/n_r) + 1/2 tr[(C_0 - 2 b C_1 + b^2 C_2) (Sigma_w + T)],    b the adapt rate,
     C_0 = Sx,  C_1 = Sx^2,  C_2 = (1 + 1/n_r) Sx^3 + tr(Sx^2)/n_r Sx.
 
 ``task_coefficients`` and ``noise_coefficient`` give what does not depend on training, ``excess_coefficients`` gives
@@ -133,8 +133,10 @@ def slope_at_zero(
     r, n = len(spectrum.inputs), design.n_query_rows
     if r - 1 <= n <= r + 1:
         raise InputError(
-            f"N = n_query * n_tasks = {n} with {r} input directions: the expectation is infinite for {r - 1} <= N <= "
-            f"{r + 1} and has no slope. Take fewer or more query rows."
+            None,
+            rule=f"N = n_query * n_tasks = {n} with {r} input directions: the expectation is infinite for "
+            f"{r - 1} <= N <= {r + 1} and has no slope.",
+            way_out="Take fewer or more query rows.",
         )
     gap = np.zeros(problem.n_features) if offset is None else offset
     weights = np.array([1.0, -2 * b, b * b])
@@ -188,7 +190,9 @@ def _basis(problem: MixedLinearRegression) -> tuple[np.ndarray, np.ndarray | Non
     kept = values > values.max() * len(values) * 10 * np.finfo(np.float64).eps
     if not kept.any():
         raise InputError(
-            "input_covariance is zero: inputs that do not vary say nothing. Give at least one variance > 0."
+            None,
+            rule="input_covariance is zero: inputs that do not vary say nothing.",
+            way_out="Give at least one variance > 0.",
         )
     return values[kept], vectors, kept
 
@@ -211,7 +215,9 @@ def _spectrum(problem: MixedLinearRegression) -> Spectrum:
 def _gap(problem: MixedLinearRegression, offset: Any) -> np.ndarray:
     gap = np.asarray(offset, dtype=np.float64)
     if gap.shape != (problem.n_features,):
-        raise InputError(f"offset has shape {gap.shape}: with n_features={problem.n_features} it must be (p,).")
+        raise InputError(
+            None, rule=f"offset has shape {gap.shape}: with {problem.n_features} features it must be (p,)."
+        )
     _check.finite(gap, "offset")
     _, vectors, kept = _basis(problem)
     return (gap if vectors is None else gap @ vectors)[kept] ** 2

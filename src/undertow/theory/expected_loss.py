@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from undertow import _check
-from undertow._check import InputError
+from undertow._check import InputError, Setting
 from undertow.problem import Design, MixedLinearRegression
-from undertow.theory import anisotropic, methods, test_loss
+from undertow.theory import adapted_loss, anisotropic, methods
 from undertow.theory.records import MethodChoice
 
 
@@ -50,20 +50,24 @@ def expected_loss(
         shape = np.broadcast_shapes(train.shape, adapt.shape)
     except ValueError:
         raise InputError(
-            f"train_rate has shape {train.shape} and adapt_rate {adapt.shape}: they must broadcast. Give one of them "
-            "as a single number, or both with the same length."
+            None,
+            rule=f"train_rate has shape {train.shape} and adapt_rate {adapt.shape}: they must broadcast.",
+            way_out="Give one of them as a single number, or both with the same length.",
         ) from None
     if problem.input_covariance is not None:
         if adapt_steps > 1:
             raise InputError(
-                f"adapt_steps={adapt_steps}: with input_covariance only one step is known. Use adapt_steps=1."
+                "adapt_steps",
+                adapt_steps,
+                "with input_covariance the loss is known for one step only.",
+                ("Use ", Setting("adapt_steps", 1), "."),
             )
         form = loss_form(problem, design, train, init_distance, method, init=init, steps=steps)
         loss = form[0] + adapt * form[1] + adapt**2 * form[2]
     else:
         q = distance(problem, design, train, init_distance, method, init=init, steps=steps)
         nu2, sigma2 = sources(problem)
-        loss = test_loss.loss(problem.n_features, n_adapt(design), adapt, q, nu2, sigma2, adapt_steps)
+        loss = adapted_loss.loss(problem.n_features, n_adapt(design), adapt, q, nu2, sigma2, adapt_steps)
     return _plain(np.broadcast_to(loss, shape))
 
 
@@ -140,8 +144,10 @@ def excess(
         offset = _offset(problem, init)
     elif _check.real(init_distance, "init_distance", minimum=0.0):
         raise InputError(
-            f"init_distance={init_distance!r}: with input_covariance the direction of omega_0 - w_0 matters too. "
-            "Give the vector omega_0 as init=."
+            "init_distance",
+            init_distance,
+            "with input_covariance the direction of omega_0 - w_0 matters too.",
+            ("Give the vector omega_0 as ", Setting("init"), "."),
         )
     else:
         offset = np.zeros(problem.n_features)
@@ -190,14 +196,19 @@ def _offset(problem: MixedLinearRegression, init: Any) -> np.ndarray:
     array = np.asarray(init, dtype=np.float64)
     p = problem.n_features
     if array.shape != (p,):
-        raise InputError(f"init has shape {array.shape}: with n_features={p} it must be ({p},).")
+        raise InputError(None, rule=f"init has shape {array.shape}: with {p} features it must be ({p},).")
     _check.finite(array, "init")
     return array - problem.mean_weights
 
 
 def _one_step(steps: Any) -> None:
     if _check.positive_int(steps, "steps") > 1:
-        raise InputError(f"steps={steps}: with input_covariance only one inner step is known. Use steps=1.")
+        raise InputError(
+            "steps",
+            steps,
+            "with input_covariance the loss is known for one inner step only.",
+            ("Use ", Setting("steps", 1), "."),
+        )
 
 
 def _plain(values: np.ndarray) -> float | np.ndarray:

@@ -74,8 +74,10 @@ def coefficients(
         method, work = choose(problem, design, train, steps).method, exact.QUICK
     if method == "next_order" and (n >= p or steps > 1):
         raise InputError(
-            f"method='next_order' exists only for N < p and steps=1, and here N={n}, p={p}, steps={steps}: "
-            f"use {_available(problem, design, train)}."
+            "method",
+            method,
+            f"it exists only for N < p and one inner step, and here N = {n}, p = {p}, steps = {steps}.",
+            f"Use {_available(problem, design, train)}.",
         )
     if p - 1 <= n <= p + 1:
         return _threshold(p, design, train)
@@ -108,15 +110,20 @@ def _exact(problem: MixedLinearRegression, design: Design, train: np.ndarray, st
             return overparameterized.coefficients(p, design, np.zeros(train.shape))
         if not _finite_variance(p, design) and np.any((train > 0) & np.isfinite(train)):
             raise InputError(
-                f"method='exact' at a positive rate needs n_query <= n_features - 4 (here {design.n_query} and {p}), "
-                "or one query or support row: the draws behind it have no finite variance else. Use 'equivalent'."
+                "method",
+                "exact",
+                f"at a positive rate it needs n_query <= n_features - 4 (here {design.n_query} and {p}), or one query "
+                "or support row: otherwise the draws behind it have no finite variance.",
+                "Use 'equivalent'.",
             )
         psi = exact.psi(design.n_support, design.n_query, p, steps, work)(train)
         return overparameterized.coefficients(p, design, np.where(train == 0, at_zero, psi))
     if np.any(train):
         raise InputError(
-            f"method='exact' is not known for N > p + 1 away from train_rate=0 (here N={n}, p={p}): use "
-            f"{_available(problem, design, train)}."
+            "method",
+            "exact",
+            f"it is not known for N > p + 1 away from train rate 0 (here N = {n}, p = {p}).",
+            f"Use {_available(problem, design, train)}.",
         )
     task, noise = underparameterized.at_zero(p, design)
     ones = np.ones(train.shape)

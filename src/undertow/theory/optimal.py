@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 
 from undertow import _check
 from undertow.problem import Design, MixedLinearRegression
-from undertow.theory import methods, test_loss
+from undertow.theory import adapted_loss, methods
 from undertow.theory.expected_loss import distance, excess, loss_form, method_for, n_adapt, sources
 from undertow.theory.records import OptimalRate
 
@@ -97,7 +97,7 @@ def optimal_adapt_rate(
         best = _best_of_form(loss_form(problem, design, train, init_distance, method, init=init, steps=steps))
     else:
         q = distance(problem, design, train, init_distance, method, init=init, steps=steps)
-        best = test_loss.best_rate(problem.n_features, n_adapt(design), q, *sources(problem))
+        best = adapted_loss.best_rate(problem.n_features, n_adapt(design), q, *sources(problem))
     return float(best) if train.ndim == 0 else np.asarray(best)
 
 

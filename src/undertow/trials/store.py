@@ -17,13 +17,14 @@ import scipy
 
 from undertow._check import InputError
 from undertow._version import __version__
-from undertow.experiments.config import ExperimentConfig
-from undertow.experiments.panel import Cell
+from undertow.trials.config import ExperimentConfig
+from undertow.trials.panel import Cell
 
-TABLE, CONFIG, VERDICT, FIGURES, CELLS = (
+TABLE, CONFIG, VERDICT, FINDING, FIGURES, CELLS = (
     "table.parquet",
     "config.json",
     "verdict.txt",
+    "finding.json",
     ("figure.png", "figure.svg"),
     "cells",
 )
@@ -34,10 +35,10 @@ _RECORD = {"experiment": str, "config": dict, "versions": dict, "hash": str}
 
 
 class Folder:
-    """One experiment's results at ``path``: config.json, cells/, table.parquet, figure.png and .svg, verdict.txt.
+    """One experiment's results at ``path``.
 
-    Each file is written beside its place and then renamed, so that a file that is there is complete, whenever the
-    process was stopped.
+    The files: config.json, cells/, table.parquet, figure.png and .svg, finding.json, verdict.txt. Each is written
+    beside its place and then renamed, so that a file that is there is complete, whenever the process was stopped.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -54,14 +55,17 @@ class Folder:
         elif (found := self.read_record()) is not None:
             if found["hash"] != record["hash"]:
                 raise InputError(
-                    f"{self.path} holds results of other settings ({_difference(found, record)}). "
-                    "Choose another --out, or give --overwrite to replace them."
+                    None,
+                    rule=f"{self.path} holds results of other settings ({_difference(found, record)}).",
+                    way_out="Choose another --out, or give --overwrite to replace them.",
                 )
             return
         elif self.path.is_dir() and any(self.path.iterdir()):
-            raise InputError(f"{self.path} is not empty and holds no {CONFIG}: choose another --out.")
+            raise InputError(
+                None, rule=f"{self.path} is not empty and holds no {CONFIG}.", way_out="Choose another --out."
+            )
         (self.path / CELLS).mkdir(parents=True, exist_ok=True)
-        self._write(CONFIG, lambda path: path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8"))
+        self._write(CONFIG, lambda path: path.write_text(_json(record), encoding="utf-8"))
 
     def read_record(self) -> dict[str, Any] | None:
         """What config.json says, or None where there is none."""
@@ -74,7 +78,11 @@ class Folder:
                 raise TypeError
             return {key: record[key] for key in _RECORD}
         except (ValueError, LookupError, TypeError):
-            raise InputError(f"{path} cannot be read as settings: choose another --out, or give --overwrite.") from None
+            raise InputError(
+                None,
+                rule=f"{path} cannot be read as settings.",
+                way_out="Choose another --out, or give --overwrite.",
+            ) from None
 
     def finished(self, cell: Cell) -> pa.Table | None:
         """The cell's table, or None where it is still to be computed."""
@@ -96,14 +104,15 @@ class Folder:
         """Store the collected table."""
         self._write(TABLE, lambda path: pq.write_table(table, path))
 
-    def write_report(self, figure: Any, verdict: list[str]) -> None:
-        """Store the figure, as PNG and SVG, and the verdict."""
+    def write_report(self, figure: Any, verdict: list[str], finding: dict[str, Any]) -> None:
+        """Store the figure, as PNG and SVG, the verdict and the finding."""
         for name in FIGURES:
             kind = name.rsplit(".", 1)[1]
             # An SVG carries the date unless told otherwise; without it the same table gives the same file.
             metadata = {"Date": None} if kind == "svg" else None
             self._write(name, lambda path, k=kind, m=metadata: figure.savefig(path, format=k, metadata=m))
         self._write(VERDICT, lambda path: path.write_text("\n".join(verdict) + "\n", encoding="utf-8"))
+        self._write(FINDING, lambda path: path.write_text(_json(finding), encoding="utf-8"))
 
     def _cell_path(self, cell: Cell) -> Path:
         return self.path / CELLS / f"{cell.key}.parquet"
@@ -120,11 +129,15 @@ class Folder:
 
     def _clear(self) -> None:
         """Remove our files only: the folder may be somebody's home."""
-        for name in (CONFIG, TABLE, VERDICT, *FIGURES):
+        for name in (CONFIG, TABLE, VERDICT, FINDING, *FIGURES):
             (self.path / name).unlink(missing_ok=True)
         for pattern in ("*.parquet", ".*.part"):
             for path in (self.path / CELLS).glob(pattern):
                 path.unlink(missing_ok=True)
+
+
+def _json(record: dict[str, Any]) -> str:
+    return json.dumps(record, indent=2, allow_nan=False) + "\n"
 
 
 def _record(name: str, config: ExperimentConfig) -> dict[str, Any]:
@@ -147,11 +160,19 @@ def _record(name: str, config: ExperimentConfig) -> dict[str, Any]:
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     if found["experiment"] != wanted["experiment"]:
         return f"experiment {found['experiment']!r} there, {wanted['experiment']!r} now"
-    old, new = found["config"], wanted["config"]
+    old, new = _flat(found["config"]), _flat(wanted["config"])
     changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if not changed:
         return f"undertow {found['versions'].get('undertow')} there, {wanted['versions']['undertow']} now"
     return "; ".join(f"{key}: {_short(old.get(key))} there, {_short(new.get(key))} now" for key in changed[:4])
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings with those of a part under "part.name"."""
+    flat = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _short(value: Any) -> str:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from oracle import estimate
 
 import undertow as ut
-from undertow.theory import optimal_adapt_rate, test_loss
+from undertow.theory import adapted_loss, optimal_adapt_rate
 
 
 def sampled_losses(p, n_adapt, adapt_rates, distance2, task2, noise2, steps, draws, seed):
@@ -30,7 +30,7 @@ def sampled_losses(p, n_adapt, adapt_rates, distance2, task2, noise2, steps, dra
 def test_loss_against_sampled_adaptation(p, n_adapt, steps):
     rates = np.array([-0.5, 0.0, 0.2, 0.9])
     mc = estimate(sampled_losses(p, n_adapt, rates, 0.7, 0.25, 1.5, steps, 20_000, seed=5))
-    value = test_loss.loss(p, n_adapt, rates, np.array(0.7), 0.25, 1.5, steps)
+    value = adapted_loss.loss(p, n_adapt, rates, np.array(0.7), 0.25, 1.5, steps)
     assert value[1] == pytest.approx(1.5 / 2 + (0.25 + 0.7) / 2, rel=1e-14)
     assert np.abs(mc.z(value)[[0, 2, 3]]).max() < 4
 
@@ -40,16 +40,16 @@ def test_loss_against_sampled_adaptation(p, n_adapt, steps):
 )  # fmt: skip
 def test_best_rate_is_in_the_unit_interval_and_is_the_minimum(p, n_adapt, distance, task2, noise2):
     q = np.array(distance)
-    best = test_loss.best_rate(p, n_adapt, q, task2, noise2)
+    best = adapted_loss.best_rate(p, n_adapt, q, task2, noise2)
     assert 0 <= best < 1
-    at = lambda a: test_loss.loss(p, n_adapt, np.asarray(a), q, task2, noise2)  # noqa: E731
+    at = lambda a: adapted_loss.loss(p, n_adapt, np.asarray(a), q, task2, noise2)  # noqa: E731
     assert at(best) <= min(at(best - 1e-3), at(best + 1e-3)) + 1e-12
 
 
 def test_best_rate_is_zero_only_without_distance():
-    assert test_loss.best_rate(5, 5, np.array(0.0), 0.0, 1.0) == 0
-    assert test_loss.best_rate(5, 5, np.array(0.0), 0.0, 0.0) == 0
-    assert test_loss.best_rate(5, 5, np.array(1e-6), 0.0, 1.0) > 0
+    assert adapted_loss.best_rate(5, 5, np.array(0.0), 0.0, 1.0) == 0
+    assert adapted_loss.best_rate(5, 5, np.array(0.0), 0.0, 0.0) == 0
+    assert adapted_loss.best_rate(5, 5, np.array(1e-6), 0.0, 1.0) > 0
 
 
 def test_best_adapt_rate_of_the_face_is_the_minimum_of_the_loss():

@@ -12,7 +12,7 @@ With B_i = X_v (I - a S_i), d = omega_0 - w_0 and P the projector on the rows of
 and the loss after one adaptation step is exact given that matrix (docs/theory.md, section on the test side):
 
     L = sigma^2/2 (1 + r^2 tr(Sigma_x^2)/n_r) + 1/2 tr[H Sigma_w] + 1/2 E|omega* - w_0|_H^2,
-    H = Sx - 2 r Sx^2 + r^2 [(1 + 1/n_r) Sx^3 + tr(Sx^2)/n_r Sx]     with Sx = Sigma_x and r the adaptation rate.
+    H = Sx - 2 r Sx^2 + r^2 [(1 + 1/n_r) Sx^3 + tr(Sx^2)/n_r Sx]     with Sx = Sigma_x and r the adapt rate.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def loss_given_inputs(
     """
     metrics = [adaptation_metric(problem, n_adapt, float(rate)) for rate in adapt_rates]
     start = np.zeros(problem.n_features) if init is None else np.asarray(init, dtype=np.float64)
-    # White inputs: every H is a multiple of the identity, so one distance serves all adaptation rates.
+    # White inputs: every H is a multiple of the identity, so one distance serves all adapt rates.
     white = problem.input_covariance is None
     distances = _distances(
         problem, support_x, query_x, train_rates, [np.ones(())] if white else metrics, start - problem.mean_weights

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from undertow.trials.finding import mean_interval
+
 BOOTSTRAP = 2000
 """Resamples of the runs behind an interval."""
 
@@ -49,6 +51,19 @@ def empirical_optimum(rates: np.ndarray, losses: np.ndarray, seed: int) -> Optim
         gain_se = float(saved.std(ddof=1) / np.sqrt(runs) / mean[zero])
     vertex = float(_vertices(rates, mean[None])[0])
     return Optimum(vertex, float(low), float(high), best in (0, points - 1), gain, gain_se)
+
+
+def just_below_zero(rates: np.ndarray, losses: np.ndarray) -> dict[str, float] | None:
+    """The loss at the negative rate next to 0 against the loss at 0, as a share of the latter, with its 95 % interval.
+
+    losses: (runs, k), whose rows share their draws. Returns rate, difference, low and high; None without such rates.
+    """
+    negative = np.flatnonzero(rates < 0)
+    if 0.0 not in rates or not len(negative):
+        return None
+    below, zero = int(negative[-1]), losses[:, rates == 0.0][:, 0]
+    difference, low, high = mean_interval((losses[:, below] - zero) / zero.mean())
+    return {"rate": float(rates[below]), "difference": difference, "low": low, "high": high}
 
 
 def _vertices(rates: np.ndarray, curves: np.ndarray) -> np.ndarray:

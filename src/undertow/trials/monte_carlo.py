@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from undertow.experiments.conditional import loss_given_inputs
-from undertow.experiments.panel import Cell, Panel
 from undertow.linear import rate_path
+from undertow.trials.conditional import loss_given_inputs
+from undertow.trials.panel import Cell, Panel
 
 SCHEMA = pa.schema(
     [

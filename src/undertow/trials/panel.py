@@ -42,7 +42,7 @@ class Panel:
 
     @property
     def grid(self) -> tuple[np.ndarray, np.ndarray]:
-        """(points,) train rates and (points,) adaptation rates of all points; the adaptation rate varies fastest."""
+        """(points,) train rates and (points,) adapt rates of all points; the adapt rate varies fastest."""
         train, adapt = np.meshgrid(self.train_rates, self.adapt_rates, indexing="ij")
         return train.ravel(), adapt.ravel()
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from undertow.experiments.conditional import adaptation_metric, loss_given_inputs, unavoidable_loss
-from undertow.experiments.monte_carlo import run_cell
-from undertow.experiments.panel import Panel, cells_of
 from undertow.problem import Design, MixedLinearRegression
+from undertow.trials.conditional import adaptation_metric, loss_given_inputs, unavoidable_loss
+from undertow.trials.monte_carlo import run_cell
+from undertow.trials.panel import Panel, cells_of
 
 P = 6
 ROTATION = np.linalg.qr(np.random.default_rng(5).standard_normal((P, P)))[0]
@@ -97,7 +97,7 @@ def test_metric_agrees_with_sampled_adaptation(name):
         assert abs(losses.mean() - expected) < 4 * losses.std(ddof=1) / np.sqrt(draws)
 
 
-def test_several_adaptation_rates_are_the_single_ones():
+def test_several_adapt_rates_are_the_single_ones():
     problem = MixedLinearRegression(P, **PROBLEMS["diagonal"])
     tasks = problem.sample(Design(2, 5, 2), seed=0)
     args = (problem, 4, tasks.support_x[None], tasks.query_x[None], [-1.0, 0.5])

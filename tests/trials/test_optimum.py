@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from undertow.experiments.optimum import empirical_optimum
+from undertow.trials.optimum import empirical_optimum
 
 RATES = np.array([-2.0, -1.2, -0.5, -0.1, 0.0, 0.4, 1.0])
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from undertow import experiments
-from undertow.experiments.config import evenly
+from undertow.trials.config import evenly
 
 ALL = [name for name in experiments.names() if experiments.get(name).panels(experiments.get(name).config())]
 

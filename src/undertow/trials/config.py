@@ -34,12 +34,16 @@ Rates = Annotated[tuple[float, ...], Field(min_length=2, strict=False), AfterVal
 RatesWithZero = Annotated[Rates, AfterValidator(_around_zero)]
 
 
-class ExperimentConfig(BaseModel):
-    """Settings of one experiment. Unknown keys, wrong types and impossible sizes raise pydantic.ValidationError."""
+class Settings(BaseModel):
+    """Strict and frozen. Unknown keys, wrong types and impossible sizes raise pydantic.ValidationError."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True, hide_input_in_errors=False
     )
+
+
+class ExperimentConfig(Settings):
+    """Settings of one experiment."""
 
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed that all draws derive from")
     n_test_tasks: Size = Field(100, description="new tasks per run on which the raw loss is measured")

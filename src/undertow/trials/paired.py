@@ -1,4 +1,4 @@
-"""Curves over training rates from runs that share their draws: differences from rate 0, and the lowest point."""
+"""Curves over train rates from runs that share their draws: differences from rate 0, and the lowest point."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from undertow.experiments.optimum import Optimum, empirical_optimum
+from undertow.trials.optimum import Optimum, empirical_optimum
 
 
 def by_run(table: pa.Table, column: str, rate: str = "train_rate", **where: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +47,23 @@ def sign_of(found: Optimum) -> str:
     """What the interval says about the sign of the best rate."""
     if found.high < 0:
         return "negative"
-    return "positive" if found.low > 0 else "not told from 0"
+    return "positive" if found.low > 0 else "undetermined"
+
+
+def positive_against_rest(rates: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(runs,) the value at the best positive rate minus that at the best rate <= 0; the lower a value, the better.
+
+    Both rates are chosen on the other runs, so that the choice does not favour the larger side. NaN where the rates
+    have one side only.
+    """
+    total = values.sum(axis=0) - values
+    total = np.where(np.isfinite(total), total, np.inf)
+    sides = [np.flatnonzero(side) for side in (rates > 0, rates <= 0)]
+    if not all(map(len, sides)):
+        return np.full(len(values), np.nan)
+    run = np.arange(len(values))
+    positive, rest = (values[run, side[total[:, side].argmin(axis=1)]] for side in sides)
+    return positive - rest
 
 
 def against_zero(rates: np.ndarray, values: np.ndarray, at: float) -> str:

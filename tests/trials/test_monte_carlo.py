@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from undertow.experiments.conditional import loss_given_inputs
-from undertow.experiments.monte_carlo import SCHEMA, run_cell
-from undertow.experiments.panel import RUNS_PER_CELL, Panel, cells_of
 from undertow.problem import Design, MixedLinearRegression
+from undertow.trials.conditional import loss_given_inputs
+from undertow.trials.monte_carlo import SCHEMA, run_cell
+from undertow.trials.panel import RUNS_PER_CELL, Panel, cells_of
 
 
 @pytest.mark.parametrize("n_tasks", [3, 9], ids=["N<p", "N>p"])

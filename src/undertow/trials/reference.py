@@ -8,8 +8,8 @@ import numpy as np
 
 from undertow import theory
 from undertow._check import InputError
-from undertow.experiments.conditional import unavoidable_loss
-from undertow.experiments.panel import Panel
+from undertow.trials.conditional import unavoidable_loss
+from undertow.trials.panel import Panel
 
 METHODS = ("exact", "leading", "next_order", "equivalent")
 

@@ -1,0 +1,40 @@
+"""Finished blocks of a sweep on disk, and the settings that they belong to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from undertow.gradient.checkpoint import check_settings, write_bytes
+
+
+class BlockFolder:
+    """A folder with one Parquet file for each finished block; it is made here where there is none.
+
+    Raises InputError when the folder belongs to a sweep with other settings.
+    """
+
+    def __init__(self, folder: Any, settings: dict[str, Any]) -> None:
+        self.path = Path(folder)
+        self.path.mkdir(parents=True, exist_ok=True)
+        record = self.path / "sweep.json"
+        if not record.exists():
+            write_bytes(record, (json.dumps(settings, indent=1) + "\n").encode())
+        check_settings("store", self.path, json.loads(record.read_text()), settings)
+
+    def _file(self, index: int) -> Path:
+        return self.path / f"block-{index:05d}.parquet"
+
+    def read(self, index: int) -> pa.Table | None:
+        """A finished block, or None."""
+        return pq.read_table(self._file(index)) if self._file(index).exists() else None
+
+    def write(self, index: int, table: pa.Table) -> None:
+        """Keep a finished block: in full, or not at all."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        write_bytes(self._file(index), sink.getvalue().to_pybytes())

@@ -1,0 +1,134 @@
+"""The inner loop as a value: how many steps, by which rule, of which leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from undertow import _check
+from undertow._check import InputError, Setting
+from undertow.gradient.leaves import Tree
+from undertow.gradient.rates import check_finite, is_scalar
+
+
+@dataclass(frozen=True)
+class Explicit:
+    """The rule of MAML: ``steps`` gradient steps. Needs no options."""
+
+
+@dataclass(frozen=True)
+class Reptile:
+    """The inner steps of ``Explicit`` with Reptile's outer gradient: the sum of the gradients along the steps.
+
+    With one rate alpha that is (omega - theta) / alpha, which also has a value at alpha = 0. An outer gradient step of
+    size eps * alpha is the update omega + eps (theta - omega) of Nichol et al., "On first-order meta-learning
+    algorithms", 2018, arXiv:1803.02999. The query rows are used for the reported loss only.
+    """
+
+
+@dataclass(frozen=True)
+class Implicit:
+    """The rule of iMAML: theta = omega - rate * grad L(theta), solved by ``steps`` Newton steps.
+
+    Each Newton step, and the meta-gradient through the implicit function theorem, solves a system with the matrix
+    I + rate * Hessian by conjugate gradients: nothing of the inner iteration is kept for the meta-gradient. The
+    solution is a minimum of rate * L(theta) + |theta - omega|^2 / 2, where that matrix is positive definite. With a
+    convex loss there is one for every positive rate, and for a negative one above -1 / lambda_max of the Hessian.
+    ``MetaInfo.residual`` says how well the inner problem was solved. The rate must be one number.
+    """
+
+    cg_iterations: int = 50
+    """at most so many iterations of conjugate gradients"""
+    tolerance: float = 1e-6
+    """relative size of the residual at which they stop"""
+
+    def __post_init__(self) -> None:
+        _check.positive_int(self.cg_iterations, "cg_iterations")
+        _check.real(self.tolerance, "tolerance", minimum=0.0)
+
+
+Rule = Explicit | Implicit | Reptile
+_EXPLICIT = Explicit()
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True, eq=False)
+class InnerLoop:
+    """How a task's weights are found from the starting point; without arguments MAML with one step.
+
+    A value without arrays: equal ones are equal to the compiler too, so a new record with the same entries compiles
+    nothing anew. Raises InputError when an entry does not fit, or would do nothing with this rule.
+    """
+
+    steps: int = 1
+    """number k of steps, scanned; 0 leaves the weights as they are"""
+    rule: Rule = _EXPLICIT
+    """Explicit(), Implicit(...), or Reptile(), whose inner steps are those of Explicit"""
+    first_order: bool = False
+    """treat the gradient of the inner step as a constant when differentiating through the loop"""
+    adapts: Tree = True
+    """one boolean, or a tree of booleans shaped as the parameters (or as their upper levels): which leaves move
+    (``last_layer``, ``all_but_last``, ``leaves``)"""
+    remat: bool = False
+    """recompute each step in the backward pass instead of storing it: memory no longer grows with the step's
+    activations"""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rule, Rule):
+            raise InputError("rule", self.rule, "it must be Explicit(), Implicit(...) or Reptile().")
+        strange = [flag for flag in jax.tree.leaves(self.adapts) if not isinstance(flag, bool | np.bool_)]
+        if strange:
+            kind = type(strange[0]).__name__
+            raise InputError("adapts", rule=f"it must be one boolean or a tree of booleans, and holds a {kind}.")
+        for rule, name, why in (
+            (Reptile, "first_order", "no gradient passes through the inner steps"),
+            (Implicit, "remat", "no step is stored"),
+        ):
+            if isinstance(self.rule, rule) and getattr(self, name):
+                does = ("with ", Setting("rule", self.rule), f" it does nothing, since {why}.")
+                raise InputError(name, True, does, "Leave it out.")
+        plain = {"steps": _check.positive_int(self.steps, "steps", minimum=0)}
+        plain |= {"first_order": bool(self.first_order), "remat": bool(self.remat)}
+        # A copy of the tree: whoever made it may change it later.
+        for name, value in (plain | {"adapts": jax.tree.map(bool, self.adapts)}).items():
+            object.__setattr__(self, name, value)
+
+    @cached_property
+    def _identity(self) -> tuple[Any, ...]:
+        flags, structure = jax.tree.flatten(self.adapts)
+        return self.steps, self.rule, self.first_order, self.remat, tuple(flags), structure
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, InnerLoop) and self._identity == other._identity
+
+    def forward(self, steps: int) -> InnerLoop:
+        """The same loop with another number of steps, where nothing is differentiated through it."""
+        return replace(self, steps=steps, first_order=False, remat=False)
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same for a run to go on from what it has stored, as JSON."""
+        adapts = jax.tree.leaves(self.adapts)
+        return {"steps": self.steps, "first_order": self.first_order, "rule": repr(self.rule), "adapts": adapts}
+
+
+ONE_STEP = InnerLoop()
+
+
+def check_inner(inner: Any, rate: Any, name: str = "rate") -> None:
+    """Raise InputError unless ``inner`` is an InnerLoop and the rate, called ``name``, is finite and goes with it."""
+    if not isinstance(inner, InnerLoop):
+        raise InputError("inner", inner, "it must be an InnerLoop, as in InnerLoop(steps=3).")
+    check_finite(rate, name)
+    if isinstance(inner.rule, Implicit) and not is_scalar(rate):
+        raise InputError(
+            name,
+            rule="with rule=Implicit it must be one number, so that the matrix I + rate * Hessian is symmetric.",
+            way_out="Use Explicit() for rates per leaf or per step.",
+        )

@@ -1,0 +1,79 @@
+"""Validation while training: new tasks, the step that is taken on them, and when to stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from undertow import _check
+from undertow._batch import TaskBatch
+from undertow._check import InputError
+from undertow.gradient.inner_loop import check_inner
+from undertow.gradient.leaves import Tree, join
+from undertow.gradient.loop import Plan
+from undertow.gradient.meta import meta_loss
+from undertow.gradient.rates import check_finite
+from undertow.gradient.source import as_arrays
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """New tasks on which training is measured: their mean query loss after adaptation. The best parameters are kept.
+
+    Raises InputError when an entry does not fit.
+    """
+
+    tasks: TaskBatch
+    """the new tasks: support rows to adapt on, query rows for the loss"""
+    adapt_rate: Any = None
+    """rate of the step(s) on them, of either sign: one number, a tree of rates, or PerStep. It may be left out only
+    where the rate is learned, and then the learned rate serves: a train rate is not a rate to adapt with."""
+    steps: int | None = None
+    """number of steps; None means that of the inner loop"""
+    every: int = 100
+    """updates between two evaluations"""
+    patience: int | None = None
+    """stop after so many evaluations in a row without a new best; None means never"""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.tasks, TaskBatch):
+            kind = type(self.tasks).__name__
+            raise InputError("validation", rule=f"its tasks must be a TaskBatch, and are of type {kind}.")
+        if self.adapt_rate is not None:
+            check_finite(self.adapt_rate, "adapt_rate")
+        for name, minimum in (("steps", 0), ("every", 1), ("patience", 1)):
+            value = getattr(self, name)
+            if value is not None or name == "every":
+                object.__setattr__(self, name, _check.positive_int(value, name, minimum))
+
+    def ready(self, plan: Plan) -> Validation:
+        """The same with arrays of JAX and the number of steps, for one training run."""
+        rate = self.adapt_rate
+        if rate is None and not plan.learn_rate:
+            raise InputError(
+                "adapt_rate",
+                rule="validation needs the rate of the step on a new task: it is another one than the train rate, "
+                "which may be negative.",
+                way_out="Write Validation(tasks, adapt_rate).",
+            )
+        if rate is not None:
+            check_inner(plan.inner, rate, "adapt_rate")
+            rate = jax.tree.map(jnp.asarray, rate)
+        steps = plan.inner.steps if self.steps is None else self.steps
+        return replace(self, tasks=as_arrays(self.tasks, "validation"), adapt_rate=rate, steps=steps)
+
+    def loss(self, plan: Plan, rest: Tree, variables: Tree) -> float:
+        """Mean query loss of the tasks after adaptation. ``rest``: arrays in params that are not trained."""
+        trained, learned = variables if plan.learn_rate else (variables, None)
+        rate = learned if self.adapt_rate is None else self.adapt_rate
+        return float(_evaluate(plan, self.steps, join(trained, rest), self.tasks, rate))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _evaluate(plan: Plan, steps: int, params: Tree, tasks: TaskBatch, rate: Any) -> jax.Array:
+    params = join(params, plan.rest.tree)
+    return meta_loss(plan.loss_fn, params, tasks, rate, plan.inner.forward(steps), plan.weighting)[0]

@@ -1,0 +1,246 @@
+"""Steps of the search: to the maximum of a quadratic model of the likelihood over all covariances that are allowed."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import nnls
+
+from undertow.mixed import semidefinite
+from undertow.mixed.derivatives import (
+    by_components,
+    by_matrix,
+    gradients,
+    packed,
+    packing,
+    slope_by_components,
+    unpacked,
+)
+from undertow.mixed.likelihood import Evaluation
+
+# Of the mean square of the target: below it, noise is rounding.
+NOISE_FLOOR = 1e-10
+
+# Curvature takes a p x p product per task and step; wider problems use multiplicative steps.
+_WIDE = 160
+
+# The observed curvature is used where it is nowhere below this share of the expected one.
+_LEAST = 0.02
+# Log-likelihood: with less left to gain, the likelihood is nearly quadratic.
+_NEAR = 1.0
+# Of the mean curvature: what the data cannot tell apart has none, and is left where it is.
+_DAMPING = 1e-9
+# Of the largest eigenvalue: below it, one is rounding.
+_ZERO = 1e-10
+
+
+class Step(Protocol):
+    """A way from one point, of which any share may be taken."""
+
+    promise: float
+    """log-likelihood that the slope at the point promises for the whole step"""
+
+    def point(self, length: float) -> Float[np.ndarray, " n"]:
+        """Return the point where a share of the step ends."""
+        ...
+
+    def cautious(self) -> Step | None:
+        """Return another step from the same point, whose model is coarser and safer; None where this one is it."""
+        ...
+
+
+class ComponentStep:
+    """A step in the variances v >= 0 of components, Sigma_w = diag(components @ v), and sigma^2.
+
+    Far from the maximum the model is that of the expected information (Fisher scoring), which knows how a variance
+    bends the likelihood whatever its size; where little is left to gain, it is that of the observed curvature.
+    """
+
+    def __init__(self, here: Evaluation, components: Float[np.ndarray, "p c"], v: Float[np.ndarray, " n"]) -> None:
+        p, c = components.shape
+        self._v, self._safe = v, None
+        if p > _WIDE and 2 * c > p:
+            slope = slope_by_components(here, components, v[:c])
+            self._go(multiplicative_target(here, components, v, slope), slope)
+            return
+        slope, expected, average = by_components(here, components, v[:c])
+        target = _best_components(expected, v, slope)
+        if target is None:
+            target = multiplicative_target(here, components, v, slope)
+        self._go(target, slope)
+        if self.promise < _NEAR:
+            free = target > 0
+            observed = expected + np.where(np.outer(free, free), 2 * (average - expected), 0.0)
+            bold = _best_components(observed if _is_above(observed, expected) else average, v, slope)
+            if bold is not None:
+                self._safe = self._way, self.promise
+                self._go(bold, slope)
+
+    def _go(self, target: np.ndarray, slope: np.ndarray) -> None:
+        self._way = target - self._v
+        self.promise = float(slope @ self._way)
+
+    def point(self, length: float) -> Float[np.ndarray, " n"]:
+        """Return the point where a share of the step ends."""
+        return self._v + length * self._way
+
+    def cautious(self) -> Step | None:
+        """Return the step of Fisher scoring, where this one is of the observed curvature."""
+        if self._safe is None:
+            return None
+        (self._way, self.promise), self._safe = self._safe, None
+        return self
+
+
+def _best_components(matrix: np.ndarray, v: np.ndarray, slope: np.ndarray) -> np.ndarray | None:
+    """The maximum of the quadratic model over v >= 0."""
+    scale = np.sqrt(np.diagonal(matrix))
+    scale = np.where(scale > 0, scale, 1.0)
+    scaled = matrix / np.outer(scale, scale)
+    scaled[np.diag_indices_from(scaled)] += _DAMPING
+    floor = np.append(np.zeros(len(v) - 1), NOISE_FLOOR)
+    try:
+        factor = np.linalg.cholesky(scaled)
+        right = factor.T @ ((v - floor) * scale) + np.linalg.solve(factor, slope / scale)
+        solution, _ = nnls(factor.T, right)
+    except (np.linalg.LinAlgError, RuntimeError):
+        return None
+    return floor + solution / scale
+
+
+def multiplicative_target(
+    here: Evaluation,
+    components: Float[np.ndarray, "p c"],
+    v: Float[np.ndarray, " n"],
+    slope: Float[np.ndarray, " n"],
+) -> Float[np.ndarray, " n"]:
+    """Return v sqrt(pull / push), the minorisation of Zhou, Hu, Qiao & Lange, Statistica Sinica 25 (2015).
+
+    pull and push are the two signs of the slope; the step never lowers the likelihood.
+    """
+    pull = sum(part.block.weights @ gradients(part.a, part.e) ** 2 for part in here.parts)
+    # |e|^2 = (y - X mu)^T H^{-1} H H^{-1} (y - X mu) has the pull of sigma^2 and that of Sigma_w.
+    noise = max(here.squares - float(pull @ (components @ v[:-1])), 0.0) / here.noise
+    pulls = 0.5 * np.append(components.T @ pull, noise)
+    pushes = pulls - slope
+    ratio = np.divide(pulls, pushes, out=np.ones_like(v), where=pushes > 0)
+    return np.append(v[:-1] * np.sqrt(ratio[:-1]), max(v[-1] * np.sqrt(ratio[-1]), NOISE_FLOOR))
+
+
+class MatrixStep:
+    """A step in S, packed (Sigma_w = axes S axes^T), and sigma^2.
+
+    Where S has its final rank, it is Newton's step among covariances of that rank; elsewhere it goes to the maximum of
+    a coarser model over all covariances, which finds the rank. Its own coordinates are those in
+    which S is diagonal, the mean of G over rows is the identity, and one unit of noise has as much information as one
+    of S: the curvature is then of like size all over.
+    """
+
+    def __init__(
+        self,
+        here: Evaluation,
+        axes: Float[np.ndarray, "p r"],
+        back: Float[np.ndarray, "r p"],
+        v: Float[np.ndarray, " n"],
+        tolerance: float,
+    ) -> None:
+        gram = axes.T @ here.gram @ axes / here.rows
+        factor = np.linalg.cholesky(gram + _ZERO * np.trace(gram) * np.eye(len(gram)))
+        inward = factor.T / np.sqrt(here.noise)
+        values, turn = np.linalg.eigh(inward @ unpacked(v[:-1]) @ inward.T)
+        self._values = np.where(values > _ZERO * values.max(initial=0.0), values, 0.0)
+        inward = turn.T @ inward
+        self._outward = np.linalg.inv(inward)
+        slope, expected, average = by_matrix(here, axes @ self._outward, inward @ back, np.diag(self._values))
+        each = float(np.trace(expected[:-1, :-1])) / (len(v) - 1) if len(v) > 1 else 0.0
+        self._unit = math.sqrt(each / expected[-1, -1]) if each > 0 else here.noise
+        scale = np.append(np.ones(len(v) - 1), self._unit)
+        self._slope, outer = slope * scale, np.outer(scale, scale)
+        self._expected, self._average = expected * outer, average * outer
+        self._curvature = float(np.trace(self._expected)) / len(v)
+        self._noise, self._tolerance = here.noise / self._unit, tolerance
+        newton = self._newton_way()
+        self._is_newton = newton is not None
+        if newton is None:
+            self._go_within_the_cone()
+        else:
+            self._way, self.promise = newton, float(self._slope @ newton)
+
+    def _go_within_the_cone(self) -> None:
+        """To the maximum over all covariances of the expected information's model or, near it, of the average one's."""
+        floor = NOISE_FLOOR / self._unit
+        start = np.append(packed(np.diag(self._values)), self._noise - floor)
+        for information in (self._expected, self._average):
+            # More than a hair: without curvature, a direction takes long to meet the cone.
+            matrix = information + 1e-6 * self._curvature * np.eye(len(start))
+            end, left = semidefinite.minimise(matrix, self._slope + matrix @ start, start, self._tolerance)
+            self._way = end - start
+            self.promise = float(self._slope @ self._way) + left
+            if self.promise > _NEAR:
+                break
+
+    def _newton_way(self) -> np.ndarray | None:
+        """Newton's step among covariances of the same rank; None where that has no maximum, or another rank is better.
+
+        Near diag(values), these are [[s, b], [b^T, b^T s^{-1} b]] with s for the directions that vary.
+        """
+        varies = self._values > 0
+        places, slope = packing(len(varies)), unpacked(self._slope[:-1])
+        rest = slope[np.ix_(~varies, ~varies)]
+        if not varies.all() and max(np.linalg.eigvalsh(rest)[-1], 0.0) ** 2 > self._tolerance * self._curvature:
+            return None
+        kept = np.append(varies[places.rows] | varies[places.columns], True)
+        observed = (2 * self._average - self._expected)[np.ix_(kept, kept)]
+        # The curvature of b^T s^{-1} b, along which the likelihood falls by the slope where nothing varies.
+        rows, columns = places.rows[kept[:-1]], places.columns[kept[:-1]]
+        mixed = np.flatnonzero(varies[rows] != varies[columns])
+        low = np.where(varies[rows], columns, rows)[mixed]
+        high = np.where(varies[rows], rows, columns)[mixed]
+        same = high[:, None] == high
+        observed[np.ix_(mixed, mixed)] -= np.where(same, slope[np.ix_(low, low)] / self._values[high], 0.0)
+        if not _is_above(observed, self._expected[np.ix_(kept, kept)]):
+            return None
+        way = np.zeros(len(kept))
+        damped = observed + _DAMPING * self._curvature * np.eye(len(observed))
+        way[kept] = np.linalg.solve(damped, self._slope[kept])
+        inside = (np.diag(self._values) + unpacked(way[:-1]))[np.ix_(varies, varies)]
+        if self._noise + way[-1] <= NOISE_FLOOR / self._unit or not _is_positive(inside):
+            return None
+        return way
+
+    def point(self, length: float) -> Float[np.ndarray, " n"]:
+        """Return the point where a share of the step ends."""
+        end = np.diag(self._values) + length * unpacked(self._way[:-1])
+        if self._is_newton:
+            varies = self._values > 0
+            cross = end[np.ix_(~varies, varies)]
+            end[np.ix_(~varies, ~varies)] = cross @ np.linalg.solve(end[np.ix_(varies, varies)], cross.T)
+        noise = max((self._noise + length * self._way[-1]) * self._unit, NOISE_FLOOR)
+        return np.append(packed(self._outward @ end @ self._outward.T), noise)
+
+    def cautious(self) -> Step | None:
+        """Return the step over the whole cone, where this one is Newton's."""
+        if not self._is_newton:
+            return None
+        self._is_newton = False
+        self._go_within_the_cone()
+        return self
+
+
+def _is_above(matrix: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether a curvature is positive definite, measured by the one that is expected."""
+    scale = 1.0 / np.sqrt(np.diagonal(expected).clip(1e-300))
+    scaled = (matrix - _LEAST * expected) * np.outer(scale, scale)
+    # What the data cannot tell apart has no curvature of either kind.
+    return _is_positive(scaled + 10 * _DAMPING * np.eye(len(scaled)))
+
+
+def _is_positive(matrix: np.ndarray) -> bool:
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return False
+    return True
