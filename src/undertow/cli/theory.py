@@ -43,8 +43,6 @@ def theory(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every rate.")] = False,
 ) -> None:
     """Print the expected test loss of mixed linear regression over train rates, and the best rates."""
-    import numpy as np
-
     import undertow as ut
     from undertow.cli.output import check_file
 
@@ -60,6 +58,26 @@ def theory(
         _refuse_large(value, option, most)
     problem = ut.MixedLinearRegression(n_features, noise_std, task_std)
     design = ut.Design(n_tasks, n_support, n_query, n_adapt)
+
+    answer, losses = _answer(problem, design, train_rates, adapt_rate, init_distance, method)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(answer, allow_nan=False))
+    else:
+        _print(answer, losses, train_rates, n_features)
+    if plot is not None:
+        _plot(plot, losses, train_rates, answer)
+        typer.echo(f"figure: {plot}", err=as_json)
+
+
+def _answer(
+    problem: Any, design: Any, train_rates: np.ndarray, adapt_rate: float, init_distance: float, method: str
+) -> tuple[dict[str, Any], np.ndarray]:
+    """What is printed, and the expected loss at each train rate."""
+    import numpy as np
+
+    import undertow as ut
 
     def loss(train: Any, adapt: float) -> np.ndarray:
         return np.asarray(ut.theory.expected_loss(problem, design, train, adapt, init_distance, method))
@@ -90,15 +108,7 @@ def theory(
             "optimal_adapt_rate": _finite(best_adapt),
             "loss_at_both_optima": _finite(float(loss(float(best), best_adapt))),
         }
-    if as_json:
-        import json
-
-        typer.echo(json.dumps(answer, allow_nan=False))
-    else:
-        _print(answer, losses, train_rates, n_features)
-    if plot is not None:
-        _plot(plot, losses, train_rates, answer)
-        typer.echo(f"figure: {plot}", err=as_json)
+    return answer, losses
 
 
 def parse_rates(text: str) -> np.ndarray:
