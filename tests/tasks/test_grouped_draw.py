@@ -197,13 +197,12 @@ def test_a_skewed_table_is_drawn_in_buckets_and_refused_in_one_batch():
     assert table.draw(5, seed=1, n_query=5).query_x.shape == (5001, 5, 3)
 
 
-def test_padding_is_judged_by_size_and_share(monkeypatch):
-    table = table_of([100] + [10] * 20)
-    table.draw(5)
-    monkeypatch.setattr(drawing, "_PADDED_BYTES", 1000)
+def test_padding_is_judged_by_size_and_share():
+    long, alike = np.array([95] + [5] * 20), np.array([7] + [5] * 20)
+    drawing.refuse_padding(long, 3, np.float64)
     with pytest.raises(InputError, match="draw_buckets"):
-        table.draw(5)
-    table_of([12] + [10] * 20).draw(5)
+        drawing.refuse_padding(long, 3, np.float64, most=1000)
+    drawing.refuse_padding(alike, 3, np.float64, most=1000)
 
 
 def test_small_tasks_are_named_or_left_out():
@@ -233,7 +232,7 @@ def test_small_tasks_are_named_or_left_out():
         (lambda t: t.draw(2, dtype="int8"), ("dtype='int8'", "float64 or float32")),
         (lambda t: t.draw(2, dtype="double trouble"), ("double trouble", "float64 or float32")),
         (lambda t: t.draw(2, on_small="skip"), ("on_small='skip'", "'raise', 'drop'")),
-        (lambda t: t.select([0, 0]), ("tasks holds 0 2 times", "each task once")),
+        (lambda t: t.select([0, 0]), ("tasks holds 0 2 times",)),
         (lambda t: t.select([5]), ("5 is out of bounds", "2 tasks")),
         (lambda t: t.select([True, False, True]), ("2 tasks",)),
         (lambda t: t.select([0.5]), ("integer", "2 tasks")),
