@@ -1,4 +1,4 @@
-"""Are the intervals and verdicts of MAMLRegressorCV calibrated? Simulated problems whose best training rate is known.
+"""Are the intervals and verdicts of MAMLRegressorCV calibrated? Simulated problems whose best train rate is known.
 
 For each design (calibration_designs.py) many training tables are drawn. The truth is the rate with the least expected
 loss on new tasks, mean over other training tables of that size (each solved at every rate), at its best adaptation
@@ -26,14 +26,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from calibration_designs import FRESH, OLD, SETTINGS, ZERO, Setting, with_noise
 from scipy.optimize import brentq
-from undertow.choice.rate_search import solve
 
 import undertow as ut
 from undertow import _circle
-from undertow.choice.interval import uniform_angles
+from undertow.choice.gram_path import solve
 from undertow.choice.plan import Plan
 from undertow.choice.proximal_family import gather_moments
-from undertow.estimators.training import RIDGES as DEFAULT_RIDGES
+from undertow.choice.search import RIDGES
 from undertow.linear import LossSurface, circle
 from undertow.tasks import folds
 from undertow.tasks.by_task import sort_by_task
@@ -82,12 +81,12 @@ class Truth(NamedTuple):
 
 def ridges_of(setting: Setting) -> np.ndarray:
     """Ridges that the search of a design may pick."""
-    return np.array(DEFAULT_RIDGES) if setting.ridge is None else np.array([setting.ridge])
+    return np.array(RIDGES) if setting.ridge is None else np.array([setting.ridge])
 
 
 def truth(setting: Setting, n_tables: int, seed: int, angles: np.ndarray | None = None) -> Truth:
     """Return expected losses, mean over ``n_tables`` tables; a rate means the same multiple of each table's unit."""
-    angles = uniform_angles(N_RATES) if angles is None else angles
+    angles = _circle.grid(N_RATES)[:-1] if angles is None else angles
     return of_products(angles, ridges_of(setting), expected_products(setting, n_tables, seed, angles))
 
 
@@ -167,11 +166,11 @@ def fit(setting: Setting, seed: int) -> Any:
     if setting.ridge is not None:
         options |= {
             "rules": "gradient", "ridges": [setting.ridge], "standardize": False, "fit_intercept": False,
-            "clip": None, "n_draws": 1, "n_rates": N_RATES,
+            "n_draws": 1, "n_rates": N_RATES,
         }  # fmt: skip
     else:
         # All is as users run it, but that the mixed models, which no interval rests on, are left out for time.
-        options["rules"] = ("gradient", "ridge")
+        options["rules"] = ("gradient", "proximal")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return ut.MAMLRegressorCV(setting.n_support, **options).fit(x, y, groups=groups)
@@ -200,10 +199,10 @@ def outcome(setting: Setting, known: Truth, seed: int) -> Outcome:
     choice, interval = model.choice_, model.choice_.interval
     at = known.angles[known.best(_ridge(model))]
     named = {"negative": -1.0, "positive": 1.0}.get(choice.verdict, 0.0)
-    ends = np.arctan([interval.low, interval.high])
+    ends = np.arctan([interval.low_spectral, interval.high_spectral])
     rate = float(np.inf if abs(at) > np.pi / 2 - 1e-9 else 0.0 if abs(at) < 1e-9 else np.tan(at))
     return Outcome(
-        rate in interval,
+        rate * interval.scale in interval,
         interval.whole_circle,
         named,
         named != 0 and named == np.sign(rate) and np.isfinite(rate),

@@ -1,18 +1,20 @@
 """Blends of strategies: shares against brute force, weights against the parts adapted one by one."""
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from made import cv, table, task_rows
+from made import cv, plan_of, table, theta_by_hand
 from scipy.optimize import minimize
 
 import undertow as ut
 from undertow.choice import search
-from undertow.choice.blend import blended, least, nested, shares
-from undertow.choice.plan import Found, Plan
-from undertow.choice.proximal_family import gather_moments
-from undertow.choice.search import _blend
+from undertow.choice.blend import blended, least, shares
+from undertow.choice.gradient_family import GRADIENT, GradientFamily
+from undertow.choice.held_out import held_out_errors
+from undertow.choice.proximal_family import PROXIMAL, ProximalFamily, default_ratios, gather_moments
 from undertow.linear.rules import BlendRule, GradientRule, ProximalRule, blend_of
-from undertow.tasks import folds
 from undertow.tasks.losses import balance
 
 X, Y, G = table(m=24, seed=5, task_std=0.7)
@@ -26,7 +28,7 @@ def errors(m=40, n=4, seed=0, common=1.0):
 
 
 def products_of(e):
-    return 0.5 * np.einsum("mav,mbv->mab", e, e) / e.shape[2]
+    return np.einsum("mav,mbv->mab", e, e) / e.shape[2]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -63,7 +65,7 @@ def test_two_strategies_have_the_share_of_the_formula():
 def test_shares_are_half_the_mean_minimum_and_half_the_odds_of_being_best():
     products = products_of(errors(seed=7))
     weights = balance(np.linspace(1, 30, 40))
-    found = shares(products, weights, seed=3)
+    found = shares(products, weights, seed=3, least_share=0.02)
     drawn = np.random.default_rng(3).exponential(size=(200, 40)) * weights
     best, minima = np.zeros(4), []
     for i, w in enumerate(drawn):
@@ -80,46 +82,42 @@ def test_shares_are_half_the_mean_minimum_and_half_the_odds_of_being_best():
 def test_a_strategy_that_is_better_everywhere_gets_all():
     e = errors(n=3)
     e[:, 0] = 0.01 * e[:, 0]
-    assert shares(products_of(e), np.ones(40))[0] == pytest.approx(1, abs=1e-4)
+    assert shares(products_of(e), np.ones(40), 0, 0.02)[0] == pytest.approx(1, abs=1e-4)
     for n_tasks in (1, 2):
-        assert shares(products_of(e[:n_tasks]), np.ones(n_tasks)).sum() == pytest.approx(1)
+        assert shares(products_of(e[:n_tasks]), np.ones(n_tasks), 0, 0.02).sum() == pytest.approx(1)
+
+
+def test_shares_beat_the_choice_of_the_best_on_new_tasks():
+    """Expected loss on new tasks, known here, of shares and of the best strategy, both found on few tasks."""
+    quality = np.linspace(0.5, 1.0, 4) ** 2
+    true = 1.0 + np.diag(quality)
+    gains = []
+    for seed in range(200):
+        products = products_of(errors(m=12, seed=seed))
+        share = shares(products, np.ones(12), seed, 0.02)
+        best = products.mean(axis=0).diagonal().argmin()
+        gains.append(true[best, best] - share @ true @ share)
+    assert np.mean(gains) > 4 * np.std(gains, ddof=1) / np.sqrt(len(gains))
+
+
+def test_no_share_is_below_the_least_one():
+    products = products_of(errors(n=6, seed=2, common=0.0))
+    whole = shares(products, np.ones(40), 0, 0.0)
+    assert (whole > 0).all()
+    for least_share in (0.05, 0.15, 0.2):
+        found = shares(products, np.ones(40), 0, least_share)
+        kept = whole >= least_share
+        assert 0 < kept.sum() < 6
+        np.testing.assert_allclose(found, np.where(kept, whole, 0) / whole[kept].sum(), rtol=1e-12)
+    # Where none reaches it, the largest is all there is.
+    found = shares(products, np.ones(40), 0, 0.99)
+    np.testing.assert_array_equal(found, whole == whole.max())
 
 
 def test_the_blended_loss_is_that_of_the_combined_errors():
     e, share = errors(), np.array([0.1, 0.2, 0.3, 0.4])
     combined = np.einsum("a,mav->mv", share, e)
-    np.testing.assert_allclose(blended(products_of(e), share), 0.5 * (combined**2).mean(axis=1), rtol=1e-12)
-
-
-def test_nested_losses_know_nothing_of_their_own_fold():
-    e, fold = errors(m=30), np.arange(30) % 3
-    products, weights = products_of(e), np.ones(30)
-    found = nested(products, weights, fold)
-    for k in range(3):
-        share = shares(products[fold != k], weights[fold != k])
-        np.testing.assert_allclose(found[fold == k], blended(products[fold == k], share), rtol=1e-12)
-    other = products.copy()
-    other[fold == 1] *= np.random.default_rng(0).uniform(0.1, 10, (10, 1, 1))
-    ratio = nested(other, weights, fold)[fold == 1] / found[fold == 1]
-    np.testing.assert_allclose(ratio, other[fold == 1][:, 0, 0] / products[fold == 1][:, 0, 0], rtol=1e-9)
-
-
-def parts_by_hand(rule, x, y):
-    """theta of a blend from dense formulas, for one task."""
-    theta = 0
-    for part, share, start in zip(rule.parts, rule.shares, rule.starts, strict=True):
-        if isinstance(part, GradientRule):
-            own = start
-            for _ in range(part.steps):
-                own = own - part.rate * x.T @ (x @ own - y) / len(x)
-        elif np.isinf(part.ratio):
-            own = start
-        else:
-            c = np.eye(x.shape[1]) if part.covariance is None else part.covariance
-            c = np.diag(c) if c.ndim == 1 else c
-            own = start + c @ x.T @ np.linalg.solve(x @ c @ x.T + part.ratio * np.eye(len(x)), y - x @ start)
-        theta = theta + share * own
-    return theta
+    np.testing.assert_allclose(blended(products_of(e), share), (combined**2).mean(axis=1), rtol=1e-12)
 
 
 def test_a_blend_adapts_as_its_parts_do():
@@ -133,7 +131,7 @@ def test_a_blend_adapts_as_its_parts_do():
     omega = rule.shares @ rule.starts
     theta = rule.adapt(omega, ut.TaskBatch(x, y, x, y))
     for i in range(5):
-        np.testing.assert_allclose(theta[i], parts_by_hand(rule, x[i], y[i]), rtol=1e-10)
+        np.testing.assert_allclose(theta[i], theta_by_hand(rule, None, x[i], y[i]), rtol=1e-10)
 
 
 def test_parts_that_move_alike_are_one_part():
@@ -162,25 +160,36 @@ def model():
 
 
 def test_the_estimator_uses_the_blend_and_says_so(model):
-    assert model.rule_ == model.choice_.strategy == "blend"
-    share = model.choice_.settings
+    choice = model.choice_
+    assert model.strategy_ == choice.strategy == "blend"
+    share = choice.settings
     assert list(share.values()) == sorted(share.values(), reverse=True)
     assert sum(share.values()) == pytest.approx(1)
-    assert set(share) <= set(model.choice_.losses) - {"blend"}
-    rule = model._rules[0]
+    assert set(share) <= set(choice.candidates) - {"blend"}
+    rule, omega = model.model_.rules[0], model.model_.omega[0]
     assert rule.shares.sum() <= 1 + 1e-12
-    name, most = next(iter(share.items()))
-    assert f"a blend of strategies ({100 * most:.0f} % {describe(name)}" in model.choice_.explanation
     x, y = X[:7], Y[:7]
-    z, t = model._standard.features(x), model._standard.targets(y[:, None])[:, 0]
-    expected = parts_by_hand(rule, z, t) - rule.shares @ rule.starts + model._omega[0]
-    np.testing.assert_allclose(model.adapt(x, y)._omega[0], expected, rtol=1e-9)
+    z, t = model.model_.standard.features(x), model.model_.standard.targets(y[:, None])[:, 0]
+    expected = theta_by_hand(rule, None, z, t) - rule.shares @ rule.starts + omega
+    np.testing.assert_allclose(model.adapt(x, y).model_.omega[0], expected, rtol=1e-9)
     # Rates are there to be read, though a blend has none of its own.
-    choice = model.choice_
-    assert model.train_rate_spectral_ == pytest.approx(choice.train_rate)
-    assert model.adapt_rate_spectral_ == pytest.approx(choice.adapt_rate)
-    assert model.train_rate_ == pytest.approx(choice.train_rate * model.scale_)
-    assert model.ridge_ is None
+    for name in ("train_rate", "adapt_rate"):
+        assert getattr(model, f"{name}_") == choice.signed[name]
+        assert getattr(model, f"{name}_spectral_") == pytest.approx(choice.signed[f"{name}_spectral"], rel=1e-12)
+
+
+def test_a_share_is_never_taken_for_a_ridge():
+    """The shares of a blend stand under names of strategies, and one of these is "ridge"."""
+    for seed in range(20):
+        x, y, g = table(m=12, seed=seed, task_std=0.7)
+        model = cv(rules="proximal", n_draws=1, n_rates=9).fit(x, y, groups=g)
+        if "ridge" in model.choice_.settings and model.strategy_ == "blend":
+            break
+    else:
+        pytest.fail("no blend with the strategy 'ridge' among 20 tables")
+    assert 0 < model.choice_.settings["ridge"] < 1
+    assert model.ridge_ is model.steps_ is None
+    assert model.rate_path_.ridges[0] == model.choice_.signed["ridge"]
 
 
 @pytest.mark.parametrize("weights", [None, [1.0, 2.0, 3.0, 1.0, 1.0]])
@@ -188,16 +197,16 @@ def test_further_rows_go_on_from_where_the_parts_are(model, weights):
     x, y = X[:5], Y[:5]
     once = model.adapt(x, y, sample_weight=weights)
     twice = once.adapt(X[5:9], Y[5:9])
-    rule, moved = model._rules[0], once._rules[0]
-    z, t = model._standard.features(x), model._standard.targets(y[:, None])[:, 0]
+    rule, moved = model.model_.rules[0], once.model_.rules[0]
+    z, t = model.model_.standard.features(x), model.model_.standard.targets(y[:, None])[:, 0]
     if weights is None:
         np.testing.assert_allclose(
-            rule.shares @ (moved.starts - rule.starts), once._omega[0] - model._omega[0], rtol=1e-9
+            rule.shares @ (moved.starts - rule.starts), once.model_.omega[0] - model.model_.omega[0], rtol=1e-9
         )
-        np.testing.assert_allclose(rule.shares @ moved.starts, parts_by_hand(rule, z, t), rtol=1e-9)
-    z, t = model._standard.features(X[5:9]), model._standard.targets(Y[5:9, None])[:, 0]
-    expected = parts_by_hand(moved, z, t) - moved.shares @ moved.starts + once._omega[0]
-    np.testing.assert_allclose(twice._omega[0], expected, rtol=1e-9)
+        np.testing.assert_allclose(rule.shares @ moved.starts, theta_by_hand(rule, None, z, t), rtol=1e-9)
+    z, t = model.model_.standard.features(X[5:9]), model.model_.standard.targets(Y[5:9, None])[:, 0]
+    expected = theta_by_hand(moved, None, z, t) - moved.shares @ moved.starts + once.model_.omega[0]
+    np.testing.assert_allclose(twice.model_.omega[0], expected, rtol=1e-9)
     # The same rows again and again bring the weights nearer to a fit of them, and never away from it.
     error, again = [], model
     for _ in range(5):
@@ -206,125 +215,126 @@ def test_further_rows_go_on_from_where_the_parts_are(model, weights):
     assert error == sorted(error, reverse=True)
 
 
-def test_the_blend_is_made_from_the_held_out_errors_with_tasks_balanced(model, monkeypatch):
-    seen = []
-
-    def recorded(products, weights, seed=0, least_share=0.0):
-        seen.append((products, weights))
-        return shares(products, weights, seed, least_share)
-
-    monkeypatch.setattr(search, "shares", recorded)
-    again = cv().fit(X, Y, groups=G)
-    held_out = again.held_out_
-    assert held_out.names[-1] == "blend"
-    ((products, weights),) = seen
-    # Two draws of each row: r of r / (r + 10) is the number of query rows of one.
-    np.testing.assert_array_equal(np.sort(held_out.weights / 2), np.sort(task_rows(X, Y, G).counts - 5))
-    np.testing.assert_allclose(weights, balance(held_out.weights / 2), rtol=1e-12)
-    np.testing.assert_allclose(np.diagonal(products, axis1=1, axis2=2), held_out.losses[:, :-1], rtol=1e-12)
-    share = shares(products, weights)
-    names = held_out.names
-    assert again.choice_.settings == pytest.approx({names[i]: share[i] for i in range(len(share)) if share[i] > 0})
-    np.testing.assert_array_equal(again.coef_, model.coef_)
+def test_the_blend_is_made_from_held_out_errors_with_tasks_balanced_and_judged_without_the_fold():
+    found = cv(rules="proximal", n_support=4, cv=4).fit(X, Y, groups=G)
+    plan = plan_of(X, Y, G)
+    _, proximal = gather_moments(plan, 1, default_ratios(plan))
+    families = dict.fromkeys(PROXIMAL, ProximalFamily(plan, proximal, (1e-4, 1e-2)))
+    held_out, _ = held_out_errors(plan, PROXIMAL, families)
+    blend = found.choice_.candidates["blend"]
+    share = shares(held_out.products, balance(held_out.weights), 0, plan.limits.least_share)
+    assert blend.settings == pytest.approx({name: one for name, one in zip(PROXIMAL, share, strict=True) if one > 0})
+    mse = found.held_out_.of("blend")
+    for fold in range(4):
+        inner, _ = held_out_errors(plan, PROXIMAL, families, fold)
+        share = shares(inner.products, balance(inner.weights), 0, plan.limits.least_share)
+        chosen = {name: one for name, one in zip(PROXIMAL, share, strict=True) if one > 0}
+        assert blend.of_folds[fold] == pytest.approx(chosen)
+        own = held_out.folds == fold
+        np.testing.assert_allclose(mse[own], blended(held_out.products[own], share), rtol=1e-9)
 
 
-def test_whole_number_weights_are_copies_for_every_part_of_a_blend():
+def test_whole_number_weights_are_copies_for_every_part_of_a_blend(model):
     weights = np.random.default_rng(1).integers(1, 4, len(X)).astype(float)
-    model = cv().fit(X, Y, groups=G)
-    kinds = {type(part) for part in model._rules[0].parts}
-    if kinds == {ProximalRule}:
-        start = model._rules[0].starts[0]
-        old = model._rules[0]
-        model._rules = (
-            BlendRule(
-                (*old.parts, GradientRule(0.2, 1)), np.append(0.5 * old.shares, 0.5), np.vstack([old.starts, start])
-            ),
-        )
-        model._omega = (model._rules[0].shares @ model._rules[0].starts)[None]
+    rule = BlendRule(
+        (ProximalRule(2.0), GradientRule(0.2), ProximalRule(0.3, np.array([1.0, 0.0, 2.0, 0.5]))),
+        np.array([0.3, 0.4, 0.3]),
+        np.random.default_rng(2).standard_normal((3, 4)),
+    )
+    value = replace(model.model_, rules=(rule,), omega=(rule.shares @ rule.starts)[None])
     one = G == 3
     copies = np.repeat(np.arange(int(one.sum())), weights[one].astype(int))
-    weighted = model.adapt(X[one], Y[one], sample_weight=weights[one])
-    copied = model.adapt(X[one][copies], Y[one][copies])
-    np.testing.assert_allclose(weighted.coef_, copied.coef_, rtol=1e-9)
+    weighted = value.adapt(value.rows(X[one], Y[one, None], weights[one]))
+    copied = value.adapt(value.rows(X[one][copies], Y[one, None][copies]))
+    np.testing.assert_allclose(weighted.omega, copied.omega, rtol=1e-9)
+    assert np.abs(weighted.omega - value.adapt(value.rows(X[one], Y[one, None])).omega).max() > 1e-3
 
 
-def test_without_a_blend_or_with_the_gradient_rule_alone_one_strategy_is_used(model):
-    single = cv(blend=False).fit(X, Y, groups=G)
-    assert "blend" not in single.choice_.losses
-    balanced = balance(single.held_out_.weights / 2) @ single.held_out_.losses
-    assert single.rule_ == single.held_out_.names[int(balanced.argmin())]
-    for name in single.held_out_.names:
-        assert single.choice_.losses[name] == model.choice_.losses[name]
+@pytest.fixture(scope="module")
+def single():
+    return cv(blend=False).fit(X, Y, groups=G)
+
+
+def test_without_a_blend_or_with_the_gradient_rule_alone_one_strategy_is_used(model, single):
+    assert "blend" not in single.choice_.candidates
+    balanced = balance(single.held_out_.weights) @ single.held_out_.mse
+    assert single.strategy_ == single.held_out_.names[int(balanced.argmin())]
+    for name, one in single.choice_.candidates.items():
+        assert one == model.choice_.candidates[name]
     gradient = cv(rules="gradient").fit(X, Y, groups=G)
-    assert "blend" not in gradient.choice_.losses
-    assert gradient.rule_ in ("joint", "step", "tied", "signed")
+    assert "blend" not in gradient.choice_.candidates
+    assert gradient.strategy_ in ("joint", "step", "tied", "signed")
 
 
-@pytest.mark.wrong_type
-def test_the_switch_is_true_or_false():
-    with pytest.raises(ut.InputError, match="blend='yes': it must be True or False"):
-        cv(blend="yes").fit(X, Y, groups=G)
+def shares_of(monkeypatch, name, names):
+    """Let every blend be a single strategy."""
+    share = (np.array(names) == name).astype(float)
+    assert share.sum() == 1
+    monkeypatch.setattr(sys.modules[search.__module__], "shares", lambda *args: share)
 
 
-def test_a_blend_that_is_clearly_worse_on_held_out_tasks_is_not_used(monkeypatch):
-    def poor(products, weights, fold, seed=0, least_share=0.0):
-        return products[:, 0, 0] + 100.0
-
-    monkeypatch.setattr(search, "nested", poor)
+def test_a_blend_that_is_clearly_worse_on_held_out_tasks_is_not_used(single, monkeypatch):
+    names = single.held_out_.names
+    worst = names[int((balance(single.held_out_.weights) @ single.held_out_.mse).argmax())]
+    shares_of(monkeypatch, worst, names)
     found = cv().fit(X, Y, groups=G)
-    assert found.rule_ != "blend"
-    assert "blend" in found.choice_.losses
+    np.testing.assert_allclose(found.held_out_.of("blend"), single.held_out_.of(worst), rtol=1e-12)
+    assert found.strategy_ == single.strategy_
+    np.testing.assert_array_equal(found.coef_, single.coef_)
+
+
+def test_a_blend_of_one_strategy_is_that_strategy(single, monkeypatch):
+    shares_of(monkeypatch, single.strategy_, single.held_out_.names)
+    found = cv().fit(X, Y, groups=G)
+    assert found.strategy_ == single.strategy_
+    np.testing.assert_array_equal(found.adapt(X[:4], Y[:4]).coef_, single.adapt(X[:4], Y[:4]).coef_)
 
 
 @pytest.mark.parametrize(("worse", "used"), [(0.15, True), (0.35, False)])
 def test_an_outlier_that_makes_the_standard_error_large_does_not_excuse_a_blend_that_is_much_worse(
-    worse, used, monkeypatch
+    worse, used, single, monkeypatch
 ):
-    def poor(products, weights, fold, seed=0, least_share=0.0):
-        losses = np.diagonal(products, axis1=1, axis2=2)
-        alone = losses[:, (weights @ losses).argmin()]
-        one = np.zeros(len(alone))
-        one[3] = worse * (weights @ alone) / weights[3]  # all of it in a single task: less than three standard errors
-        return alone + one
+    best = single.held_out_.names.index(single.strategy_)
+    weights = balance(single.held_out_.weights)
+    # All of it in the first task that is tested: less than three standard errors.
+    outlier = [worse * (weights @ single.held_out_.of(single.strategy_)) / weights[0]]
 
-    monkeypatch.setattr(search, "nested", poor)
-    assert (cv().fit(X, Y, groups=G).rule_ == "blend") == used
+    def poor(products, share):
+        mse = products[:, best, best].copy()
+        if outlier:
+            mse[0] += outlier.pop()
+        return mse
+
+    monkeypatch.setattr(sys.modules[search.__module__], "blended", poor)
+    found = cv().fit(X, Y, groups=G)
+    assert (found.strategy_ == "blend") == used
+    assert found.held_out_.of("blend")[1:] == pytest.approx(single.held_out_.of(single.strategy_)[1:])
 
 
 def test_several_targets_share_their_shares_but_not_their_weights():
-    parts = [
-        Found(np.full((2, 3), i + 1.0), (GradientRule(0.1 * (i + 1)), GradientRule(0.2 * (i + 1))), {})
-        for i in range(3)
-    ]
-    found = _blend([parts[0], parts[2]], ["a", "c"], np.array([0.25, 0.75]))
-    assert found.settings == {"c": 0.75, "a": 0.25}
-    np.testing.assert_allclose(found.weights, 0.25 * 1 + 0.75 * 3)
-    # Two single steps are one: 0.25 * 0.2 + 0.75 * 0.6.
-    assert [part.rate for part in found.rules[1].parts] == pytest.approx([0.5])
-    model = cv().fit(X, np.c_[Y, -(Y**2)], groups=G)
-    assert len(model._rules) == 2
-    if model.rule_ == "blend":
-        np.testing.assert_array_equal(model._rules[0].shares, model._rules[1].shares)
-
-
-@pytest.mark.long
-def test_blends_beat_single_choices_on_average():
-    """Ten simulated tables with few tasks: gains of the blend over the single choice, paired by table."""
-    gains = []
-    for seed in range(10):
-        x, y, g = table(m=160, seed=100 + seed, task_std=0.8, noise=0.8)
-        train = g < 20
-        both = [
-            cv(blend=blend).fit(x[train], y[train], groups=g[train]).score(x[~train], y[~train], groups=g[~train])
-            for blend in (True, False)
-        ]
-        gains.append(both[0] - both[1])
-    mean, error = np.mean(gains), np.std(gains, ddof=1) / np.sqrt(10)
-    assert mean > -2 * error
+    both = np.c_[Y, X[:, 0] - 0.1 * Y]
+    model = cv(n_support=4, cv=4, rules=("gradient", "proximal")).fit(X, both, groups=G)
+    assert model.strategy_ == "blend"
+    plan = plan_of(X, both, G)
+    moments, proximal = gather_moments(plan, 1, default_ratios(plan))
+    families = dict.fromkeys(GRADIENT, GradientFamily(plan, moments, (1e-4, 1e-2), (1,), 21))
+    families |= dict.fromkeys(PROXIMAL, ProximalFamily(plan, proximal, (1e-4, 1e-2), moments))
+    share = model.choice_.settings
+    assert len(share) > 1
+    x, y = X[:6], both[:6]
+    adapted = model.adapt(x, y).model_.omega
+    z, t = model.model_.standard.features(x), model.model_.standard.targets(y)
+    for j in range(2):
+        parts = {name: families[name].found(name) for name in share}
+        omega = sum(share[name] * one.weights[j] for name, one in parts.items())
+        np.testing.assert_allclose(model.model_.omega[j], omega, rtol=1e-7)
+        theta = sum(
+            share[name] * theta_by_hand(one.rules[j], one.weights[j], z, t[:, j]) for name, one in parts.items()
+        )
+        np.testing.assert_allclose(adapted[j], theta, rtol=1e-7)
 
 
 def test_the_plan_of_a_blend_uses_the_same_rows_for_every_strategy():
-    rows = task_rows(X, Y, G)
-    plan = Plan(rows, rows, folds(rows.ids, 3, 0), 4, 1, 0)
+    plan = plan_of(X, Y, G, n_folds=3, n_draws=1)
     moments, proximal = gather_moments(plan, 1, (1.0, np.inf))
     assert moments.weight.sum() == sum(part.weight for part in proximal[0])

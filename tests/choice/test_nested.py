@@ -142,6 +142,14 @@ def test_mixed_models_of_a_fold_are_the_same_to_the_tolerance_of_their_search(wh
     assert abs(ours.log_likelihood - theirs.log_likelihood) > 50
 
 
+def test_shares_of_a_blend_with_mixed_models_are_those_of_the_other_folds():
+    rows = garbled(ROWS, PLANS["pairs of folds"].folds[FOLD], "targets")
+    before, after = (chosen_for_each_fold(each, steps=(1,))["blend"].of_folds for each in (ROWS, rows))
+    moved = [sum(abs(a.get(name, 0) - b.get(name, 0)) for name in {*a, *b}) for a, b in zip(before, after, strict=True)]
+    assert moved[FOLD] < 0.25
+    assert min(moved[:FOLD] + moved[FOLD + 1 :]) > 1
+
+
 def test_held_out_errors_of_the_first_strategies_are_those_of_nested_cross_validation_on_rows():
     """Ridge and adapt rate chosen on the other folds by fits without the fold, then refitted without it."""
     model = cv(cv=4, n_support=4, ridges=RIDGES, rules="gradient").fit(X, Y, groups=G)

@@ -74,7 +74,8 @@ def check_file(path: Path, argument: str, suffixes: tuple[str, ...]) -> None:
     """Raise InputError unless a file of one of these kinds can be written at ``path``, the value of an argument."""
     from undertow._check import InputError
 
-    either = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}" if len(suffixes) > 1 else suffixes[0]
+    *others, last = suffixes
+    either = f"{', '.join(others)} or {last}" if others else last
     if path.suffix.lower() not in suffixes:
         raise InputError(argument, path, f"the name must end in {either}.")
     if path.is_dir():

@@ -211,9 +211,14 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) ->
 
 def _model(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> FittedModel:
     q, p = len(arrays["omega"]), int(header["values"]["n_features_in_"])
-    units: Any = {field: arrays[f"standard.{field}"] for field in _STANDARD}
-    clip, intercept = float(header["standard"]["clip"]), bool(header["standard"]["intercept"])
-    standard = Standard(clip=clip, intercept=intercept, **units)
+    standard = Standard(
+        clip=float(header["standard"]["clip"]),
+        intercept=bool(header["standard"]["intercept"]),
+        centre=arrays["standard.centre"],
+        spread=arrays["standard.spread"],
+        target_centre=arrays["standard.target_centre"],
+        target_spread=arrays["standard.target_spread"],
+    )
     d = p + standard.intercept
     task_ids, rules = unpack_labels(header["task_ids"], arrays, "task_ids"), header["rules"]
     expected = dict(zip((f"standard.{field}" for field in _STANDARD), ((p,), (p,), (q,), (q,)), strict=True))

@@ -132,7 +132,7 @@ def chunks(batch: TaskBatch, steps: int, weighting: str = "rows", numbers: int =
 
 def check_steps(steps: int) -> int:
     """Return the number of steps, or raise InputError where the blocks cannot hold so many."""
-    steps = _check.positive_int(steps, "steps")
+    steps = _check.whole_number(steps, "steps")
     if steps > MAX_STEPS:
         raise InputError(
             f"steps={steps}: moments and losses as functions of the rate keep their digits up to {MAX_STEPS} steps. "

@@ -24,7 +24,7 @@ def adapt(weights: Any, tasks: TaskBatch, adapt_rate: float, steps: int = 1) -> 
     do not fit and for a rate that is not finite.
     """
     rate = _check.real(adapt_rate, "adapt_rate", hint="A rate may have either sign.")
-    steps = _check.positive_int(steps, "steps")
+    steps = _check.whole_number(steps, "steps")
     tasks = one_batch(tasks)
     m, p = tasks.n_tasks, tasks.n_features
     start = _check.numbers(weights, "weights") if not isinstance(weights, np.ndarray) else weights

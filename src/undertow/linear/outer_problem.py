@@ -73,7 +73,7 @@ class OuterProblem:
         solver: str = "auto",
     ) -> OuterProblem:
         """Return the problem of these tasks; arguments are those of ``rate_path``, and so are the errors."""
-        steps = _check.positive_int(steps, "steps")
+        steps = _check.whole_number(steps, "steps")
         one_of(solver, "solver", SOLVERS)
         if isinstance(tasks, Moments):
             if tasks.steps != steps:

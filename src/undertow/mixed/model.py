@@ -175,8 +175,8 @@ def fit_mixed(
     """
     _check.one_of(structure, "structure", STRUCTURES)
     _check.one_of(method, "method", ("reml", "ml"))
-    max_iterations = _check.positive_int(max_iterations, "max_iterations")
-    max_tasks = _check.positive_int(max_tasks, "max_tasks")
+    max_iterations = _check.whole_number(max_iterations, "max_iterations")
+    max_tasks = _check.whole_number(max_tasks, "max_tasks")
     if isinstance(tasks, TaskStatistics):
         if row_weights is not None or task_weights is not None:
             raise InputError("weights are part of TaskStatistics: hand them to TaskStatistics.from_tasks.")

@@ -238,8 +238,8 @@ class GroupedTable(ByTask):
         return [self._gather(draw, tasks, kind) for tasks in drawing.buckets(draw.n_queries)]
 
     def _draw(self, n_support: int, seed: Any, n_query: int | None, on_small: str) -> drawing.Draw:
-        n_support = _check.positive_int(n_support, "n_support")
-        most = None if n_query is None else _check.positive_int(n_query, "n_query")
+        n_support = _check.whole_number(n_support, "n_support")
+        most = None if n_query is None else _check.whole_number(n_query, "n_query")
         tasks = drawing.large_enough(self.counts, self.ids, n_support, on_small)
         left = self.counts[tasks] - n_support
         return drawing.Draw(tasks, self.random_order(seed), n_support, left if most is None else np.minimum(left, most))

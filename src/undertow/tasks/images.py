@@ -87,7 +87,7 @@ def read_images(path: Path | str, size: int = 28) -> LabelledImages:
 
     Raises InputError when the path does not exist or holds no images.
     """
-    path, size = Path(path), _check.positive_int(size, "size")
+    path, size = Path(path), _check.whole_number(size, "size")
     if path.is_dir():
         return _read_folder(path, size)
     if not path.is_file():
@@ -138,7 +138,7 @@ class ImageTasks:
     """
 
     def __init__(self, images: LabelledImages, ways: int = 5, *, rotations: bool = False) -> None:
-        self.ways = _check.positive_int(ways, "ways", minimum=2)
+        self.ways = _check.whole_number(ways, "ways", minimum=2)
         pictures, classes, n = images.images, images.classes, images.n_classes
         if rotations:
             if pictures.shape[1] != pictures.shape[2]:

@@ -29,7 +29,7 @@ def folds(tasks: Any, n_folds: int, seed: Any = 0, *, rows: Any = None) -> list[
     there are more folds than tasks, or fewer than two.
     """
     m, rank = _numbered(tasks)
-    n_folds = _check.positive_int(n_folds, "n_folds", minimum=2)
+    n_folds = _check.whole_number(n_folds, "n_folds", minimum=2)
     if n_folds > m:
         if m == 1:
             raise InputError(f"n_folds={n_folds}: there is only one task, and folds need at least two. Use more tasks.")
@@ -80,7 +80,7 @@ def draws(
     Draw k depends on the seed and on k only, so a longer run starts with the draws of a shorter one. ``seed``
     is a whole number or a SeedSequence.
     """
-    n_draws = _check.positive_int(n_draws, "n_draws")
+    n_draws = _check.whole_number(n_draws, "n_draws")
     root = seed_sequence(seed)
     # spawn() would count the children of the caller's object; a key leaves it as it was.
     seeds = [np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, k)) for k in range(n_draws)]
@@ -90,7 +90,7 @@ def draws(
 def _numbered(tasks: Any) -> tuple[int, Numbers]:
     """Return the number of tasks and their indices in the order of their ids."""
     if np.ndim(tasks) == 0:
-        m = _check.positive_int(tasks, "tasks")
+        m = _check.whole_number(tasks, "tasks")
         return m, np.arange(m)
     ids = np.asarray(tasks)
     rank = np.argsort(ids, kind="stable")

@@ -50,7 +50,7 @@ def read_table(
     Missing or infinite values are never filled: InputError gives their row numbers. A CSV file does not say what is
     text: a task column with ids such as "01" is read as text, so that "01" and "1" stay two tasks.
     """
-    min_rows = _check.positive_int(min_rows, "min_rows")
+    min_rows = _check.whole_number(min_rows, "min_rows")
     return _read(
         source, task, target, features, categories, max_levels, on_constant, min_rows, on_small, f"min_rows={min_rows}"
     )
@@ -71,7 +71,7 @@ def _read(
     """Return what read_table does; ``rule`` says why a task needs ``min_rows`` rows."""
     _check.one_of(categories, "categories", ("raise", "onehot"))
     _check.one_of(on_constant, "on_constant", ("raise", "drop", "keep"))
-    max_levels = _check.positive_int(max_levels, "max_levels", minimum=2)
+    max_levels = _check.whole_number(max_levels, "max_levels", minimum=2)
     source, task, target, features = _with_defaults(source, task, target, features)
     opened = open_source(source)
     chosen = _choose(opened, task, target, features)
@@ -111,7 +111,7 @@ def from_table(
     and of GroupedTable.draw; tasks with fewer than n_support + 1 rows raise InputError, or are left out by
     on_small="drop".
     """
-    n_support = _check.positive_int(n_support, "n_support")
+    n_support = _check.whole_number(n_support, "n_support")
     _check.one_of(on_small, "on_small", ("raise", "drop"))
     # Small tasks come before features: in a table of one row every feature is constant, which is not what is wrong.
     rule = drawing.support_rule(n_support)
