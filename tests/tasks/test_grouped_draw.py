@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from undertow import InputError
+from undertow._check import Setting
 from undertow.tasks import GroupedTable, drawing
 
 MASK = (1 << 64) - 1
@@ -210,13 +211,13 @@ def test_small_tasks_are_named_or_left_out():
     with pytest.raises(InputError) as error:
         table.draw(4)
     message = str(error.value)
-    assert "2 of 4 tasks have fewer than 5 rows (task 0 has 3, task 2 has 2)" in message
-    assert "n_support=4 a task needs 5" in message
-    assert "on_small='drop'" in message
+    assert "2 of 4 tasks have fewer than 5 rows, one of them a query row (task 0 has 3, task 2 has 2)" in message
+    assert (error.value.argument, error.value.value) == ("n_support", 4)
+    assert Setting("on_small", "drop") in error.value.way_out
     kept = table.draw(4, on_small="drop")
     assert list(kept.ids) == [1, 3]
     assert drawn(kept) == drawn(table.select([1, 3]).draw(4))
-    with pytest.raises(InputError, match=r"no task has 10 rows or more.*leaves none"):
+    with pytest.raises(InputError, match=r"no task has 10 rows.*leaves none"):
         table.draw(9, on_small="drop")
     with pytest.raises(InputError, match=r"7 of 7 .*task 4 has 1, \.\.\."):
         table_of([1] * 7).draw(1)
@@ -227,7 +228,7 @@ def test_small_tasks_are_named_or_left_out():
     [
         (lambda t: t.draw(0), ("n_support=0", "at least 1")),
         (lambda t: t.draw(2, n_query=0), ("n_query=0", "at least 1")),
-        (lambda t: t.draw(2, seed=None), ("seed=None", "whole number", "repeated")),
+        (lambda t: t.draw(2, seed=None), ("seed: ", "whole number", "repeated")),
         (lambda t: t.draw(2, seed=-1), ("seed=-1", "at least 0")),
         (lambda t: t.draw(2, dtype="int8"), ("dtype='int8'", "float64 or float32")),
         (lambda t: t.draw(2, dtype="double trouble"), ("double trouble", "float64 or float32")),
@@ -249,7 +250,7 @@ def test_bad_arguments(call, parts):
 
 def test_float32_that_would_overflow_is_refused():
     table = GroupedTable.from_arrays([[1e39], [1.0], [2.0]], [0.0, 1.0, 2.0], [0, 0, 0])
-    with pytest.raises(InputError, match=r"float32 cannot hold 1e\+39: use float64"):
+    with pytest.raises(InputError, match=r"cannot hold 1e\+39. Use float64"):
         table.draw(1, dtype=np.float32)
     assert table.draw(1).n_tasks == 1
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from undertow import _check
-from undertow._check import InputError
+from undertow._check import InputError, Setting
 from undertow._types import Counts, Ids, Numbers, Real, RowKeys, RowNumbers, TaskMask, TaskNumbers, TaskPositions
 
 # A batch is refused where its padding both dominates and is large: then buckets are the way.
@@ -48,10 +48,8 @@ def seed_sequence(seed: Any) -> np.random.SeedSequence:
             raise TypeError
         return np.random.SeedSequence(seed)
     except (TypeError, ValueError):
-        raise InputError(
-            f"seed={seed!r}: it must be a whole number of at least 0, or a SeedSequence. Draws are always seeded, so "
-            "that they can be repeated."
-        ) from None
+        rule = "it must be a whole number of at least 0, or a SeedSequence."
+        raise InputError("seed", seed, rule, "Draws are always seeded, so that they can be repeated.") from None
 
 
 def _mix(z: np.ndarray) -> np.ndarray:
@@ -111,10 +109,15 @@ def refuse_padding(n_queries: Counts, n_features: int, dtype: Any, most: int = _
     padded, real = len(n_queries) * int(n_queries.max()) * row, int(n_queries.sum()) * row
     if padded > most and padded > _PADDED_RATIO * real:
         raise InputError(
-            f"one batch of {len(n_queries)} tasks with up to {int(n_queries.max())} query rows would take "
-            f"{padded / 2**30:.1f} GiB, of which {real / 2**30:.2f} GiB are real rows: tasks are padded to "
-            "the longest. Use draw_buckets(...), which makes several batches, or limit the query rows with "
-            "n_query."
+            None,
+            rule=f"one batch of {len(n_queries)} tasks with up to {int(n_queries.max())} query rows would take "
+            f"{padded / 2**30:.1f} GiB, of which {real / 2**30:.2f} GiB are real rows: tasks are padded to the "
+            "longest.",
+            way_out=(
+                "Use draw_buckets, which makes several batches, or limit the query rows with ",
+                Setting("n_query"),
+                ".",
+            ),
         )
 
 
@@ -125,39 +128,38 @@ def float_type(dtype: Any, *arrays: Real) -> np.dtype:
     except TypeError:
         kind = None
     if kind is None or kind not in (np.float64, np.float32):
-        raise InputError(f"dtype={dtype!r}: it must be float64 or float32.")
+        raise InputError("dtype", dtype, "it must be float64 or float32.")
     if kind == np.float32:
         largest = max(max(float(a.max()), -float(a.min())) for a in arrays)
         if largest > float(np.finfo(np.float32).max):
-            raise InputError(f"dtype=float32 cannot hold {largest:g}: use float64, or standardise the table first.")
+            way_out = "Use float64, or standardise the table first."
+            raise InputError("dtype", "float32", f"it cannot hold {largest:g}.", way_out)
     return kind
-
-
-def support_rule(n_support: int) -> str:
-    """Return why a task needs n_support + 1 rows, in words."""
-    return f"with n_support={n_support} a task needs {n_support + 1}, one of them as a query row"
 
 
 def large_enough(counts: Counts, ids: Ids, n_support: int, on_small: str) -> Numbers:
     """Return the numbers of the tasks with more than ``n_support`` rows; smaller ones raise, or are left out."""
-    return enough_rows(counts, ids, n_support + 1, support_rule(n_support), on_small)
+    return enough_rows(counts, ids, Setting("n_support", n_support), on_small, n_query=1)
 
 
-def enough_rows(counts: Counts, ids: Ids, least: int, rule: str, on_small: str) -> Numbers:
-    """Return the numbers of the tasks with ``least`` rows or more; smaller ones raise, or are left out."""
+def enough_rows(counts: Counts, ids: Ids, asked: Setting, on_small: str, n_query: int = 0) -> Numbers:
+    """Return the numbers of the tasks with enough rows; smaller ones raise, or are left out.
+
+    asked: the argument that asks for so many rows. n_query: how many query rows a task needs besides.
+    """
     _check.one_of(on_small, "on_small", ("raise", "drop"))
+    least = asked.value + n_query
     small = np.flatnonzero(counts < least)
     if not len(small):
         return np.arange(len(counts))
     have = ", ".join(f"task {ids[i].item()!r} has {counts[i]}" for i in small[:5])
     have += ", ..." if len(small) > 5 else ""
+    needed = f"{least} rows, one of them a query row" if n_query else f"{least} rows"
     if on_small == "raise":
-        raise InputError(
-            f"{len(small)} of {len(counts)} tasks have fewer than {least} rows ({have}): {rule}. Ask for "
-            "fewer rows, or drop these tasks with on_small='drop'."
-        )
+        rule = f"{len(small)} of {len(counts)} tasks have fewer than {needed} ({have})."
+        way_out = ("Ask for fewer rows, or drop these tasks with ", Setting("on_small", "drop"), ".")
+        raise InputError(*asked, rule, way_out)
     if len(small) == len(counts):
-        raise InputError(
-            f"no task has {least} rows or more ({have}), so on_small='drop' leaves none: {rule}. Ask for fewer."
-        )
+        rule = (f"no task has {needed} ({have}), so ", Setting("on_small", "drop"), " leaves none.")
+        raise InputError(*asked, rule, "Ask for fewer rows.")
     return np.flatnonzero(counts >= least)

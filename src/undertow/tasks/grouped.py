@@ -71,23 +71,19 @@ class GroupedTable(ByTask):
         """
         x, y, groups = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), np.asarray(groups)
         if x.ndim != 2 or 0 in x.shape or y.shape != x.shape[:1] or groups.shape != x.shape[:1]:
-            raise InputError(
-                f"x has shape {x.shape}, y {y.shape}, groups {groups.shape}: they must be (R, p), (R,) and "
-                "(R,), none empty."
-            )
+            shapes = f"x has shape {x.shape}, y {y.shape}, groups {groups.shape}"
+            raise InputError(None, rule=f"{shapes}: they must be (R, p), (R,) and (R,), none empty.")
         _check.finite(x, "x")
         _check.finite(y, "y")
         names = tuple(f"x{j}" for j in range(x.shape[1])) if feature_names is None else tuple(feature_names)
         if len(names) != x.shape[1] or len(set(names)) < len(names):
-            raise InputError(
-                f"feature_names={list(names)}: it must hold {x.shape[1]} distinct names, one for each feature."
-            )
+            rule = f"it must hold {x.shape[1]} distinct names, one for each feature."
+            raise InputError("feature_names", list(names), rule)
         try:
             ids, codes = np.unique(groups, return_inverse=True)
         except TypeError:
-            raise InputError(
-                "groups mixes kinds of ids that cannot be sorted: make them all text or all numbers."
-            ) from None
+            rule = "groups mixes kinds of ids that cannot be sorted."
+            raise InputError(None, rule=rule, way_out="Make them all text or all numbers.") from None
         return cls.from_codes(x, y, codes, ids, names, task, target)
 
     @classmethod
@@ -142,7 +138,8 @@ class GroupedTable(ByTask):
         Raises InputError where a feature of that name is there already.
         """
         if "intercept" in self.feature_names:
-            raise InputError("the table has a feature 'intercept' already: rename it, or leave the call out.")
+            rule = "the table has a feature 'intercept' already."
+            raise InputError(None, rule=rule, way_out="Rename it, or leave the call out.")
         x = np.concatenate([self.x, np.ones((self.n_rows, 1))], axis=1)
         return replace(self, x=x, feature_names=(*self.feature_names, "intercept"))
 

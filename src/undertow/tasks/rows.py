@@ -102,7 +102,8 @@ class TaskRows(ByTask):
     def shared(self) -> TaskBatch:
         """Return one batch in which all rows of each task are both its support and its query rows."""
         if self.n_tasks != 1:
-            raise InputError(f"{self.n_tasks} tasks: rows are support and query at once only where there is one task.")
+            rule = f"{self.n_tasks} tasks: rows are support and query at once only where there is one task."
+            raise InputError(None, rule=rule)
         support, query = self.support_weights(np.arange(len(self.y))[None]), self._weigh_query(slice(None))
         x, y = self.inputs()[None], self.y[None]
         return TaskBatch(x * support[..., None], y * support[..., None], x * query[:, None], y * query[:, None])

@@ -9,7 +9,7 @@ import numpy as np
 
 from undertow import _check
 from undertow._batch import TaskBatch
-from undertow._check import InputError
+from undertow._check import InputError, Setting
 from undertow._types import Numbers
 from undertow.tasks.drawing import seed_sequence
 from undertow.tasks.grouped import GroupedTable
@@ -32,17 +32,19 @@ def folds(tasks: Any, n_folds: int, seed: Any = 0, *, rows: Any = None) -> list[
     n_folds = _check.whole_number(n_folds, "n_folds", minimum=2)
     if n_folds > m:
         if m == 1:
-            raise InputError(f"n_folds={n_folds}: there is only one task, and folds need at least two. Use more tasks.")
+            raise InputError("n_folds", n_folds, "there is only one task, and folds need at least two.")
         raise InputError(
-            f"n_folds={n_folds}: there are only {m} tasks, and a fold needs at least one. Use n_folds <= {m}, or more "
-            "tasks."
+            "n_folds",
+            n_folds,
+            f"there are only {m} tasks, and a fold needs at least one.",
+            ("Use ", Setting("n_folds", m), " or less, or more tasks."),
         )
     shuffled = rank[_generator(seed).permutation(m)]
     if rows is None:
         return [np.sort(part) for part in np.array_split(shuffled, n_folds)]
     counts = np.asarray(rows)
     if counts.shape != (m,):
-        raise InputError(f"rows has shape {counts.shape}: with {m} tasks it must be ({m},).")
+        raise InputError(None, rule=f"rows has shape {counts.shape}: with {m} tasks it must be ({m},).")
     # Stable, so that tasks of equal size stay in random order.
     by_size = shuffled[np.argsort(-counts[shuffled], kind="stable")]
     turn, place = np.divmod(np.arange(m), n_folds)
@@ -58,10 +60,11 @@ def split_tasks(table: Any, test_share: float = 0.3, seed: Any = 0) -> tuple[Any
     """
     test_share = _check.real(test_share, "test_share")
     if not 0 < test_share < 1:
-        raise InputError(f"test_share={test_share!r}: it must lie between 0 and 1, both excluded.")
+        raise InputError("test_share", test_share, "it must lie between 0 and 1, both excluded.")
     m, rank = _numbered(table.n_tasks if table.ids is None else table.ids)
     if m < 2:
-        raise InputError("there is only one task: training and test tasks need at least two. Split its rows instead.")
+        rule = "there is only one task: training and test tasks need at least two."
+        raise InputError(None, rule=rule, way_out="Split its rows instead.")
     n_test = min(max(round(test_share * m), 1), m - 1)
     shuffled = rank[_generator(seed).permutation(m)]
     return table.select(np.sort(shuffled[n_test:])), table.select(np.sort(shuffled[:n_test]))
@@ -97,7 +100,8 @@ def _numbered(tasks: Any) -> tuple[int, Numbers]:
     again = ids[rank][1:][ids[rank][1:] == ids[rank][:-1]]
     if ids.ndim != 1 or len(ids) == 0 or len(again):
         what = f"{some(np.unique(again))} more than once" if len(again) else f"shape {ids.shape}"
-        raise InputError(f"tasks has {what}: give each task's id once, such as table.ids, or the number of tasks.")
+        way_out = "Give each task's id once, such as table.ids, or the number of tasks."
+        raise InputError(None, rule=f"tasks has {what}.", way_out=way_out)
     return len(ids), rank
 
 
