@@ -35,7 +35,8 @@ from undertow.choice.proximal_family import gather_moments
 from undertow.choice.search import RIDGES
 from undertow.linear import LossSurface, circle
 from undertow.tasks import folds
-from undertow.tasks.rows import TaskRows, sort_by_task
+from undertow.tasks.by_task import sort_by_task
+from undertow.tasks.rows import TaskRows
 from undertow.tasks.standard import Standard
 
 N_RATES = 101

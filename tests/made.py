@@ -8,7 +8,8 @@ from undertow.choice.limits import LIMITS
 from undertow.choice.plan import Plan
 from undertow.linear.rules import BlendRule, GradientRule
 from undertow.tasks import GroupedTable, folds
-from undertow.tasks.rows import TaskRows, sort_by_task
+from undertow.tasks.by_task import sort_by_task
+from undertow.tasks.rows import TaskRows
 from undertow.tasks.standard import Standard
 
 

@@ -72,18 +72,18 @@ class TaskBatch(NamedTuple):
         for name in ("support", "query"):
             x, y, mask = (getattr(batch, f"{name}_{part}") for part in ("x", "y", "mask"))
             if x.ndim != 3 or x.shape[0] != m or x.shape[2] != p or p == 0:
-                raise _check.InputError(
+                raise _refused(
                     f"{name}_x has shape {x.shape}: it must be (tasks, rows, features), with at least one feature and "
                     "as many tasks and features for query rows as for support rows."
                 )
             if y.shape != x.shape[:2]:
-                raise _check.InputError(f"{name}_y has shape {y.shape}: with this {name}_x it must be {x.shape[:2]}.")
+                raise _refused(f"{name}_y has shape {y.shape}: with this {name}_x it must be {x.shape[:2]}.")
             if mask is not None and mask.shape != x.shape[:2]:
-                raise _check.InputError(f"{name}_mask has shape {mask.shape}: it must be {x.shape[:2]}.")
+                raise _refused(f"{name}_mask has shape {mask.shape}: it must be {x.shape[:2]}.")
             counts = getattr(batch, f"{name}_counts")
             if m == 0 or counts.min() == 0:
                 which = "the batch holds no task" if m == 0 else f"task number {int(counts.argmin())} has none"
-                raise _check.InputError(f"every task needs at least one {name} row: {which}.")
+                raise _refused(f"every task needs at least one {name} row: {which}.")
             if finite:
                 _check.finite(x if mask is None else np.where(mask[..., None], x, 0), f"{name}_x")
                 _check.finite(y if mask is None else np.where(mask, y, 0), f"{name}_y")
@@ -98,7 +98,7 @@ class TaskBatch(NamedTuple):
             kind = np.dtype(array.dtype)
             if kind not in (np.dtype(np.float64), np.dtype(np.float32)):
                 if kind.kind not in "fiub":
-                    raise _check.InputError(f"{name} has dtype {kind}: it must hold numbers.")
+                    raise _refused(f"{name} has dtype {kind}: it must hold numbers.")
                 small = kind.kind == "f" and kind.itemsize <= 4
                 array = array.astype(np.float32 if small else np.float64)
             if array is not value:
@@ -109,9 +109,13 @@ class TaskBatch(NamedTuple):
                 continue
             array = np.asarray(value)
             if not np.isin(array, (0, 1)).all():
-                raise _check.InputError(f"{name} holds other values than True and False: it says which rows are real.")
+                raise _refused(f"{name} holds other values than True and False: it says which rows are real.")
             changed[name] = array.astype(bool)
         return self._replace(**changed) if changed else self
+
+
+def _refused(rule: str) -> _check.InputError:
+    return _check.InputError(None, rule=rule)
 
 
 def _counts(mask: Any, x: Any) -> Counts:

@@ -55,11 +55,14 @@ def _joined(text: Text, spell: Callable[[Setting], str]) -> str:
     return text if isinstance(text, str) else "".join(p if isinstance(p, str) else spell(p) for p in text)
 
 
-def positive_int(value: Any, name: str, minimum: int = 1) -> int:
+def whole_number(value: Any, name: str, minimum: int = 1) -> int:
     """Return ``value`` as an int of at least ``minimum``, or raise InputError."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         raise InputError(name, value, f"it must be a whole number of at least {minimum}.")
     return int(value)
+
+
+positive_int = whole_number
 
 
 def real(value: Any, name: str, *, minimum: float = -math.inf, hint: str = "") -> float:

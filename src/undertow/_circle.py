@@ -17,7 +17,7 @@ def grid(n_rates: int = 101) -> Rates:
     Raises InputError when ``n_rates`` is even or less than 3, since then 0 is not among them.
     """
     if n_rates < 3 or n_rates % 2 == 0:
-        raise InputError(f"n_rates={n_rates}: it must be odd and at least 3, so that 0 is one of the rates.")
+        raise InputError("n_rates", n_rates, "it must be odd and at least 3, so that 0 is one of the rates.")
     half = n_rates // 2
     return np.arange(-half, half + 1) * (np.pi / 2 / half)
 

@@ -68,7 +68,7 @@ class Design:
             value = getattr(self, field.name)
             if field.name == "n_adapt" and value is None:
                 value = self.n_support
-            object.__setattr__(self, field.name, _check.positive_int(value, field.name))
+            object.__setattr__(self, field.name, _check.whole_number(value, field.name))
 
     @property
     def n_query_rows(self) -> int:
@@ -151,7 +151,7 @@ class MixedLinearRegression(Problem):
     input_covariance: Any = None
 
     def __post_init__(self) -> None:
-        p = _check.positive_int(self.n_features, "n_features")
+        p = _check.whole_number(self.n_features, "n_features")
         self._store("n_features", p)
         self._store("noise_std", _check.real(self.noise_std, "noise_std", minimum=0.0))
         self._store("task_covariance", _covariance(self.task_covariance, "task_covariance", p))
@@ -211,7 +211,7 @@ class QuadraticRegression(Problem):
     offset_std: float = 0.5
 
     def __post_init__(self) -> None:
-        self._store("n_features", _check.positive_int(self.n_features, "n_features"))
+        self._store("n_features", _check.whole_number(self.n_features, "n_features"))
         for name in ("noise_std", "task_std", "offset_std"):
             self._store(name, _check.real(getattr(self, name), name, minimum=0.0))
         self._store("mean_offset", _check.real(self.mean_offset, "mean_offset"))

@@ -69,7 +69,7 @@ def test_shapes_that_do_not_fit():
     with pytest.raises(ut.InputError, match=r"query_x has shape"):
         ut.rate_path(tasks._replace(query_x=tasks.query_x[..., 1:]))
     for nothing in ([], None, 3, [None]):
-        with pytest.raises(ut.InputError, match=r"give a TaskBatch"):
+        with pytest.raises(ut.InputError, match=r"must be a TaskBatch"):
             ut.rate_path(nothing)
     with pytest.raises(ut.InputError, match="at least one feature"):
         ut.rate_path(tasks._replace(support_x=tasks.support_x[..., :0], query_x=tasks.query_x[..., :0]))

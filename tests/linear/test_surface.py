@@ -206,7 +206,7 @@ def test_bad_input(path, new_tasks):
         path.evaluate(ut.Moments.from_tasks(new_tasks), steps=2)
     with pytest.raises(ut.InputError, match="cannot be added"):
         ut.Moments.from_tasks(new_tasks) + ut.Moments.from_tasks(new_tasks, 2)
-    with pytest.raises(ut.InputError, match="steps=2, but the moments were made for 1"):
+    with pytest.raises(ut.InputError, match="steps=2: the moments were made for 1"):
         ut.rate_path(ut.Moments.from_tasks(new_tasks), [0.1], steps=2)
     with pytest.raises(ut.InputError, match="needs the tasks themselves"):
         ut.rate_path(ut.Moments.from_tasks(new_tasks), [0.1], solver="rows")

@@ -126,7 +126,7 @@ def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path):
     with pytest.raises(InputError, match="there are only 4 classes"):
         ImageTasks(numbered(), 5)
     tasks = ImageTasks(numbered(), 3)
-    with pytest.raises(InputError, match="n_support=4 rows in 3 classes"):
+    with pytest.raises(InputError, match="n_support=4: with 3 classes"):
         tasks.sample(ut.Design(1, 4, 3))
     with pytest.raises(InputError, match="a class has only 6 images"):
         tasks.sample(ut.Design(1, 9, 12))

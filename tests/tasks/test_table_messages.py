@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from undertow import InputError
+from undertow._check import Setting
 from undertow.tasks import from_table, read_table
 
 GOOD = {"school": ["a", "a", "b", "b"], "age": [1.0, 2.0, 3.0, 4.0], "score": [1.0, 2.0, 3.0, 4.0]}
@@ -49,14 +50,14 @@ def test_missing_columns():
 
 
 def test_roles():
-    holds(fault(frame(), target="school"), "task and target are both 'school'", "different columns")
-    holds(fault(frame(), task=None), "task is not given", "task='...'")
-    holds(fault(frame(), target=None), "target is not given")
-    holds(fault(frame(), features=["age", "school"]), "'school', which is the task", "leave it out")
+    holds(fault(frame(), target="school"), "target='school'", "also the column of task")
+    holds(fault(frame(), task=None), "task: it is not given", "says which task a row belongs to")
+    holds(fault(frame(), target=None), "target: it is not given")
+    holds(fault(frame(), features=["age", "school"]), "'school', which is the task", "Leave it out")
     holds(fault(frame(), features=["score"]), "which is the target")
     holds(fault(frame(), features=["age", "age"]), "'age' more than once")
     holds(fault(frame(), features="age"), "features='age'", "['age']")
-    holds(fault(frame(age=None)), "no features are left", "'school', 'score'", "features=[...]")
+    holds(fault(frame(age=None)), "no features are left", "'school', 'score'", "Name with features")
     holds(fault(frame(), features=[]), "no features are left")
 
 
@@ -71,12 +72,14 @@ def test_column_names():
     arrow = pa.Table.from_arrays([pa.array([1])] * 4, names=["school", "age", "age", "score"])
     holds(fault(arrow), "more than one column named 'age'")
     holds(fault(pd.DataFrame([[1, 2.0]], columns=["school", 0])), "named 0", "frame.columns = ")
-    holds(fault(frame(**{"": [0, 1, 2, 3]})), "column without a name", "index=False", "features=[...]")
+    holds(
+        fault(frame(**{"": [0, 1, 2, 3]})), "column without a name", "index=False", "the columns you want with features"
+    )
 
 
 def test_text_features():
     message = fault(frame(sex=["M", "F", "M", "F"]))
-    holds(message, "feature 'sex' holds text ('M', 'F')", "categories='onehot'", "features=[...]")
+    holds(message, "feature 'sex' holds text ('M', 'F')", "categories='onehot'", "the columns you want with features")
     holds(
         fault(frame(size=["1.5", "2", "1e3", "4"])),
         "'size' holds numbers stored as text ('1.5', '2', '1e3', ...)",
@@ -195,15 +198,21 @@ def test_small_tasks():
         "min_rows=2",
         "on_small='drop'",
     )
-    holds(fault(source, min_rows=9, on_small="drop"), "no task has 9 rows or more", "leaves none")
+    holds(fault(source, min_rows=9, on_small="drop"), "no task has 9 rows", "leaves none")
     holds(fault(source, on_small="skip"), "on_small='skip'")
     holds(fault(source, min_rows=0), "min_rows=0")
     with pytest.raises(InputError) as error:
         from_table(source, "school", "score", n_support=2)
-    holds(str(error.value), "task 'a' has 1", "n_support=2 a task needs 3", "on_small='drop'")
+    holds(
+        str(error.value),
+        "task 'a' has 1",
+        "n_support=2",
+        "fewer than 3 rows, one of them a query row",
+        "on_small='drop'",
+    )
     assert from_table(source, "school", "score", n_support=2, on_small="drop").ids.tolist() == ["b"]
     # In a table of one row every feature is constant, but that is not what is wrong with it.
-    with pytest.raises(InputError, match=r"task 'a' has 1.*n_support=1 a task needs 2"):
+    with pytest.raises(InputError, match=r"n_support=1: .*task 'a' has 1"):
         from_table(source.iloc[:1], "school", "score", n_support=1)
     with pytest.raises(InputError, match="n_support=0"):
         from_table(source, "school", "score", n_support=0)
@@ -236,7 +245,7 @@ def test_files(tmp_path):
     holds(fault(str(tmp_path / "nowhere" / "t.csv")), "no such file")
     holds(fault(tmp_path / "t.xlsx"), "t.xlsx", "must end in .csv, .csv.gz, .tsv, .tsv.gz, .parquet")
     (tmp_path / "dir.csv").mkdir()
-    holds(fault(tmp_path / "dir.csv"), "is a directory: give one file")
+    holds(fault(tmp_path / "dir.csv"), "is a directory. Give one file")
     (tmp_path / "fake.parquet").write_text("school,age,score\n")
     holds(fault(tmp_path / "fake.parquet"), "fake.parquet", "cannot be read", "complete")
     (tmp_path / "fake.csv.gz").write_text("school,age,score\n")
@@ -264,3 +273,17 @@ def test_a_damaged_parquet_file(tmp_path):
     data[4:20_000] = b"\xff" * 19_996
     path.write_bytes(data)
     holds(fault(path), "t.parquet", "cannot be read")
+
+
+def test_arguments_of_a_way_out_are_settings():
+    with pytest.raises(InputError) as text:
+        read_table(frame(age=["x", "y", "x", "y"]), "school", "score")
+    assert {Setting("categories", "onehot"), Setting("features")} <= set(text.value.way_out)
+    with pytest.raises(InputError) as constant:
+        read_table(frame(age=[1.0] * 4), "school", "score")
+    assert (constant.value.argument, constant.value.value) == ("on_constant", "raise")
+    assert {Setting("on_constant", "drop"), Setting("on_constant", "keep")} <= set(constant.value.way_out)
+    with pytest.raises(InputError) as column:
+        read_table(frame(), "school", "scores")
+    assert (column.value.argument, column.value.value) == ("target", "scores")
+    assert "--on-constant" in constant.value.text(lambda one: f"--{one.name.replace('_', '-')} {one.value}")

@@ -50,7 +50,7 @@ def compare(
     be fitted raises nothing: its note says why.
     """
     plan = _checked(plan)
-    n_repeats = _check.positive_int(n_repeats, "n_repeats")
+    n_repeats = _check.whole_number(n_repeats, "n_repeats")
     if not 0 < _check.real(level, "level") < 1:
         raise InputError("level", level, "it must lie between 0 and 1.")
     if time_limit is not None:
@@ -95,11 +95,11 @@ def compare(
 
 def _checked(plan: Plan) -> Plan:
     return Plan(
-        _check.positive_int(plan.n_support, "n_support"),
-        _check.positive_int(plan.n_folds, "n_folds", minimum=2),
-        _check.positive_int(plan.n_draws, "n_draws"),
+        _check.whole_number(plan.n_support, "n_support"),
+        _check.whole_number(plan.n_folds, "n_folds", minimum=2),
+        _check.whole_number(plan.n_draws, "n_draws"),
         None if plan.clip is None else _positive(plan.clip, "clip"),
-        _check.positive_int(plan.seed, "seed", minimum=0),
+        _check.whole_number(plan.seed, "seed", minimum=0),
     )
 
 

@@ -121,7 +121,7 @@ class MetaEstimator(BaseEstimator):
         return self
 
     def _check_shared(self) -> None:
-        _check.positive_int(self.n_support, "n_support")
+        _check.whole_number(self.n_support, "n_support")
         _check.one_of(self.on_small, "on_small", ("drop", "raise"))
         if self.clip is None or self.clip == math.inf:
             return

@@ -91,7 +91,7 @@ def task_folds(cv: Any, rows: TaskRows) -> int | list[np.ndarray]:
     test set cuts through a task, or where a task is in no test set or in two.
     """
     if isinstance(cv, Integral) and not isinstance(cv, bool):
-        return _check.positive_int(cv, "cv", minimum=3)
+        return _check.whole_number(cv, "cv", minimum=3)
     n = int(rows.rows.max()) + 1
     if hasattr(cv, "split"):
         groups = np.full(n, -1)

@@ -49,9 +49,9 @@ def given_settings(estimator: Any, seed: int) -> tuple[Given, tuple[str, ...]]:
         refuse_idle(estimator, ("clip",), "with standardize=False")
     _check.one_of(estimator.rate_unit, "rate_unit", ("raw", "spectral"))
     if estimator.n_draws is not None:
-        _check.positive_int(estimator.n_draws, "n_draws")
+        _check.whole_number(estimator.n_draws, "n_draws")
     ridge = _check.real(estimator.ridge, "ridge", minimum=0.0)
-    steps = _check.positive_int(estimator.steps, "steps")
+    steps = _check.whole_number(estimator.steps, "steps")
     if np.ndim(_check.rates(estimator.train_rate, "train_rate", infinite=True)):
         raise InputError(
             "train_rate", estimator.train_rate, "it must be one number.", "MAMLRegressorCV and rate_path try many."
@@ -83,7 +83,7 @@ def given_settings(estimator: Any, seed: int) -> tuple[Given, tuple[str, ...]]:
 def _check_rule(rule: GradientRule | ProximalRule | MixedRule) -> None:
     if isinstance(rule, GradientRule):
         _check.real(rule.rate, "rate", hint="A rate may have either sign.")
-        _check.positive_int(rule.steps, "steps")
+        _check.whole_number(rule.steps, "steps")
     elif isinstance(rule, ProximalRule):
         for value in (rule.ratio, rule.train_ratio):
             checked_ratios(value)
@@ -101,8 +101,8 @@ def search_settings(estimator: Any, rows: TaskRows, seed: int) -> Settings:
     if not names:
         raise InputError("rules", names, f"give one or more of {', '.join(map(repr, RULES))}.")
     if estimator.n_draws is not None:
-        _check.positive_int(estimator.n_draws, "n_draws")
-    if estimator.n_rates is not None and _check.positive_int(estimator.n_rates, "n_rates", minimum=9) % 2 == 0:
+        _check.whole_number(estimator.n_draws, "n_draws")
+    if estimator.n_rates is not None and _check.whole_number(estimator.n_rates, "n_rates", minimum=9) % 2 == 0:
         raise InputError("n_rates", estimator.n_rates, "it must be odd, so that 0 is one of the rates.")
     if not isinstance(estimator.blend, bool | np.bool_):
         raise InputError("blend", estimator.blend, "it must be True or False.")
@@ -112,14 +112,14 @@ def search_settings(estimator: Any, rows: TaskRows, seed: int) -> Settings:
     if (ridges < 0).any():
         raise InputError("ridges", float(ridges.min()), "a ridge must be at least 0.")
     if isinstance(estimator.cv, int | float | str):
-        _check.positive_int(estimator.cv, "cv", minimum=3)
+        _check.whole_number(estimator.cv, "cv", minimum=3)
     return Settings(
         n_support=estimator.n_support,
         cv=task_folds(estimator.cv, rows) if rows.n_tasks > 1 else 3,
         rules=names,
         blend=bool(estimator.blend),
         ridges=np.unique(ridges).tolist(),
-        steps=tuple(_check.positive_int(k, "steps") for k in np.atleast_1d(np.asarray(estimator.steps, object))),
+        steps=tuple(_check.whole_number(k, "steps") for k in np.atleast_1d(np.asarray(estimator.steps, object))),
         n_draws=estimator.n_draws,
         n_rates=estimator.n_rates,
         level=estimator.level,

@@ -37,7 +37,4 @@ def fit_table(estimator: Estimator, table: GroupedTable) -> Estimator:
 
 def table_rows(table: GroupedTable, standard: Standard) -> TaskRows:
     """Return the rows of a table of raw features and target, in the units of ``standard``, as a search reads them."""
-    targets = standard.targets(table.y[:, None])
-    return TaskRows(
-        table.x, standard, targets, None, table.offsets, table.ids, table.rows, places=np.arange(table.n_rows)
-    )
+    return TaskRows.of_table(table, standard)

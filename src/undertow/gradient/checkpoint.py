@@ -38,7 +38,7 @@ class Checkpoint:
     def __post_init__(self) -> None:
         if not isinstance(self.folder, str | os.PathLike):
             raise InputError("checkpoint", self.folder, "it must be a folder, or Checkpoint(folder, every).")
-        _check.positive_int(self.every, "every")
+        _check.whole_number(self.every, "every")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -47,7 +47,7 @@ class Implicit:
     """relative size of the residual at which they stop"""
 
     def __post_init__(self) -> None:
-        _check.positive_int(self.cg_iterations, "cg_iterations")
+        _check.whole_number(self.cg_iterations, "cg_iterations")
         _check.real(self.tolerance, "tolerance", minimum=0.0)
 
 
@@ -91,7 +91,7 @@ class InnerLoop:
             if isinstance(self.rule, rule) and getattr(self, name):
                 does = ("with ", Setting("rule", self.rule), f" it does nothing, since {why}.")
                 raise InputError(name, True, does, "Leave it out.")
-        plain = {"steps": _check.positive_int(self.steps, "steps", minimum=0)}
+        plain = {"steps": _check.whole_number(self.steps, "steps", minimum=0)}
         plain |= {"first_order": bool(self.first_order), "remat": bool(self.remat)}
         # A copy of the tree: whoever made it may change it later.
         for name, value in (plain | {"adapts": jax.tree.map(bool, self.adapts)}).items():

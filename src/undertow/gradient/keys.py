@@ -44,4 +44,4 @@ def as_key(seed: Any) -> jax.Array:
             return seed
         if seed.ndim == 0:
             return jax.random.key(seed, impl="threefry2x32")
-    return jax.random.key(_check.positive_int(seed, "seed", minimum=0), impl="threefry2x32")
+    return jax.random.key(_check.whole_number(seed, "seed", minimum=0), impl="threefry2x32")

@@ -29,7 +29,7 @@ def mlp(
     apply(params, x) maps x (..., inputs) to (..., outputs); with one output the last axis is dropped.
     Raises InputError when sizes has fewer than two entries.
     """
-    sizes = [_check.positive_int(size, "sizes") for size in sizes]
+    sizes = [_check.whole_number(size, "sizes") for size in sizes]
     if len(sizes) < 2:
         raise InputError("sizes", sizes, "give at least the number of inputs and of outputs, as in (1, 40, 1).")
     keys = jax.random.split(as_key(key), len(sizes) - 1)

@@ -44,7 +44,7 @@ class Source:
 
     def __post_init__(self) -> None:
         if self.meta_batch is not None:
-            object.__setattr__(self, "meta_batch", _check.positive_int(self.meta_batch, "meta_batch"))
+            object.__setattr__(self, "meta_batch", _check.whole_number(self.meta_batch, "meta_batch"))
         if isinstance(self.tasks, TaskBatch):
             for name in ("design", "redraw"):
                 if getattr(self, name) is not None:

@@ -93,12 +93,12 @@ def sweep(
         if test is None and value is not None:
             raise InputError(name, value, "without test tasks nothing is adapted.", ("Give ", Setting("test"), "."))
     adapt = np.atleast_1d(_check.rates(0.0 if adapt_rates is None else adapt_rates, "adapt_rates"))
-    steps = inner.steps if adapt_steps is None else _check.positive_int(adapt_steps, "adapt_steps", minimum=0)
+    steps = inner.steps if adapt_steps is None else _check.whole_number(adapt_steps, "adapt_steps", minimum=0)
     strategy = _check.one_of(strategy, "strategy", ("auto", "map", "vmap"))
     devices = list(devices) if devices else [jax.devices()[0]]
     if strategy == "auto":
         strategy = "map" if devices[0].platform == "cpu" else "vmap"
-    size = 16 if block is None else _check.positive_int(block, "block")
+    size = 16 if block is None else _check.whole_number(block, "block")
     drawn = test if isinstance(test, Design) else None
     if drawn is not None:
         check_problem(source.tasks, drawn, "the source from which test is drawn")
@@ -125,7 +125,7 @@ def sweep(
     )
     fixed_test = None if test is None or drawn is not None else as_arrays(test, "test")
     stop_at = (
-        _check.positive_int(iterations, "iterations", minimum=0),
+        _check.whole_number(iterations, "iterations", minimum=0),
         target_loss,
         -1.0 if tolerance is None else tolerance,
     )
@@ -271,8 +271,8 @@ def _table(block: list[tuple[Any, int]], out: dict[str, np.ndarray], adapt: np.n
 
 def _seeds(seeds: Any) -> list[int]:
     if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool):
-        return list(range(_check.positive_int(seeds, "seeds")))
-    numbers = [_check.positive_int(seed, "seeds", minimum=0) for seed in np.atleast_1d(seeds).tolist()]
+        return list(range(_check.whole_number(seeds, "seeds")))
+    numbers = [_check.whole_number(seed, "seeds", minimum=0) for seed in np.atleast_1d(seeds).tolist()]
     if not numbers or len(set(numbers)) < len(numbers):
         raise InputError("seeds", numbers, "give different whole numbers, or how many.")
     return numbers

@@ -67,8 +67,8 @@ def train(
     Raises NonFiniteError at the first loss or gradient that is not finite, naming iteration, task, rate and the stable
     interval of the rate; InputError when arguments do not fit.
     """
-    iterations = _check.positive_int(iterations, "iterations", minimum=0)
-    chunk = _check.positive_int(chunk, "chunk")
+    iterations = _check.whole_number(iterations, "iterations", minimum=0)
+    chunk = _check.whole_number(chunk, "chunk")
     check_inner(inner, train_rate, "train_rate")
     _check_learning(learn_rate, rate_optimizer, inner)
     source, key = Source.of(source), as_key(seed)

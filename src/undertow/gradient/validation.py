@@ -48,7 +48,7 @@ class Validation:
         for name, minimum in (("steps", 0), ("every", 1), ("patience", 1)):
             value = getattr(self, name)
             if value is not None or name == "every":
-                object.__setattr__(self, name, _check.positive_int(value, name, minimum))
+                object.__setattr__(self, name, _check.whole_number(value, name, minimum))
 
     def ready(self, plan: Plan) -> Validation:
         """The same with arrays of JAX and the number of steps, for one training run."""

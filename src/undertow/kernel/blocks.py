@@ -65,7 +65,7 @@ class KernelBlocks:
         Memory is about N^2 (steps + 1)^2 and N m n_t numbers; the kernel between all support rows is never held.
         Raises InputError when the kernel does not return a finite matrix of the right shape.
         """
-        steps = _check.positive_int(steps, "steps")
+        steps = _check.whole_number(steps, "steps")
         batch = checked(tasks)
         x_t, x_v = real_rows(batch, "support"), real_rows(batch, "query")
         m, n_t, p = x_t.shape

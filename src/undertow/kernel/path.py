@@ -127,7 +127,7 @@ class KernelPath:
                 f"adapt_rate={rate:g} is negative: the step moves away from the new task's data.", stacklevel=2
             )
         batch = checked(new_tasks)
-        errors = self._errors(self._without_start(batch, f0), _check.positive_int(steps, "steps"))
+        errors = self._errors(self._without_start(batch, f0), _check.whole_number(steps, "steps"))
         c = circle.powers(np.asarray(rate), len(errors) - 1)
         error = np.tensordot(c, errors, axes=1)
         return (error + real_targets(batch, "query")).reshape(*self.outcome.shape, *batch.query_y.shape)
@@ -142,7 +142,7 @@ class KernelPath:
         f0: pair of values (m, n_r), (m, n_q), needed only where the path was given values of f0 and not a function.
         Raises InputError when the tasks have another number of features, or f0 is missing.
         """
-        steps = _check.positive_int(steps, "steps")
+        steps = _check.whole_number(steps, "steps")
         one_of(weighting, "weighting", ("rows", "tasks"))
         batches = [self._without_start(checked(batch), f0) for batch in as_batches(new_tasks)]
         parts, shares = [], []
@@ -270,7 +270,7 @@ def kernel_path(
     linearisation. Raises InputError naming the argument that cannot be used.
     """
     batch = checked(tasks)
-    steps = _check.positive_int(steps, "steps")
+    steps = _check.whole_number(steps, "steps")
     if isinstance(kernel, KernelBlocks):
         if kernel.steps != steps:
             raise InputError(

@@ -53,20 +53,22 @@ def as_batches(tasks: Tasks) -> list[TaskBatch]:
     batches = [tasks] if isinstance(tasks, TaskBatch) else list(tasks) if isinstance(tasks, Iterable) else []
     if not batches or not all(isinstance(batch, TaskBatch) for batch in batches):
         raise InputError(
-            f"tasks={type(tasks).__name__}: give a TaskBatch or a sequence of TaskBatches that is not empty; "
-            "undertow.tasks.from_table makes one from a table."
+            "tasks",
+            type(tasks).__name__,
+            "it must be a TaskBatch, or a sequence of TaskBatches that is not empty.",
+            "undertow.tasks.from_table makes one from a table.",
         )
     batches = [batch.validate(finite=False) for batch in batches]
     widths = {batch.n_features for batch in batches}
     if len(widths) > 1:
-        raise InputError(f"batches have {sorted(widths)} features: they must all have the same.")
+        raise InputError(None, rule=f"batches have {sorted(widths)} features: they must all have the same.")
     return batches
 
 
 def one_batch(tasks: TaskBatch) -> TaskBatch:
     """Return the batch with its shapes checked, or raise InputError where it is not one TaskBatch."""
     if not isinstance(tasks, TaskBatch):
-        raise InputError(f"tasks={type(tasks).__name__}: give one TaskBatch.")
+        raise InputError("tasks", type(tasks).__name__, "it must be one TaskBatch.")
     return as_batches(tasks)[0]
 
 
@@ -132,11 +134,13 @@ def chunks(batch: TaskBatch, steps: int, weighting: str = "rows", numbers: int =
 
 def check_steps(steps: int) -> int:
     """Return the number of steps, or raise InputError where the blocks cannot hold so many."""
-    steps = _check.positive_int(steps, "steps")
+    steps = _check.whole_number(steps, "steps")
     if steps > MAX_STEPS:
         raise InputError(
-            f"steps={steps}: moments and losses as functions of the rate keep their digits up to {MAX_STEPS} steps. "
-            "Use fewer steps at a larger rate; undertow.linear.gradient_step takes any number."
+            "steps",
+            steps,
+            f"moments and losses as functions of the rate keep their digits up to {MAX_STEPS} steps.",
+            "Use fewer steps at a larger rate; undertow.linear.adapt takes any number.",
         )
     return steps
 
@@ -188,5 +192,7 @@ def trace_nonfinite(sums: Real, batch: TaskBatch) -> None:
         return
     batch.validate()
     raise InputError(
-        "products of the values overflow: they are finite but too large. Standardise the features and target first."
+        None,
+        rule="products of the values overflow: they are finite but too large.",
+        way_out="Standardise the features and target first.",
     )

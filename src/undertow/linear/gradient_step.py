@@ -24,12 +24,13 @@ def adapt(weights: Any, tasks: TaskBatch, adapt_rate: float, steps: int = 1) -> 
     do not fit and for a rate that is not finite.
     """
     rate = _check.real(adapt_rate, "adapt_rate", hint="A rate may have either sign.")
-    steps = _check.positive_int(steps, "steps")
+    steps = _check.whole_number(steps, "steps")
     tasks = one_batch(tasks)
     m, p = tasks.n_tasks, tasks.n_features
     start = _check.numbers(weights, "weights") if not isinstance(weights, np.ndarray) else weights
     if start.shape not in ((p,), (m, p)):
-        raise InputError(f"weights have shape {start.shape}: with these tasks they must be ({p},) or ({m}, {p}).")
+        rule = f"weights have shape {start.shape}: with these tasks they must be ({p},) or ({m}, {p})."
+        raise InputError(None, rule=rule)
     if rate < 0:
         warnings.warn(
             f"adapt_rate={rate:g} is negative: the step moves away from the new task's data. The best adaptation rate "

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from undertow._batch import TaskBatch
-from undertow._check import InputError
+from undertow._check import InputError, Setting
 from undertow._types import BlockSizes, Coefficients, Gram, PathWeights, Products, RateGrams, Rates, Square, Vector
 from undertow.linear.blocks import Tasks, as_batches, check_steps, chunks, trace_nonfinite
 
@@ -110,6 +110,12 @@ def spectral_unit(support: Square, support_tasks: float) -> float:
     return 1 / top if top > 0 else 1.0
 
 
+def same_weighting(weighting: str | None, moments: Moments) -> None:
+    """Raise InputError where moments were made with another weighting than is asked for; None asks for none."""
+    if weighting not in (None, moments.weighting):
+        raise InputError("weighting", weighting, f"the moments were made with {moments.weighting!r}.")
+
+
 def cancellation(terms: Rates, total: Rates) -> Rates:
     """(sum of sizes)^2 / squared size of the sum, at least 1; 1 where there is nothing."""
     return np.maximum(np.divide(terms**2, total, out=np.ones_like(total), where=total > 0), 1.0)
@@ -121,11 +127,13 @@ def sum_moments(parts: Iterable[Moments]) -> Moments:
     shapes = {part.gram.shape for part in parts}
     if len(shapes) != 1:
         raise InputError(
-            f"moments of (steps + 1, p + 1) = {sorted(s[:2] for s in shapes)} cannot be added: use the same steps and "
-            "the same features for all."
+            None,
+            rule=f"moments of (steps + 1, p + 1) = {sorted(s[:2] for s in shapes)} cannot be added.",
+            way_out="Use the same steps and the same features for all.",
         )
     if len({part.weighting for part in parts}) != 1:
-        raise InputError("moments weighted by rows and by tasks cannot be added: use one weighting for all.")
+        rule = "moments weighted by rows and by tasks cannot be added."
+        raise InputError(None, rule=rule, way_out=("Use one ", Setting("weighting"), " for all."))
     if len(parts) == 1:
         return parts[0]
     added = ("gram", "support", "support_tasks", "weight", "n_rows", "n_tasks")

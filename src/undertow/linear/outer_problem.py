@@ -10,11 +10,11 @@ import numpy as np
 
 from undertow import _check
 from undertow._batch import TaskBatch
-from undertow._check import InputError, one_of
+from undertow._check import InputError, Setting, one_of
 from undertow._types import Basis, Ridges, Square, Turns, Vector
 from undertow.linear import circle
 from undertow.linear.blocks import MAX_STEPS, Tasks, as_batches, check_steps
-from undertow.linear.moments import Moments, of_batch, spectral_unit, sum_moments, support_moment
+from undertow.linear.moments import Moments, of_batch, same_weighting, spectral_unit, sum_moments, support_moment
 from undertow.linear.solvers import (
     ILL_CONDITIONED,
     MINIMUM_NORM,
@@ -38,9 +38,7 @@ def check_ridges(ridge: Any) -> Ridges:
     """Return ridges as an array (r,), or raise InputError."""
     ridges = np.atleast_1d(_check.numbers(ridge, "ridge"))
     if ridges.ndim > 1 or ridges.size == 0 or (ridges < 0).any():
-        raise InputError(
-            f"ridge={ridge!r}: it must be one number or a flat sequence of numbers, each at least 0 (none)."
-        )
+        raise InputError("ridge", ridge, "it must be one number or a flat sequence of numbers, each at least 0 (none).")
     return ridges
 
 
@@ -73,17 +71,16 @@ class OuterProblem:
         solver: str = "auto",
     ) -> OuterProblem:
         """Return the problem of these tasks; arguments are those of ``rate_path``, and so are the errors."""
-        steps = _check.positive_int(steps, "steps")
+        steps = _check.whole_number(steps, "steps")
         one_of(solver, "solver", SOLVERS)
         if isinstance(tasks, Moments):
             if tasks.steps != steps:
-                raise InputError(
-                    f"steps={steps}, but the moments were made for {tasks.steps}: make them with steps={steps}."
-                )
-            if weighting not in (None, tasks.weighting):
-                raise InputError(f"weighting={weighting!r}, but the moments were made with {tasks.weighting!r}.")
+                rule = f"the moments were made for {tasks.steps}."
+                raise InputError("steps", steps, rule, ("Make them with ", Setting("steps", steps), "."))
+            same_weighting(weighting, tasks)
             if solver not in ("auto", "gram"):
-                raise InputError(f"solver={solver!r} needs the tasks themselves, not their moments: use solver='gram'.")
+                way_out = ("Use ", Setting("solver", "gram"), ".")
+                raise InputError("solver", solver, "it needs the tasks themselves, not their moments.", way_out)
             start = _init(init, tasks.n_features)
             return cls((), tasks.centred(start) if start.any() else tasks, steps, start, tasks.weighting, "gram")
         batches = tuple(as_batches(tasks))
@@ -213,8 +210,10 @@ def _refuse_extreme_units(scale: float, steps: int, dtype: np.dtype) -> None:
     power = -np.log10(scale) * (2 * min(steps, MAX_STEPS) + 1)
     if not np.log10(limits.tiny) + 12 < power < np.log10(limits.max) - 12:
         raise InputError(
-            f"the largest mean square of the features is about {1 / scale:.3g}: products for {steps} steps leave the "
-            f"range of {dtype}. Scale the features to about 1 first."
+            None,
+            rule=f"the largest mean square of the features is about {1 / scale:.3g}: products for {steps} steps leave "
+            f"the range of {dtype}.",
+            way_out="Scale the features to about 1 first.",
         )
 
 

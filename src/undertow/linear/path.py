@@ -100,7 +100,7 @@ class RatePath:
     def explain(self, index: int = 0) -> str:
         """Say in words how the solution at one position of the path was found, and what to do if it is poor."""
         if not -len(self.train_rates) <= index < len(self.train_rates):
-            raise InputError(f"index={index}: the path has {len(self.train_rates)} rates, numbered from 0.")
+            raise InputError("index", index, f"the path has {len(self.train_rates)} rates, numbered from 0.")
         name = str(np.atleast_2d(self.outcome.T).T[index].flat[0])
         condition = float(np.atleast_2d(self.condition.T).T[index].flat[0])
         return (

@@ -52,7 +52,8 @@ def ridge_adapt(weights: Any, tasks: TaskBatch, ratio: float, task_covariance: A
     m, p = tasks.n_tasks, tasks.n_features
     start = np.asarray(weights)
     if start.shape not in ((p,), (m, p)):
-        raise InputError(f"weights have shape {start.shape}: with these tasks they must be ({p},) or ({m}, {p}).")
+        rule = f"weights have shape {start.shape}: with these tasks they must be ({p},) or ({m}, {p})."
+        raise InputError(None, rule=rule)
     kappa = float(checked_ratios(ratio)[0])
     root = _root(task_covariance, p)
     # Deviations of a diagonal covariance: multiplied by column, and not as a matrix.
@@ -130,10 +131,10 @@ class RidgeMoments:
         p = self.n_features
         ridges = np.atleast_1d(np.asarray(ridge, dtype=np.float64))
         if ridges.ndim > 1 or not np.isfinite(ridges).all() or (ridges < 0).any():
-            raise InputError(f"ridge={ridge!r}: it must be finite and at least 0.")
+            raise InputError("ridge", ridge, "it must be finite and at least 0.")
         start = np.zeros(p) if init is None else np.asarray(init, dtype=np.float64)
         if start.shape != (p,):
-            raise InputError(f"init has shape {start.shape}: with these moments it must be ({p},).")
+            raise InputError(None, rule=f"init has shape {start.shape}: with these moments it must be ({p},).")
         shift = np.eye(p + 1)
         shift[:p, p] = -start
         gram = shift.T @ self.gram @ shift
@@ -153,9 +154,8 @@ class RidgeMoments:
         p = self.n_features
         array = np.asarray(weights, dtype=np.float64)
         if array.shape[-1:] != (p,) or array.ndim > 3 or (array.ndim == 3 and len(array) != len(self.ratios)):
-            raise InputError(
-                f"weights have shape {array.shape}: they must be ({p},), (s, {p}) or ({len(self.ratios)}, s, {p})."
-            )
+            rule = f"weights have shape {array.shape}: they must be ({p},), (s, {p}) or ({len(self.ratios)}, s, {p})."
+            raise InputError(None, rule=rule)
         losses = self._forms(array if array.ndim == 3 else np.atleast_2d(array))
         return losses[:, 0] if array.ndim == 1 else losses
 
@@ -174,7 +174,8 @@ def sum_ridge_moments(parts: Iterable[RidgeMoments]) -> RidgeMoments:
     parts = list(parts)
     first = parts[0]
     if any(part.gram.shape != first.gram.shape or (part.ratios != first.ratios).any() for part in parts):
-        raise InputError("moments of different ratios or features cannot be added: use the same for all.")
+        rule = "moments of different ratios or features cannot be added."
+        raise InputError(None, rule=rule, way_out="Use the same for all.")
     if len(parts) == 1:
         return first
     sums: Any = {name: sum(getattr(part, name) for part in parts) for name in ("gram", "weight", "n_rows", "n_tasks")}
@@ -185,7 +186,8 @@ def checked_ratios(ratios: Any) -> Ridges:
     """Return the ratios as a flat array, or raise InputError."""
     array = np.atleast_1d(_check.rates(ratios, "ratio", infinite=True))
     if (array < 0).any():
-        raise InputError(f"ratio={array.min():g}: noise over task variance cannot be negative. 0 means no penalty.")
+        rule = "noise over task variance cannot be negative."
+        raise InputError("ratio", float(array.min()), rule, "0 means no penalty.")
     return array
 
 
@@ -195,15 +197,16 @@ def _root(covariance: Any, p: int) -> np.ndarray | None:
         return None
     array = np.asarray(covariance, dtype=np.float64)
     if array.shape not in ((p,), (p, p)):
-        raise InputError(f"task_covariance has shape {array.shape}: it must be ({p},) or ({p}, {p}).")
+        raise InputError(None, rule=f"task_covariance has shape {array.shape}: it must be ({p},) or ({p}, {p}).")
     _check.finite(array, "task_covariance")
     if array.ndim == 1:
         if (array < 0).any():
-            raise InputError(f"task_covariance holds {array.min():g}: a variance cannot be negative.")
+            raise InputError(None, rule=f"task_covariance holds {array.min():g}: a variance cannot be negative.")
         return np.diag(np.sqrt(array))[:, array > 0]
     values, vectors = np.linalg.eigh((array + array.T) / 2)
     if values[0] < -1e-10 * max(abs(values[-1]), 1e-300):
-        raise InputError(f"task_covariance has a negative eigenvalue, {values[0]:g}: a covariance cannot.")
+        rule = f"task_covariance has a negative eigenvalue, {values[0]:g}: a covariance cannot."
+        raise InputError(None, rule=rule)
     kept = values > 1e-15 * values[-1]
     return vectors[:, kept] * np.sqrt(values[kept])
 

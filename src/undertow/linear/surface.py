@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 
 from undertow import _check, _circle
 from undertow._batch import TaskBatch
-from undertow._check import InputError
+from undertow._check import InputError, Setting
 from undertow._types import (
     Counts,
     Ids,
@@ -32,7 +32,7 @@ from undertow._types import (
 )
 from undertow.linear import circle
 from undertow.linear.blocks import Tasks, as_batches, check_steps, chunks, trace_nonfinite
-from undertow.linear.moments import Moments
+from undertow.linear.moments import Moments, same_weighting
 
 
 class BestRates(NamedTuple):
@@ -88,7 +88,8 @@ class LossSurface:
     def task_loss(self, adapt_rate: Any) -> TaskRateLosses:
         """Return the same for each task, (m, k) or (m, k, q). Raises InputError unless made with ``per_task=True``."""
         if self.task_products is None:
-            raise InputError("the surface holds no losses of single tasks: make it with evaluate(..., per_task=True).")
+            way_out = ("Call evaluate with ", Setting("per_task", True), ".")
+            raise InputError(None, rule="the surface holds no losses of single tasks.", way_out=way_out)
         return _losses(self.task_products, _adapt_rates(adapt_rate))
 
     @property
@@ -164,10 +165,11 @@ def evaluate(
         _same_features(new_tasks.n_features, p)
         if per_task or new_tasks.steps != steps:
             raise InputError(
-                f"moments of {new_tasks.steps} steps give no loss of single tasks or of {steps} steps: pass the tasks."
+                None,
+                rule=f"moments of {new_tasks.steps} steps give no loss of single tasks or of {steps} steps.",
+                way_out="Pass the tasks.",
             )
-        if weighting not in (None, new_tasks.weighting):
-            raise InputError(f"weighting={weighting!r}, but the moments were made with {new_tasks.weighting!r}.")
+        same_weighting(weighting, new_tasks)
         products = new_tasks.quadratic(weights) / new_tasks.weight
         return LossSurface(train_rates, products, scale, ridges, weighting=new_tasks.weighting)
     weighting = "rows" if weighting is None else weighting
@@ -211,14 +213,17 @@ def with_tasks(surface: LossSurface, task_products: TaskProducts, batches: Seque
 def _same_features(theirs: int, ours: int) -> None:
     if theirs != ours:
         raise InputError(
-            f"the new tasks have {theirs} features, but the weights were trained on {ours}: use the same columns."
+            None,
+            rule=f"the new tasks have {theirs} features, but the weights were trained on {ours}.",
+            way_out="Use the same columns.",
         )
 
 
 def _adapt_rates(value: Any) -> np.ndarray:
     rates = _check.rates(value, "adapt_rate")
     if np.abs(rates).max() > 1e50:
-        raise InputError(f"adapt_rate={np.abs(rates).max():g}: losses at rates beyond 1e50 are not numbers any more.")
+        largest = float(rates.flat[np.abs(rates).argmax()])
+        raise InputError("adapt_rate", largest, "losses at rates beyond 1e50 are not numbers any more.")
     return rates
 
 

@@ -105,8 +105,8 @@ def fit_mixed(
     Raises InputError for tasks that do not fit together or an unknown name.
     """
     rule = MixedRule(structure, method, mean_scale).validate()
-    max_iterations = _check.positive_int(max_iterations, "max_iterations")
-    max_tasks = _check.positive_int(max_tasks, "max_tasks")
+    max_iterations = _check.whole_number(max_iterations, "max_iterations")
+    max_tasks = _check.whole_number(max_tasks, "max_tasks")
     stats = tasks if isinstance(tasks, TaskStatistics) else TaskStatistics.from_tasks(tasks)
     if structure == "full" and stats.n_features > FULL_FEATURES:
         raise InputError(

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from undertow._check import InputError
+from undertow._check import InputError, Setting, Text
 from undertow._types import Features, Ids, PerRow, RowNumbers
 from undertow.tasks.wording import at_rows, some
 
@@ -23,7 +23,7 @@ def is_category(column: pa.ChunkedArray) -> bool:
     return pa.types.is_dictionary(column.type) or _is_text(column.type)
 
 
-def numbers(column: pa.ChunkedArray, name: str, role: str, offers: str) -> PerRow:
+def numbers(column: pa.ChunkedArray, name: str, role: str, offers: Text) -> PerRow:
     """Return a column as (rows,) float64; raise InputError where it is not numeric or not finite.
 
     Booleans are 0 and 1; a categorical of numbers is its numbers. ``offers`` is the way out for text.
@@ -32,19 +32,20 @@ def numbers(column: pa.ChunkedArray, name: str, role: str, offers: str) -> PerRo
     kind = column.type
     if pa.types.is_temporal(kind):
         raise InputError(
-            f"{role} {name!r} holds dates or times ({kind}): a number is needed. Convert it first, for "
-            "example to days since a start, or to a year."
+            None,
+            rule=f"{role} {name!r} holds dates or times ({kind}): a number is needed.",
+            way_out="Convert it first, for example to days since a start, or to a year.",
         )
     if _is_text(kind):
-        raise InputError(f"{role} {name!r} {_about_text(column)} {offers}".strip())
+        raise InputError(None, rule=f"{role} {name!r} {_about_text(column)}", way_out=offers)
     if pa.types.is_null(kind):
-        raise InputError(f"{role} {name!r} is missing in all {len(column)} rows. Leave the column out.")
+        rule = f"{role} {name!r} is missing in all {len(column)} rows."
+        raise InputError(None, rule=rule, way_out="Leave the column out.")
     if pa.types.is_boolean(kind):
         column = column.cast(pa.uint8())
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        raise InputError(
-            f"{role} {name!r} holds values of kind {kind}: a number is needed. Leave it out, or unpack it."
-        )
+        rule = f"{role} {name!r} holds values of kind {kind}: a number is needed."
+        raise InputError(None, rule=rule, way_out="Leave it out, or unpack it.")
     values = np.asarray(column.cast(pa.float64(), safe=False).to_numpy())
     with np.errstate(all="ignore"):
         if np.isfinite(values.sum()):
@@ -54,7 +55,7 @@ def numbers(column: pa.ChunkedArray, name: str, role: str, offers: str) -> PerRo
         missing = np.isnan(values)
         kinds = (("missing (null or NaN)", missing), ("infinite", bad & ~missing))
         what = " or ".join(kind for kind, where in kinds if where.any())
-        raise InputError(f"{role} {name!r} is {what} {at_rows(bad)}. {_MISSING}")
+        raise InputError(None, rule=f"{role} {name!r} is {what} {at_rows(bad)}.", way_out=_MISSING)
     return values
 
 
@@ -67,11 +68,13 @@ def indicators(column: pa.ChunkedArray, name: str, max_levels: int) -> tuple[Fea
     codes, levels = codes_of(column, name, "feature")
     if len(levels) > max_levels:
         spelled = all(_number(str(level)) is not None for level in levels)
+        most = Setting("max_levels", len(levels))
         aside = " The levels look like numbers: convert the column to numbers if they are." if spelled else ""
         raise InputError(
-            f"feature {name!r} has {len(levels)} levels ({some(levels)}): one-hot columns are made for at "
-            f"most {max_levels}.{aside} Leave it out of features, merge rare levels, or give "
-            f"max_levels={len(levels)}."
+            None,
+            rule=f"feature {name!r} has {len(levels)} levels ({some(levels)}): one-hot columns are made for at most "
+            f"{max_levels}.{aside}",
+            way_out=("Leave it out of ", Setting("features"), ", merge rare levels, or use ", most, "."),
         )
     if len(levels) == 1:
         # Not dropped in silence: the rule about constant features decides.
@@ -88,13 +91,15 @@ def codes_of(column: pa.ChunkedArray, name: str, role: str) -> tuple[RowNumbers,
         column = column.cast(column.type.storage_type)
     kind = column.type
     if pa.types.is_nested(kind) or "binary" in str(kind):
-        raise InputError(f"{role} {name!r} holds values of kind {kind}: a label must be text, a number or a date.")
+        rule = f"{role} {name!r} holds values of kind {kind}: a label must be text, a number or a date."
+        raise InputError(None, rule=rule)
     missing = pc.is_null(column, nan_is_null=True) if pa.types.is_floating(kind) else column.is_null()
     if _is_text(kind):
         missing = pc.or_(missing, pc.fill_null(pc.equal(column, pa.scalar("", kind)), False))
     missing = np.asarray(missing.to_numpy()).astype(bool)
     if missing.any():
-        raise InputError(f"{role} {name!r} is missing (null, NaN or empty text) {at_rows(missing)}. {_MISSING}")
+        rule = f"{role} {name!r} is missing (null, NaN or empty text) {at_rows(missing)}."
+        raise InputError(None, rule=rule, way_out=_MISSING)
     levels = pc.unique(column)
     levels = levels.take(pc.sort_indices(levels))
     codes = np.asarray(pc.index_in(column, value_set=levels).to_numpy()).astype(np.int64)

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from undertow import _check
-from undertow._batch import TaskBatch
-from undertow._check import InputError
-from undertow._types import Counts, Features, Ids, Numbers, PerRow, Real, RowKeys, RowNumbers
+from undertow._check import InputError, Setting
+from undertow._types import Counts, Ids, Numbers, Real, RowKeys, RowNumbers, TaskMask, TaskNumbers, TaskPositions
 
 # A batch is refused where its padding both dominates and is large: then buckets are the way.
 _PADDED_BYTES = 1 << 30
@@ -49,10 +48,8 @@ def seed_sequence(seed: Any) -> np.random.SeedSequence:
             raise TypeError
         return np.random.SeedSequence(seed)
     except (TypeError, ValueError):
-        raise InputError(
-            f"seed={seed!r}: it must be a whole number of at least 0, or a SeedSequence. Draws are always seeded, so "
-            "that they can be repeated."
-        ) from None
+        rule = "it must be a whole number of at least 0, or a SeedSequence."
+        raise InputError("seed", seed, rule, "Draws are always seeded, so that they can be repeated.") from None
 
 
 def _mix(z: np.ndarray) -> np.ndarray:
@@ -66,20 +63,17 @@ def random_order(seed: Any, rows: RowNumbers, counts: Counts) -> RowNumbers:
 
     rows: (R,) original row numbers, sorted by task. counts: (m,) rows of each task.
     """
-    task = np.repeat(np.arange(len(counts)), counts)
-    return np.lexsort((row_keys(seed, rows), task))
+    keys, m = row_keys(seed, rows), len(counts)
+    if (counts != counts[0]).any():
+        return np.lexsort((keys, np.repeat(np.arange(m), counts)))
+    # The same order, by many short sorts in place of a long one.
+    return (np.argsort(keys.reshape(m, -1), axis=1) + counts[0] * np.arange(m)[:, None]).reshape(-1)
 
 
-def query_counts(counts: Counts, n_support: int, n_query: int | None) -> Counts:
-    """Return (m,) query rows of each task: all that support leaves, or at most ``n_query`` of them."""
-    left = counts - n_support
-    return left if n_query is None else np.minimum(left, n_query)
+class Draw(NamedTuple):
+    """Which rows a draw takes."""
 
-
-class Plan(NamedTuple):
-    """Which rows a draw takes: everything but the arrays that they are gathered from."""
-
-    tasks: Counts
+    tasks: TaskNumbers
     """(m,) numbers of the tasks that take part"""
     order: RowNumbers
     """(R,) positions of all rows, in random order within each task"""
@@ -87,35 +81,19 @@ class Plan(NamedTuple):
     """support rows of every task"""
     n_queries: Counts
     """(m,) query rows of each task that takes part"""
-    dtype: np.dtype
-    """float64 or float32"""
 
 
-def gather(x: Features, y: PerRow, ids: Ids, starts: Counts, plan: Plan, n_queries: Counts) -> TaskBatch:
-    """Return the batch of the tasks whose rows start at ``starts`` in the plan's order, padded with zeros.
+def positions(
+    order: RowNumbers, starts: TaskNumbers, n_support: int, n_queries: Counts
+) -> tuple[TaskPositions, TaskPositions, TaskMask]:
+    """Return where support rows (m, n_support) and query rows (m, longest) stand, and which of the latter are real.
 
-    ids, starts, n_queries: (m,) of the tasks in the batch.
+    starts: (m,) where each task starts in ``order``. A padded slot points at the task's first query row.
     """
-    order, n_support, dtype = plan.order, plan.n_support, plan.dtype
-    support = order[starts[:, None] + np.arange(n_support)]
-    widest = int(n_queries.max())
-    slot = np.arange(widest)
+    slot = np.arange(int(n_queries.max()))
     mask = slot < n_queries[:, None]
-    ragged = not mask.all()
-    # A padded slot points at the task's first query row; what it fetches is then overwritten by zero.
-    query = order[starts[:, None] + n_support + (np.where(mask, slot, 0) if ragged else slot)]
-    query_x, query_y = x[query].astype(dtype, copy=False), y[query].astype(dtype, copy=False)
-    if ragged:
-        query_x[~mask] = 0
-        query_y[~mask] = 0
-    return TaskBatch(
-        x[support].astype(dtype, copy=False),
-        y[support].astype(dtype, copy=False),
-        query_x,
-        query_y,
-        query_mask=mask if ragged else None,
-        ids=ids,
-    )
+    first = starts[:, None]
+    return order[first + np.arange(n_support)], order[first + n_support + np.where(mask, slot, 0)], mask
 
 
 def buckets(n_queries: Counts) -> list[Numbers]:
@@ -125,16 +103,21 @@ def buckets(n_queries: Counts) -> list[Numbers]:
     return [np.flatnonzero(exponent == e) for e in np.unique(exponent)]
 
 
-def refuse_padding(n_queries: Counts, n_features: int, dtype: Any) -> None:
-    """Raise InputError where one batch of these tasks would be mostly padding, and large."""
+def refuse_padding(n_queries: Counts, n_features: int, dtype: Any, most: int = _PADDED_BYTES) -> None:
+    """Raise InputError where one batch of these tasks would be mostly padding, and take more than ``most`` bytes."""
     row = (n_features + 1) * np.dtype(dtype).itemsize
     padded, real = len(n_queries) * int(n_queries.max()) * row, int(n_queries.sum()) * row
-    if padded > _PADDED_BYTES and padded > _PADDED_RATIO * real:
+    if padded > most and padded > _PADDED_RATIO * real:
         raise InputError(
-            f"one batch of {len(n_queries)} tasks with up to {int(n_queries.max())} query rows would take "
-            f"{padded / 2**30:.1f} GiB, of which {real / 2**30:.2f} GiB are real rows: tasks are padded to "
-            "the longest. Use draw_buckets(...), which makes several batches, or limit the query rows with "
-            "n_query."
+            None,
+            rule=f"one batch of {len(n_queries)} tasks with up to {int(n_queries.max())} query rows would take "
+            f"{padded / 2**30:.1f} GiB, of which {real / 2**30:.2f} GiB are real rows: tasks are padded to the "
+            "longest.",
+            way_out=(
+                "Use draw_buckets, which makes several batches, or limit the query rows with ",
+                Setting("n_query"),
+                ".",
+            ),
         )
 
 
@@ -145,34 +128,38 @@ def float_type(dtype: Any, *arrays: Real) -> np.dtype:
     except TypeError:
         kind = None
     if kind is None or kind not in (np.float64, np.float32):
-        raise InputError(f"dtype={dtype!r}: it must be float64 or float32.")
+        raise InputError("dtype", dtype, "it must be float64 or float32.")
     if kind == np.float32:
         largest = max(max(float(a.max()), -float(a.min())) for a in arrays)
         if largest > float(np.finfo(np.float32).max):
-            raise InputError(f"dtype=float32 cannot hold {largest:g}: use float64, or standardise the table first.")
+            way_out = "Use float64, or standardise the table first."
+            raise InputError("dtype", "float32", f"it cannot hold {largest:g}.", way_out)
     return kind
 
 
-def support_rule(n_support: int) -> str:
-    """Return why a task needs n_support + 1 rows, in words."""
-    return f"with n_support={n_support} a task needs {n_support + 1}, one of them as a query row"
+def large_enough(counts: Counts, ids: Ids, n_support: int, on_small: str) -> Numbers:
+    """Return the numbers of the tasks with more than ``n_support`` rows; smaller ones raise, or are left out."""
+    return enough_rows(counts, ids, Setting("n_support", n_support), on_small, n_query=1)
 
 
-def enough_rows(counts: Counts, ids: Ids, least: int, rule: str, on_small: str) -> Numbers:
-    """Return the numbers of the tasks with ``least`` rows or more; smaller ones raise, or are left out."""
+def enough_rows(counts: Counts, ids: Ids, asked: Setting, on_small: str, n_query: int = 0) -> Numbers:
+    """Return the numbers of the tasks with enough rows; smaller ones raise, or are left out.
+
+    asked: the argument that asks for so many rows. n_query: how many query rows a task needs besides.
+    """
     _check.one_of(on_small, "on_small", ("raise", "drop"))
+    least = asked.value + n_query
     small = np.flatnonzero(counts < least)
     if not len(small):
         return np.arange(len(counts))
     have = ", ".join(f"task {ids[i].item()!r} has {counts[i]}" for i in small[:5])
     have += ", ..." if len(small) > 5 else ""
+    needed = f"{least} rows, one of them a query row" if n_query else f"{least} rows"
     if on_small == "raise":
-        raise InputError(
-            f"{len(small)} of {len(counts)} tasks have fewer than {least} rows ({have}): {rule}. Ask for "
-            "fewer rows, or drop these tasks with on_small='drop'."
-        )
+        rule = f"{len(small)} of {len(counts)} tasks have fewer than {needed} ({have})."
+        way_out = ("Ask for fewer rows, or drop these tasks with ", Setting("on_small", "drop"), ".")
+        raise InputError(*asked, rule, way_out)
     if len(small) == len(counts):
-        raise InputError(
-            f"no task has {least} rows or more ({have}), so on_small='drop' leaves none: {rule}. Ask for fewer."
-        )
+        rule = (f"no task has {needed} ({have}), so ", Setting("on_small", "drop"), " leaves none.")
+        raise InputError(*asked, rule, "Ask for fewer rows.")
     return np.flatnonzero(counts >= least)

@@ -11,13 +11,14 @@ import numpy as np
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError, Setting
-from undertow._types import Counts, Features, Ids, Offsets, PerRow, RowIds, RowNumbers
+from undertow._types import Features, Ids, Numbers, Offsets, PerRow, RowIds, RowNumbers
 from undertow.tasks import drawing
+from undertow.tasks.by_task import ByTask, sort_by_task
 from undertow.tasks.standard import Standard
 
 
 @dataclass(frozen=True, eq=False)
-class GroupedTable:
+class GroupedTable(ByTask):
     """Rows of m tasks, sorted by task; within a task in the order of the original table.
 
     Letters: R rows in all, m tasks, p features. Task number i has the rows ``offsets[i] : offsets[i + 1]``.
@@ -41,6 +42,8 @@ class GroupedTable:
     """(R,) number of each row in the original table, counted from 0"""
     n_left_out: int = 0
     """how many tasks read_table left out since they have too few rows"""
+
+    per_row = ("x", "y", "rows")
 
     def __post_init__(self) -> None:
         for name in ("x", "y", "offsets", "ids", "rows"):
@@ -68,23 +71,19 @@ class GroupedTable:
         """
         x, y, groups = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), np.asarray(groups)
         if x.ndim != 2 or 0 in x.shape or y.shape != x.shape[:1] or groups.shape != x.shape[:1]:
-            raise InputError(
-                f"x has shape {x.shape}, y {y.shape}, groups {groups.shape}: they must be (R, p), (R,) and "
-                "(R,), none empty."
-            )
+            shapes = f"x has shape {x.shape}, y {y.shape}, groups {groups.shape}"
+            raise InputError(None, rule=f"{shapes}: they must be (R, p), (R,) and (R,), none empty.")
         _check.finite(x, "x")
         _check.finite(y, "y")
         names = tuple(f"x{j}" for j in range(x.shape[1])) if feature_names is None else tuple(feature_names)
         if len(names) != x.shape[1] or len(set(names)) < len(names):
-            raise InputError(
-                f"feature_names={list(names)}: it must hold {x.shape[1]} distinct names, one for each feature."
-            )
+            rule = f"it must hold {x.shape[1]} distinct names, one for each feature."
+            raise InputError("feature_names", list(names), rule)
         try:
             ids, codes = np.unique(groups, return_inverse=True)
         except TypeError:
-            raise InputError(
-                "groups mixes kinds of ids that cannot be sorted: make them all text or all numbers."
-            ) from None
+            rule = "groups mixes kinds of ids that cannot be sorted."
+            raise InputError(None, rule=rule, way_out="Make them all text or all numbers.") from None
         return cls.from_codes(x, y, codes, ids, names, task, target)
 
     @classmethod
@@ -99,14 +98,17 @@ class GroupedTable:
         target: str,
     ) -> GroupedTable:
         """Return the table of checked rows whose tasks are numbered: row r belongs to task ``ids[codes[r]]``."""
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(ids)))])
-        order = np.argsort(codes, kind="stable")
-        return cls(x[order], y[order], offsets, ids, feature_names, task, target, order)
-
-    @property
-    def n_tasks(self) -> int:
-        """Number of tasks, m."""
-        return len(self.ids)
+        order, offsets = sort_by_task(codes, len(ids))
+        return cls(
+            x=x[order],
+            y=y[order],
+            offsets=offsets,
+            ids=ids,
+            feature_names=feature_names,
+            task=task,
+            target=target,
+            rows=order,
+        )
 
     @property
     def n_rows(self) -> int:
@@ -117,11 +119,6 @@ class GroupedTable:
     def n_features(self) -> int:
         """Number of features, p."""
         return self.x.shape[1]
-
-    @property
-    def counts(self) -> Counts:
-        """(m,) number of rows of each task."""
-        return np.diff(self.offsets)
 
     @property
     def groups(self) -> RowIds:
@@ -135,40 +132,14 @@ class GroupedTable:
             f"{self.n_features} features, target {self.target})"
         )
 
-    def select(self, tasks: Any) -> GroupedTable:
-        """Return the table of the given tasks: distinct task numbers, a slice or a boolean array over tasks.
-
-        Tasks stay in the order of this table, whatever the order of the numbers; rows keep their original
-        numbers. Raises InputError for a number out of range or twice there, or where no task is left.
-        """
-        try:
-            numbers = np.arange(self.n_tasks)[tasks]
-        except IndexError as error:
-            raise InputError(f"tasks: {error}. There are {self.n_tasks} tasks, numbered from 0.") from None
-        chosen = np.bincount(np.atleast_1d(numbers), minlength=self.n_tasks)
-        if not chosen.any():
-            raise InputError("no task is selected: a table needs at least one.")
-        if chosen.max() > 1:
-            raise InputError(
-                f"tasks holds {int(chosen.argmax())} {chosen.max()} times: a table has each task once. Draw "
-                "a batch, and select from that."
-            )
-        chosen = chosen.astype(bool)
-        if chosen.all():
-            return self
-        kept = np.repeat(chosen, self.counts)
-        offsets = np.concatenate([[0], np.cumsum(self.counts[chosen])])
-        return replace(
-            self, x=self.x[kept], y=self.y[kept], offsets=offsets, ids=self.ids[chosen], rows=self.rows[kept]
-        )
-
     def with_intercept(self) -> GroupedTable:
         """Return the table with a last feature "intercept" that is 1 in every row.
 
         Raises InputError where a feature of that name is there already.
         """
         if "intercept" in self.feature_names:
-            raise InputError("the table has a feature 'intercept' already: rename it, or leave the call out.")
+            rule = "the table has a feature 'intercept' already."
+            raise InputError(None, rule=rule, way_out="Rename it, or leave the call out.")
         x = np.concatenate([self.x, np.ones((self.n_rows, 1))], axis=1)
         return replace(self, x=x, feature_names=(*self.feature_names, "intercept"))
 
@@ -239,9 +210,10 @@ class GroupedTable:
         are the first of a larger one. Raises InputError also where one batch would be huge and nearly all
         padding: see draw_buckets.
         """
-        plan = self._plan(n_support, seed, n_query, dtype, on_small)
-        drawing.refuse_padding(plan.n_queries, self.n_features, plan.dtype)
-        return self._gather(plan, np.arange(len(plan.tasks)))
+        kind = drawing.float_type(dtype, self.x, self.y)
+        draw = self._draw(n_support, seed, n_query, on_small)
+        drawing.refuse_padding(draw.n_queries, self.n_features, kind)
+        return self._gather(draw, np.arange(len(draw.tasks)), kind)
 
     def draw_buckets(
         self,
@@ -258,20 +230,29 @@ class GroupedTable:
         in their order, and ``ids`` says which they are. For the same seed every task has the same rows as in
         ``draw``.
         """
-        plan = self._plan(n_support, seed, n_query, dtype, on_small)
-        return [self._gather(plan, tasks) for tasks in drawing.buckets(plan.n_queries)]
-
-    def _plan(self, n_support: int, seed: Any, n_query: int | None, dtype: Any, on_small: str) -> drawing.Plan:
-        n_support = _check.positive_int(n_support, "n_support")
-        if n_query is not None:
-            n_query = _check.positive_int(n_query, "n_query")
         kind = drawing.float_type(dtype, self.x, self.y)
-        rule = drawing.support_rule(n_support)
-        tasks = drawing.enough_rows(self.counts, self.ids, n_support + 1, rule, on_small)
-        order = drawing.random_order(seed, self.rows, self.counts)
-        n_queries = drawing.query_counts(self.counts[tasks], n_support, n_query)
-        return drawing.Plan(tasks, order, n_support, n_queries, kind)
+        draw = self._draw(n_support, seed, n_query, on_small)
+        return [self._gather(draw, tasks, kind) for tasks in drawing.buckets(draw.n_queries)]
 
-    def _gather(self, plan: drawing.Plan, chosen: np.ndarray) -> TaskBatch:
-        tasks = plan.tasks[chosen]
-        return drawing.gather(self.x, self.y, self.ids[tasks], self.offsets[tasks], plan, plan.n_queries[chosen])
+    def _draw(self, n_support: int, seed: Any, n_query: int | None, on_small: str) -> drawing.Draw:
+        n_support = _check.whole_number(n_support, "n_support")
+        most = None if n_query is None else _check.whole_number(n_query, "n_query")
+        tasks = drawing.large_enough(self.counts, self.ids, n_support, on_small)
+        left = self.counts[tasks] - n_support
+        return drawing.Draw(tasks, self.random_order(seed), n_support, left if most is None else np.minimum(left, most))
+
+    def _gather(self, draw: drawing.Draw, chosen: Numbers, dtype: np.dtype) -> TaskBatch:
+        """The batch of some of the tasks that take part, padded with zeros."""
+        tasks = draw.tasks[chosen]
+        support, query, mask = drawing.positions(
+            draw.order, self.offsets[tasks], draw.n_support, draw.n_queries[chosen]
+        )
+        query_x, query_y = self.x[query].astype(dtype, copy=False), self.y[query].astype(dtype, copy=False)
+        ragged = not mask.all()
+        if ragged:
+            query_x[~mask] = 0
+            query_y[~mask] = 0
+        support_x, support_y = self.x[support].astype(dtype, copy=False), self.y[support].astype(dtype, copy=False)
+        return TaskBatch(
+            support_x, support_y, query_x, query_y, query_mask=mask if ragged else None, ids=self.ids[tasks]
+        )

@@ -37,17 +37,20 @@ class LabelledImages:
 
     def __post_init__(self) -> None:
         if self.images.ndim != 3 or self.images.dtype != np.uint8:
-            raise InputError(
-                f"images are {self.images.dtype} of shape {self.images.shape}: they must be uint8 of shape (n, h, w)."
-            )
+            given = f"{self.images.dtype} of shape {self.images.shape}"
+            raise InputError(None, rule=f"images are {given}: they must be uint8 of shape (n, h, w).")
         if self.classes.shape != self.images.shape[:1]:
-            raise InputError(f"classes have shape {self.classes.shape}: there are {len(self.images)} images.")
+            rule = f"classes have shape {self.classes.shape}: there are {len(self.images)} images."
+            raise InputError(None, rule=rule)
         if not len(self.images):
-            raise InputError("there are no images.")
+            raise InputError(None, rule="there are no images.")
         found = np.unique(self.classes)
         if not np.array_equal(found, np.arange(len(self.names))):
-            raise InputError(f"classes are numbered {found[0]} to {found[-1]}, and there are {len(self.names)} names: "
-                             "each of 0, 1, ... must have an image and a name.")  # fmt: skip
+            raise InputError(
+                None,
+                rule=f"classes are numbered {found[0]} to {found[-1]}, and there are {len(self.names)} names: each of "
+                "0, 1, ... must have an image and a name.",
+            )
 
     @property
     def n_classes(self) -> int:
@@ -68,11 +71,11 @@ class LabelledImages:
         Raises InputError when the shares are none, or a part would hold no class.
         """
         if any(share <= 0 for share in shares) or abs(sum(shares) - 1) > 1e-9:
-            raise InputError(f"shares={list(shares)}: they must be positive and add up to 1.")
+            raise InputError("shares", list(shares), "they must be positive and add up to 1.")
         order = np.random.default_rng(seed).permutation(self.n_classes)
         ends = np.round(np.cumsum([0.0, *shares]) * self.n_classes).astype(int)
         if (np.diff(ends) == 0).any():
-            raise InputError(f"shares={list(shares)} of {self.n_classes} classes: a part would hold none.")
+            raise InputError("shares", list(shares), f"of {self.n_classes} classes a part would hold none.")
         return [self.take(np.sort(order[a:b])) for a, b in pairwise(ends)]
 
 
@@ -87,21 +90,24 @@ def read_images(path: Path | str, size: int = 28) -> LabelledImages:
 
     Raises InputError when the path does not exist or holds no images.
     """
-    path, size = Path(path), _check.positive_int(size, "size")
+    path, size = Path(path), _check.whole_number(size, "size")
     if path.is_dir():
         return _read_folder(path, size)
     if not path.is_file():
-        raise InputError(f"{path} does not exist: give a folder of images, one folder for each class, or an .npz file.")
+        way_out = "Give a folder of images, one folder for each class, or an .npz file."
+        raise InputError(None, rule=f"{path} does not exist.", way_out=way_out)
     try:
         with np.load(path) as arrays:
             found = {name: arrays[name] for name in ("images", "label", "alphabet", "character") if name in arrays}
     except (OSError, ValueError, EOFError):
-        raise InputError(f"{path} cannot be read as an .npz file.") from None
+        raise InputError(None, rule=f"{path} cannot be read as an .npz file.") from None
     labels = [found[name] for name in ("label", "alphabet", "character") if name in found]
     if "images" not in found or not labels:
-        raise InputError(f"{path} holds {sorted(found)}: it must hold images, and label or alphabet and character.")
+        rule = f"{path} holds {sorted(found)}: it must hold images, and label or alphabet and character."
+        raise InputError(None, rule=rule)
     if any(label.shape != found["images"].shape[:1] for label in labels):
-        raise InputError(f"{path}: each label array must have one entry for each of {len(found['images'])} images.")
+        rule = f"{path}: each label array must have one entry for each of {len(found['images'])} images."
+        raise InputError(None, rule=rule)
     kinds, classes = np.unique(np.stack(labels, axis=1), axis=0, return_inverse=True)
     names = tuple("/".join(map(str, kind)) for kind in kinds)
     return LabelledImages(found["images"], np.ravel(classes), names)
@@ -111,10 +117,10 @@ def _read_folder(path: Path, size: int) -> LabelledImages:
     try:
         from PIL import Image
     except ImportError:
-        raise InputError("reading image files needs Pillow: pip install pillow") from None
+        raise InputError(None, rule="reading image files needs Pillow.", way_out="pip install pillow") from None
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise InputError(f"{path} holds no images ({', '.join(SUFFIXES)}).")
+        raise InputError(None, rule=f"{path} holds no images ({', '.join(SUFFIXES)}).")
     images = np.empty((len(files), size, size), np.uint8)
     for row, file in enumerate(files):
         with Image.open(file) as image:
@@ -138,16 +144,17 @@ class ImageTasks:
     """
 
     def __init__(self, images: LabelledImages, ways: int = 5, *, rotations: bool = False) -> None:
-        self.ways = _check.positive_int(ways, "ways", minimum=2)
+        self.ways = _check.whole_number(ways, "ways", minimum=2)
         pictures, classes, n = images.images, images.classes, images.n_classes
         if rotations:
             if pictures.shape[1] != pictures.shape[2]:
-                raise InputError(f"images of {pictures.shape[1:]} are not square: rotations=True cannot turn them.")
+                rule = f"images of {pictures.shape[1:]} are not square, and cannot be turned."
+                raise InputError("rotations", True, rule)
             pictures = np.concatenate([np.rot90(pictures, turn, axes=(1, 2)) for turn in range(4)])
             classes = np.concatenate([classes + turn * n for turn in range(4)])
             n *= 4
         if n < self.ways:
-            raise InputError(f"ways={self.ways}: there are only {n} classes.")
+            raise InputError("ways", self.ways, f"there are only {n} classes.")
         order = np.argsort(classes, kind="stable")
         counts = np.bincount(classes, minlength=n)
         first = np.cumsum(counts) - counts
@@ -163,9 +170,8 @@ class ImageTasks:
         """Draw one TaskBatch from any RandomSource. Raises InputError when the sizes do not fit."""
         shots, queries = (self._per_class(getattr(design, name), name) for name in ("n_support", "n_query"))
         if shots + queries > self.fewest:
-            raise InputError(
-                f"{shots} support and {queries} query rows of each class: a class has only {self.fewest} images."
-            )
+            rule = f"{shots} support and {queries} query rows of each class: a class has only {self.fewest} images."
+            raise InputError(None, rule=rule)
         m, ways = design.n_tasks, self.ways
         keys = source.uniform(0.0, 1.0, (m, self.n_classes))
         xp = keys.__array_namespace__()
@@ -188,5 +194,6 @@ class ImageTasks:
 
     def _per_class(self, rows: int, name: str) -> int:
         if rows % self.ways:
-            raise InputError(f"{name}={rows} rows in {self.ways} classes: it must be a multiple of the number of ways.")
+            rule = f"with {self.ways} classes it must be a multiple of that number."
+            raise InputError(name, rows, rule, "It counts the rows of all classes together.")
         return rows // self.ways

@@ -32,6 +32,8 @@ from undertow._types import (
     TaskRowWeights,
 )
 from undertow.tasks import drawing
+from undertow.tasks.by_task import ByTask
+from undertow.tasks.grouped import GroupedTable
 from undertow.tasks.standard import Standard
 
 # About 8 MB of rows: large enough that calls cost nothing, small enough that memory is used again.
@@ -39,7 +41,7 @@ _BATCH_NUMBERS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class TaskRows:
+class TaskRows(ByTask):
     """Letters: R rows, m tasks, p features, d standardised columns, q targets.
 
     Task number i has the rows at positions ``offsets[i] : offsets[i + 1]``. Inputs stay where the user has them: they
@@ -62,6 +64,22 @@ class TaskRows:
     places: RowNumbers | None = None
     """(R,) where each row stands in x; None where x is in the user's order, so that it is at ``rows``"""
 
+    per_row = ("y", "weights", "rows", "places")
+
+    @classmethod
+    def of_table(cls, table: GroupedTable, standard: Standard) -> TaskRows:
+        """Return the rows of a table of raw values as they stand there; draws are those of its original row numbers."""
+        return cls(
+            x=table.x,
+            standard=standard,
+            y=standard.targets(table.y[:, None]),
+            weights=None,
+            offsets=table.offsets,
+            ids=table.ids,
+            rows=table.rows,
+            places=np.arange(table.n_rows),
+        )
+
     def inputs(self, positions: Any = slice(None)) -> StandardRows:
         """Return standardised inputs (..., d) of the rows at ``positions`` (...)."""
         numbers = (self.rows if self.places is None else self.places)[positions]
@@ -73,41 +91,9 @@ class TaskRows:
         return self.standard.width
 
     @property
-    def n_tasks(self) -> int:
-        """Number of tasks, m."""
-        return len(self.ids)
-
-    @property
-    def counts(self) -> Counts:
-        """(m,) number of rows of each task."""
-        return np.diff(self.offsets)
-
-    @property
     def codes(self) -> RowNumbers:
         """(R,) number of the task of each row."""
         return np.repeat(np.arange(self.n_tasks), self.counts)
-
-    def select(self, tasks: Numbers) -> TaskRows:
-        """Return the rows of the given task numbers, in their order here."""
-        chosen = np.zeros(self.n_tasks, dtype=bool)
-        chosen[tasks] = True
-        if chosen.all():
-            return self
-        kept = np.repeat(chosen, self.counts)
-        return replace(
-            self,
-            y=self.y[kept],
-            weights=None if self.weights is None else self.weights[kept],
-            offsets=np.concatenate([[0], np.cumsum(self.counts[chosen])]),
-            ids=self.ids[chosen],
-            rows=self.rows[kept],
-            places=None if self.places is None else self.places[kept],
-        )
-
-    def large_enough(self, n_support: int, on_small: str) -> TaskRows:
-        """Return the tasks with more than ``n_support`` rows; smaller ones are left out, or raise InputError."""
-        rule = f"with n_support={n_support} a task needs {n_support + 1}, one of them as a query row"
-        return self.select(drawing.enough_rows(self.counts, self.ids, n_support + 1, rule, on_small))
 
     def as_one_task(self) -> TaskRows:
         """Return the same rows as those of a single task."""
@@ -116,7 +102,8 @@ class TaskRows:
     def shared(self) -> TaskBatch:
         """Return one batch in which all rows of each task are both its support and its query rows."""
         if self.n_tasks != 1:
-            raise InputError(f"{self.n_tasks} tasks: rows are support and query at once only where there is one task.")
+            rule = f"{self.n_tasks} tasks: rows are support and query at once only where there is one task."
+            raise InputError(None, rule=rule)
         support, query = self.support_weights(np.arange(len(self.y))[None]), self._weigh_query(slice(None))
         x, y = self.inputs()[None], self.y[None]
         return TaskBatch(x * support[..., None], y * support[..., None], x * query[:, None], y * query[:, None])
@@ -131,15 +118,10 @@ class TaskRows:
         what is made of one is still in the cache when it is used. Targets have shape (c, n, q). The choice in a task
         depends on the seed and the numbers of its rows only. Every task must have more than ``n_support`` rows.
         """
-        order = self._random_order(seed)
+        order = self.random_order(seed)
         left = self.counts - n_support
         for tasks in self._batches(left, labels):
-            starts, longest = self.offsets[tasks], int(left[tasks].max())
-            slot = np.arange(longest)
-            mask = slot < left[tasks, None]
-            support = order[starts[:, None] + np.arange(n_support)]
-            # A padded slot points at the task's first query row; what it fetches is multiplied by zero.
-            query = order[starts[:, None] + n_support + np.where(mask, slot, 0)]
+            support, query, mask = drawing.positions(order, self.offsets[tasks], n_support, left[tasks])
             support_x, query_x = self.inputs(support), self.inputs(query)
             support_y, query_y = self.y[support], self.y[query]
             weight = left[tasks].astype(float)
@@ -166,15 +148,6 @@ class TaskRows:
                 weight,
             )
 
-    def _random_order(self, seed: np.random.SeedSequence) -> RowNumbers:
-        """Positions (R,), task after task, in random order within each."""
-        counts = self.counts
-        if (counts != counts[0]).any():
-            return drawing.random_order(seed, self.rows, counts)
-        # The same order, by many short sorts in place of a long one.
-        keys = drawing.row_keys(seed, self.rows).reshape(self.n_tasks, -1)
-        return (np.argsort(keys, axis=1) + self.offsets[:-1, None]).reshape(-1)
-
     def _batches(self, left: Counts, labels: TaskNumbers | None) -> Iterator[Numbers]:
         label = np.zeros(self.n_tasks, dtype=np.int64) if labels is None else labels
         for bucket in drawing.buckets(left):
@@ -185,7 +158,7 @@ class TaskRows:
 
     def split(self, n_support: int, seed: np.random.SeedSequence) -> tuple[TaskPositions, Numbers]:
         """Return the positions of the support rows (m, n_support) and of all query rows, task after task."""
-        order = self._random_order(seed)
+        order = self.random_order(seed)
         place = np.arange(len(order)) - np.repeat(self.offsets[:-1], self.counts)
         return order[place < n_support].reshape(self.n_tasks, n_support), order[place >= n_support]
 
@@ -207,8 +180,3 @@ class TaskRows:
 def of_target(batch: TaskBatch, j: int) -> TaskBatch:
     """Return the batch with target number j only."""
     return batch._replace(support_y=batch.support_y[..., j], query_y=batch.query_y[..., j])
-
-
-def sort_by_task(codes: RowNumbers) -> tuple[RowNumbers, Offsets]:
-    """Return the order (R,) that sorts rows by task, and the offsets (m + 1,) of tasks 0 .. m - 1."""
-    return np.argsort(codes, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(codes))])

@@ -17,7 +17,7 @@ import narwhals as nw
 import pyarrow as pa
 import pyarrow.compute
 
-from undertow._check import InputError
+from undertow._check import InputError, Setting
 from undertow.tasks.wording import did_you_mean, some
 
 # These functions are made at import, where a type checker cannot see them.
@@ -61,7 +61,7 @@ class Source(NamedTuple):
             way_out = f"It is the index of the frame: use frame.reset_index() to make {name!r} a column."
         else:
             way_out = f"The columns are {some(self.names, 30)}.{did_you_mean(str(name), self.names)}"
-        raise InputError(f"{role}={name!r}: {self.label} has no such column. {way_out}")
+        raise InputError(role, name, f"{self.label} has no such column.", way_out)
 
     def others(self, *named: str) -> list[str]:
         """Return the columns that are not ``named``; raise InputError where one has no name."""
@@ -70,9 +70,13 @@ class Source(NamedTuple):
         rest = [name for name in self.names if name not in named and not name.startswith("__index_level_")]
         if any(not name.strip() for name in rest):
             raise InputError(
-                f"{self.label} has a column without a name, which may be row numbers that were saved with "
-                "it: leave it out by naming the columns you want in features=[...], or save the table with "
-                "index=False."
+                None,
+                rule=f"{self.label} has a column without a name, which may be row numbers that were saved with it.",
+                way_out=(
+                    "Leave it out by naming the columns you want with ",
+                    Setting("features"),
+                    ", or save the table without row numbers (in pandas: index=False).",
+                ),
             )
         return rest
 
@@ -88,7 +92,9 @@ def open_source(source: Any) -> Source:
     twice = sorted({name for name in opened.names if opened.names.count(name) > 1})
     if twice:
         raise InputError(
-            f"{opened.label} has more than one column named {some(twice)}: names must be unique. Rename or drop one."
+            None,
+            rule=f"{opened.label} has more than one column named {some(twice)}: names must be unique.",
+            way_out="Rename or drop one.",
         )
     return opened
 
@@ -111,8 +117,9 @@ def _open_frame(frame: Any) -> Source:
         if not all(isinstance(name, str) for name in names):
             other = next(name for name in names if not isinstance(name, str))
             raise InputError(
-                f"the frame has a column named {other!r}: column names must be text. "
-                "Use frame.columns = [str(c) for c in frame.columns]."
+                None,
+                rule=f"the frame has a column named {other!r}: column names must be text.",
+                way_out="Use frame.columns = [str(c) for c in frame.columns].",
             )
         if len(set(names)) < len(names):
             return Source("the frame", names, lambda _: [])
@@ -125,13 +132,15 @@ def _open_frame(frame: Any) -> Source:
             except (pa.ArrowException, TypeError):
                 pass
         raise InputError(
-            f"a source of type {type(frame).__name__} is no table: give a pandas, polars or Arrow table, or "
-            f"the path of a file that ends in {', '.join(_SUFFIXES)}."
+            None,
+            rule=f"a source of type {type(frame).__name__} is no table.",
+            way_out=f"Give a pandas, polars or Arrow table, or the path of a file that ends in {', '.join(_SUFFIXES)}.",
         ) from None
     if isinstance(native, nw.LazyFrame):
         native = native.collect()
     if not isinstance(native, nw.DataFrame):
-        raise InputError(f"a source of type {type(frame).__name__} is one column: give the whole frame.")
+        rule = f"a source of type {type(frame).__name__} is one column."
+        raise InputError(None, rule=rule, way_out="Give the whole frame.")
 
     def fetch(names: Sequence[str]) -> list[pa.ChunkedArray]:
         return [_chunked(_frame_column(native[name], name)) for name in names]
@@ -157,8 +166,10 @@ def _frame_column(series: nw.Series[Any], name: str) -> Any:
     except OverflowError:
         pass
     raise InputError(
-        f"column {name!r} mixes kinds of values ({', '.join(_kinds(values))}): a column must be all numbers "
-        f"or all text. Convert it first, for example with frame[{name!r}].astype(str), or leave it out."
+        None,
+        rule=f"column {name!r} mixes kinds of values ({', '.join(_kinds(values))}): a column must be all numbers or "
+        "all text.",
+        way_out=f"Convert it first, for example with frame[{name!r}].astype(str), or leave it out.",
     ) from None
 
 
@@ -170,15 +181,15 @@ def _kinds(values: list[Any]) -> list[str]:
 def _open_file(path: Path) -> Source:
     name = path.name.lower()
     if not name.endswith(_SUFFIXES):
-        raise InputError(
-            f"{str(path)!r}: the name of a table file must end in {', '.join(_SUFFIXES)}. Convert the file."
-        )
+        raise _refused(path, f": the name of a table file must end in {', '.join(_SUFFIXES)}.", "Convert the file.")
     if not path.exists():
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         near = did_you_mean(path.name, beside)
-        raise InputError(f"{str(path)!r}: there is no such file.{near} The working directory is {str(Path.cwd())!r}.")
+        raise _refused(
+            path, ": there is no such file.", f"{near} The working directory is {str(Path.cwd())!r}.".strip()
+        )
     if path.is_dir():
-        raise InputError(f"{str(path)!r} is a directory: give one file.")
+        raise _refused(path, " is a directory.", "Give one file.")
     return _read_parquet(path) if name.endswith(".parquet") else _read_text(path)
 
 
@@ -190,18 +201,22 @@ def _readable(path: Path, read: Callable[[], Any]) -> Any:
         raise _not_utf8(path, "a column name") from None
     except (pa.ArrowException, OSError) as error:
         first = str(error).splitlines()[0]
-        raise InputError(
-            f"{str(path)!r} cannot be read: {first}. Check that the file is complete and that its name says "
-            "what it holds; text must be UTF-8."
-        ) from error
+        way_out = "Check that the file is complete and that its name says what it holds; text must be UTF-8."
+        raise _refused(path, f" cannot be read: {first}.", way_out) from error
 
 
 def _not_utf8(path: Path, what: str) -> InputError:
     old, new = quote(path.name), quote(f"utf8-{path.name}")
-    return InputError(
-        f"{str(path)!r}: {what} is not UTF-8 text. Convert the file first, for example with "
-        f"iconv -f LATIN1 -t UTF-8 {old} > {new}, or save it as UTF-8 in the program that wrote it."
+    return _refused(
+        path,
+        f": {what} is not UTF-8 text.",
+        f"Convert the file first, for example with iconv -f LATIN1 -t UTF-8 {old} > {new}, or save it as UTF-8 in the "
+        "program that wrote it.",
     )
+
+
+def _refused(path: Path, rule: str, way_out: str) -> InputError:
+    return InputError(None, rule=f"{str(path)!r}{rule}", way_out=way_out)
 
 
 def _refuse_other_separator(path: Path, separator: str) -> None:
@@ -218,10 +233,11 @@ def _refuse_other_separator(path: Path, separator: str) -> None:
     for other, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"), (",", "commas")):
         if other in first:
             commas = "commas" if separator == "," else "tabs"
-            raise InputError(
-                f"{str(path)!r}: the columns are parted by {word}, and in a file of this name it must be {commas}. "
-                f"Save it with {commas} (and with a point in decimal numbers), or "
-                + ("name it .tsv." if other == "\t" else "name it .csv." if other == "," else "as .parquet.")
+            as_other = "name it .tsv." if other == "\t" else "name it .csv." if other == "," else "as .parquet."
+            raise _refused(
+                path,
+                f": the columns are parted by {word}, and in a file of this name it must be {commas}.",
+                f"Save it with {commas} (and with a point in decimal numbers), or {as_other}",
             )
 
 

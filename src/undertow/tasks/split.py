@@ -9,7 +9,7 @@ import numpy as np
 
 from undertow import _check
 from undertow._batch import TaskBatch
-from undertow._check import InputError
+from undertow._check import InputError, Setting
 from undertow._types import Numbers
 from undertow.tasks.drawing import seed_sequence
 from undertow.tasks.grouped import GroupedTable
@@ -29,20 +29,22 @@ def folds(tasks: Any, n_folds: int, seed: Any = 0, *, rows: Any = None) -> list[
     there are more folds than tasks, or fewer than two.
     """
     m, rank = _numbered(tasks)
-    n_folds = _check.positive_int(n_folds, "n_folds", minimum=2)
+    n_folds = _check.whole_number(n_folds, "n_folds", minimum=2)
     if n_folds > m:
         if m == 1:
-            raise InputError(f"n_folds={n_folds}: there is only one task, and folds need at least two. Use more tasks.")
+            raise InputError("n_folds", n_folds, "there is only one task, and folds need at least two.")
         raise InputError(
-            f"n_folds={n_folds}: there are only {m} tasks, and a fold needs at least one. Use n_folds <= {m}, or more "
-            "tasks."
+            "n_folds",
+            n_folds,
+            f"there are only {m} tasks, and a fold needs at least one.",
+            ("Use ", Setting("n_folds", m), " or less, or more tasks."),
         )
     shuffled = rank[_generator(seed).permutation(m)]
     if rows is None:
         return [np.sort(part) for part in np.array_split(shuffled, n_folds)]
     counts = np.asarray(rows)
     if counts.shape != (m,):
-        raise InputError(f"rows has shape {counts.shape}: with {m} tasks it must be ({m},).")
+        raise InputError(None, rule=f"rows has shape {counts.shape}: with {m} tasks it must be ({m},).")
     # Stable, so that tasks of equal size stay in random order.
     by_size = shuffled[np.argsort(-counts[shuffled], kind="stable")]
     turn, place = np.divmod(np.arange(m), n_folds)
@@ -58,10 +60,11 @@ def split_tasks(table: Any, test_share: float = 0.3, seed: Any = 0) -> tuple[Any
     """
     test_share = _check.real(test_share, "test_share")
     if not 0 < test_share < 1:
-        raise InputError(f"test_share={test_share!r}: it must lie between 0 and 1, both excluded.")
+        raise InputError("test_share", test_share, "it must lie between 0 and 1, both excluded.")
     m, rank = _numbered(table.n_tasks if table.ids is None else table.ids)
     if m < 2:
-        raise InputError("there is only one task: training and test tasks need at least two. Split its rows instead.")
+        rule = "there is only one task: training and test tasks need at least two."
+        raise InputError(None, rule=rule, way_out="Split its rows instead.")
     n_test = min(max(round(test_share * m), 1), m - 1)
     shuffled = rank[_generator(seed).permutation(m)]
     return table.select(np.sort(shuffled[n_test:])), table.select(np.sort(shuffled[:n_test]))
@@ -80,7 +83,7 @@ def draws(
     Draw k depends on the seed and on k only, so a longer run starts with the draws of a shorter one. ``seed``
     is a whole number or a SeedSequence.
     """
-    n_draws = _check.positive_int(n_draws, "n_draws")
+    n_draws = _check.whole_number(n_draws, "n_draws")
     root = seed_sequence(seed)
     # spawn() would count the children of the caller's object; a key leaves it as it was.
     seeds = [np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, k)) for k in range(n_draws)]
@@ -90,14 +93,15 @@ def draws(
 def _numbered(tasks: Any) -> tuple[int, Numbers]:
     """Return the number of tasks and their indices in the order of their ids."""
     if np.ndim(tasks) == 0:
-        m = _check.positive_int(tasks, "tasks")
+        m = _check.whole_number(tasks, "tasks")
         return m, np.arange(m)
     ids = np.asarray(tasks)
     rank = np.argsort(ids, kind="stable")
     again = ids[rank][1:][ids[rank][1:] == ids[rank][:-1]]
     if ids.ndim != 1 or len(ids) == 0 or len(again):
         what = f"{some(np.unique(again))} more than once" if len(again) else f"shape {ids.shape}"
-        raise InputError(f"tasks has {what}: give each task's id once, such as table.ids, or the number of tasks.")
+        way_out = "Give each task's id once, such as table.ids, or the number of tasks."
+        raise InputError(None, rule=f"tasks has {what}.", way_out=way_out)
     return len(ids), rank
 
 

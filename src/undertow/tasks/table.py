@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from undertow import _check
 from undertow._batch import TaskBatch
-from undertow._check import InputError
+from undertow._check import InputError, Setting, Text
 from undertow._types import Features
 from undertow.tasks import drawing
 from undertow.tasks.columns import codes_of, indicators, is_category, numbers
@@ -50,10 +50,9 @@ def read_table(
     Missing or infinite values are never filled: InputError gives their row numbers. A CSV file does not say what is
     text: a task column with ids such as "01" is read as text, so that "01" and "1" stay two tasks.
     """
-    min_rows = _check.positive_int(min_rows, "min_rows")
-    return _read(
-        source, task, target, features, categories, max_levels, on_constant, min_rows, on_small, f"min_rows={min_rows}"
-    )
+    min_rows = _check.whole_number(min_rows, "min_rows")
+    asked = Setting("min_rows", min_rows)
+    return _read(source, task, target, features, categories, max_levels, on_constant, asked, on_small)
 
 
 def _read(
@@ -64,27 +63,26 @@ def _read(
     categories: str,
     max_levels: int,
     on_constant: str,
-    min_rows: int,
+    asked: Setting,
     on_small: str,
-    rule: str,
 ) -> GroupedTable:
-    """Return what read_table does; ``rule`` says why a task needs ``min_rows`` rows."""
+    """Return what read_table does; ``asked`` is what asks for rows of each task, ``min_rows`` or ``n_support``."""
     _check.one_of(categories, "categories", ("raise", "onehot"))
     _check.one_of(on_constant, "on_constant", ("raise", "drop", "keep"))
-    max_levels = _check.positive_int(max_levels, "max_levels", minimum=2)
+    max_levels = _check.whole_number(max_levels, "max_levels", minimum=2)
     source, task, target, features = _with_defaults(source, task, target, features)
     opened = open_source(source)
     chosen = _choose(opened, task, target, features)
     labels, outcome, *columns = opened.fetch([task, target, *chosen])
     labels = opened.labels(task, labels)
     if len(labels) == 0:
-        raise InputError(f"{opened.label} has no rows: there is nothing to learn from.")
+        raise InputError(None, rule=f"{opened.label} has no rows: there is nothing to learn from.")
 
     codes, ids = codes_of(labels, task, "task column")
     y = numbers(outcome, target, "target", "Encode it as numbers first.")
     x, names = _features(columns, chosen, categories, max_levels)
     table = GroupedTable.from_codes(x, y, codes, ids, tuple(names), task, target)
-    large = drawing.enough_rows(table.counts, ids, min_rows, rule, on_small)
+    large = drawing.enough_rows(table.counts, ids, asked, on_small, n_query=asked.name == "n_support")
     table = replace(table.select(large), n_left_out=len(ids) - len(large))
     return table if on_constant == "keep" else _without_constants(table, on_constant)
 
@@ -111,11 +109,11 @@ def from_table(
     and of GroupedTable.draw; tasks with fewer than n_support + 1 rows raise InputError, or are left out by
     on_small="drop".
     """
-    n_support = _check.positive_int(n_support, "n_support")
+    n_support = _check.whole_number(n_support, "n_support")
     _check.one_of(on_small, "on_small", ("raise", "drop"))
     # Small tasks come before features: in a table of one row every feature is constant, which is not what is wrong.
-    rule = drawing.support_rule(n_support)
-    table = _read(frame, task, target, features, categories, max_levels, on_constant, n_support + 1, on_small, rule)
+    asked = Setting("n_support", n_support)
+    table = _read(frame, task, target, features, categories, max_levels, on_constant, asked, on_small)
     return table.draw(n_support, seed, n_query, dtype=dtype, on_small=on_small)
 
 
@@ -132,9 +130,9 @@ def _with_defaults(source: Any, task: Any, target: Any, features: Any) -> tuple[
         (target, "target", "is to be predicted"),
     ):
         if value is None:
-            raise InputError(f"{role} is not given: name the column that {what}, such as {role}='...'.")
+            raise InputError(role, None, "it is not given.", f"Name the column that {what}.")
         if not isinstance(value, str):
-            raise InputError(f"{role}={value!r}: it must be the name of one column, as text.")
+            raise InputError(role, value, "it must be the name of one column, as text.")
     return source, task, target, features
 
 
@@ -143,27 +141,27 @@ def _choose(opened: Source, task: str, target: str, features: Any) -> list[str]:
     opened.require(task, "task")
     opened.require(target, "target")
     if task == target:
-        raise InputError(f"task and target are both {task!r}: they must be different columns.")
+        raise InputError("target", target, ("it is also the column of ", Setting("task"), ": they must differ."))
     if isinstance(features, str):
-        raise InputError(f"features={features!r}: it must be a list of column names, such as [{features!r}].")
+        raise InputError("features", features, f"it must be a list of column names, such as [{features!r}].")
     try:
         chosen = opened.others(task, target) if features is None else list(features)
     except TypeError:
-        raise InputError(f"features={features!r}: it must be a list of column names, such as ['age'].") from None
+        raise InputError("features", features, "it must be a list of column names, such as ['age'].") from None
     if not chosen:
         raise InputError(
-            f"no features are left: {opened.label} has the columns {some(opened.names, 30)}, and "
-            "features=[...] must name at least one besides task and target."
+            None,
+            rule=f"no features are left: {opened.label} has the columns {some(opened.names, 30)}.",
+            way_out=("Name with ", Setting("features"), " at least one besides task and target."),
         )
     for name in chosen:
         opened.require(name, "features")
         if name in (task, target):
-            raise InputError(
-                f"features holds {name!r}, which is the {'task' if name == task else 'target'}: leave it out."
-            )
+            rule = f"it holds {name!r}, which is the {'task' if name == task else 'target'}."
+            raise InputError("features", chosen, rule, "Leave it out.")
     twice = sorted({name for name in chosen if chosen.count(name) > 1})
     if twice:
-        raise InputError(f"features holds {some(twice)} more than once: name each column once.")
+        raise InputError("features", chosen, f"it holds {some(twice)} more than once.", "Name each column once.")
     return chosen
 
 
@@ -172,19 +170,23 @@ def _features(
 ) -> tuple[Features, list[str]]:
     """Return (R, p) features and their names."""
     onehot = categories == "onehot"
-    offers = "Give categories='onehot' for indicator columns, or name the columns you want in features=[...]."
+    offers: Text = ""
+    if not onehot:
+        choice, wanted = Setting("categories", "onehot"), Setting("features")
+        offers = ("Use ", choice, " for indicator columns, or name the columns you want with ", wanted, ".")
     parts: list[np.ndarray] = []
     expanded: list[str] = []
     for column, name in zip(columns, names, strict=True):
         if onehot and is_category(column):
             part, part_names = indicators(column, name, max_levels)
         else:
-            part, part_names = numbers(column, name, "feature", "" if onehot else offers), [name]
+            part, part_names = numbers(column, name, "feature", offers), [name]
         parts.append(part)
         expanded += part_names
     twice = sorted({name for name in expanded if expanded.count(name) > 1})
     if twice:
-        raise InputError(f"one-hot columns and others are both named {some(twice)}: rename the columns of the table.")
+        rule = f"one-hot columns and others are both named {some(twice)}."
+        raise InputError(None, rule=rule, way_out="Rename the columns of the table.")
     x = np.empty((len(columns[0]), len(expanded)))
     at = 0
     for part in parts:
@@ -201,10 +203,19 @@ def _without_constants(table: GroupedTable, on_constant: str) -> GroupedTable:
     named = ", ".join(f"{table.feature_names[j]!r} is {table.x[0, j]:g}" for j in np.flatnonzero(constant)[:5])
     if on_constant == "raise":
         raise InputError(
-            f"{constant.sum()} of {table.n_features} features have one value in all rows ({named}): they "
-            "tell nothing. Drop them with on_constant='drop', or keep them with on_constant='keep'."
+            "on_constant",
+            on_constant,
+            f"{constant.sum()} of {table.n_features} features have one value in all rows ({named}): they tell nothing.",
+            (
+                "Drop them with ",
+                Setting("on_constant", "drop"),
+                ", or keep them with ",
+                Setting("on_constant", "keep"),
+                ".",
+            ),
         )
     if constant.all():
-        raise InputError(f"no features are left after dropping constant ones ({named}): choose other features.")
+        rule = f"no features are left after dropping constant ones ({named})."
+        raise InputError(None, rule=rule, way_out="Choose other features.")
     kept = np.flatnonzero(~constant)
     return replace(table, x=table.x[:, kept], feature_names=tuple(table.feature_names[j] for j in kept))

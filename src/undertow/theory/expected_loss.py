@@ -45,7 +45,7 @@ def expected_loss(
     """
     train = _check.rates(train_rate, "train_rate", infinite=True)
     adapt = _check.rates(adapt_rate, "adapt_rate")
-    adapt_steps = _check.positive_int(adapt_steps, "adapt_steps")
+    adapt_steps = _check.whole_number(adapt_steps, "adapt_steps")
     try:
         shape = np.broadcast_shapes(train.shape, adapt.shape)
     except ValueError:
@@ -101,7 +101,7 @@ def method_for(
     For several rates the choice serves all of them.
     """
     train = _check.rates(train_rate, "train_rate", infinite=True)
-    steps = _check.positive_int(steps, "steps")
+    steps = _check.whole_number(steps, "steps")
     if problem.input_covariance is not None:
         _one_step(steps)
         return MethodChoice(*anisotropic.method_for(problem, design))
@@ -202,7 +202,7 @@ def _offset(problem: MixedLinearRegression, init: Any) -> np.ndarray:
 
 
 def _one_step(steps: Any) -> None:
-    if _check.positive_int(steps, "steps") > 1:
+    if _check.whole_number(steps, "steps") > 1:
         raise InputError(
             "steps",
             steps,

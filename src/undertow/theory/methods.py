@@ -67,7 +67,7 @@ def coefficients(
 ) -> Coefficients:
     """Return the three coefficients of Q at flat rates (k,), isotropic inputs, by any method."""
     _check.one_of(method, "method", METHODS)
-    steps = _check.positive_int(steps, "steps")
+    steps = _check.whole_number(steps, "steps")
     p, n = problem.n_features, design.n_query_rows
     work = exact.THOROUGH
     if method == "auto":
