@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -37,6 +37,7 @@ _DAMPING = 1e-9
 _ZERO = 1e-10
 
 
+@runtime_checkable
 class Step(Protocol):
     """A way from one point, of which any share may be taken."""
 
