@@ -23,8 +23,7 @@ from undertow.linear.path import RatePath, rate_path
 from undertow.linear.proximal_step import RidgeMoments
 from undertow.linear.rules import GradientRule, ProximalRule
 from undertow.linear.surface import LossSurface
-from undertow.mixed.model import fit_mixed
-from undertow.mixed.rule import MixedRule
+from undertow.mixed.model import MixedRule, fit_mixed
 from undertow.tasks.losses import TaskLosses
 from undertow.tasks.rows import TaskRows, of_target
 
@@ -197,7 +196,7 @@ def _mixed(rows: TaskRows, rule: MixedRule, seed: int) -> Trained:
         weights = np.ones(len(place)) if rows.weights is None else rows.weights[place]
         total = np.add.reduceat(weights, rows.offsets[tasks] - place[0])
         support += (z * (weights / np.repeat(total, rows.counts[tasks]))[:, None]).T @ z
-    return Trained(_model(rows, [fit.mean for fit in fits], rules), _unit(support, rows.n_tasks), None, None)
+    return Trained(_model(rows, [fit.mean for fit in fits], rules), _unit(support, float(rows.n_tasks)), None, None)
 
 
 def searched(everything: TaskRows, rows: TaskRows, settings: Settings) -> Trained:
