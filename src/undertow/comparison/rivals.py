@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class Training:
     """``time.monotonic()`` at which a fit that can stop early must stop; None for no limit"""
 
 
+@runtime_checkable
 class Model(Protocol):
     """A fitted rival."""
 

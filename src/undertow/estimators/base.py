@@ -6,7 +6,7 @@ import copy
 import math
 import warnings
 from abc import abstractmethod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -22,6 +22,9 @@ from undertow.estimators.targets import Kind, Labels, Numbers
 from undertow.estimators.training import Trained
 from undertow.tasks.rows import TaskRows
 from undertow.tasks.standard import Standard
+
+# Not typing.Self, which cannot be checked at run time in a class that is not checked as a whole.
+Own = TypeVar("Own", bound="MetaEstimator")
 
 
 class MetaEstimator(BaseEstimator):
@@ -51,7 +54,7 @@ class MetaEstimator(BaseEstimator):
     def _train(self, everything: TaskRows, large: TaskRows, seed: int) -> Trained:
         """Return what training leaves behind. large: tasks with more than ``n_support`` rows, or all where one."""
 
-    def fit(self, X: Any, y: Any, *, groups: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self: Own, X: Any, y: Any, *, groups: Any = None, sample_weight: Any = None) -> Own:
         """Fit to X (R, p) and targets y (R,), for a regressor also (R, q), with the task of each row in groups (R,).
 
         X: NumPy, pandas, polars, Arrow, or anything with ``__dlpack__`` in main memory; float32 stays float32.
@@ -81,7 +84,7 @@ class MetaEstimator(BaseEstimator):
         return self.targets_.columns(y, dtype)
 
     def _fit_sorted(
-        self,
+        self: Own,
         x: np.ndarray,
         targets: np.ndarray,
         weights: np.ndarray | None,
@@ -89,7 +92,7 @@ class MetaEstimator(BaseEstimator):
         ids: np.ndarray,
         rows: np.ndarray,
         places: np.ndarray | None = None,
-    ) -> Self:
+    ) -> Own:
         """Fit to targets (R, q) and weights (R,) sorted by task; the other arrays as in ``TaskRows``."""
         standard = Standard.fit(
             x,
@@ -145,7 +148,7 @@ class MetaEstimator(BaseEstimator):
         coef, intercept = model.coefficients
         self.coef_, self.intercept_ = (coef[0], intercept[0]) if self.targets_.flat else (coef, intercept)
 
-    def adapt(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def adapt(self: Own, X: Any, y: Any, sample_weight: Any = None) -> Own:
         """Return a new fitted estimator whose weights are adapted to one task by its rows X (n, p), y (n,).
 
         Any number of rows from one on will do; ``self`` is left as it is. Raises InputError for other columns.

@@ -196,7 +196,7 @@ def _mixed(rows: TaskRows, rule: MixedRule, seed: int) -> Trained:
         weights = np.ones(len(place)) if rows.weights is None else rows.weights[place]
         total = np.add.reduceat(weights, rows.offsets[tasks] - place[0])
         support += (z * (weights / np.repeat(total, rows.counts[tasks]))[:, None]).T @ z
-    return Trained(_model(rows, [fit.mean for fit in fits], rules), _unit(support, rows.n_tasks), None, None)
+    return Trained(_model(rows, [fit.mean for fit in fits], rules), _unit(support, float(rows.n_tasks)), None, None)
 
 
 def searched(everything: TaskRows, rows: TaskRows, settings: Settings) -> Trained:
