@@ -62,7 +62,6 @@ def whole_number(value: Any, name: str, minimum: int = 1) -> int:
     return int(value)
 
 
-positive_int = whole_number
 
 
 def real(value: Any, name: str, *, minimum: float = -math.inf, hint: str = "") -> float:

@@ -269,7 +269,7 @@ def test_a_report_gets_what_was_computed(bracketed, tmp_path, monkeypatch):
     assert file == tmp_path / "r.html"
     assert name == "t"
     assert raw.n_features == 2
-    assert standard.clip == np.inf
+    assert math.isinf(standard.clip)
     assert stability.shape == (10,)
     assert estimator.choice_.n_tasks == 10
     assert settings["draws"] == 1

