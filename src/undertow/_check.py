@@ -62,8 +62,6 @@ def whole_number(value: Any, name: str, minimum: int = 1) -> int:
     return int(value)
 
 
-
-
 def real(value: Any, name: str, *, minimum: float = -math.inf, hint: str = "") -> float:
     """Return ``value`` as a finite float of at least ``minimum``, or raise InputError."""
     if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "fiu":
