@@ -54,12 +54,13 @@ def main() -> None:
         start = time.perf_counter()
         model = ut.MAMLRegressorCV(n_support).fit(x, y, groups=groups)
         times.append(time.perf_counter() - start)
-    z = model._standard.features(new_x.reshape(-1, p)).reshape(options.new, rows, p + 1)
-    t = model._standard.targets(new_y.reshape(-1, 1)).reshape(options.new, rows)
+    fitted = model.model_
+    z = fitted.standard.features(new_x.reshape(-1, p)).reshape(options.new, rows, p + 1)
+    t = fitted.standard.targets(new_y.reshape(-1, 1)).reshape(options.new, rows)
     ours_batch = batch(z, t)
-    theta = model._rules[0].adapt(model._omega[0], ours_batch)
+    theta = fitted.rules[0].adapt(fitted.omega[0], ours_batch)
     errors = np.einsum("mvp,mp->mv", ours_batch.query_x, theta) - ours_batch.query_y
-    ours = (errors**2).mean(axis=1) * float(model._standard.target_spread[0]) ** 2
+    ours = (errors**2).mean(axis=1) * float(fitted.standard.target_spread[0]) ** 2
 
     import statsmodels.api as sm
 
@@ -81,13 +82,13 @@ def main() -> None:
         "mixedlm_loss": float(theirs.mean()),
         "difference": float(gap.mean()),
         "standard_error": float(gap.std(ddof=1) / np.sqrt(len(gap))),
-        "chosen": model.rule_,
+        "chosen": model.strategy_,
         "settings": model.choice_.settings,
     }
     print(
         f"MAMLRegressorCV {report['fit_seconds']:.2f} s, MixedLM {seconds:.1f} s: {report['ratio']:.0f} times faster; "
         f"loss {report['loss']:.4f} against {report['mixedlm_loss']:.4f}, difference {report['difference']:+.4f} "
-        f"(standard error {report['standard_error']:.4f}); chosen {model.rule_} {model.choice_.settings}"
+        f"(standard error {report['standard_error']:.4f}); chosen {model.strategy_} {model.choice_.settings}"
     )
     if options.out:
         with open(options.out, "w") as file:
