@@ -1,4 +1,4 @@
-"""Simulated problems for calibration.py: old ones, ones with the best training rate at 0, fresh ones.
+"""Simulated problems for calibration.py: old ones, ones with the best train rate at 0, fresh ones.
 
 The rules of the interval were settled on the OLD designs and the two sharp ZERO ones. The noise of a ZERO design was
 found by bisection (``zero_noise`` in calibration.py), so that the slope of the expected loss is 0 at rate 0. The FRESH

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from undertow import datasets
-from undertow.comparison import RIVALS, Comparison, compare
+from undertow.comparison import RIVALS, Comparison, Plan, compare
 from undertow.tasks import GroupedTable, read_table
 
 TABLES = (
@@ -42,8 +42,8 @@ def line(name: str, table: GroupedTable, n_support: int, found: Comparison) -> s
             continue
         loss, gap = found.mean_loss(rival)[0], found.difference(rival, best)
         text = f"{loss:.3f}" if loss >= 0.1 else f"{loss:.4f}"
-        # Bold is the best; a star, that it cannot be told apart from the best.
-        cells.append(f"**{text}**" if rival == best else text if gap.told_apart else f"{text}*")
+        # Bold is the best; a star, that the difference from it is not significant.
+        cells.append(f"**{text}**" if rival == best else text if gap.significant else f"{text}*")
     seconds = [found.fit_seconds[found.names.index(r)] for r in ("mixedlm", "mixedlm_slopes", "default")]
     times = " / ".join("-" if np.isnan(s) else f"{s:.2g}" for s in seconds)
     return f"| {name} ({table.n_tasks}, {table.n_features}, {n_support}) | {' | '.join(cells)} | {times} |"
@@ -66,7 +66,7 @@ def main() -> None:
         table, n_support = opened(Path(options.data), name, options.support)
         found = compare(
             table,
-            n_support,
+            Plan(n_support),
             n_repeats=options.repeats,
             time_limit=options.time_limit,
             cells=keep / f"{name}.jsonl",

@@ -16,7 +16,7 @@ from itertools import combinations
 import numpy as np
 from scipy.special import stdtrit
 
-from undertow.comparison import compare
+from undertow.comparison import Plan, compare
 from undertow.comparison.interval import correction
 from undertow.tasks import GroupedTable
 from undertow.tasks.losses import mean_over_tasks
@@ -62,7 +62,8 @@ def main() -> None:
         found = np.empty((options.tables, len(pairs), 3))
         for t in range(options.tables):
             table = drawn(m, *model, np.random.default_rng([t, m, k]))
-            one = compare(table, 5, n_folds=k, n_draws=2, n_repeats=repeats, rivals=rivals, time_limit=None, seed=t)
+            plan = Plan(5, k, 2, seed=t)
+            one = compare(table, plan, n_repeats=repeats, rivals=rivals, time_limit=None)
             for j, (a, b) in enumerate(pairs):
                 mean, error = mean_over_tasks(one.task_losses[:, a] - one.task_losses[:, b], one.task_rows)
                 gaps = one.fold_losses[:, a] - one.fold_losses[:, b]

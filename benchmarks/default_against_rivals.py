@@ -20,37 +20,30 @@ from pathlib import Path
 
 import numpy as np
 from mixed_on_tables import ridge_towards_pooled, statsmodels_fit, tables
-from undertow.choice.rate_picks import candidate_rates, cross_validate, pick
 
 import undertow as ut
-from undertow.linear import adapt
-from undertow.linear.moments import sum_moments
+from undertow.choice.gradient_family import GradientFamily
+from undertow.choice.plan import Plan
+from undertow.choice.proximal_family import gather_moments
+from undertow.choice.search import RIDGES
+from undertow.estimators import table_rows
 from undertow.linear.proximal_step import ridge_adapt
 from undertow.mixed.model import fit_mixed, shrunk_fit
 from undertow.mixed.statistics import TaskStatistics
-from undertow.tasks import GroupedTable, folds
-
-RIDGES = np.geomspace(1e-6, 10.0, 20)
+from undertow.tasks import GroupedTable, Standard, folds
 
 
 def gradient_rivals(train: GroupedTable, n_support: int, seed: int):
     usable = train.select(train.counts > n_support)
     n_draws = int(np.clip(4000 // usable.n_tasks, 1, 5))
-
-    def moments(part):
-        return sum_moments(
-            ut.Moments.from_tasks(batch)
-            for k in range(n_draws)
-            for batch in usable.select(part).draw_buckets(n_support, np.random.SeedSequence(seed, spawn_key=(k,)))
-        )
-
-    parts = [moments(part) for part in folds(usable.ids, 5, seed)]
-    whole = sum_moments(parts)
-    surface = cross_validate(parts, candidate_rates(whole.scale), RIDGES)
+    # The table is standardised already and holds its constant feature.
+    same = Standard.fit(train.x, train.y[:, None], None, features=False, targets=False, intercept=False, clip=None)
+    rows = table_rows(usable, same)
+    plan = Plan(rows, rows, folds(usable.ids, 5, seed), n_support, n_draws, seed)
+    family = GradientFamily(plan, gather_moments(plan, 1, None)[0], RIDGES, (1,), 101)
     for name in ("step", "tied", "signed"):
-        best = pick(surface, name)
-        omega = ut.rate_path(whole, [best.train_rate], ridge=best.ridge).weights[0]
-        yield name, partial(adapt, omega, adapt_rate=best.adapt_rate)
+        found = family.found(name)
+        yield name, partial(found.rules[0].adapt, found.weights[0])
 
 
 def task_ridge(train: GroupedTable, n_support: int, seed: int):
@@ -105,14 +98,14 @@ def one_fold(table: GroupedTable, part, n_support: int, n_draws: int, compare: b
         model = ut.MAMLRegressorCV(n_support).fit(train.x, train.y, groups=train.groups)
     seconds = time.perf_counter() - start
     # The estimator standardises exactly as the table does: its rule acts on the same batches.
-    ways["default"] = partial(model._rules[0].adapt, model._omega[0])
+    ways["default"] = partial(model.model_.rules[0].adapt, model.model_.omega[0])
     losses = {name: np.zeros(test_z.n_tasks) for name in ways}
     for k in range(n_draws):
         for batch in test_z.draw_buckets(n_support, np.random.SeedSequence(99, spawn_key=(k,))):
             at = np.searchsorted(test_z.ids, batch.ids)
             for name, way in ways.items():
                 losses[name][at] += task_losses(batch, way(batch)) / n_draws
-    return losses, test_z.counts - n_support, seconds, model.rule_
+    return losses, test_z.counts - n_support, seconds, model.strategy_
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def main() -> None:
         y = np.concatenate([tasks.support_y, tasks.query_y], axis=1).reshape(-1)
         groups = np.repeat(np.arange(options.tasks), options.rows)
         times = {}
-        for rules in (("gradient", "ridge"), ("gradient", "ridge", "mixed")):
+        for rules in (("gradient", "proximal"), ("gradient", "proximal", "mixed")):
             model = ut.MAMLRegressorCV(n_support, rules=rules)
             pairs = [
                 (seconds(lambda: model.fit(x, y, groups=groups)), seconds(lambda: ut.rate_path(tasks)))
@@ -52,7 +52,7 @@ def main() -> None:
             times["+".join(rules)] = {"fit_seconds": fit, "path_seconds": path, "fit_over_path": ratio}
             print(
                 f"{np.dtype(dtype).name} {'+'.join(rules)}: fit {fit:.2f} s, path {path:.2f} s, ratio {ratio:.1f} "
-                f"(median of {options.rounds} pairs); {model.n_draws_} draw, chosen {model.rule_}"
+                f"(median of {options.rounds} pairs); {model.n_draws_} draw, chosen {model.strategy_}"
             )
         report[np.dtype(dtype).name] = times
     if options.out:

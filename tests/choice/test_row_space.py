@@ -9,6 +9,7 @@ from made import cv, task_rows
 import undertow as ut
 from undertow.choice.limits import LIMITS
 from undertow.choice.row_space import RowSpace
+from undertow.choice.search import Settings, search
 from undertow.estimators.parameters import search_settings
 from undertow.estimators.saved_parts import pack_path, unpack_path
 from undertow.estimators.training import searched
@@ -138,3 +139,21 @@ def test_wide_tables_are_searched_by_default():
     assert "mixed_isotropic" in model.choice_.candidates
     assert "mixed_diagonal" not in model.choice_.candidates
     assert model.choice_.prediction.noise_std is not None
+
+
+def test_the_share_of_the_strategy_ridge_is_no_ridge():
+    """Ridges of the rows' directions are restored; the shares of a blend, one named "ridge", stay what they are."""
+    rows = task_rows(np.tile(X, 4), Y, G)
+    space = RowSpace.of(rows)
+    settings = Settings(2, 3, ("proximal",), ridges=(1e-4, 1e-2), n_draws=1, n_rates=9)
+    found = search(space.rows, space.rows, space.settings(settings))
+    share = {"ridge": 0.7, "pooled_ridge": 0.3}
+    blend = replace(found.choice.candidates["blend"], settings=share, of_folds=(share,) * 3)
+    candidates = found.choice.candidates | {"blend": blend}
+    restored = space.restored(found._replace(choice=replace(found.choice, candidates=candidates))).choice.candidates
+    assert restored["blend"] == blend
+    for name in ("signed", "ridge"):
+        ours, narrow = restored[name], candidates[name]
+        for one, before in zip((ours.settings, *ours.of_folds), (narrow.settings, *narrow.of_folds), strict=True):
+            assert one["ridge"] == pytest.approx(before["ridge"] / space.ridge_factor)
+            assert one["ridge"] in (pytest.approx(1e-4), pytest.approx(1e-2))

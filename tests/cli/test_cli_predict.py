@@ -13,7 +13,7 @@ import undertow as ut
 from undertow.cli import app
 from undertow.cli.saved_model import Columns, save_model
 from undertow.estimators.saving import load, save
-from undertow.mixed.rule import MixedRule
+from undertow.mixed.model import MixedRule
 
 RUN = CliRunner()
 SHOPS = ["01", "1", "a, b", "c"]

@@ -7,6 +7,7 @@ import pytest
 from mixed_tables import MEAN, ROOT, draw
 
 import undertow as ut
+from undertow.mixed import MixedRule
 from undertow.mixed.likelihood import Model, evaluate
 from undertow.mixed.model import STRUCTURES, components_of, fit_mixed, shrunk_fit
 from undertow.mixed.scoring import root_of, search_components
@@ -140,12 +141,14 @@ def test_a_weight_of_two_is_a_row_or_a_task_twice(structure):
     longer = GroupedTable.from_arrays(table.x[again], table.y[again], table.groups[again])
     some = table.select(np.isin(table.ids, longer.ids))
     kept = np.isin(table.groups, longer.ids)
-    same(fit_mixed(some, structure, row_weights=rows[kept]), fit_mixed(longer, structure))
+    weighted = TaskStatistics.from_tasks(some, rows[kept])
+    same(fit_mixed(weighted, structure), fit_mixed(longer, structure))
     copies = np.repeat(np.arange(20), tasks)
     place = np.concatenate([np.arange(*table.offsets[i : i + 2]) for i in copies])
     names = np.repeat(np.arange(len(copies)), table.counts[copies])
     more = GroupedTable.from_arrays(table.x[place], table.y[place], names)
-    same(fit_mixed(table, structure, task_weights=tasks), fit_mixed(more, structure))
+    weighted = TaskStatistics.from_tasks(table, None, tasks)
+    same(fit_mixed(weighted, structure), fit_mixed(more, structure))
 
 
 def same(a, b, atol=2e-4):
@@ -163,7 +166,7 @@ def test_batches_ragged_batches_and_tables_give_the_same_fit():
     same(whole, fit_mixed(garbage), 1e-6)
     same(whole, fit_mixed(table.draw_buckets(3, seed=2)), 1e-6)
     weights = [(np.full(b.support_y.shape, 1.0), np.full(b.query_y.shape, 1.0)) for b in table.draw_buckets(3, seed=2)]
-    same(whole, fit_mixed(table.draw_buckets(3, seed=2), row_weights=weights), 1e-6)
+    same(whole, fit_mixed(TaskStatistics.from_tasks(table.draw_buckets(3, seed=2), weights)), 1e-6)
     stats = TaskStatistics.from_tasks(table)
     part = np.arange(0, 30, 2)
     # Without the prior, whose unit is the root mean square over all tasks that the statistics were made from.
@@ -239,27 +242,118 @@ def test_the_generative_model_of_a_fit():
     np.testing.assert_array_equal(problem.mean_weights, fit.mean)
 
 
+def test_a_rule_is_a_value_that_is_checked_where_it_is_used():
+    table = draw(20)
+    rule = MixedRule("full", mean_scale=np.inf)
+    assert rule == MixedRule(structure="full", method="reml", mean_scale=np.inf)
+    assert MixedRule().structure == "diagonal"
+    same(rule.fit(table), fit_mixed(table, "full", mean_scale=np.inf), 0)
+    same(
+        MixedRule(method="ml").fit(table, max_tasks=10, seed=3), fit_mixed(table, method="ml", max_tasks=10, seed=3), 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "argument"),
+    [
+        ({"structure": "block"}, "structure"),
+        ({"method": "map"}, "method"),
+        ({"mean_scale": 0.0}, "mean_scale"),
+        ({"mean_scale": np.nan}, "mean_scale"),
+        ({"method": "ml", "mean_scale": 1.0}, "mean_scale"),
+    ],
+)
+def test_settings_that_make_no_rule_raise(settings, argument):
+    rule = MixedRule(**settings)
+    for use in (rule.validate, lambda: rule.fit(draw(10)), lambda: fit_mixed(draw(10), **settings)):
+        with pytest.raises(ut.InputError) as caught:
+            use()
+        assert caught.value.argument == argument
+
+
 def test_messages():
     table = draw(10, intercept=False)
-    with pytest.raises(ut.InputError, match="needs a constant feature"):
-        fit_mixed(table, "intercept")
-    with pytest.raises(ut.InputError, match="structure='block'"):
-        fit_mixed(table, "block")
-    with pytest.raises(ut.InputError, match="needs method='reml'"):
-        fit_mixed(table, method="ml", mean_scale=1.0)
-    with pytest.raises(ut.InputError, match="must be greater than 0"):
-        fit_mixed(table, mean_scale=0.0)
-    with pytest.raises(ut.InputError, match="a weight cannot be negative"):
-        fit_mixed(table, task_weights=-np.ones(10))
-    with pytest.raises(ut.InputError, match=r"must be \(10,\)"):
-        fit_mixed(table, task_weights=np.ones(9))
-    with pytest.raises(ut.InputError, match="no row is left"):
-        fit_mixed(table, row_weights=np.zeros(table.n_rows))
-    with pytest.raises(ut.InputError, match="weights are part of TaskStatistics"):
-        fit_mixed(TaskStatistics.from_tasks(table), task_weights=np.ones(10))
-    with pytest.raises(ut.InputError, match="for each batch"):
-        fit_mixed(table.draw_buckets(1, on_small="drop"), row_weights=[])
     stats = TaskStatistics.from_tasks(table)
     full = fit_mixed(stats, "full")
-    with pytest.raises(ut.InputError, match="share=2"):
-        shrunk_fit(stats, full, fit_mixed(stats), 2.0)
+    wide = GroupedTable.from_arrays(np.random.default_rng(0).standard_normal((30, 70)), np.ones(30), np.arange(30) // 5)
+    for call, argument in (
+        (lambda: fit_mixed(table, "intercept"), "structure"),
+        (lambda: fit_mixed(wide, "full"), "structure"),
+        (lambda: fit_mixed(stats, near=full), "structure"),
+        (lambda: fit_mixed(stats, max_iterations=0), "max_iterations"),
+        (lambda: shrunk_fit(stats, full, fit_mixed(stats), 2.0), "share"),
+    ):
+        with pytest.raises(ut.InputError) as caught:
+            call()
+        assert caught.value.argument == argument
+    x, y, offsets = table.x, table.y, table.offsets
+    for call, match in (
+        (lambda: TaskStatistics.from_tasks(table, None, -np.ones(10)), "a weight cannot be negative"),
+        (lambda: TaskStatistics.from_tasks(table, None, np.ones(9)), r"must be \(10,\)"),
+        (lambda: TaskStatistics.from_tasks(table, np.zeros(table.n_rows)), "no row is left"),
+        (lambda: TaskStatistics.from_tasks(table.draw_buckets(1, on_small="drop"), []), "each batch"),
+        (lambda: TaskStatistics.from_rows(x, y, offsets[:-1]), "offsets"),
+        (lambda: TaskStatistics.from_rows(x, y, np.append(0, offsets)), "offsets"),
+        (lambda: TaskStatistics.from_rows(np.where(x == x[3, 1], np.nan, x), y, offsets), r"x\[3, 1\]"),
+        (lambda: TaskStatistics.from_rows(x, np.where(y == y[5], np.inf, y), offsets), r"y\[5\]"),
+        (lambda: TaskStatistics.from_rows(x * 1e200, y, offsets), "overflow"),
+    ):
+        with pytest.raises(ut.InputError, match=match):
+            call()
+
+
+@pytest.mark.wrong_type
+def test_rows_of_other_shapes_raise():
+    table = draw(10)
+    for x, y in ((table.x[1:], table.y), (table.x[:, 0], table.y), (table.x, table.x)):
+        with pytest.raises(ut.InputError, match="they must be"):
+            TaskStatistics.from_rows(x, y, table.offsets)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_and_a_function_that_fetches_them_are_the_table(weighted):
+    table = draw(40, (1, 12))
+    rng = np.random.default_rng(2)
+    weights = (rng.integers(0, 3, table.n_rows), rng.integers(1, 3, 40)) if weighted else (None, None)
+    whole = TaskStatistics.from_tasks(table, *weights)
+    sizes = []
+
+    def fetch(places):
+        sizes.append(np.size(places))
+        return table.x[places]
+
+    for x in (table.x, fetch):
+        for common in (False, True):
+            rows = TaskStatistics.from_rows(x, table.y, table.offsets, *weights, common_unit=common)
+            whole = TaskStatistics.from_tasks(table, *weights, common_unit=common)
+            np.testing.assert_array_equal(rows.unit, whole.unit)
+            for one, other in zip(rows.blocks, whole.blocks, strict=True):
+                for a, b in zip(one, other, strict=True):
+                    np.testing.assert_array_equal(a, b)
+    assert len(sizes) > 2
+
+
+def test_blocks_of_one_length_stand_for_tasks_of_many():
+    # Compressed, tasks of 3 to 400 rows have 3 each: what they were does not scatter them over blocks.
+    counts = np.repeat([3, 9, 40, 400], 5)
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), counts)
+    table = GroupedTable.from_arrays(rng.standard_normal((len(groups), 3)), rng.standard_normal(len(groups)), groups)
+    stats = TaskStatistics.from_tasks(table)
+    assert len(stats.blocks) == 1
+    block = stats.blocks[0]
+    np.testing.assert_array_equal(block.counts, counts[block.tasks])
+    assert stats.total_rows == len(groups)
+    for i, rows in zip(block.tasks, block.rows, strict=True):
+        x, y = table.x[groups == i] / stats.unit, table.y[groups == i] / stats.target_unit
+        np.testing.assert_allclose(rows[:, :3].T @ rows, x.T @ np.column_stack([x, y]), atol=1e-10)
+
+
+def test_a_search_that_is_cut_short_says_so():
+    fit = fit_mixed(draw(40), "full", max_iterations=1, tolerance=1e-12)
+    assert not fit.converged
+    assert fit.iterations == 1
+    assert fit.outcome.startswith("Not converged")
+    whole = fit_mixed(draw(40), "full")
+    assert whole.converged
+    assert whole.evaluations > whole.iterations

@@ -14,9 +14,9 @@ import numpy as np
 
 from undertow.choice.plan import Family, Found, Plan
 from undertow.linear.rules import ProximalRule
-from undertow.mixed.model import MixedFit, fit_mixed, shrunk_fit
+from undertow.mixed.fit import MixedFit
+from undertow.mixed.model import fit_mixed, shrunk_fit
 from undertow.mixed.statistics import TaskStatistics
-from undertow.tasks import GroupedTable
 from undertow.tasks.rows import TaskRows
 
 PREFIX = "mixed_"
@@ -126,6 +126,4 @@ def _spared(plan: Plan) -> np.ndarray:
 
 def task_statistics(rows: TaskRows, target: int, rotated: bool = False) -> TaskStatistics:
     """Statistics of the mixed model for one target; rotated: all features are given one unit, whatever their axes."""
-    names = tuple(f"x{j}" for j in range(rows.n_columns))
-    table = GroupedTable(rows.inputs(), rows.y[:, target], rows.offsets, rows.ids, names, "task", "target", rows.rows)
-    return TaskStatistics.from_tasks(table, rows.weights, common_unit=rotated)
+    return TaskStatistics.from_rows(rows.inputs, rows.y[:, target], rows.offsets, rows.weights, common_unit=rotated)

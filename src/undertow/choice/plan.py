@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class Found(NamedTuple):
     """what was chosen: rates, raw and spectral, ratios, ridge, steps"""
 
 
+@runtime_checkable
 class Family(Protocol):
     """Strategies that are chosen and trained in the same way."""
 

@@ -15,7 +15,8 @@ from undertow import _circle, theory
 from undertow.choice.mixed_family import MixedFamily, task_statistics
 from undertow.choice.record import Prediction
 from undertow.linear.block_moments import BlockMoments
-from undertow.mixed.model import MixedFit, fit_mixed
+from undertow.mixed.fit import MixedFit
+from undertow.mixed.model import fit_mixed
 from undertow.problem import Design, MixedLinearRegression
 from undertow.theory.expected_loss import loss_form
 

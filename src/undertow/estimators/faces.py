@@ -11,7 +11,7 @@ from undertow.estimators.base import MetaEstimator
 from undertow.estimators.parameters import publish_search, train_given, train_searched
 from undertow.estimators.training import Trained
 from undertow.linear.rules import GradientRule, ProximalRule
-from undertow.mixed.rule import MixedRule
+from undertow.mixed.model import MixedRule
 from undertow.tasks.losses import TaskLosses
 from undertow.tasks.rows import TaskRows
 

@@ -15,8 +15,7 @@ from undertow.estimators.inputs import task_folds
 from undertow.estimators.training import Given, Search, Trained, given, pooled, searched
 from undertow.linear.proximal_step import checked_ratios
 from undertow.linear.rules import GradientRule, ProximalRule
-from undertow.mixed.model import STRUCTURES
-from undertow.mixed.rule import MixedRule
+from undertow.mixed.model import MixedRule
 from undertow.tasks.rows import TaskRows
 
 # Parameters that a rule, given as a value, has no use for: it holds the number itself, or knows no such thing.
@@ -89,8 +88,7 @@ def _check_rule(rule: GradientRule | ProximalRule | MixedRule) -> None:
         for value in (rule.ratio, rule.train_ratio):
             checked_ratios(value)
     else:
-        _check.one_of(rule.structure, "structure", STRUCTURES)
-        _check.one_of(rule.method, "method", ("reml", "ml"))
+        rule.validate()
 
 
 def search_settings(estimator: Any, rows: TaskRows, seed: int) -> Settings:

@@ -14,7 +14,7 @@ from undertow._check import InputError
 from undertow._plain import plain, unplain
 from undertow.estimators import saved_parts as parts
 from undertow.linear.rules import GradientRule, ProximalRule
-from undertow.mixed.rule import MixedRule
+from undertow.mixed.model import MixedRule
 
 
 def pack_labels(labels: np.ndarray, arrays: dict[str, np.ndarray], name: str) -> dict[str, Any]:

@@ -23,8 +23,7 @@ from undertow.linear.path import RatePath, rate_path
 from undertow.linear.proximal_step import RidgeMoments
 from undertow.linear.rules import GradientRule, ProximalRule
 from undertow.linear.surface import LossSurface
-from undertow.mixed.model import fit_mixed
-from undertow.mixed.rule import MixedRule
+from undertow.mixed.model import MixedRule, fit_mixed
 from undertow.tasks.losses import TaskLosses
 from undertow.tasks.rows import TaskRows, of_target
 

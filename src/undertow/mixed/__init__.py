@@ -1,6 +1,7 @@
-"""The mixed model of tasks: statistics, likelihood, scoring, model."""
+"""The mixed model of tasks: statistics, likelihood, derivatives, steps, scoring, model."""
 
-from undertow.mixed.model import STRUCTURES, MixedFit, fit_mixed
-from undertow.mixed.rule import MixedRule
+from undertow.mixed.fit import MixedFit
+from undertow.mixed.model import STRUCTURES, MixedRule, fit_mixed
+from undertow.mixed.statistics import TaskStatistics
 
-__all__ = ["STRUCTURES", "MixedFit", "MixedRule", "fit_mixed"]
+__all__ = ["STRUCTURES", "MixedFit", "MixedRule", "TaskStatistics", "fit_mixed"]

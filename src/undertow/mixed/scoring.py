@@ -156,9 +156,8 @@ def _ascend(
 ) -> _Found:
     here, evaluations = at(v), 1
     history = [here.value]
-    step: Step | None = None
+    step = step_of(here, v)
     while len(history) <= iterations:
-        step = step_of(here, v) if step is None else step
         last, raised = step.promise < tolerance, False
         # The last step is taken too, where it can be had for one evaluation: it is worth more than it costs.
         for length in _LENGTHS[: 1 if last else None]:
@@ -172,9 +171,9 @@ def _ascend(
                 break
         if last:
             return _Found(v, here, True, history, evaluations)
-        following = None if raised else step.cautious()
-        if not raised and following is None:
+        if raised:
+            step = step_of(here, v)
+        elif not step.retreat():
             # Rounding is all that is left, unless much was promised.
             return _Found(v, here, step.promise < 1e-4, history, evaluations)
-        step = following
     return _Found(v, here, False, history, evaluations)

@@ -7,40 +7,39 @@ that no feature reaches. Products themselves are never formed, since that would 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.linear.blocks import Tasks, as_batches, trace_nonfinite
+from undertow.mixed.pieces import BLOCK_NUMBERS, Piece, batch_pieces, checked_weights, row_pieces
 from undertow.tasks import GroupedTable
 
 Source: TypeAlias = Tasks | GroupedTable
-
-# Numbers in a block of tasks, about 2 MB: its few temporary copies stay in the second-level cache.
-_BLOCK_NUMBERS = 1 << 18
 
 
 class Block(NamedTuple):
     """Tasks of like length, b of them, with k rows each (shorter ones are padded with zeros, which change nothing)."""
 
-    tasks: np.ndarray
+    tasks: Int[np.ndarray, " b"]
     """(b,) positions of the tasks"""
-    rows: np.ndarray
+    rows: Float[np.ndarray, "b k p1"]
     """(b, k, p + 1) features and target, in units of ``TaskStatistics.unit`` and ``target_unit``"""
-    counts: np.ndarray
+    counts: Float[np.ndarray, " b"]
     """(b,) number of rows, or the sum of their weights"""
-    residual: np.ndarray
+    residual: Float[np.ndarray, " b"]
     """(b,) sum of squares of the targets beyond the k rows"""
-    weights: np.ndarray
+    weights: Float[np.ndarray, " b"]
     """(b,) how often each task counts"""
 
     @property
-    def x(self) -> np.ndarray:
+    def x(self) -> Float[np.ndarray, "b k p"]:
         """(b, k, p) features."""
         return self.rows[..., :-1]
 
@@ -52,12 +51,12 @@ class TaskStatistics:
     blocks: tuple[Block, ...]
     n_tasks: int
     n_features: int
-    unit: np.ndarray
+    unit: Float[np.ndarray, " p"]
     """(p,) root mean square of each feature, 1 for one that is zero throughout"""
     target_unit: float
-    constant: np.ndarray
+    constant: Bool[np.ndarray, " p"]
     """(p,) whether a feature has one value other than 0 in all rows: an intercept"""
-    zero: np.ndarray
+    zero: Bool[np.ndarray, " p"]
     """(p,) whether a feature is 0 in all rows: nothing can be said about its weight"""
 
     @classmethod
@@ -73,16 +72,92 @@ class TaskStatistics:
 
         Raises InputError for shapes that do not fit, negative weights, and values that are not finite.
         """
-        m = tasks.n_tasks if isinstance(tasks, GroupedTable) else sum(batch.n_tasks for batch in as_batches(tasks))
-        each = _weights(task_weights, (m,), "task_weights")
+        if isinstance(tasks, GroupedTable):
+            return cls.from_rows(tasks.x, tasks.y, tasks.offsets, row_weights, task_weights, common_unit=common_unit)
+        batches = as_batches(tasks)
+        m = sum(batch.n_tasks for batch in batches)
+
+        def trace(squares: np.ndarray) -> None:
+            for batch in batches:
+                trace_nonfinite(squares, batch)
+
+        pairs = [row_weights] if isinstance(tasks, TaskBatch) else row_weights
+        return cls._from_pieces(
+            batch_pieces(batches, pairs if row_weights is not None else None), m, task_weights, common_unit, trace
+        )
+
+    @classmethod
+    def from_rows(
+        cls,
+        x: Float[np.ndarray, "R p"] | Callable[[np.ndarray], np.ndarray],
+        y: Float[np.ndarray, " R"],
+        offsets: Int[np.ndarray, " m1"],
+        row_weights: Any = None,
+        task_weights: Any = None,
+        *,
+        common_unit: bool = False,
+    ) -> TaskStatistics:
+        """Make them from R rows sorted by task: task number i has the rows ``offsets[i] : offsets[i + 1]``.
+
+        x: (R, p) features, or a function that returns those (..., p) of the rows at positions (...): it is called for
+            one block of tasks at a time, so that no copy of all rows is needed.
+        y: (R,) target. offsets: (m + 1,), from 0 to R; no task is empty.
+        row_weights, task_weights, common_unit: as in ``from_tasks``.
+
+        Raises InputError for shapes that do not fit, negative weights, and values that are not finite.
+        """
+        y, offsets = np.asarray(y), np.asarray(offsets)
+        if y.ndim != 1 or (not callable(x) and (np.ndim(x) != 2 or len(x) != len(y))):
+            shape = "a function" if callable(x) else str(np.shape(x))
+            raise InputError(None, rule=f"x is {shape} and y {y.shape}: they must be (R, p) and (R,).")
+        if (
+            offsets.ndim != 1
+            or len(offsets) < 2
+            or offsets[0] != 0
+            or offsets[-1] != len(y)
+            or np.diff(offsets).min() < 1
+        ):
+            raise InputError(
+                None,
+                rule=f"offsets must rise from 0 to the number of rows, {len(y)}, by at least one row for each task.",
+            )
+
+        def trace(squares: np.ndarray) -> None:
+            if np.isfinite(squares).all():
+                return
+            _check.finite(y, "y")
+            for first in range(0, len(y), BLOCK_NUMBERS):
+                rows = np.arange(first, min(first + BLOCK_NUMBERS, len(y)))
+                _check.finite(x(rows) if callable(x) else x[rows], "x")
+            raise InputError(
+                None,
+                rule="The squares of the values overflow.",
+                way_out="Standardise the features and the target first.",
+            )
+
+        fetch = x if callable(x) else x.__getitem__
+        pieces = row_pieces(fetch, y, offsets, checked_weights(row_weights, y.shape, "row_weights"))
+        return cls._from_pieces(pieces, len(offsets) - 1, task_weights, common_unit, trace)
+
+    @classmethod
+    def _from_pieces(
+        cls,
+        pieces: Iterator[Piece],
+        m: int,
+        task_weights: Any,
+        common_unit: bool,
+        trace: Callable[[np.ndarray], None],
+    ) -> TaskStatistics:
+        each = checked_weights(task_weights, (m,), "task_weights")
         blocks, sums = [], None
-        for piece in _pieces(tasks, row_weights):
+        for piece in pieces:
             sums = _Sums(piece.rows.shape[2]) if sums is None else sums
             own = np.ones(len(piece.tasks)) if each is None else each[piece.tasks]
             sums.add(piece, None if each is None else own)
             blocks.append(_compressed(piece, own))
         assert sums is not None  # there is at least one task
-        unit, target_unit = sums.units(tasks)
+        trace(sums.squares)
+        unit, target_unit = sums.units()
         if common_unit:
             own = ~sums.constant & ~sums.zero
             unit = np.where(own, np.sqrt(np.mean(unit[own] ** 2)) if own.any() else 1.0, unit)
@@ -116,105 +191,6 @@ class TaskStatistics:
         return float(sum(block.weights.sum() for block in self.blocks))
 
 
-class _Piece(NamedTuple):
-    tasks: np.ndarray
-    rows: np.ndarray
-    """(b, k, p + 1) features and target; a task's real rows come first, zeros after them"""
-    weights: np.ndarray | None
-    """(b, k), 0 for a padded row; None where all are 1"""
-
-
-def _pieces(tasks: Source, row_weights: Any) -> Iterator[_Piece]:
-    """Yield tasks of like length, a block at a time."""
-    if isinstance(tasks, GroupedTable):
-        yield from _table_pieces(tasks, _weights(row_weights, (tasks.n_rows,), "row_weights"))
-        return
-    batches = as_batches(tasks)
-    pairs = [row_weights] if isinstance(tasks, TaskBatch) else row_weights
-    if row_weights is None:
-        pairs = [(None, None)] * len(batches)
-    elif len(pairs) != len(batches) or any(len(pair) != 2 for pair in pairs):
-        raise InputError("row_weights: give a pair of arrays, of support and of query rows, for each batch.")
-    start = 0
-    for batch, pair in zip(batches, pairs, strict=True):
-        yield from _batch_pieces(batch, pair, start)
-        start += batch.n_tasks
-
-
-def _groups(lengths: np.ndarray, width: int) -> Iterator[np.ndarray]:
-    """Yield positions of tasks of like length, so many that their rows, padded to the longest, make one block."""
-    order = np.argsort(lengths, kind="stable")
-    longest = np.maximum(lengths[order], 1)
-    start = 0
-    while start < len(order):
-        size = min(len(order) - start, max(1, _BLOCK_NUMBERS // int(longest[start] * width)))
-        # At most double: tasks much longer than the first wait for the next block.
-        size = min(size, int(np.searchsorted(longest[start:], 2 * longest[start], side="right")))
-        while size > 1 and size * int(longest[start + size - 1]) * width > _BLOCK_NUMBERS:
-            size -= max(1, size // 8)
-        yield order[start : start + size]
-        start += size
-
-
-def _batch_pieces(batch: TaskBatch, pair: Any, start: int) -> Iterator[_Piece]:
-    m, n_t, p = batch.support_x.shape
-    n = n_t + batch.query_x.shape[1]
-    plain = batch.support_mask is None and batch.query_mask is None and pair[0] is None and pair[1] is None
-    weights = None if plain else _batch_weights(batch, pair)
-    lengths = np.full(m, n) if weights is None else (weights > 0).sum(axis=1)
-    for part in _groups(lengths, p + 1):
-        # Blocks of whole batches are slices, which are copied faster than chosen tasks.
-        chosen = slice(part[0], part[-1] + 1) if weights is None else part
-        rows = np.empty((len(part), n, p + 1))
-        rows[:, :n_t, :p], rows[:, :n_t, p] = batch.support_x[chosen], batch.support_y[chosen]
-        rows[:, n_t:, :p], rows[:, n_t:, p] = batch.query_x[chosen], batch.query_y[chosen]
-        each = None
-        if weights is not None:
-            each = weights[part]
-            k = max(1, int(lengths[part].max()))
-            order = np.argsort(each <= 0, axis=1, kind="stable")[:, :k]
-            each = np.take_along_axis(each, order, axis=1)
-            # Whatever stands in a padded row must not turn into NaN when it is multiplied by zero.
-            rows = np.where(each[..., None] > 0, np.take_along_axis(rows, order[..., None], axis=1), 0.0)
-        yield _Piece(part + start, rows, each)
-
-
-def _batch_weights(batch: TaskBatch, pair: Any) -> np.ndarray:
-    parts = []
-    for name, given in zip(("support", "query"), pair, strict=True):
-        rows, mask = getattr(batch, f"{name}_y"), getattr(batch, f"{name}_mask")
-        each = _weights(given, rows.shape, f"row_weights of {name} rows")
-        each = np.ones(rows.shape) if each is None else each
-        parts.append(each if mask is None else np.where(mask, each, 0.0))
-    return np.concatenate(parts, axis=1)
-
-
-def _table_pieces(table: GroupedTable, row_weights: np.ndarray | None) -> Iterator[_Piece]:
-    counts, p = table.counts, table.n_features
-    for part in _groups(counts, p + 1):
-        slot = np.arange(int(counts[part].max()))
-        real = slot < counts[part, None]
-        place = table.offsets[part, None] + np.where(real, slot, 0)
-        rows = np.concatenate([table.x[place], table.y[place][..., None]], axis=2)
-        weights = None if row_weights is None else np.where(real, row_weights[place], 0.0)
-        if not real.all():
-            rows[~real] = 0.0
-            weights = real.astype(np.float64) if weights is None else weights
-        yield _Piece(part, rows, weights)
-
-
-def _weights(given: Any, shape: tuple[int, ...], name: str) -> np.ndarray | None:
-    if given is None:
-        return None
-    weights = np.asarray(given, dtype=np.float64)
-    if weights.shape != shape:
-        raise InputError(f"{name} have shape {weights.shape}: it must be {shape}.")
-    _check.finite(weights, name)
-    if weights.min() < 0:
-        raise InputError(f"{name} hold {weights.min():g}: a weight cannot be negative.")
-    return weights
-
-
 class _Sums:
     """Sums of squares, and which columns are constant, over all pieces."""
 
@@ -224,7 +200,7 @@ class _Sums:
         self._first: np.ndarray | None = None
         self._constant = np.zeros(width - 1, dtype=bool)
 
-    def add(self, piece: _Piece, task_weights: np.ndarray | None) -> None:
+    def add(self, piece: Piece, task_weights: np.ndarray | None) -> None:
         """Take in one piece."""
         b, k, width = piece.rows.shape
         flat = piece.rows.reshape(-1, width)
@@ -254,21 +230,21 @@ class _Sums:
         """(p,) whether a feature is 0 in all rows."""
         return self._squares[:-1] == 0
 
-    def units(self, tasks: Source) -> tuple[np.ndarray, float]:
+    @property
+    def squares(self) -> np.ndarray:
+        """(p + 1,) sums of squares of features and target."""
+        return self._squares
+
+    def units(self) -> tuple[np.ndarray, float]:
         """Root mean squares of features and target; 1 for one that is zero throughout."""
         if self._rows == 0:
-            raise InputError("all weights are 0: no row is left.")
-        if not isinstance(tasks, GroupedTable):
-            for batch in as_batches(tasks):
-                trace_nonfinite(self._squares, batch)
-        elif not np.isfinite(self._squares).all():
-            raise InputError("squares of the values overflow: standardise the features and the target first.")
+            raise InputError(None, rule="All weights are 0: no row is left.", way_out="Give some row a weight.")
         units = np.sqrt(self._squares / self._rows)
         units = np.where(units > 0, units, 1.0)
         return units[:-1], float(units[-1])
 
 
-def _compressed(piece: _Piece, task_weights: np.ndarray) -> Block:
+def _compressed(piece: Piece, task_weights: np.ndarray) -> Block:
     b, k, width = piece.rows.shape
     rows, counts, residual = piece.rows, np.full(b, float(k)), np.zeros(b)
     if piece.weights is not None:
@@ -288,7 +264,7 @@ def _merged(blocks: list[Block]) -> Iterator[Block]:
         k, size, count = blocks[0].rows.shape[1], 0, 0
         for block in blocks:
             size += block.rows.size
-            if block.rows.shape[1] != k or (count and size > _BLOCK_NUMBERS):
+            if block.rows.shape[1] != k or (count and size > BLOCK_NUMBERS):
                 break
             count += 1
         yield (

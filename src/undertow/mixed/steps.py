@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -37,26 +37,13 @@ _DAMPING = 1e-9
 _ZERO = 1e-10
 
 
-class Step(Protocol):
-    """A way from one point, of which any share may be taken."""
-
-    promise: float
-    """log-likelihood that the slope at the point promises for the whole step"""
-
-    def point(self, length: float) -> Float[np.ndarray, " n"]:
-        """Return the point where a share of the step ends."""
-        ...
-
-    def cautious(self) -> Step | None:
-        """Return another step from the same point, whose model is coarser and safer; None where this one is it."""
-        ...
-
-
 class ComponentStep:
     """A step in the variances v >= 0 of components, Sigma_w = diag(components @ v), and sigma^2.
 
     Far from the maximum the model is that of the expected information (Fisher scoring), which knows how a variance
     bends the likelihood whatever its size; where little is left to gain, it is that of the observed curvature.
+
+    promise: what the slope promises in log-likelihood for the whole step.
     """
 
     def __init__(self, here: Evaluation, components: Float[np.ndarray, "p c"], v: Float[np.ndarray, " n"]) -> None:
@@ -87,12 +74,12 @@ class ComponentStep:
         """Return the point where a share of the step ends."""
         return self._v + length * self._way
 
-    def cautious(self) -> Step | None:
-        """Return the step of Fisher scoring, where this one is of the observed curvature."""
+    def retreat(self) -> bool:
+        """Become the step of Fisher scoring, where this one is not; return whether it changed."""
         if self._safe is None:
-            return None
+            return False
         (self._way, self.promise), self._safe = self._safe, None
-        return self
+        return True
 
 
 def _best_components(matrix: np.ndarray, v: np.ndarray, slope: np.ndarray) -> np.ndarray | None:
@@ -137,6 +124,8 @@ class MatrixStep:
     a coarser model over all covariances, which finds the rank. Its own coordinates are those in
     which S is diagonal, the mean of G over rows is the identity, and one unit of noise has as much information as one
     of S: the curvature is then of like size all over.
+
+    promise: what the slope promises in log-likelihood for the whole step.
     """
 
     def __init__(
@@ -221,13 +210,16 @@ class MatrixStep:
         noise = max((self._noise + length * self._way[-1]) * self._unit, NOISE_FLOOR)
         return np.append(packed(self._outward @ end @ self._outward.T), noise)
 
-    def cautious(self) -> Step | None:
-        """Return the step over the whole cone, where this one is Newton's."""
+    def retreat(self) -> bool:
+        """Become the step within the whole cone, where this one is Newton's; return whether it changed."""
         if not self._is_newton:
-            return None
+            return False
         self._is_newton = False
         self._go_within_the_cone()
-        return self
+        return True
+
+
+Step: TypeAlias = ComponentStep | MatrixStep
 
 
 def _is_above(matrix: np.ndarray, expected: np.ndarray) -> bool:
