@@ -1,4 +1,4 @@
-r"""All rates, all ridges: the path of exact solutions of the outer problem over signed training rates."""
+r"""All rates, all ridges: the path of exact solutions of the outer problem over signed train rates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from undertow.linear.surface import BestRates, LossSurface, evaluate, refined
 
 @dataclass(frozen=True, eq=False)
 class RatePath:
-    """Exact meta-learned weights at each training rate (and each ridge).
+    """Exact meta-learned weights at each train rate (and each ridge).
 
     With several ridges the arrays marked (k,) have shape (k, r) and ``weights`` has shape (k, r, p).
     """
@@ -128,7 +128,7 @@ def rate_path(
     weighting: str | None = None,
     solver: str = "auto",
 ) -> RatePath:
-    """Solve the outer problem of MAML exactly at every training rate, in one pass over the tasks.
+    """Solve the outer problem of MAML exactly at every train rate, in one pass over the tasks.
 
     tasks: a TaskBatch, a sequence of them (they are read one after the other), or Moments.
     train_rates: rates of the inner step, of either sign; 0 means no inner loop, infinity is allowed. None means a

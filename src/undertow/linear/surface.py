@@ -94,7 +94,7 @@ class LossSurface:
 
     @property
     def best_adapt_rate(self) -> PathValues:
-        """(k,) the raw adaptation rate with the least loss for each training rate, exactly."""
+        """(k,) the raw adaptation rate with the least loss for each train rate, exactly."""
         if self.steps == 1:
             top, bottom = self.products[..., 0, 1], self.products[..., 1, 1]
             return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
@@ -108,9 +108,9 @@ class LossSurface:
         return (0.5 * np.einsum("...i,...ij,...j->...", c, self.products, c)).clip(0)
 
     def best(self) -> BestRates:
-        """Return the pair of rates with the least loss over the path's training rates and all adaptation rates.
+        """Return the pair of rates with the least loss over the path's train rates and all adaptation rates.
 
-        The path's ``refine`` also searches between its training rates.
+        The path's ``refine`` also searches between its train rates.
         """
         losses = np.where(np.isfinite(self.best_loss), self.best_loss, np.inf)
         flat = int(losses.argmin())
