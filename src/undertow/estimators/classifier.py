@@ -25,8 +25,8 @@ class MAMLClassifier(ClassifierMixin, Given):  # type: ignore[override]
 class MAMLClassifierCV(ClassifierMixin, Searched):  # type: ignore[override]
     """MAMLClassifier with rule, rates, penalties and ridge chosen by task-wise cross-validation of the squared error.
 
-    Parameters and attributes are those of MAMLRegressorCV, and ``classes_``. The losses of ``choice_`` are half squared
-    errors of targets -1 and 1, mean over classes.
+    Parameters and attributes are those of MAMLRegressorCV, and ``classes_``. Errors in ``choice_`` are squared errors
+    of targets -1 and 1, mean over classes.
     """
 
     kind = CLASSIFICATION
