@@ -8,55 +8,72 @@ from undertow.mixed import steps
 from undertow.mixed.derivatives import by_components, packed, slope_by_components, unpacked
 from undertow.mixed.likelihood import Model, evaluate
 from undertow.mixed.scoring import search_components, search_full
-from undertow.mixed.semidefinite import minimise
+from undertow.mixed.semidefinite import maximise
 from undertow.mixed.statistics import TaskStatistics
 from undertow.tasks import GroupedTable
 
 
 def problem(seed, r=4, condition=1e3):
-    """A convex quadratic in a packed (r, r) matrix and a number; its free minimum is far outside of the cone."""
+    """A concave quadratic in a packed (r, r) matrix and a number; its free maximum is far outside of the cone."""
     rng = np.random.default_rng(seed)
     n = r * (r + 1) // 2 + 1
     axes = np.linalg.qr(rng.standard_normal((n, n)))[0]
     return (axes * np.geomspace(1, condition, n)) @ axes.T, 30 * rng.standard_normal(n)
 
 
-def minimum(matrix, linear, start):
-    """One call leaves at most a tenth of what it gains."""
+def maximum(matrix, slope, start):
+    """One call leaves at most a tenth of what it gains, and damps the matrix by a millionth."""
     z = start
     for _ in range(12):
-        z, _ = minimise(matrix, linear, z, 1e-12)
+        z = end_of(maximise(matrix, slope - matrix @ (z - start), z, 1e-12))
     return z
 
 
+def end_of(found):
+    root, t, _ = found
+    return np.append(packed(root @ root.T), t)
+
+
 @pytest.mark.parametrize("seed", range(8))
-def test_the_minimum_over_the_cone_meets_the_conditions_of_one(seed):
-    matrix, linear = problem(seed)
+def test_the_maximum_over_the_cone_meets_the_conditions_of_one(seed):
+    matrix, slope = problem(seed)
     start = np.append(packed(np.eye(4)), 1.0)
-    z = minimum(matrix, linear, start)
+    z = maximum(matrix, slope, start)
 
     def value(z):
-        return z @ (0.5 * matrix @ z - linear)
+        return (slope - 0.5 * matrix @ (z - start)) @ (z - start)
 
-    slope = matrix @ z - linear
+    there = slope - matrix @ (z - start)
     assert np.linalg.eigvalsh(unpacked(z[:-1]))[0] > -1e-12
     assert z[-1] >= 0
-    assert np.linalg.eigvalsh(unpacked(slope[:-1]))[0] > -1e-4
-    assert slope[-1] > -1e-4
-    assert abs(slope @ z) < 1e-4
-    once, left = minimise(matrix, linear, start, 1e-12)
-    assert -1e-9 < value(once) - value(z) <= left + 1e-9
-    assert left <= 0.1 * (value(start) - value(once)) + 1e-9
+    assert np.linalg.eigvalsh(unpacked(there[:-1]))[-1] < 1e-4
+    assert there[-1] < 1e-4
+    assert abs(there @ z) < 1e-4
+    found = maximise(matrix, slope, start, 1e-12)
+    once, left = end_of(found), found[2]
+    assert -1e-9 < value(z) - value(once) < left + 1e-5 * value(z)
+    assert left <= 0.1 * value(once) + 1e-9
 
 
-def test_with_equal_curvature_the_minimum_is_the_nearest_matrix():
+def test_with_equal_curvature_the_maximum_is_the_nearest_matrix():
     rng = np.random.default_rng(0)
     a = rng.standard_normal((5, 5))
     a += a.T
     values, vectors = np.linalg.eigh(a)
-    z = minimum(np.eye(16), np.append(packed(a), -3.0), np.zeros(16))
+    z = maximum(np.eye(16), np.append(packed(a), -3.0), np.zeros(16))
     np.testing.assert_allclose(unpacked(z[:-1]), (vectors * values.clip(0)) @ vectors.T, atol=1e-5)
     assert z[-1] == 0
+
+
+def test_a_matrix_without_curvature_in_some_direction_will_do():
+    matrix, slope = problem(0)
+    values, vectors = np.linalg.eigh(matrix)
+    values[:4] = [-1e-8, 0.0, 0.0, 0.0]
+    slope = vectors[:, 4:] @ (vectors[:, 4:].T @ slope)
+    start = np.append(packed(np.eye(4)), 1.0)
+    found = maximise((vectors * values) @ vectors.T, slope, start, 1e-6)
+    assert np.isfinite(found[2])
+    assert slope @ (end_of(found) - start) > 0
 
 
 def neighbours(covariance, seed=0):

@@ -145,11 +145,11 @@ def _with_noise(at: Evaluation, sums: _Sums, v: np.ndarray, prior: np.ndarray, s
     held = prior @ spread @ turn
 
     def completed(inside: np.ndarray, whole: np.ndarray) -> np.ndarray:
-        # A hair above 0: rounding is all that is left of it where next to nothing of H is noise.
+        # Well above rounding, which is all that is left of it where next to nothing of H is noise.
         matrix = np.empty((n + 1, n + 1))
         matrix[:n, :n] = inside
         matrix[n, :n] = matrix[:n, n] = (whole[:n] - inside @ v) / noise
-        matrix[n, n] = max((whole[n] - float(matrix[n, :n] @ v)) / noise, 1e-12 * at.rows / noise**2)
+        matrix[n, n] = max((whole[n] - float(matrix[n, :n] @ v)) / noise, 1e-8 * at.rows / noise**2)
         return matrix
 
     average = sums.average - 0.5 * sums.turn.T @ spread @ sums.turn

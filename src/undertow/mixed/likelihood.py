@@ -66,15 +66,13 @@ class Evaluation:
     noise: float
     gram: Float[np.ndarray, "p p"]
     """(p, p) sum of A^T A"""
+    squares: float
+    """sum of |e|^2, and of what no feature reaches"""
     rows: float
     """number of rows, weights counted in"""
     parts: list[Part]
+    """none, unless kept"""
     restricted: bool
-
-    @property
-    def squares(self) -> float:
-        """Sum of |e|^2, and of what no feature reaches."""
-        return sum(float(b.weights @ ((e**2).sum(axis=1) + b.residual / self.noise)) for b, _, e in self.parts)
 
     @property
     def scale_slope(self) -> float:
@@ -112,20 +110,22 @@ def evaluate(
             log_h = 2 * np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
         else:
             both, log_h = block.rows / np.sqrt(noise), k * np.log(noise)
-        logs += float(block.weights @ (log_h + (block.counts - k) * np.log(noise) + block.residual / noise))
+        logs += float(block.weights @ (log_h + (block.counts - k) * np.log(noise)))
         total += float(block.weights @ block.counts)
         flat = both if (block.weights == 1).all() else both * np.sqrt(block.weights)[:, None, None]
         flat = flat.reshape(b * k, p + 1)
         gram += flat.T @ flat
-        if keep:
-            parts.append((block, both))
+        parts.append((block, both))
     mean, covariance, precision, terms, flat_dimensions = _mean(gram, model)
-    logs += terms + float(gram[p, p] - gram[:p, p] @ mean)
-    value = -0.5 * (logs + (total - (flat_dimensions if model.restricted else 0)) * np.log(2 * np.pi))
-    parts = [Part(block, both[..., :p], both[..., p] - both[..., :p] @ mean) for block, both in parts]
     prior = np.where(model.penalised, precision, 0.0)
+    parts = [Part(block, both[..., :p], both[..., p] - both[..., :p] @ mean) for block, both in parts]
+    # From the residuals, and not as a difference of two sums: without noise, next to nothing would be left of that.
+    squares = sum(float(b.weights @ ((e**2).sum(axis=1) + b.residual / noise)) for b, _, e in parts)
+    logs += terms + squares + float(prior @ mean**2)
+    value = -0.5 * (logs + (total - (flat_dimensions if model.restricted else 0)) * np.log(2 * np.pi))
+    parts = parts if keep else []
     return Evaluation(
-        float(value), mean, covariance, precision, prior, noise, gram[:p, :p], total, parts, model.restricted
+        float(value), mean, covariance, precision, prior, noise, gram[:p, :p], squares, total, parts, model.restricted
     )
 
 
@@ -153,24 +153,27 @@ def _mean(gram: np.ndarray, model: Model) -> tuple[np.ndarray, np.ndarray, float
     precision = 0.0
     if model.penalised.any():
         precision = _best_precision(gram, model.penalised) if model.mean_precision is None else model.mean_precision
-    covariance, values = _inverted(matrix + np.diag(np.where(model.penalised, precision, 0.0)))
+    covariance, values, dropped = _inverted(matrix + np.diag(np.where(model.penalised, precision, 0.0)))
     mean = covariance @ right
-    n_penalised = int(model.penalised.sum()) if precision > 0 else 0
     if not model.restricted:
         return mean, covariance, precision, 0.0, 0
+    # A direction that is left out has neither a term in log |P| nor one in log |Lambda|.
+    n_penalised = (
+        int(model.penalised.sum()) - round(float((dropped[model.penalised] ** 2).sum())) if precision > 0 else 0
+    )
     terms = float(np.log(values).sum()) - (n_penalised * np.log(precision) if n_penalised else 0.0)
     return mean, covariance, precision, terms, len(values) - n_penalised
 
 
-def _inverted(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse, and the eigenvalues that are not 0.
+def _inverted(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inverse, the eigenvalues that are not 0, and the directions of the others.
 
     Collinear features: directions without any information are left at 0, as the solution of least norm does.
     """
     values, vectors = np.linalg.eigh(matrix)
     kept = values > 16 * len(values) * np.finfo(float).eps * max(values[-1], 0.0)
-    values, vectors = values[kept], vectors[:, kept]
-    return (vectors / values) @ vectors.T, values
+    inside = vectors[:, kept]
+    return (inside / values[kept]) @ inside.T, values[kept], vectors[:, ~kept]
 
 
 def _best_precision(gram: np.ndarray, penalised: np.ndarray) -> float:

@@ -11,18 +11,19 @@ Source: Gilmour, Thompson & Cullis, Biometrics 51 (1995).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from undertow.mixed.derivatives import packed, unpacked
 from undertow.mixed.likelihood import Evaluation, Model, evaluate
 from undertow.mixed.statistics import TaskStatistics
-from undertow.mixed.steps import NOISE_FLOOR, ComponentStep, MatrixStep, Step
+from undertow.mixed.steps import NOISE_FLOOR, ComponentStep, MatrixStep, Spread, Step
 
 # Shares of a step that are tried until one raises the likelihood.
 _LENGTHS = 0.35 ** np.arange(7)
+# Of what the slope promises for a step: a quadratic keeps half of it at its maximum.
+_STRAIGHT = 0.8
 
 
 class Search(NamedTuple):
@@ -87,7 +88,7 @@ def search_components(
     else:
         start = np.append((near[0][:, None] * components).sum(axis=0) / (components**2).sum(axis=0), near[1])
     found = _ascend(at, lambda here, v: ComponentStep(here, components, v), start, iterations, tolerance)
-    v = found.v
+    v = found.point
     used = found.evaluations + (near is None)
     return Search(components @ v[:c], float(v[c]), found.end, found.converged, found.history, used)
 
@@ -108,17 +109,18 @@ def search_full(
 
     near: covariance, (p, p) or (p,) diagonal, and noise variance to start from. Stops as ``search_components``.
     """
-    covariance, noise = near[0], max(near[1], 2 * NOISE_FLOOR)
     axes, back = _axes(stats)
-    inner = back @ (np.diag(covariance) if covariance.ndim == 1 else covariance) @ back.T
+    root = root_of(near[0])
+    start = Spread(back @ (np.diag(root) if root.ndim == 1 else root), max(near[1], 2 * NOISE_FLOOR))
 
-    def at(v: np.ndarray) -> Evaluation:
-        return evaluate(stats, axes @ root_of(unpacked(v[:-1])), float(v[-1]), model)
+    def at(point: Spread) -> Evaluation:
+        return evaluate(stats, axes @ point.root, point.noise, model)
 
-    start = np.append(packed(inner), noise)
-    found = _ascend(at, lambda here, v: MatrixStep(here, axes, back, v, tolerance), start, iterations, tolerance)
-    end = axes @ unpacked(found.v[:-1]) @ axes.T
-    return Search(end, float(found.v[-1]), found.end, found.converged, found.history, found.evaluations)
+    found = _ascend(
+        at, lambda here, point: MatrixStep(here, axes, back, point, tolerance), start, iterations, tolerance
+    )
+    root, noise = axes @ found.point.root, found.point.noise
+    return Search(root @ root.T, noise, found.end, found.converged, found.history, found.evaluations)
 
 
 def _axes(stats: TaskStatistics) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +142,7 @@ def _axes(stats: TaskStatistics) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Found(NamedTuple):
-    v: np.ndarray
+    point: Any
     end: Evaluation
     converged: bool
     history: list[float]
@@ -148,17 +150,18 @@ class _Found(NamedTuple):
 
 
 def _ascend(
-    at: Callable[[np.ndarray], Evaluation],
-    step_of: Callable[[Evaluation, np.ndarray], Step],
-    v: np.ndarray,
+    at: Callable[[Any], Evaluation],
+    step_of: Callable[[Evaluation, Any], Step],
+    point: Any,
     iterations: int,
     tolerance: float,
 ) -> _Found:
-    here, evaluations = at(v), 1
+    here, evaluations = at(point), 1
     history = [here.value]
-    step = step_of(here, v)
+    step = step_of(here, point)
     while len(history) <= iterations:
         last, raised = step.promise < tolerance, False
+        before = here.value
         # The last step is taken too, where it can be had for one evaluation: it is worth more than it costs.
         for length in _LENGTHS[: 1 if last else None]:
             trial = step.point(float(length))
@@ -166,14 +169,25 @@ def _ascend(
             evaluations += 1
             raised = there.value > here.value
             if raised:
-                v, here = trial, there
-                history.append(here.value)
+                point, here = trial, there
                 break
-        if last:
-            return _Found(v, here, True, history, evaluations)
+        length = 1.0
+        while raised and not last and step.may_stretch and here.value - before > _STRAIGHT * length * step.promise:
+            # The model bends too early: go on where the likelihood rises as if it did not bend at all.
+            length *= 2
+            trial = step.point(length)
+            there = at(trial)
+            evaluations += 1
+            if there.value <= here.value:
+                break
+            point, here = trial, there
         if raised:
-            step = step_of(here, v)
+            history.append(here.value)
+        if last:
+            return _Found(point, here, True, history, evaluations)
+        if raised:
+            step = step_of(here, point)
         elif not step.retreat():
             # Rounding is all that is left, unless much was promised.
-            return _Found(v, here, step.promise < 1e-4, history, evaluations)
-    return _Found(v, here, False, history, evaluations)
+            return _Found(point, here, step.promise < 1e-4, history, evaluations)
+    return _Found(point, here, False, history, evaluations)

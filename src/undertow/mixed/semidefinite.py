@@ -1,6 +1,7 @@
-r"""The minimum of a quadratic over positive semidefinite matrices and one number above a floor.
+r"""The maximum of a quadratic over positive semidefinite matrices and one number that is not negative.
 
-.. math:: \min_z \tfrac12 z^T M z - b^T z , \qquad z = (\text{packed } S, t), \quad S \succeq 0, \quad t \ge 0 ,
+.. math:: \max_z b^T (z - z_0) - \tfrac12 (z - z_0)^T M (z - z_0) , \qquad z = (\text{packed } S, t), \quad S \succeq 0,
+          \quad t \ge 0 ,
 
 by the alternating direction method of multipliers (ADMM): a linear solve and a projection, which sets eigenvalues to
 exactly 0, in turn. It stops at a duality gap, so that the rank of S is right when it returns.
@@ -23,35 +24,41 @@ _CHECK_EVERY = 4
 # Of the penalty, in mean eigenvalues of the matrix, whose small ones matter most.
 _WEIGHT = 0.4
 _OVER_RELAXATION = 1.6
+# More than a hair: without curvature, a direction takes long to meet the cone.
+_DAMPING = (1e-6, 1e-4, 1e-2, 1.0)
 # Share of the gain, or of the tolerance, that may be left.
 _GAP = 0.1
 
 
-def minimise(
+def maximise(
     matrix: Float[np.ndarray, "n n"],
-    linear: Float[np.ndarray, " n"],
+    slope: Float[np.ndarray, " n"],
     start: Float[np.ndarray, " n"],
     tolerance: float,
-) -> tuple[Float[np.ndarray, " n"], float]:
-    """Return the minimum, and how much lower it might be at most.
+) -> tuple[Float[np.ndarray, "r q"], float, float]:
+    """Return a root (r, q) of the best S, the best t, and how much higher than there the maximum might be at most.
 
-    start: a point near it. The matrix is positive definite, best with a like scale all over. What is left is at most a
-    tenth of what was gained from the start, or of ``tolerance``, unless a hundred steps do not get there.
+    matrix, slope, start: M, b and z_0, a point of the cone. M is positive semidefinite, best with a like scale all
+        over; it is damped, by a millionth or by as much as rounding needs.
+
+    What is left is at most a tenth of what was gained from the start, or of ``tolerance``, unless a hundred steps do
+    not get there.
     """
-    n, left = len(linear), math.inf
+    n, left = len(slope), math.inf
+    matrix, factor = _damped(matrix)
+    linear = slope + matrix @ start
 
     def value(z: np.ndarray) -> float:
         return float(z @ (0.5 * (matrix @ z) - linear))
 
     weight = _WEIGHT * float(np.trace(matrix)) / n
     step = np.linalg.inv(matrix + weight * np.eye(n))
-    factor = np.linalg.cholesky(matrix)
     first = value(start)
-    z, dual = start, _projected((linear - matrix @ start) / weight, -1.0)
+    z, dual, root = start, -_projected(-slope / weight)[0], np.zeros((0, 0))
     for count in range(1, _MOST_STEPS + 1):
         free = step @ (linear + weight * (z - dual))
         moved = _OVER_RELAXATION * free + (1 - _OVER_RELAXATION) * z + dual
-        z = _projected(moved)
+        z, root = _projected(moved)
         dual = moved - z
         if count % _CHECK_EVERY == 0:
             held = solve_triangular(factor, linear - weight * dual, lower=True, check_finite=False)
@@ -59,12 +66,24 @@ def minimise(
             left = here + 0.5 * float(held @ held)
             if left <= _GAP * max(first - here, tolerance):
                 break
-    return z, max(left, 0.0)
+    return root, float(z[-1]), max(left, 0.0)
 
 
-def _projected(z: np.ndarray, sign: float = 1.0) -> np.ndarray:
-    """The nearest point with S and t (or with -S and -t) not negative."""
+def _damped(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The matrix with a little added to its diagonal, and its Cholesky factor."""
+    mean = float(np.trace(matrix)) / len(matrix)
+    for share in _DAMPING:
+        damped = matrix + share * mean * np.eye(len(matrix))
+        try:
+            return damped, np.linalg.cholesky(damped)
+        except np.linalg.LinAlgError:
+            continue
+    raise np.linalg.LinAlgError("The matrix is far from positive definite.")
+
+
+def _projected(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest point of the cone, and a root of its S."""
     values, vectors = np.linalg.eigh(unpacked(z[:-1]))
-    kept = sign * values > 0
-    inside = (vectors[:, kept] * values[kept]) @ vectors[:, kept].T
-    return np.append(packed(inside), z[-1] if sign * z[-1] > 0 else 0.0)
+    kept = values > 0
+    root = vectors[:, kept] * np.sqrt(values[kept])
+    return np.append(packed(root @ root.T), max(z[-1], 0.0)), root

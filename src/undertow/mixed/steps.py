@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -33,8 +33,8 @@ _LEAST = 0.02
 _NEAR = 1.0
 # Of the mean curvature: what the data cannot tell apart has none, and is left where it is.
 _DAMPING = 1e-9
-# Of the largest eigenvalue: below it, one is rounding.
-_ZERO = 1e-10
+# A step takes the noise to this share of itself at the lowest: nearly none of it bends the likelihood beyond any model.
+_LEAST_NOISE = 0.1
 
 
 class ComponentStep:
@@ -71,8 +71,16 @@ class ComponentStep:
         self.promise = float(slope @ self._way)
 
     def point(self, length: float) -> Float[np.ndarray, " n"]:
-        """Return the point where a share of the step ends."""
-        return self._v + length * self._way
+        """Return the point where a share of the step ends, or a multiple that stays within bounds."""
+        end = self._v + length * self._way
+        if length > 1:
+            end = np.maximum(end, np.append(np.zeros(len(end) - 1), NOISE_FLOOR))
+        return end
+
+    @property
+    def may_stretch(self) -> bool:
+        """Whether a multiple of the step makes sense."""
+        return True
 
     def retreat(self) -> bool:
         """Become the step of Fisher scoring, where this one is not; return whether it changed."""
@@ -88,7 +96,7 @@ def _best_components(matrix: np.ndarray, v: np.ndarray, slope: np.ndarray) -> np
     scale = np.where(scale > 0, scale, 1.0)
     scaled = matrix / np.outer(scale, scale)
     scaled[np.diag_indices_from(scaled)] += _DAMPING
-    floor = np.append(np.zeros(len(v) - 1), NOISE_FLOOR)
+    floor = np.append(np.zeros(len(v) - 1), _least_noise(v[-1]))
     try:
         factor = np.linalg.cholesky(scaled)
         right = factor.T @ ((v - floor) * scale) + np.linalg.solve(factor, slope / scale)
@@ -96,6 +104,10 @@ def _best_components(matrix: np.ndarray, v: np.ndarray, slope: np.ndarray) -> np
     except (np.linalg.LinAlgError, RuntimeError):
         return None
     return floor + solution / scale
+
+
+def _least_noise(noise: float) -> float:
+    return max(NOISE_FLOOR, _LEAST_NOISE * noise)
 
 
 def multiplicative_target(
@@ -117,13 +129,20 @@ def multiplicative_target(
     return np.append(v[:-1] * np.sqrt(ratio[:-1]), max(v[-1] * np.sqrt(ratio[-1]), NOISE_FLOOR))
 
 
+class Spread(NamedTuple):
+    """A point of the search for a full covariance: Sigma_w = axes S axes^T with S = root root^T."""
+
+    root: Float[np.ndarray, "r q"]
+    noise: float
+
+
 class MatrixStep:
-    """A step in S, packed (Sigma_w = axes S axes^T), and sigma^2.
+    """A step in S (Sigma_w = axes S axes^T) and sigma^2.
 
     Where S has its final rank, it is Newton's step among covariances of that rank; elsewhere it goes to the maximum of
-    a coarser model over all covariances, which finds the rank. Its own coordinates are those in
-    which S is diagonal, the mean of G over rows is the identity, and one unit of noise has as much information as one
-    of S: the curvature is then of like size all over.
+    a coarser model over all covariances, which finds the rank. Its own coordinates are those in which S is diagonal,
+    the mean of G over rows is sigma^2, and one unit of noise has as much information as one of S: the curvature is then
+    of like size all over.
 
     promise: what the slope promises in log-likelihood for the whole step.
     """
@@ -133,41 +152,43 @@ class MatrixStep:
         here: Evaluation,
         axes: Float[np.ndarray, "p r"],
         back: Float[np.ndarray, "r p"],
-        v: Float[np.ndarray, " n"],
+        at: Spread,
         tolerance: float,
     ) -> None:
         gram = axes.T @ here.gram @ axes / here.rows
-        factor = np.linalg.cholesky(gram + _ZERO * np.trace(gram) * np.eye(len(gram)))
+        factor = np.linalg.cholesky(gram + 1e-10 * np.trace(gram) * np.eye(len(gram)))
         inward = factor.T / np.sqrt(here.noise)
-        values, turn = np.linalg.eigh(inward @ unpacked(v[:-1]) @ inward.T)
-        self._values = np.where(values > _ZERO * values.max(initial=0.0), values, 0.0)
+        r, q = at.root.shape
+        turn, sizes = np.eye(r), np.zeros(r)
+        if q:
+            turn, sizes[: min(r, q)], _ = np.linalg.svd(inward @ at.root, full_matrices=True)
+        self._values = np.where(sizes > 1e-13 * sizes.max(initial=0.0), sizes, 0.0) ** 2
         inward = turn.T @ inward
         self._outward = np.linalg.inv(inward)
         slope, expected, average = by_matrix(here, axes @ self._outward, inward @ back, np.diag(self._values))
-        each = float(np.trace(expected[:-1, :-1])) / (len(v) - 1) if len(v) > 1 else 0.0
+        n = len(slope)
+        each = float(np.trace(expected[:-1, :-1])) / (n - 1) if n > 1 else 0.0
         self._unit = math.sqrt(each / expected[-1, -1]) if each > 0 else here.noise
-        scale = np.append(np.ones(len(v) - 1), self._unit)
+        scale = np.append(np.ones(n - 1), self._unit)
         self._slope, outer = slope * scale, np.outer(scale, scale)
         self._expected, self._average = expected * outer, average * outer
-        self._curvature = float(np.trace(self._expected)) / len(v)
+        self._curvature = float(np.trace(self._expected)) / n
         self._noise, self._tolerance = here.noise / self._unit, tolerance
-        newton = self._newton_way()
-        self._is_newton = newton is not None
-        if newton is None:
+        self._floor = _least_noise(here.noise) / self._unit
+        self._end: tuple[np.ndarray, float] | None = None
+        self._way = self._newton_way()
+        if self._way is None:
             self._go_within_the_cone()
         else:
-            self._way, self.promise = newton, float(self._slope @ newton)
+            self.promise = float(self._slope @ self._way)
 
     def _go_within_the_cone(self) -> None:
         """To the maximum over all covariances of the expected information's model or, near it, of the average one's."""
-        floor = NOISE_FLOOR / self._unit
-        start = np.append(packed(np.diag(self._values)), self._noise - floor)
+        start = np.append(packed(np.diag(self._values)), self._noise - self._floor)
         for information in (self._expected, self._average):
-            # More than a hair: without curvature, a direction takes long to meet the cone.
-            matrix = information + 1e-6 * self._curvature * np.eye(len(start))
-            end, left = semidefinite.minimise(matrix, self._slope + matrix @ start, start, self._tolerance)
-            self._way = end - start
-            self.promise = float(self._slope @ self._way) + left
+            root, noise, left = semidefinite.maximise(information, self._slope, start, self._tolerance)
+            self._end = root, noise + self._floor
+            self.promise = float(self._slope @ (np.append(packed(root @ root.T), noise) - start)) + left
             if self.promise > _NEAR:
                 break
 
@@ -196,25 +217,40 @@ class MatrixStep:
         damped = observed + _DAMPING * self._curvature * np.eye(len(observed))
         way[kept] = np.linalg.solve(damped, self._slope[kept])
         inside = (np.diag(self._values) + unpacked(way[:-1]))[np.ix_(varies, varies)]
-        if self._noise + way[-1] <= NOISE_FLOOR / self._unit or not _is_positive(inside):
+        if self._noise + way[-1] < self._floor or not _is_positive(inside):
             return None
         return way
 
-    def point(self, length: float) -> Float[np.ndarray, " n"]:
-        """Return the point where a share of the step ends."""
-        end = np.diag(self._values) + length * unpacked(self._way[:-1])
-        if self._is_newton:
-            varies = self._values > 0
-            cross = end[np.ix_(~varies, varies)]
-            end[np.ix_(~varies, ~varies)] = cross @ np.linalg.solve(end[np.ix_(varies, varies)], cross.T)
-        noise = max((self._noise + length * self._way[-1]) * self._unit, NOISE_FLOOR)
-        return np.append(packed(self._outward @ end @ self._outward.T), noise)
+    def point(self, length: float) -> Spread:
+        """Return the point where a share of the step ends, or a multiple within the cone where it may be stretched."""
+        varies = self._values > 0
+        if self._end is not None and length > 1:
+            root, noise = self._end
+            values, vectors = np.linalg.eigh(length * root @ root.T - (length - 1) * np.diag(self._values))
+            kept = values > 1e-13 * values[-1]
+            root = vectors[:, kept] * np.sqrt(values[kept])
+            noise = length * noise - (length - 1) * self._noise
+        elif self._end is not None:
+            # A mean of two covariances: their roots, next to each other.
+            old = np.diag(np.sqrt(self._values))[:, varies]
+            root = np.hstack([math.sqrt(1 - length) * old, math.sqrt(length) * self._end[0]][length == 1 :])
+            noise = (1 - length) * self._noise + length * self._end[1]
+        else:
+            assert self._way is not None
+            end = (np.diag(self._values) + length * unpacked(self._way[:-1]))[:, varies]
+            values, vectors = np.linalg.eigh(end[varies])
+            root, noise = end @ (vectors / np.sqrt(values)), self._noise + length * self._way[-1]
+        return Spread(self._outward @ root, max(noise * self._unit, NOISE_FLOOR))
+
+    @property
+    def may_stretch(self) -> bool:
+        """Whether a multiple of the step makes sense: not of Newton's."""
+        return self._end is not None
 
     def retreat(self) -> bool:
         """Become the step within the whole cone, where this one is Newton's; return whether it changed."""
-        if not self._is_newton:
+        if self._end is not None:
             return False
-        self._is_newton = False
         self._go_within_the_cone()
         return True
 
