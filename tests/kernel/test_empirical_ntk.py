@@ -158,9 +158,9 @@ def test_finite_networks_scatter_around_infinite_width_like_one_over_its_root():
 
 
 def test_what_cannot_be_linearised_is_refused():
-    with pytest.raises(ut.InputError, match="params hold no floating-point array"):
+    with pytest.raises(ut.InputError, match="holds no floating-point array"):
         Linearisation(network, (1, np.arange(3)))
-    with pytest.raises(ut.InputError, match="dtype=int32"):
+    with pytest.raises(ut.InputError, match="int32"):
         Linearisation(network, start(0, 5), dtype=np.int32)
     lin = Linearisation(lambda params, x: params[0].sum() + x.sum(), start(0, 5))
     with pytest.raises(ut.InputError, match=r"the model returned shape \(\) for 7 rows"):
