@@ -60,7 +60,7 @@ class BlockMoments:
     def from_batches(
         cls,
         batches: Iterable[tuple[TaskBatch, Numbers, PerTask]],
-        blocks: TaskNumbers,
+        blocks: Numbers,
         folds: BlockNumbers,
         steps: int,
     ) -> BlockMoments:
