@@ -168,5 +168,5 @@ def test_what_cannot_be_linearised_is_refused():
     lin = Linearisation(network, start(0, 5))
     with pytest.raises(ut.InputError, match="structure"):
         lin.at([1.0], X)
-    with pytest.raises(ut.InputError, match="params have shapes"):
+    with pytest.raises(ut.InputError, match="shapes"):
         lin.around(start(0, 6))
