@@ -26,11 +26,11 @@ from undertow.choice.gradient_family import GradientFamily
 from undertow.choice.plan import Plan
 from undertow.choice.proximal_family import gather_moments
 from undertow.choice.search import RIDGES
-from undertow.estimators import table_rows
 from undertow.linear.proximal_step import ridge_adapt
 from undertow.mixed.model import fit_mixed, shrunk_fit
 from undertow.mixed.statistics import TaskStatistics
 from undertow.tasks import GroupedTable, Standard, folds
+from undertow.tasks.rows import TaskRows
 
 
 def gradient_rivals(train: GroupedTable, n_support: int, seed: int):
@@ -38,7 +38,7 @@ def gradient_rivals(train: GroupedTable, n_support: int, seed: int):
     n_draws = int(np.clip(4000 // usable.n_tasks, 1, 5))
     # The table is standardised already and holds its constant feature.
     same = Standard.fit(train.x, train.y[:, None], None, features=False, targets=False, intercept=False, clip=None)
-    rows = table_rows(usable, same)
+    rows = TaskRows.of_table(usable, same)
     plan = Plan(rows, rows, folds(usable.ids, 5, seed), n_support, n_draws, seed)
     family = GradientFamily(plan, gather_moments(plan, 1, None)[0], RIDGES, (1,), 101)
     for name in ("step", "tied", "signed"):

@@ -6,8 +6,9 @@ from sklearn.base import clone
 
 import undertow as ut
 from undertow._check import InputError
-from undertow.estimators import fit_table, table_rows
+from undertow.estimators import fit_table
 from undertow.tasks import GroupedTable
+from undertow.tasks.rows import TaskRows
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_the_rows_of_a_table_are_those_that_the_model_makes_of_arrays(rows):
     table = GroupedTable.from_arrays(x, y, groups)
     model = ut.MAMLRegressor().fit(x, y, groups=groups).model_
     ids, codes = np.unique(groups, return_inverse=True)
-    ours, theirs = table_rows(table, model.standard), model.rows(x, y[:, None], None, (ids, codes))
+    ours, theirs = TaskRows.of_table(table, model.standard), model.rows(x, y[:, None], None, (ids, codes))
     np.testing.assert_array_equal(ours.inputs(), theirs.inputs())
     np.testing.assert_array_equal(ours.y, theirs.y)
     seed = np.random.SeedSequence(3)

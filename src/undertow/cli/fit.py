@@ -116,11 +116,10 @@ def _stable_rates(table: GroupedTable, estimator: MAMLRegressorCV) -> np.ndarray
     """Raw rate (m,) up to which a step shrinks the error on a task's support rows, of the first draw of these."""
     import numpy as np
 
-    from undertow.estimators import table_rows
     from undertow.linear import stability_limit
-    from undertow.tasks.rows import of_target
+    from undertow.tasks.rows import TaskRows, of_target
 
-    rows = table_rows(table, estimator.model_.standard)
+    rows = TaskRows.of_table(table, estimator.model_.standard)
     limits = np.empty(table.n_tasks)
     for batch, tasks, _ in rows.draw(estimator.n_support, np.random.SeedSequence(estimator.seed_, spawn_key=(0,))):
         limits[tasks] = stability_limit(of_target(batch, 0))

@@ -13,9 +13,10 @@ from undertow.choice.proximal_family import ProximalFamily, default_ratios, gath
 from undertow.choice.search import RIDGES, default_rates
 from undertow.comparison.plain import INNER_DRAWS, INNER_FOLDS
 from undertow.comparison.rivals import Fitted, Training
-from undertow.estimators import FittedModel, MAMLRegressorCV, fit_table, table_rows
+from undertow.estimators import FittedModel, MAMLRegressorCV, fit_table
 from undertow.linear.rules import ProximalRule
 from undertow.tasks import folds
+from undertow.tasks.rows import TaskRows
 from undertow.tasks.standard import Standard
 
 
@@ -45,7 +46,7 @@ def _fit(training: Training, strategy: str) -> Fitted:
     standard = Standard.fit(
         raw.x, raw.y[:, None], None, features=True, targets=True, intercept=True, clip=training.standard.clip
     )
-    rows = table_rows(raw, standard)
+    rows = TaskRows.of_table(raw, standard)
     parts = folds(raw.ids, min(INNER_FOLDS, raw.n_tasks), training.seed)
     plan = Plan(rows, rows, parts, training.n_support, INNER_DRAWS, training.seed)
     proximal = strategy == "pooled_ridge"

@@ -6,7 +6,7 @@ from undertow.estimators.fitted import FittedModel
 from undertow.estimators.inputs import MissingGroupsWarning
 from undertow.estimators.regressor import MAMLRegressor, MAMLRegressorCV
 from undertow.estimators.saving import load, read_notes, save
-from undertow.estimators.tables import fit_table, table_rows
+from undertow.estimators.tables import fit_table
 
 __all__ = [
     "FittedModel",
@@ -20,5 +20,4 @@ __all__ = [
     "load",
     "read_notes",
     "save",
-    "table_rows",
 ]

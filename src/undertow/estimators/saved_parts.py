@@ -73,8 +73,6 @@ def unpack_rule(stored: dict[str, Any], arrays: Arrays, name: str, d: int) -> Ru
 def pack_path(path: RatePath, arrays: Arrays, name: str) -> dict[str, Any]:
     """Pack a path and the moments that it was solved from."""
     moments = path.problem.moments
-    if moments is None:
-        raise ValueError("the path was not solved from moments")
     for field in _PATH:
         arrays[f"{name}.{field}"] = getattr(path, field)
     arrays[f"{name}.outcome"] = np.array([_OUTCOMES.index(one) for one in path.outcome.flat]).reshape(

@@ -9,8 +9,6 @@ import numpy as np
 from undertow._check import InputError
 from undertow.estimators.base import MetaEstimator
 from undertow.tasks import GroupedTable
-from undertow.tasks.rows import TaskRows
-from undertow.tasks.standard import Standard
 
 Estimator = TypeVar("Estimator", bound=MetaEstimator)
 
@@ -33,8 +31,3 @@ def fit_table(estimator: Estimator, table: GroupedTable) -> Estimator:
     return estimator._fit_sorted(
         table.x, targets, None, table.offsets, table.ids, table.rows, places=np.arange(table.n_rows)
     )
-
-
-def table_rows(table: GroupedTable, standard: Standard) -> TaskRows:
-    """Return the rows of a table of raw features and target, in the units of ``standard``, as a search reads them."""
-    return TaskRows.of_table(table, standard)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from undertow import _check
-from undertow._batch import TaskBatch
-from undertow._types import Ids, Losses, PerTask, TaskWeights
+from undertow._types import Ids, Losses, PerTask
 
 # Per cent of the held-out loss. With many tasks a smaller difference can be told from chance, but not put to use.
 NEGLIGIBLE = 0.5
@@ -52,11 +51,3 @@ def balance(rows: PerTask) -> PerTask:
     """
     weights = rows / (rows + 10.0)
     return weights / weights.sum()
-
-
-def query_losses(batch: TaskBatch, theta: TaskWeights) -> PerTask:
-    """Half the mean squared error of each task's query rows under its own weights theta (m, p), (m,)."""
-    error = (batch.query_x @ theta[..., None])[..., 0] - batch.query_y
-    if batch.query_mask is not None:
-        error = np.where(batch.query_mask, error, 0.0)
-    return 0.5 * (error**2).sum(axis=1) / batch.query_counts
