@@ -49,6 +49,21 @@ def test_every_solver_gives_the_same_weights(solver, steps):
     check(tasks, ut.rate_path(tasks, RATES, init=init, steps=steps, solver=solver), RATES, steps, init, 1e-10)
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("weighting", ["rows", "tasks"])
+def test_one_rate_alone_gives_what_it_gives_among_others(weighting, steps):
+    tasks = stacked.ragged(sample(6, 40, 10, 9))
+    init = np.linspace(-1, 1, 6)
+    options = {"init": init, "steps": steps, "weighting": weighting, "solver": "gram"}
+    whole = ut.rate_path(tasks, RATES, ridge=[0.0, 0.1], **options)
+    for i, rate in enumerate(RATES):
+        one = ut.rate_path(tasks, rate, ridge=[0.0, 0.1], **options)
+        assert stacked.relative(one.weights[0], whole.weights[i]) < 1e-10
+        np.testing.assert_allclose(one.meta_loss[0], whole.meta_loss[i], rtol=1e-9)
+        np.testing.assert_array_equal(one.outcome[0], whole.outcome[i])
+        assert stacked.relative(one.at(0.3).weights, whole.at(0.3).weights) < 1e-10
+
+
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("solver", ["gram", "rows", "auto"])
 def test_ragged_tasks_count_every_real_row_once(solver, steps):

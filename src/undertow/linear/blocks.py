@@ -83,30 +83,17 @@ def chunks(batch: TaskBatch, steps: int, weighting: str = "rows", numbers: int =
 
     Targets of shape (m, n, q) give blocks with a column u_j for each of the q targets; the inputs are multiplied once.
     """
-    m, n_t, p = batch.support_x.shape
+    n_t, p = batch.support_x.shape[1:]
     if batch.support_y.ndim == 2:
         batch = batch._replace(support_y=batch.support_y[..., None], query_y=batch.query_y[..., None])
     q = batch.support_y.shape[2]
     dtype = np.result_type(batch.support_x, batch.query_x, np.float32)
     counts_t, counts_v = batch.support_counts, batch.query_counts
     weights = row_weights(batch, weighting)
-    prefix = batch.query_mask is not None and bool((batch.query_mask[:, 1:] <= batch.query_mask[:, :-1]).all())
-    # Tasks of like length are taken together, so that a chunk is trimmed to little more than its real rows.
-    order = np.argsort(counts_v, kind="stable") if prefix else None
-    longest = np.asarray(counts_v if order is None else counts_v[order], dtype=np.int64)
-    if order is None:
-        longest = np.full(m, batch.query_x.shape[1])
     buffers = _Buffers(n_t, steps, p + q, dtype)
-    start = 0
-    while start < m:
-        size = min(m - start, max(1, numbers // int(longest[start] * buffers.width)))
-        # Lengths grow along the order: shrink the chunk until it is small enough for its own longest task.
-        while size > 1 and size * int(longest[start + size - 1]) * buffers.width > numbers:
-            size -= max(1, size // 8)
-        n_v = int(longest[start + size - 1])
-        part: np.ndarray | slice = slice(start, start + size) if order is None else order[start : start + size]
-        index = np.arange(start, start + size) if order is None else order[start : start + size]
-        start += size
+    for part, n_v in _parts(batch, buffers.width, numbers):
+        index = np.arange(batch.n_tasks)[part]
+        size = len(index)
         x_t, y_t = batch.support_x[part], batch.support_y[part]
         x_v, y_v = batch.query_x[part, :n_v], batch.query_y[part, :n_v]
         if batch.support_mask is not None:
@@ -132,6 +119,28 @@ def chunks(batch: TaskBatch, steps: int, weighting: str = "rows", numbers: int =
         yield Chunk(flat, counts_v[index], index, total)
 
 
+def _parts(batch: TaskBatch, width: int, numbers: int = _CHUNK_NUMBERS) -> Iterator[tuple[TaskNumbers | slice, int]]:
+    """Yield tasks whose query rows of ``width`` numbers make a chunk, and how many query rows the longest has.
+
+    Tasks of like length are taken together, so that a chunk is trimmed to little more than its real rows.
+    """
+    m, longest = batch.n_tasks, batch.query_x.shape[1]
+    if batch.query_mask is None or (batch.query_mask[:, 1:] > batch.query_mask[:, :-1]).any():
+        size = max(1, numbers // (longest * width))
+        yield from ((slice(start, start + size), longest) for start in range(0, m, size))
+        return
+    order = np.argsort(batch.query_counts, kind="stable")
+    lengths = np.asarray(batch.query_counts[order], dtype=np.int64)
+    start = 0
+    while start < m:
+        size = min(m - start, max(1, numbers // int(lengths[start] * width)))
+        # Lengths grow along the order: shrink the chunk until it is small enough for its own longest task.
+        while size > 1 and size * int(lengths[start + size - 1]) * width > numbers:
+            size -= max(1, size // 8)
+        yield order[start : start + size], int(lengths[start + size - 1])
+        start += size
+
+
 def check_steps(steps: int) -> int:
     """Return the number of steps, or raise InputError where the blocks cannot hold so many."""
     steps = _check.whole_number(steps, "steps")
@@ -145,26 +154,37 @@ def check_steps(steps: int) -> int:
     return steps
 
 
-def stepped(batch: TaskBatch, steps: int, stay: float, move: float, weighting: str) -> Iterator[Features]:
-    """Yield rows [B, gamma] (R, p + 1) of (stay I + move S)^steps, one step after the other, in float64.
+def stepped(
+    batch: TaskBatch, steps: int, stay: float, move: float, weighting: str, dtype: type = np.float64
+) -> Iterator[Features]:
+    """Yield rows [B, gamma] (R, p + 1) of (stay I + move S)^steps, one step after the other.
 
-    A step back from the query rows: [b, g] becomes stay [b, g] + move (b X_t^T / n_t) [X_t, y_t].
+    A step back from the query rows: [b, g] becomes stay [b, g] + move (b X_t^T / n_t) [X_t, y_t]. A yielded array is
+    reused by the next: copy what must outlive it.
     """
     weights = row_weights(batch, weighting)
-    m, n_v, width = batch.n_tasks, batch.query_x.shape[1], batch.n_features + 1
-    size = max(1, _CHUNK_NUMBERS // (n_v * width))
-    for start in range(0, m, size):
-        part = slice(start, start + size)
-        support = np.concatenate([batch.support_x[part], batch.support_y[part, :, None]], axis=2, dtype=np.float64)
+    n_t, width = batch.support_x.shape[1], batch.n_features + 1
+    buffers = _Buffers(n_t, 1, width, np.dtype(dtype))
+    scales = (move / batch.support_counts)[:, None, None].astype(dtype)
+    for part, n_v in _parts(batch, buffers.width):
+        size = len(scales[part])
+        both, support = buffers.of(size, n_v)
+        rows, stepped_rows = both.reshape(2, size, n_v, width)
+        rows[..., :-1], rows[..., -1] = batch.query_x[part, :n_v], batch.query_y[part, :n_v]
+        support[..., :-1], support[..., -1] = batch.support_x[part], batch.support_y[part]
         if batch.support_mask is not None:
-            support = np.where(batch.support_mask[part][..., None], support, 0)
-        rows = np.concatenate([batch.query_x[part], batch.query_y[part, :, None]], axis=2, dtype=np.float64)
-        transposed = support[..., :-1].transpose(0, 2, 1) * (move / batch.support_counts[part])[:, None, None]
+            support[~batch.support_mask[part]] = 0
+        transposed = support[..., :-1].transpose(0, 2, 1)
         for _ in range(steps):
-            rows = stay * rows + (rows[..., :-1] @ transposed) @ support
+            kernel = rows[..., :-1] @ transposed
+            kernel *= scales[part]
+            np.matmul(kernel, support, out=stepped_rows)
+            if stay != 1:
+                rows *= stay
+            rows += stepped_rows
         if weights is not None:
-            rows *= np.sqrt(weights[part])[:, None, None]
-        yield rows.reshape(-1, width) if batch.query_mask is None else rows[batch.query_mask[part]]
+            rows *= np.sqrt(weights[part]).astype(dtype)[:, None, None]
+        yield rows.reshape(-1, width) if batch.query_mask is None else rows[batch.query_mask[part, :n_v]]
 
 
 class _Buffers:

@@ -19,10 +19,15 @@ import numpy as np
 from undertow._batch import TaskBatch
 from undertow._check import InputError, Setting
 from undertow._types import BlockSizes, Coefficients, Gram, PathWeights, Products, RateGrams, Rates, Square, Vector
-from undertow.linear.blocks import Tasks, as_batches, check_steps, chunks, trace_nonfinite
+from undertow._workers import each
+from undertow.linear.blocks import Tasks, as_batches, check_steps, chunks, stepped, trace_nonfinite
 
 # The spectral unit is a unit: beyond this many support rows of a batch, evenly spaced tasks are enough for it.
 _UNIT_ROWS = 1 << 16
+
+# Parts that workers sum: large against a chunk, few against the memory of a Gram matrix each.
+_PART_NUMBERS = 1 << 21
+_MOST_PARTS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,16 +51,17 @@ class Moments:
     """how query rows were weighted: "rows" or "tasks" """
 
     @classmethod
-    def from_tasks(cls, tasks: Tasks, steps: int = 1, weighting: str = "rows") -> Moments:
+    def from_tasks(cls, tasks: Tasks, steps: int = 1, weighting: str = "rows", *, n_jobs: int | None = None) -> Moments:
         """Make them in one pass over a TaskBatch, or over several.
 
         steps: number of inner steps, k >= 1. weighting: "rows" (each query row counts once) or "tasks" (each task
-        counts once). float32 input is multiplied in float32 and summed up in float64.
+        counts once). float32 input is multiplied in float32 and summed up in float64. n_jobs: number of workers (None:
+        one, -1: every core); the digits do not depend on it.
 
         Raises InputError when the tasks do not fit together or hold values that are not finite.
         """
         steps = check_steps(steps)
-        return sum_moments([of_batch(batch, steps, weighting) for batch in as_batches(tasks)])
+        return sum_moments([of_batch(batch, steps, weighting, n_jobs=n_jobs) for batch in as_batches(tasks)])
 
     @property
     def steps(self) -> int:
@@ -141,30 +147,55 @@ def sum_moments(parts: Iterable[Moments]) -> Moments:
     return replace(parts[0], **sums, eps=max(part.eps for part in parts))
 
 
-def of_batch(batch: TaskBatch, steps: int, weighting: str, support: tuple[Square, float] | None = None) -> Moments:
-    """Moments of one batch whose shapes are known to fit; ``support`` where ``support_moment`` was called before."""
+def of_batch(
+    batch: TaskBatch,
+    steps: int,
+    weighting: str,
+    support: tuple[Square, float] | None = None,
+    turn: Vector | None = None,
+    n_jobs: int | None = None,
+) -> Moments:
+    """Moments of one batch whose shapes are known to fit; ``support`` where ``support_moment`` was called before.
+
+    turn: (2,) the homogeneous coefficients of one step. The rows are then those at this one rate, and their Gram matrix
+    is the only block, (1, p + 1, 1, p + 1): a quarter of the work.
+    """
     width = batch.n_features + 1
-    gram = np.zeros(((steps + 1) * width,) * 2)
-    weight, n_rows = 0.0, 0
-    dtype = np.dtype(np.float64)
-    for chunk in chunks(batch, steps, weighting):
-        flat = chunk.rows.reshape(len(chunk.rows), -1)
-        gram += flat.T @ flat
-        weight += chunk.weight
-        n_rows += len(flat)
-        dtype = flat.dtype
+    blocks = 1 if turn is not None else steps + 1
+    dtype = np.result_type(batch.support_x, batch.query_x, np.float32)
+
+    def summed(part: TaskBatch) -> np.ndarray:
+        gram = np.zeros((blocks * width,) * 2)
+        if turn is None:
+            rows = (chunk.rows.reshape(len(chunk.rows), -1) for chunk in chunks(part, steps, weighting))
+        else:
+            rows = stepped(part, steps, float(turn[0]), float(turn[1]), weighting, dtype.type)
+        for flat in rows:
+            gram += flat.T @ flat
+        return gram
+
+    gram = np.sum(each(summed, _parts(batch, blocks * width), n_jobs), axis=0)
     trace_nonfinite(gram, batch)
     moment, support_tasks = support or support_moment(batch)
     return Moments(
-        gram=gram.reshape(steps + 1, width, steps + 1, width),
+        gram=gram.reshape(blocks, width, blocks, width),
         support=moment,
         support_tasks=support_tasks,
-        weight=weight,
-        n_rows=n_rows,
+        weight=float(batch.n_query_rows if weighting == "rows" else batch.n_tasks),
+        n_rows=batch.n_query_rows,
         n_tasks=batch.n_tasks,
         eps=float(np.finfo(dtype).eps),
         weighting=weighting,
     )
+
+
+def _parts(batch: TaskBatch, width: int) -> list[TaskBatch]:
+    """A large batch in parts of its tasks, the same for any number of workers: so are the digits of their sum."""
+    m = batch.n_tasks
+    n_parts = int(min(_MOST_PARTS, m, batch.query_x.shape[1] * m * width // _PART_NUMBERS))
+    if n_parts <= 1:
+        return [batch]
+    return [batch.select(slice(m * i // n_parts, m * (i + 1) // n_parts)) for i in range(n_parts)]
 
 
 def support_moment(batch: TaskBatch) -> tuple[Square, float]:

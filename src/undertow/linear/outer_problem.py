@@ -60,6 +60,8 @@ class OuterProblem:
     """one of ``SOLVERS``"""
     basis: Basis | None = None
     """(p, r) orthonormal columns, where the problem is posed in the r directions that the rows span (moments only)"""
+    n_jobs: int | None = None
+    """how many workers make the moments"""
 
     @classmethod
     def of(
@@ -69,6 +71,7 @@ class OuterProblem:
         init: Any = None,
         weighting: str | None = None,
         solver: str = "auto",
+        n_jobs: int | None = None,
     ) -> OuterProblem:
         """Return the problem of these tasks; arguments are those of ``rate_path``, and so are the errors."""
         steps = _check.whole_number(steps, "steps")
@@ -86,7 +89,7 @@ class OuterProblem:
         batches = tuple(as_batches(tasks))
         start = _init(init, batches[0].n_features)
         weighting = one_of("rows" if weighting is None else weighting, "weighting", ("rows", "tasks"))
-        problem = cls(batches, None, steps, start, weighting, solver)
+        problem = cls(batches, None, steps, start, weighting, solver, n_jobs=n_jobs)
         _refuse_extreme_units(problem.scale, steps, problem.dtype)
         return problem
 
@@ -131,8 +134,13 @@ class OuterProblem:
         """The moments of omega - omega_0, from one pass over the tasks."""
         if self.given is not None:
             return self.given
+        return self._moments()
+
+    def _moments(self, turn: Vector | None = None) -> Moments:
         parts = zip(self.batches, self._support, strict=True)
-        moments = sum_moments(of_batch(batch, self.steps, self.weighting, known) for batch, known in parts)
+        moments = sum_moments(
+            of_batch(batch, self.steps, self.weighting, known, turn, self.n_jobs) for batch, known in parts
+        )
         return moments.centred(self.init) if self.init.any() else moments
 
     @cached_property
@@ -176,6 +184,10 @@ class OuterProblem:
         return fit
 
     def _in_parts(self, name: str, turns: Turns, ridges: Ridges, at_once: int) -> Fit:
+        if name == "gram" and len(turns) == 1 and self.batches and "moments" not in self.__dict__:
+            # One rate needs one Gram matrix, of p + 1 columns; moments for all rates need as many times more as blocks.
+            check_steps(self.steps)
+            return GramSolver(self._moments(turns[0])).solve(np.ones((1, 1)), ridges)
         p, n = self.n_features, self.n_rows
         short = min(n, (self.steps + 1) * (p + 1))
         numbers = {"gram": (p + 1) ** 2, "dual": n * n, "rows": short * (p + 1), "stepwise": 1}[name]

@@ -127,6 +127,7 @@ def rate_path(
     rate_unit: str = "raw",
     weighting: str | None = None,
     solver: str = "auto",
+    n_jobs: int | None = None,
 ) -> RatePath:
     """Solve the outer problem of MAML exactly at every train rate, in one pass over the tasks.
 
@@ -143,10 +144,11 @@ def rate_path(
     solver: "gram" (moments), "dual" (kernel between rows), "rows" (singular values, all digits), "stepwise" (the same,
         reading the tasks anew at each rate, for many steps), or "auto", which takes the cheapest and goes over to the
         next where more than half of the digits would be lost.
+    n_jobs: how many workers read the tasks (None: one; -1: every core); the digits do not depend on it.
 
     Raises InputError naming the argument that cannot be used.
     """
-    problem = OuterProblem.of(tasks, steps, init, weighting, solver)
+    problem = OuterProblem.of(tasks, steps, init, weighting, solver, n_jobs)
     one_of(rate_unit, "rate_unit", ("raw", "spectral"))
     if train_rates is None:
         rates = _circle.rates_of(_circle.grid(), problem.scale)

@@ -190,7 +190,7 @@ class StepSolver:
         for batch in self.batches:
             for chunk in stepped(batch, self.steps, stay, move, self.weighting):
                 trace_nonfinite(chunk, batch)
-                parts.append(centre(chunk, self.init))
+                parts.append(centre(chunk, self.init).copy())
                 n_rows += len(chunk)
                 if sum(map(len, parts)) > 4 * width:
                     parts = [_triangle(np.concatenate(parts))]

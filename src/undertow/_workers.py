@@ -1,0 +1,44 @@
+"""Independent pieces of work on several threads, one BLAS thread each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from undertow import _check
+from undertow._check import InputError
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+def n_workers(n_jobs: int | None) -> int:
+    """Return how many workers ``n_jobs`` asks for: None is 1 (or joblib's context), -1 all cores, as in scikit-learn.
+
+    Raises InputError where it is not a whole number other than 0.
+    """
+    if n_jobs is None and "joblib" not in sys.modules:
+        return 1
+    if n_jobs is not None and (_check.whole_number(n_jobs, "n_jobs", -1) == 0):
+        raise InputError("n_jobs", n_jobs, "it is a number of workers: None or 1 is one, -1 is every core.")
+    import joblib
+
+    return int(joblib.effective_n_jobs(n_jobs))
+
+
+def each(function: Callable[[_In], _Out], items: Iterable[_In], n_jobs: int | None = None) -> list[_Out]:
+    """Return the function's value for each item, in the order of the items, whatever the number of workers.
+
+    Threads, not processes: products of matrices let go of the interpreter, and the arrays are shared.
+    """
+    items = list(items)
+    workers = min(n_workers(n_jobs), len(items))
+    if workers <= 1:
+        return [function(item) for item in items]
+    from joblib import Parallel, delayed
+    from threadpoolctl import threadpool_limits
+
+    # More BLAS threads than cores made the same work many times slower.
+    with threadpool_limits(1, "blas"):
+        return list(Parallel(workers, require="sharedmem")(delayed(function)(item) for item in items))
