@@ -15,6 +15,7 @@ import numpy as np
 from undertow.choice.plan import Family, Found, Plan
 from undertow.linear.rules import ProximalRule
 from undertow.mixed.fit import MixedFit
+from undertow.mixed.mean import mean_sums
 from undertow.mixed.model import fit_mixed, shrunk_fit
 from undertow.mixed.statistics import TaskStatistics
 from undertow.tasks.rows import TaskRows
@@ -69,7 +70,8 @@ class MixedFamily:
         rules = tuple(ProximalRule(max(fit.noise_variance, 1e-12), fit.task_covariance) for fit in fits)
         if self.pooled is not None:
             return Found(self.pooled.found("joint", outer, inner).weights, rules, _settings(fits))
-        return Found(np.stack([fit.mean for fit in fits]), rules, _settings(fits))
+        sums = tuple(mean_sums(fit, own) for fit, own in zip(fits, self.statistics, strict=True))
+        return Found(np.stack([fit.mean for fit in fits]), rules, _settings(fits), sums)
 
     def settings(self, strategy: str) -> dict[str, float]:
         """Return what is estimated from all tasks, in standardised units, mean over targets."""

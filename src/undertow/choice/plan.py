@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -34,6 +34,9 @@ class Found(NamedTuple):
     """rule of each target"""
     settings: dict[str, float]
     """what was chosen: rates, raw and spectral, ratios, ridge, steps"""
+    sums: tuple[Any, ...] = ()
+    """of each target, what the weights are solved from, where it is not the moments of the gradient rule: RidgeMoments
+    at the train ratio, or the ``MixedPart`` of a mixed model; none where the weights are those of "joint" """
 
 
 @runtime_checkable

@@ -60,18 +60,6 @@ class ProximalFamily:
         groups = self.plan.groups(outer)
         return np.sum([self._losses[outer, group] for i, group in enumerate(groups) if i != inner], axis=0)
 
-    def _without_inner_loop(self, blocks: BlockMoments, without: tuple[int, ...]) -> list[RidgeMoments]:
-        """Moments of each target at the ratio infinity, from every task but those of some folds: rows as they are."""
-        rows = blocks.first(0)
-        gram = rows.without(without)[0, :, 0]
-        weight = float(rows.weight[~np.isin(rows.folds, without)].sum())
-        p, out = rows.n_features, []
-        for j in range(rows.n_targets):
-            columns = [*range(p), p + j]
-            one = gram[np.ix_(columns, columns)][None]
-            out.append(RidgeMoments(np.array([math.inf]), one, weight, rows.n_rows, rows.n_tasks, rows.eps))
-        return out
-
     def _read(self, ratio: float) -> list[RidgeMoments]:
         """Moments of each target at one ratio, from every task."""
         parts: list[list[RidgeMoments]] = [[] for _ in self.moments]
@@ -101,12 +89,13 @@ class ProximalFamily:
         if seen == self.plan.n_draws * self.plan.rows.n_tasks or (without and math.isfinite(ratio)):
             trained = [self._train([part.at_ratio(train) for part in folds], without) for folds in self.moments]
         elif math.isinf(ratio) and self.blocks is not None:
-            trained = self._without_inner_loop(self.blocks, without)
+            trained = without_inner_loop(self.blocks, without)
         else:
             trained = self._read(ratio)
         weights = np.stack([one.solve([self.ridges[ridge]]).weights[0, 0] for one in trained])
         rule = ProximalRule(float(self.ratios[adapt]))
-        return Found(weights, (rule,) * len(self.moments), self._settings(adapt, train, ridge))
+        sums = tuple(trained) if math.isfinite(ratio) else ()
+        return Found(weights, (rule,) * len(self.moments), self._settings(adapt, train, ridge), sums)
 
     def settings(self, strategy: str) -> dict[str, float]:
         """Return what is chosen on all tasks."""
@@ -118,6 +107,19 @@ class ProximalFamily:
             "adapt_ratio": float(self.ratios[adapt]),
             "ridge": float(self.ridges[ridge]),
         }
+
+
+def without_inner_loop(blocks: BlockMoments, without: tuple[int, ...] = ()) -> list[RidgeMoments]:
+    """Return moments of each target at the ratio infinity, of all folds but some: rows as they are."""
+    rows = blocks.first(0)
+    gram = rows.without(without)[0, :, 0]
+    weight = float(rows.weight[~np.isin(rows.folds, without)].sum())
+    p, out = rows.n_features, []
+    for j in range(rows.n_targets):
+        columns = [*range(p), p + j]
+        one = gram[np.ix_(columns, columns)][None]
+        out.append(RidgeMoments(np.array([math.inf]), one, weight, rows.n_rows, rows.n_tasks, rows.eps))
+    return out
 
 
 def gather_moments(

@@ -79,6 +79,8 @@ class RowSpace:
             best=found._replace(settings=choice.settings),
             choice=choice,
             surface=replace(surface, ridges=surface.ridges / self.ridge_factor),
+            # Their sums are of these directions, which further rows would leave.
+            parts={},
         )
 
     def _candidate(self, name: str, one: Candidate) -> Candidate:

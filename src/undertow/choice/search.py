@@ -73,6 +73,8 @@ class Searched(NamedTuple):
     surface: LossSurface
     """cross-validated loss of the gradient rule over train rate, ridge and adapt rate"""
     held_out: TaskLosses
+    parts: Mapping[str, Found]
+    """the strategies in use, each trained on all tasks by itself; none where they cannot be trained further"""
 
 
 def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched:
@@ -122,7 +124,7 @@ def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched
     held_out = TaskLosses(
         tuple(tried.mse), rows.ids[tried.numbers], np.stack(list(tried.mse.values()), axis=1), tried.weights
     )
-    return Searched(tried.found, choice, moments, gradient.searches[pick.steps].surface(), held_out)
+    return Searched(tried.found, choice, moments, gradient.searches[pick.steps].surface(), held_out, tried.parts)
 
 
 def _plan(everything: TaskRows, rows: TaskRows, settings: Settings) -> Plan:
@@ -160,6 +162,8 @@ class _Tried:
     best: str
     found: Found
     """the best one, trained on all tasks"""
+    parts: Mapping[str, Found]
+    """what it is made of"""
     settings: Mapping[str, dict[str, float]]
     of_folds: Mapping[str, tuple[dict[str, float], ...]]
     mse: Mapping[str, np.ndarray]
@@ -199,8 +203,9 @@ def _tried(plan: Plan, families: Mapping[str, Family], settings: Settings) -> _T
         chosen[BLEND] = _largest_first(allowed, share)
         if _good_enough(mse[BLEND], mse[best], task_weights):
             best = BLEND if len(chosen[BLEND]) > 1 else next(iter(chosen[BLEND]))
-    found = _blend(families, chosen[BLEND]) if best == BLEND else families[best].found(best)
-    return _Tried(best, found, chosen, of_folds, mse, held_out.weights, held_out.numbers)
+    parts = {name: families[name].found(name) for name in (chosen[BLEND] if best == BLEND else (best,))}
+    found = blend_found(parts, chosen[BLEND]) if best == BLEND else parts[best]
+    return _Tried(best, found, parts, chosen, of_folds, mse, held_out.weights, held_out.numbers)
 
 
 def _nested_blend(
@@ -231,11 +236,11 @@ def _largest_first(names: Sequence[str], share: np.ndarray) -> dict[str, float]:
     return {names[int(i)]: float(share[i]) for i in np.argsort(-share, kind="stable") if share[i] > 0}
 
 
-def _blend(families: Mapping[str, Family], settings: dict[str, float]) -> Found:
-    parts = [families[name].found(name) for name in settings]
-    share = np.array(list(settings.values()))
-    starts = np.stack([part.weights for part in parts])  # (n, q, d)
-    rules = tuple(blend_of([part.rules[j] for part in parts], share, starts[:, j]) for j in range(starts.shape[1]))
+def blend_found(parts: Mapping[str, Found], settings: dict[str, float]) -> Found:
+    """Return the blend of trained strategies; settings: the share of each."""
+    each, share = [parts[name] for name in settings], np.array(list(settings.values()))
+    starts = np.stack([part.weights for part in each])  # (n, q, d)
+    rules = tuple(blend_of([part.rules[j] for part in each], share, starts[:, j]) for j in range(starts.shape[1]))
     return Found(np.einsum("a,aqd->qd", share, starts), rules, settings)
 
 

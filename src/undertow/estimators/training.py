@@ -16,6 +16,8 @@ from undertow.choice.record import Choice
 from undertow.choice.row_space import RowSpace
 from undertow.choice.search import BLEND, Settings, search
 from undertow.estimators.fitted import FittedModel
+from undertow.estimators.further import sums_of_search
+from undertow.estimators.sums import Recipe, Sums
 from undertow.linear.block_moments import BlockMoments
 from undertow.linear.gradient_step import stability_limit
 from undertow.linear.moments import support_moment
@@ -64,6 +66,10 @@ class Search:
     """of each target"""
     surface: LossSurface | None = None
     held_out: TaskLosses | None = None
+    recipe: Recipe | None = None
+    """of the sums; None where further tasks cannot be added"""
+    sums: Sums | None = None
+    """that the weights were solved from"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +166,7 @@ def _proximal(batches: Iterable[TaskBatch], rows: TaskRows, rule: ProximalRule, 
     sums: list[RidgeMoments] = []
     support, n_tasks = np.zeros(()), 0.0
     for batch in batches:
-        part, number = support_moment(batch)
+        part, number = support_moment(batch, every=True)
         support, n_tasks = support + part, n_tasks + number
         new = [
             RidgeMoments.from_tasks(of_target(batch, j), [rule.train_ratio], rule.covariance)
@@ -215,6 +221,7 @@ def searched(everything: TaskRows, rows: TaskRows, settings: Settings) -> Traine
     moments = found.moments.first(steps)
     ridge = signed["ridge"] * (1.0 if space is None else space.ridge_factor)
     paths = [rate_path(moments.moments(j), ridge=ridge, steps=steps) for j in range(rows.y.shape[1])]
+    recipe, sums = sums_of_search(found, everything, settings) if space is None else (None, None)
     search_ = Search(
         strategy=used,
         ridge=chosen.get("ridge"),
@@ -224,6 +231,8 @@ def searched(everything: TaskRows, rows: TaskRows, settings: Settings) -> Traine
         paths=paths if space is None else [space.path(path) for path in paths],
         surface=found.surface,
         held_out=found.held_out,
+        recipe=recipe,
+        sums=sums,
     )
     # A strategy without rates still leaves the gradient rule's best ones to be read.
     train_rate, adapt_rate = (chosen.get(name, signed[name]) for name in ("train_rate", "adapt_rate"))

@@ -90,7 +90,8 @@ class BlockMoments:
                     gram[block[start]] += part.T @ part
                 n_rows += len(flat)
             trace_nonfinite(gram.sum(axis=0), batch)
-            part, number = support_moment(batch)
+            # Of every task, so that the unit does not depend on how tasks are dealt into batches.
+            part, number = support_moment(batch, every=True)
             support, support_tasks = support + part, support_tasks + number
         shape = (len(folds), steps + 1, gram.shape[1] // (steps + 1))
         return cls(

@@ -198,10 +198,13 @@ def _parts(batch: TaskBatch, width: int) -> list[TaskBatch]:
     return [batch.select(slice(m * i // n_parts, m * (i + 1) // n_parts)) for i in range(n_parts)]
 
 
-def support_moment(batch: TaskBatch) -> tuple[Square, float]:
-    """Sum of S = X_t^T X_t / n_t over (evenly spaced) tasks, (p, p), and the number of tasks in the sum."""
+def support_moment(batch: TaskBatch, every: bool = False) -> tuple[Square, float]:
+    """Sum of S = X_t^T X_t / n_t over tasks, (p, p), and the number of tasks in the sum.
+
+    every: take each task; else evenly spaced ones of a large batch.
+    """
     m, n_t, p = batch.support_x.shape
-    stride = -(-m * n_t // _UNIT_ROWS)
+    stride = 1 if every else -(-m * n_t // _UNIT_ROWS)
     total = np.zeros((p, p))
     counts = batch.support_counts
     for start in range(0, m, 256 * stride):

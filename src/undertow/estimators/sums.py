@@ -1,0 +1,193 @@
+"""Sums over tasks that weights are solved from once rates, ratios and variances are known: further tasks only add.
+
+Sums in a task are not linear in its rows, so a task must be whole where it is summed; sums of disjoint sets of tasks
+add up if they were made by one ``Recipe``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from undertow._batch import TaskBatch
+from undertow._check import InputError
+from undertow.choice.mixed_family import task_statistics
+from undertow.linear.block_moments import BlockMoments
+from undertow.linear.proximal_step import RidgeMoments
+from undertow.mixed.mean import information
+from undertow.tasks.rows import TaskRows, of_target
+from undertow.tasks.standard import Standard
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What is summed, and how rows are drawn and measured. Letters: d standardised columns, q targets, r ratios."""
+
+    standard: Standard
+    n_support: int
+    n_draws: int
+    seed: int
+    steps: int
+    """most inner steps of the gradient rule; 0 for none"""
+    ratios: tuple[float, ...] = ()
+    """(r,) finite train ratios of the proximal rule"""
+    covariance: np.ndarray | None = None
+    """of the proximal rule, see ``RidgeMoments``"""
+    spreads: Mapping[str, tuple[tuple[np.ndarray, float], ...]] = field(default_factory=dict)
+    """mixed strategy -> covariance and noise variance of each target, as they were chosen"""
+    priors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """mixed strategy whose mean is solved from sums -> (q, d) prior precision of the mean; the mean of others is the
+    weights of the strategy "joint", as on a large table"""
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Sums over some tasks."""
+
+    blocks: BlockMoments
+    """of the gradient rule, in one block"""
+    ridge: tuple[RidgeMoments, ...]
+    """of each target, at the recipe's ratios; none where there are none"""
+    mixed: Mapping[str, np.ndarray]
+    """mixed strategy -> (q, d, d + 1) sum of X^T H^{-1} [X, y], see ``undertow.mixed.mean``"""
+    n_all: int
+    """number of tasks, those included that are too short to be drawn from"""
+    n_clipped: int
+    """values that the limit of the standardisation touches"""
+
+    def to_bytes(self) -> bytes:
+        """Return the sums as a safetensors file, whose header holds what is no array."""
+        from safetensors.numpy import save
+
+        arrays: dict[str, np.ndarray] = {}
+        header = self.pack(arrays)
+        return save({name: np.ascontiguousarray(one) for name, one in arrays.items()}, {"sums": json.dumps(header)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Sums:
+        """Return the sums of ``to_bytes``. Raises InputError for bytes that are none."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            arrays = load(data)
+            # Eight bytes hold the length of the header.
+            stored = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            return cls.unpack(json.loads(stored["__metadata__"]["sums"]), arrays)
+        except (SafetensorError, LookupError, TypeError, ValueError) as error:
+            raise InputError(
+                None, rule=f"{len(data)} bytes hold no sums ({error}).", way_out="Make them again, with to_bytes."
+            ) from error
+
+    def pack(self, arrays: dict[str, np.ndarray], prefix: str = "") -> dict[str, Any]:
+        """Put the arrays into ``arrays`` and return all else as plain values."""
+        arrays[f"{prefix}gram"], arrays[f"{prefix}support"] = self.blocks.gram[0], self.blocks.support
+        for j, one in enumerate(self.ridge):
+            arrays[f"{prefix}ridge.{j}"] = one.gram
+        for name, one in self.mixed.items():
+            arrays[f"{prefix}{name}"] = one
+        blocks = self.blocks
+        return {
+            "weight": float(blocks.weight[0]),
+            "support_tasks": blocks.support_tasks,
+            "n_rows": blocks.n_rows,
+            "n_tasks": blocks.n_tasks,
+            "n_targets": blocks.n_targets,
+            "eps": blocks.eps,
+            "ratios": self.ridge[0].ratios.tolist() if self.ridge else [],
+            "mixed": list(self.mixed),
+            "n_all": self.n_all,
+            "n_clipped": self.n_clipped,
+        }
+
+    @classmethod
+    def unpack(cls, stored: Mapping[str, Any], arrays: Mapping[str, np.ndarray], prefix: str = "") -> Sums:
+        """Return the sums of ``pack``."""
+        counts = {name: stored[name] for name in ("n_rows", "n_tasks", "eps")}
+        blocks = BlockMoments(
+            gram=arrays[f"{prefix}gram"][None],
+            weight=np.array([stored["weight"]]),
+            folds=np.zeros(1, dtype=np.int64),
+            support=arrays[f"{prefix}support"],
+            support_tasks=stored["support_tasks"],
+            n_targets=stored["n_targets"],
+            **counts,
+        )
+        ratios = np.array(stored["ratios"])
+        ridge = tuple(
+            RidgeMoments(ratios, arrays[f"{prefix}ridge.{j}"], stored["weight"], **counts)
+            for j in range(stored["n_targets"] if len(ratios) else 0)
+        )
+        mixed = {name: arrays[f"{prefix}{name}"] for name in stored["mixed"]}
+        return cls(blocks, ridge, mixed, stored["n_all"], stored["n_clipped"])
+
+
+def partial(rows: TaskRows, recipe: Recipe) -> Sums:
+    """Return the sums of whole tasks, all of whose rows are there. Too short ones count in the mixed models only."""
+    q = rows.y.shape[1]
+    each: list[list[RidgeMoments]] = [[] for _ in range(q)]
+    large = np.flatnonzero(rows.counts > recipe.n_support)
+
+    def batches() -> Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]:
+        if not len(large):
+            return
+        drawn = rows.select(large)
+        for k in range(recipe.n_draws):
+            seed = np.random.SeedSequence(recipe.seed, spawn_key=(k,))
+            for batch, tasks, weight in drawn.draw(recipe.n_support, seed):
+                for j in range(q if recipe.ratios else 0):
+                    # The rows of a batch go into all sums while they are in the cache; sums stay one.
+                    own = RidgeMoments.from_tasks(of_target(batch, j), recipe.ratios, recipe.covariance)
+                    each[j] = [each[j][0] + own if each[j] else own]
+                yield batch, tasks, weight
+
+    one = np.zeros(1, dtype=np.int64)
+    blocks = BlockMoments.from_batches(batches(), np.zeros(len(large), dtype=np.int64), one, recipe.steps)
+    ridge = tuple(own[0] for own in each if own)
+    if not len(large):
+        blocks, ridge = _none(rows, recipe)
+    mixed = {
+        name: np.stack([information(task_statistics(rows, j), *one) for j, one in enumerate(recipe.spreads[name])])
+        for name in recipe.priors
+    }
+    place = rows.rows if rows.places is None else rows.places
+    clipped = int(recipe.standard.clipped(rows.x[place]).sum()) if math.isfinite(recipe.standard.clip) else 0
+    return Sums(blocks, ridge, mixed, rows.n_tasks, clipped)
+
+
+def _none(rows: TaskRows, recipe: Recipe) -> tuple[BlockMoments, tuple[RidgeMoments, ...]]:
+    """Sums over no task at all."""
+    d, q, s, r = rows.n_columns, rows.y.shape[1], recipe.steps + 1, len(recipe.ratios)
+    gram, support = np.zeros((1, s, d + q, s, d + q)), np.zeros((d, d))
+    eps = float(np.finfo(rows.x.dtype).eps)
+    blocks = BlockMoments(gram, np.zeros(1), np.zeros(1, dtype=np.int64), support, 0.0, 0, 0, q, eps)
+    empty = RidgeMoments(np.array(recipe.ratios), np.zeros((r, d + 1, d + 1)), 0.0, 0, 0, eps)
+    return blocks, (empty,) * (q if r else 0)
+
+
+def merge(first: Sums, second: Sums) -> Sums:
+    """Return the sums over the tasks of both, which have none in common. Raises InputError for other recipes."""
+    a, b = first.blocks, second.blocks
+    same = (
+        a.gram.shape == b.gram.shape
+        and a.n_targets == b.n_targets
+        and len(first.ridge) == len(second.ridge)
+        and all(np.array_equal(one.ratios, two.ratios) for one, two in zip(first.ridge, second.ridge, strict=True))
+        and list(first.mixed) == list(second.mixed)
+    )
+    if not same:
+        raise InputError(
+            None,
+            rule="sums of different columns, steps, ratios or mixed models cannot be added.",
+            way_out="Make both by one recipe.",
+        )
+    # ``+`` of blocks is for another draw of the same tasks.
+    blocks = replace(a + b, n_tasks=a.n_tasks + b.n_tasks, eps=max(a.eps, b.eps))
+    ridge = tuple(one + two for one, two in zip(first.ridge, second.ridge, strict=True))
+    mixed = {name: first.mixed[name] + second.mixed[name] for name in first.mixed}
+    return Sums(blocks, ridge, mixed, first.n_all + second.n_all, first.n_clipped + second.n_clipped)
