@@ -113,7 +113,7 @@ def test_a_number_column_named_as_the_first_level_stays_a_number(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     bare, own = fitted(["k=b", "k=a"])
     save_model(own, tmp_path / "m.safetensors", Columns("g", None, {"k": ["a", "b"]}))
-    pq.write_table(pa.table({"k": ["a", "b"], "k=a": [310.0, 290.0], "g": [1, 1]}), "t.parquet")
+    pq.write_table(pa.table({"k": ["a", "b"], "k=a": [310.0, 290.0], "g": [99, 99]}), "t.parquet")
     run("predict", "m.safetensors", "t.parquet")
     found = pq.read_table("t-predictions.parquet")["prediction"].to_pylist()
     assert found == bare.predict([[0.0, 310.0], [1.0, 290.0]]).tolist()

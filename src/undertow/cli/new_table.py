@@ -28,7 +28,7 @@ class NewTable(NamedTuple):
     labelled: np.ndarray
     """(R,) whether a row's target is there"""
     codes: np.ndarray
-    """(R,) number of each row's task"""
+    """(R,) number of each row's task, -1 where it is missing"""
     ids: np.ndarray
     """(m,) tasks, sorted"""
     task_labels: pa.ChunkedArray
@@ -48,7 +48,7 @@ def read_new(
     assert columns.task is not None  # the command has asked for it
     opened.require(columns.task, "task")
     labels = opened.labels(columns.task, opened.fetch([columns.task])[0])
-    codes, ids = codes_of(labels, columns.task, "task column")
+    codes, ids = codes_of(labels, columns.task, "task column", optional=True)
     if not len(codes):
         raise InputError(None, rule=f"{opened.label} has no rows: there is nothing to predict.")
     levels = Levels(columns.levels, columns.unseen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,7 @@ def predict(
         str | None,
         typer.Option(metavar="A,B,...", help="Columns to read, for a model that was fitted without names of columns."),
     ] = None,
+    as_new: Annotated[bool, typer.Option("--as-new", help="Take no task for one that the model knows.")] = False,
     on_missing: Annotated[str, typer.Option(help="Rows that lack a feature: raise, or skip.")] = "raise",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A .csv or .parquet file.", show_default="NAME-predictions")
@@ -41,12 +43,15 @@ def predict(
 ) -> None:
     """Adapt a saved model to the tasks of a new table, and predict the rows whose target is not known.
 
-    Each task adapts on its rows with a target; where it has none, its rows are predicted by the common weights.
+    Each task adapts on its rows with a target, a task that the model was fitted to also on those that it had there.
+    A new task without such a row is predicted by the common weights.
 
     All rows come out in their order, with a prediction and n_adapted, the number of rows that its task adapted on.
     """
     from undertow import _check
     from undertow.cli.new_table import read_new
+    from undertow.cli.output import say
+    from undertow.cli.predict_words import about_model, about_rows
     from undertow.cli.saved_model import load_model
 
     _check.one_of(on_missing, "on_missing", ("raise", "skip"))
@@ -58,10 +63,16 @@ def predict(
     file = _out_file(table, out, overwrite)
     opened, new = read_new(table, names, columns, getattr(estimator, "classes_", None), on_missing)
     _refuse_clash(opened)
-    found, n_adapted = predictions(estimator, new)
+    said = about_model(model, estimator, len(names))
+    known = _known_tasks(estimator, new, as_new)
+    with warnings.catch_warnings():
+        # Ids that look like known ones are named in words of this command.
+        warnings.filterwarnings("ignore", message=".* spelled almost as known ones", category=UserWarning)
+        found, n_adapted = predictions(estimator, new)
     assert columns.task is not None  # it has been checked
     _write(table, file, columns.task, new, _as_column(estimator, found), n_adapted)
-    _print(model, estimator, columns, names, opened, new, n_adapted)
+    for line in (*said, *about_rows(estimator, columns, opened, new, n_adapted, known)):
+        say(line)
     typer.echo(f"file: {file}")
 
 
@@ -161,32 +172,41 @@ def _out_file(table: Path, out: Path | None, overwrite: bool) -> Path:
     return file
 
 
-def predictions(estimator: Any, new: NewTable) -> tuple[np.ndarray, np.ndarray]:
-    """Prediction of each row (R,), None where it has a target or lacks a feature, and rows adapted on (R,)."""
+def _known_tasks(estimator: Any, new: NewTable, as_new: bool) -> np.ndarray:
+    """Whether the estimator knows each task (m,) of the new table; with ``as_new`` it is made to forget its own."""
     import numpy as np
 
+    from undertow.tasks import labels
+
+    if as_new:
+        estimator.publish(estimator.model_.without_tasks())
+    model = estimator.model_
+    if model.task_omega is None:
+        return np.zeros(len(new.ids), dtype=bool)
+    return labels.places(model.task_ids, new.ids) >= 0
+
+
+def predictions(estimator: Any, new: NewTable) -> tuple[np.ndarray, np.ndarray]:
+    """Prediction of each row (R,), None where it has a target or lacks a feature, and rows adapted on (R,).
+
+    A task that the estimator knows keeps what it was fitted to, and its rows here are added. Rows without a task are
+    predicted by the common weights.
+    """
+    import numpy as np
+
+    has_task = new.codes >= 0
+    support = np.flatnonzero(new.complete & new.labelled & has_task)
+    query = new.complete & ~new.labelled
+    n_adapted = np.append(np.bincount(new.codes[support], minlength=len(new.ids)), 0)[new.codes]
+    if len(support):
+        assert new.y is not None  # rows have a target
+        estimator = estimator.adapt(new.x[support], new.y[support], groups=new.ids[new.codes[support]])
     found = np.full(len(new.codes), None, dtype=object)
-    n_adapted = np.zeros(len(new.codes), dtype=np.int64)
-    wanted = new.complete & ~new.labelled
-    known = new.complete & new.labelled
-    order = np.argsort(new.codes, kind="stable")
-    ends = np.cumsum(np.bincount(new.codes, minlength=len(new.ids)))
-    common = []
-    for rows in np.split(order, ends[:-1]):
-        support, query = rows[known[rows]], rows[wanted[rows]]
-        n_adapted[rows] = len(support)
-        if not len(query):
-            continue
-        if not len(support):
-            common.append(query)
-            continue
-        assert new.y is not None  # rows are known
-        # A model of one target may keep a second axis for it.
-        found[query] = estimator.adapt(new.x[support], new.y[support]).predict(new.x[query]).ravel().tolist()
-    if common:
-        # One call for all tasks that the common weights predict.
-        query = np.concatenate(common)
-        found[query] = estimator.predict(new.x[query]).ravel().tolist()
+    for rows, groups in ((query & has_task, new.ids), (query & ~has_task, None)):
+        if rows.any():
+            of_rows = None if groups is None else groups[new.codes[rows]]
+            # A model of one target may keep a second axis for it.
+            found[rows] = estimator.predict(new.x[rows], of_rows).ravel().tolist()
     return found, n_adapted
 
 
@@ -207,50 +227,3 @@ def _write(table: Path, file: Path, task: str, new: NewTable, found: pa.Array, n
             write_csv(rows, beside)
         else:
             pq.write_table(rows, beside)
-
-
-def _print(
-    model: Path,
-    estimator: Any,
-    columns: Columns,
-    names: list[str],
-    opened: Source,
-    new: NewTable,
-    n_adapted: np.ndarray,
-) -> None:
-    import numpy as np
-
-    from undertow.choice.words import short
-    from undertow.cli.output import count, say
-    from undertow.tasks.wording import did_you_mean, some
-
-    strategy = getattr(estimator, "strategy_", "")
-    kind = type(estimator).__name__ + (f" ({short(strategy)})" if strategy else "")
-    say(f"{model}: {kind}, {count(len(names), 'feature')}, fitted to {count(estimator.n_tasks_, 'task')}")
-    say(f"{opened.label}: {count(len(new.codes), 'row')} of {count(len(new.ids), 'task')} ({columns.task})")
-    if strategy == "joint":
-        say("this model does not adapt, since that was best: all tasks are predicted by the common weights")
-    support, query = new.complete & new.labelled, new.complete & ~new.labelled
-    if new.y is None:
-        where = "no target column is named" if columns.target is None else f"there is no column {columns.target!r}"
-        hint = "" if columns.target is None else did_you_mean(columns.target, opened.names)
-        say(f"{where}: all rows are predicted by the common weights.{hint}")
-    else:
-        adapted = np.unique(new.codes[support])
-        known = f"{count(support.sum(), 'row')} with a {columns.target}"
-        say(f"adapted on {known} of {count(len(adapted), 'task')}")
-    if query.any():
-        say(f"predicted {count(query.sum(), 'row')} of {count(len(np.unique(new.codes[query])), 'task')}")
-    elif not new.complete.any():
-        say("there is nothing to predict: no row has all features")
-    else:
-        which = "row" if new.complete.all() else "row with all features"
-        say(f"there is nothing to predict: every {which} has a {columns.target}. Leave it empty where it is unknown.")
-    alone = np.unique(new.codes[query & (n_adapted == 0)])
-    if new.y is not None and len(alone):
-        which = "task has" if len(alone) == 1 else "tasks have"
-        say(f"{len(alone)} {which} no row with a target, and the common weights: {some(new.ids[alone])}")
-    left = int((~new.complete).sum())
-    if left:
-        lack = "row lacks a feature: it is" if left == 1 else "rows lack a feature: they are"
-        say(f"{left} {lack} neither adapted on nor predicted")

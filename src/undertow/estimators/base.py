@@ -148,17 +148,23 @@ class MetaEstimator(BaseEstimator):
         coef, intercept = model.coefficients
         self.coef_, self.intercept_ = (coef[0], intercept[0]) if self.targets_.flat else (coef, intercept)
 
-    def adapt(self: Own, X: Any, y: Any, sample_weight: Any = None) -> Own:
+    def adapt(self: Own, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None) -> Own:
         """Return a new fitted estimator whose weights are adapted to one task by its rows X (n, p), y (n,).
 
+        groups: (n,) task of each row, where there are several. The new estimator then knows these tasks too, each
+            adapted to its rows and, where ``fit`` has seen the task, to those that it had there; ``predict`` tells
+            them apart by ``groups``, and the common weights stay.
         Any number of rows from one on will do; ``self`` is left as it is. Raises InputError for other columns.
         """
         check_is_fitted(self)
         x, targets, _ = self._read_rows(X, y)
         weights = None if sample_weight is None else _row_weights(sample_weight, x)
         new = copy.copy(self)
-        # The tasks that the model was fitted to stay named; their weights are those of the model before.
-        new.publish(self.model_.adapt(self.model_.rows(x, targets, weights)))
+        if groups is None:
+            # The tasks that the model was fitted to stay named; their weights are those of the model before.
+            new.publish(self.model_.adapt(self.model_.rows(x, targets, weights)))
+        else:
+            new.publish(self.model_.with_tasks(self.model_.rows(x, targets, weights, task_codes(groups, len(x)))))
         return new
 
     def predict(self, X: Any, groups: Any = None) -> np.ndarray:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from undertow._batch import TaskBatch
+from undertow.estimators.known_rows import KnownRows
 from undertow.linear.rules import BlendRule, GradientRule, Rule
+from undertow.tasks import labels
 from undertow.tasks.rows import TaskRows, of_target
 from undertow.tasks.standard import Standard
 
@@ -28,6 +30,8 @@ class FittedModel:
     """(m,) tasks whose weights are known, sorted"""
     task_omega: np.ndarray | None = None
     """(q, m, d) their weights; None where there was one task only"""
+    task_rows: KnownRows | None = None
+    """what is kept of their rows; None where nothing is, and further rows cannot be added to them"""
 
     @property
     def n_targets(self) -> int:
@@ -68,16 +72,36 @@ class FittedModel:
             else:
                 omega[j] = self.adapt_each(batches, j)[0]
                 rules.append(rule)
-        return replace(self, omega=omega, rules=tuple(rules), task_omega=None)
+        return replace(self, omega=omega, rules=tuple(rules), task_omega=None, task_rows=None)
 
     def with_tasks(self, rows: TaskRows) -> FittedModel:
-        """Return the model that knows each task's weights, adapted on all of its rows."""
-        known = np.empty((self.n_targets, rows.n_tasks, rows.n_columns), rows.x.dtype)
-        for tasks in _like_length(rows.counts):
-            batches = self.batches(rows, tasks)
+        """Return the model that knows the tasks of ``rows`` too; the rows of a task known by its id are added to it.
+
+        A known task whose rows were not kept is adapted anew from the common weights.
+        """
+        new, before = KnownRows.of(rows), self.task_omega
+        known = self.task_ids if before is not None else rows.ids[:0]
+        ids, codes = labels.union(known, rows.ids)
+        if before is None:
+            kept = new
+        else:
+            kept = None if self.task_rows is None else self.task_rows.joined(new, codes, len(ids))
+        omega = np.empty((self.n_targets, len(ids), rows.n_columns), rows.x.dtype)
+        if before is not None:
+            omega[:, codes[: len(known)]] = before
+        found, into = new, codes[len(known) :]
+        if kept is not None:
+            found = kept.take(into)
+        for tasks in found.chunks():
+            relative, absolute = found.batches(tasks, rows.n_columns)
+            batches = [relative if one else absolute for one in self.weightings(True)]
             for j in range(self.n_targets):
-                known[j, tasks] = self.adapt_each(batches, j)
-        return replace(self, task_ids=rows.ids, task_omega=known)
+                omega[j, into[tasks]] = self.adapt_each(batches, j)
+        return replace(self, task_ids=ids, task_omega=omega, task_rows=kept)
+
+    def without_tasks(self) -> FittedModel:
+        """Return the model that knows no task: each one is new to it."""
+        return replace(self, task_ids=self.task_ids[:0], task_omega=None, task_rows=None)
 
     def batches(self, rows: TaskRows, tasks: np.ndarray) -> list[TaskBatch]:
         """Return all rows of some tasks as support rows, weighted as ``adapt_each`` needs them."""
@@ -173,16 +197,6 @@ def by_task(
         present, codes = np.unique(codes[numbers], return_inverse=True)
         ids = ids[present]
     return numbers[np.argsort(codes, kind="stable")], ids, np.concatenate([[0], np.cumsum(np.bincount(codes))])
-
-
-def _like_length(counts: np.ndarray) -> list[np.ndarray]:
-    """Task numbers in groups of like length, and of bounded size."""
-    exponent = np.frexp(counts.astype(np.float64))[1]
-    out = []
-    for e in np.unique(exponent):
-        tasks = np.flatnonzero(exponent == e)
-        out += np.array_split(tasks, max(1, len(tasks) // 1024))
-    return out
 
 
 def _all_rows(rows: TaskRows, tasks: np.ndarray, relative: bool) -> TaskBatch:

@@ -10,6 +10,7 @@ import numpy as np
 
 from undertow import _check
 from undertow._check import InputError
+from undertow.tasks import labels
 from undertow.tasks.rows import TaskRows
 
 
@@ -145,13 +146,18 @@ def task_folds(cv: Any, rows: TaskRows) -> int | list[np.ndarray]:
 
 
 def places(ids: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return where each value stands among the sorted ids, and -1 for a value that is none of them."""
+    """Return where the task of each row (R,) stands among the ids of a model, -1 for none; warn of ids alike."""
     try:
-        with np.errstate(invalid="ignore"):
-            cast = values.astype(ids.dtype)
-        place = np.searchsorted(ids, cast).clip(0, len(ids) - 1)
-        return np.where((ids[place] == values) & (cast == values), place, -1)
-    except (ValueError, TypeError, OverflowError):
-        # Text beside numbers and the like: such a value is one of the ids only if Python holds the two for equal.
-        known = {one: i for i, one in enumerate(ids.tolist())}
-        return np.array([known.get(one, -1) for one in values.tolist()], dtype=np.int64)
+        found, codes = np.unique(values, return_inverse=True)
+    except TypeError:  # kinds of values that cannot be sorted
+        found, codes = values, np.arange(len(values))
+    place = labels.places(ids, found)
+    alike = labels.look_alikes(ids, found[place < 0])
+    if alike:
+        text = ", ".join(f"{one!r} (known: {other!r})" for one, other in alike[:5])
+        warnings.warn(
+            f"{len(alike)} of the tasks in groups are spelled almost as known ones and are taken for others: {text}"
+            f"{', ...' if len(alike) > 5 else ''}. Spell them as in training if they are the same.",
+            stacklevel=4,
+        )
+    return place[codes]

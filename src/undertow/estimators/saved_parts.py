@@ -17,6 +17,7 @@ from undertow.linear.path import RatePath
 from undertow.linear.rules import BlendRule, GradientRule, ProximalRule, Rule
 from undertow.linear.solvers import REMEDY
 from undertow.linear.surface import LossSurface
+from undertow.tasks import labels
 from undertow.tasks.losses import TaskLosses
 
 Arrays = dict[str, np.ndarray]
@@ -151,7 +152,7 @@ def unpack_surface(stored: dict[str, Any], arrays: Arrays, name: str) -> LossSur
 def pack_losses(losses: TaskLosses, arrays: Arrays, name: str, task_ids: np.ndarray) -> dict[str, Any]:
     """Pack the losses; their tasks are kept as positions among ``task_ids``, which is sorted."""
     arrays[f"{name}.mse"], arrays[f"{name}.weights"] = losses.mse, losses.weights
-    arrays[f"{name}.tasks"] = np.searchsorted(task_ids, losses.task_ids)
+    arrays[f"{name}.tasks"] = labels.places(task_ids, losses.task_ids)
     return {"names": list(losses.names)}
 
 

@@ -23,6 +23,7 @@ from undertow.estimators import saved_parts as parts
 from undertow.estimators.base import MetaEstimator
 from undertow.estimators.classifier import MAMLClassifier, MAMLClassifierCV
 from undertow.estimators.fitted import FittedModel
+from undertow.estimators.known_rows import KnownRows
 from undertow.estimators.regressor import MAMLRegressor, MAMLRegressorCV
 from undertow.estimators.saved_values import pack_labels, pack_notes, pack_parameter, unpack_labels, unpack_parameter
 from undertow.estimators.targets import Labels, Numbers
@@ -47,6 +48,7 @@ _VALUES = (
     "n_draws_",
 )
 _STANDARD = ("centre", "spread", "target_centre", "target_spread")
+_TASK_ROWS = ("factor", "offsets", "totals")
 
 
 def save(estimator: Any, path: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None) -> None:
@@ -69,6 +71,8 @@ def save(estimator: Any, path: str | os.PathLike[str], *, notes: Mapping[str, An
     arrays["omega"] = model.omega
     if model.task_omega is not None:
         arrays["task_omega"] = model.task_omega
+    if model.task_rows is not None:
+        arrays |= {f"task_rows.{field}": getattr(model.task_rows, field) for field in _TASK_ROWS}
     rules = [parts.pack_rule(rule, arrays, f"rule.{j}") for j, rule in enumerate(model.rules)]
     header: dict[str, Any] = {
         "format": FORMAT,
@@ -229,7 +233,19 @@ def _model(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) ->
     if len(rules) != q:
         raise _damaged(where, f"{len(rules)} rules for {q} targets")
     read = tuple(parts.unpack_rule(unplain(rule), arrays, f"rule.{j}", d) for j, rule in enumerate(rules))
-    return FittedModel(standard, arrays["omega"], read, task_ids, arrays.get("task_omega"))
+    rows = None
+    if "task_rows.factor" in arrays:
+        rows = KnownRows(*(arrays[f"task_rows.{field}"] for field in _TASK_ROWS))
+        m, offsets = len(task_ids), rows.offsets
+        whole = (
+            offsets.dtype.kind in "iu"
+            and offsets.shape == (m + 1,)
+            and offsets[0] == 0
+            and (np.diff(offsets) > 0).all()
+        )
+        if not whole or rows.factor.shape != (offsets[-1], d + q) or rows.totals.shape != (m,):
+            raise _damaged(where, "rows of tasks that do not fit together")
+    return FittedModel(standard, arrays["omega"], read, task_ids, arrays.get("task_omega"), rows)
 
 
 def _set_search(estimator: Any, header: dict[str, Any], arrays: dict[str, np.ndarray], model: FittedModel) -> None:

@@ -83,8 +83,11 @@ def indicators(column: pa.ChunkedArray, name: str, max_levels: int) -> tuple[Fea
     return encoded.astype(np.float64), [f"{name}={level}" for level in levels[1:].tolist()]
 
 
-def codes_of(column: pa.ChunkedArray, name: str, role: str) -> tuple[RowNumbers, Ids]:
-    """Return (rows,) int64 codes and (levels,) sorted labels; raise InputError where a label is missing."""
+def codes_of(column: pa.ChunkedArray, name: str, role: str, *, optional: bool = False) -> tuple[RowNumbers, Ids]:
+    """Return (rows,) int64 codes and (levels,) sorted labels.
+
+    Raises InputError where a label is missing; where labels are ``optional`` a missing one has the code -1.
+    """
     column = _plain(column)
     if isinstance(column.type, pa.BaseExtensionType):
         # Such as a pandas Period in an Arrow table: its numbers, counted from 1970, are labels as good as its dates.
@@ -97,12 +100,12 @@ def codes_of(column: pa.ChunkedArray, name: str, role: str) -> tuple[RowNumbers,
     if _is_text(kind):
         missing = pc.or_(missing, pc.fill_null(pc.equal(column, pa.scalar("", kind)), False))
     missing = np.asarray(missing.to_numpy()).astype(bool)
-    if missing.any():
+    if missing.any() and not optional:
         rule = f"{role} {name!r} is missing (null, NaN or empty text) {at_rows(missing)}."
         raise InputError(None, rule=rule, way_out=_MISSING)
-    levels = pc.unique(column)
+    levels = pc.unique(column.filter(pa.array(~missing)))
     levels = levels.take(pc.sort_indices(levels))
-    codes = np.asarray(pc.index_in(column, value_set=levels).to_numpy()).astype(np.int64)
+    codes = np.asarray(pc.fill_null(pc.index_in(column, value_set=levels), -1).to_numpy()).astype(np.int64)
     labels = levels.to_numpy(zero_copy_only=False)
     return codes, np.array(labels.tolist(), dtype=np.str_) if labels.dtype == object else np.array(labels)
 

@@ -1,0 +1,97 @@
+"""What ``undertow predict`` prints: the model, which tasks it knows, and what became of each row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from undertow.choice.words import short
+from undertow.cli.new_table import NewTable
+from undertow.cli.output import count
+from undertow.cli.saved_model import Columns
+from undertow.tasks import labels
+from undertow.tasks.source import Source
+from undertow.tasks.wording import did_you_mean, some
+
+
+def about_model(model: Path, estimator: Any, n_features: int) -> list[str]:
+    """Return lines on a saved model."""
+    strategy = getattr(estimator, "strategy_", "")
+    kind = type(estimator).__name__ + (f" ({short(strategy)})" if strategy else "")
+    lines = [f"{model}: {kind}, {count(n_features, 'feature')}, fitted to {count(estimator.n_tasks_, 'task')}"]
+    if strategy == "joint":
+        lines.append("this model does not adapt, since that was best: all tasks are predicted by the common weights")
+    return lines
+
+
+def about_rows(
+    estimator: Any, columns: Columns, opened: Source, new: NewTable, n_adapted: np.ndarray, known: np.ndarray
+) -> list[str]:
+    """Return lines on the rows of a new table. n_adapted: (R,); known: (m,) whether the model knows each task."""
+    lines = [f"{opened.label}: {count(len(new.codes), 'row')} of {count(len(new.ids), 'task')} ({columns.task})"]
+    lines += _about_tasks(estimator, new, n_adapted, known)
+    support = new.complete & new.labelled & (new.codes >= 0)
+    query = new.complete & ~new.labelled
+    if new.y is None:
+        where = "no target column is named" if columns.target is None else f"there is no column {columns.target!r}"
+        hint = "" if columns.target is None else did_you_mean(columns.target, opened.names)
+        lines.append(f"{where}: new tasks are predicted by the common weights.{hint}")
+    else:
+        adapted = np.unique(new.codes[support])
+        with_target = f"{count(int(support.sum()), 'row')} with a {columns.target}"
+        lines.append(f"adapted on {with_target} of {count(len(adapted), 'task')}")
+    of_query = np.unique(new.codes[query & (new.codes >= 0)])
+    if query.any():
+        lines.append(f"predicted {count(int(query.sum()), 'row')} of {count(len(of_query), 'task')}")
+    elif not new.complete.any():
+        lines.append("there is nothing to predict: no row has all features")
+    else:
+        which = "row" if new.complete.all() else "row with all features"
+        lines.append(
+            f"there is nothing to predict: every {which} has a {columns.target}. Leave it empty where it is unknown."
+        )
+    alone = of_query[~known[of_query] & (np.bincount(new.codes[support], minlength=len(new.ids))[of_query] == 0)]
+    if new.y is not None and len(alone):
+        which = "new task has" if len(alone) == 1 else "new tasks have"
+        lines.append(f"{len(alone)} {which} no row with a target, and the common weights: {some(new.ids[alone])}")
+    return lines + _about_gaps(columns, new)
+
+
+def _about_tasks(estimator: Any, new: NewTable, n_adapted: np.ndarray, known: np.ndarray) -> list[str]:
+    """Lines on the tasks that the model knows, and on those whose ids look like known ones."""
+    model, lines = estimator.model_, []
+    if known.any():
+        number = int(known.sum())
+        line = f"{number} of {count(len(known), 'task')} {'is' if number == 1 else 'are'} known to the model"
+        more = known[new.codes] & (new.codes >= 0) & (n_adapted > 0)
+        if model.task_rows is not None:
+            line += ", with the rows that it was fitted to (--as-new takes none for known)"
+        elif more.any():
+            line += "; the file does not hold their earlier rows: those with a new target adapt on new rows alone"
+        lines.append(line)
+    elif model.task_omega is not None and len(new.ids):
+        lines.append("no task is known to the model: all are new")
+    if model.task_omega is not None:
+        alike = labels.look_alikes(model.task_ids, new.ids[~known])
+        if alike:
+            pairs = ", ".join(f"{one!r} (known: {other!r})" for one, other in alike[:4])
+            lines.append(
+                f"spelled almost as known tasks, and taken for new ones: {pairs}{', ...' if alike[4:] else ''}"
+            )
+    return lines
+
+
+def _about_gaps(columns: Columns, new: NewTable) -> list[str]:
+    lines = []
+    nowhere = new.codes < 0
+    if nowhere.any():
+        rows = "row has" if nowhere.sum() == 1 else "rows have"
+        weights = "predicted by the common weights where the target is unknown, and not adapted on"
+        lines.append(f"{int(nowhere.sum())} {rows} no {columns.task}: an unknown task, {weights}")
+    left = int((~new.complete).sum())
+    if left:
+        lack = "row lacks a feature: it is" if left == 1 else "rows lack a feature: they are"
+        lines.append(f"{left} {lack} neither adapted on nor predicted")
+    return lines

@@ -1,0 +1,114 @@
+r"""What a model keeps of the rows of its tasks, so that further rows can be added to them later.
+
+Every rule sees the rows of a task through sums alone: with :math:`Z = [X, Y]` through :math:`Z'Z` and the sum of the
+weights. The triangular factor R of a QR decomposition has :math:`R'R = Z'Z`, and at most as many rows as Z has columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from undertow._batch import TaskBatch
+from undertow._types import Counts, Numbers, Offsets, PerTask, Real, RowNumbers, SomeRows
+from undertow.tasks.drawing import buckets
+from undertow.tasks.rows import TaskRows
+
+# About 4 MB of rows at a time.
+_BATCH_NUMBERS = 1 << 19
+
+
+@dataclass(frozen=True, eq=False)
+class KnownRows:
+    """Letters: m tasks, w = d + q columns: standardised inputs, and targets."""
+
+    factor: SomeRows
+    """(any, w) triangular factors of the tasks, one after the other"""
+    offsets: Offsets
+    """(m + 1,) where the factor of each task starts"""
+    totals: PerTask
+    """(m,) sum of the weights of each task's rows; their number where all weigh 1"""
+
+    @classmethod
+    def of(cls, rows: TaskRows) -> KnownRows:
+        """Return what is to be kept of the inputs (R, d) and targets (R, q) of rows."""
+
+        def fetch(place: RowNumbers) -> SomeRows:
+            z = np.concatenate([rows.inputs(place), rows.y[place]], axis=1)
+            return z if rows.weights is None else z * np.sqrt(rows.weights[place])[:, None].astype(z.dtype)
+
+        totals = rows.counts.astype(np.float64)
+        if rows.weights is not None:
+            totals = np.add.reduceat(rows.weights, rows.offsets[:-1])
+        return _reduced(fetch, rows.n_columns + rows.y.shape[1], rows.offsets, totals)
+
+    @property
+    def counts(self) -> Counts:
+        """(m,) rows of each factor."""
+        return np.diff(self.offsets)
+
+    def take(self, tasks: Numbers) -> KnownRows:
+        """Return what is kept of the tasks at these positions, in this order."""
+        counts = self.counts[tasks]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        place = np.arange(int(offsets[-1])) + np.repeat(self.offsets[:-1][tasks] - offsets[:-1], counts)
+        return KnownRows(self.factor[place], offsets, self.totals[tasks])
+
+    def joined(self, other: KnownRows, codes: Numbers, n_tasks: int) -> KnownRows:
+        """Return the rows of both. codes: (m + m',) number of each task in the end, those of ``other`` last."""
+        row_codes = np.repeat(codes, np.concatenate([self.counts, other.counts]))
+        order = np.argsort(row_codes, kind="stable")
+        factor = np.concatenate([self.factor, other.factor.astype(self.factor.dtype)])[order]
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(row_codes, minlength=n_tasks))])
+        totals = np.bincount(codes, np.concatenate([self.totals, other.totals]), minlength=n_tasks)
+        return _reduced(lambda place: factor[place], factor.shape[1], offsets, totals)
+
+    def batches(self, tasks: Numbers, n_inputs: int) -> tuple[TaskBatch, TaskBatch]:
+        """Return the rows of some tasks as support rows: with weights that average 1 in each task, and as they are."""
+        z, mask = _padded(lambda place: self.factor[place], self.offsets, tasks)
+        mean = np.sqrt(self.counts[tasks] / self.totals[tasks]).astype(z.dtype)[:, None, None]
+        relative, absolute = (
+            TaskBatch(x := one[..., :n_inputs], y := one[..., n_inputs:], x[:, :1], y[:, :1], support_mask=mask)
+            for one in (z * mean, z)
+        )
+        return relative, absolute
+
+    def chunks(self) -> Iterator[Numbers]:
+        """Yield task numbers in groups of like length and bounded size."""
+        yield from _chunks(self.counts, self.factor.shape[1])
+
+
+def _chunks(counts: Counts, width: int) -> Iterator[Numbers]:
+    for alike in buckets(counts):
+        n = int(counts[alike].max()) * width * len(alike)
+        yield from np.array_split(alike, min(len(alike), -(-n // _BATCH_NUMBERS)))
+
+
+def _padded(fetch: Callable[[RowNumbers], SomeRows], offsets: Offsets, tasks: Numbers) -> tuple[Real, np.ndarray]:
+    """Rows of some tasks (c, longest, w), shorter ones followed by zeros, and which are rows (c, longest)."""
+    counts = np.diff(offsets)[tasks]
+    slot = np.arange(int(counts.max()))
+    mask = slot < counts[:, None]
+    place = offsets[:-1][tasks][:, None] + np.where(mask, slot, 0)
+    z = fetch(place.ravel()).reshape(*place.shape, -1)
+    return z * mask[..., None].astype(z.dtype), mask
+
+
+def _reduced(fetch: Callable[[RowNumbers], SomeRows], width: int, offsets: Offsets, totals: PerTask) -> KnownRows:
+    """At most ``width`` rows for each task, with the same sums."""
+    counts = np.diff(offsets)
+    kept = np.minimum(counts, width)
+    starts = np.concatenate([[0], np.cumsum(kept)])
+    factor: np.ndarray | None = None
+    for tasks in _chunks(counts, width):
+        # Rows of zeros at the end stay zeros, and are no rows of the factor.
+        reduced = np.linalg.qr(_padded(fetch, offsets, tasks)[0], mode="r")
+        slot = np.arange(reduced.shape[1])
+        mask = slot < kept[tasks][:, None]
+        if factor is None:
+            factor = np.empty((int(starts[-1]), width), reduced.dtype)
+        factor[(starts[:-1][tasks][:, None] + slot)[mask]] = reduced[mask]
+    assert factor is not None  # there is a task
+    return KnownRows(factor, starts, totals)

@@ -1,0 +1,59 @@
+"""Labels of two tables: the same in another type, another label, or named as alike."""
+
+import numpy as np
+import pytest
+
+from undertow.tasks import labels
+
+DAYS = np.array(["2020-01-01", "2020-06-30"], dtype="datetime64[D]")
+
+
+@pytest.mark.parametrize(
+    ("known", "new", "expected"),
+    [
+        ([1, 2, 3], ["3", "1", "01"], [2, 0, -1]),
+        ([1, 2, 3], [3.0, 1.5, -0.0], [2, -1, -1]),
+        ([0, 1], [-0.0, 1.0], [0, 1]),
+        (["1", "2", "x"], [2, 5], [1, -1]),
+        (["1", "2"], [2.0, 1.0], [1, 0]),
+        (["1.0", "2.0"], [2, 3], [1, -1]),
+        # Of two known spellings of one number the plain one is meant.
+        (["1", "1.0", "2.0"], [1, 2], [0, 2]),
+        (["1.00", "1.0", "2.0"], [1, 2], [-1, 2]),
+        (["a", "b"], ["A", "b "], [-1, -1]),
+        ([0.5, 2.0], ["0.5", "2"], [0, 1]),
+        ([False, True], ["TRUE", "False"], [1, 0]),
+        ([0, 1], [True, False], [1, 0]),
+        (DAYS, ["2020-06-30", "2020-06-30 00:00:00", "2020-06-30 12:00:00"], [1, 1, -1]),
+        (["2020-01-01"], DAYS.astype("datetime64[ns]"), [0, -1]),
+        (DAYS, DAYS.astype("datetime64[ns]")[::-1], [1, 0]),
+        ([1234567890123456789], [1234567890123456789.0], [-1]),
+        ([2**64 - 1, 1], [1, 2], [1, -1]),
+        ([], [1], [-1]),
+    ],
+)
+def test_labels_of_two_types(known, new, expected):
+    known, new = np.array(known), np.array(new)
+    if not len(known):
+        known = known.astype(np.int64)
+    assert labels.places(known, new).tolist() == expected
+    # The union knows as many labels as there are, and says where each stands.
+    order = np.argsort(known)
+    known = known[order]
+    ids, codes = labels.union(known, new)
+    assert len(ids) == len(known) + sum(i < 0 for i in expected)
+    assert len(set(codes[: len(known)].tolist())) == len(known)
+    rank = np.argsort(order)
+    for code, place in zip(codes[len(known) :].tolist(), expected, strict=True):
+        if place >= 0:
+            assert code == codes[rank[place]]
+        else:
+            assert code not in codes[: len(known)]
+
+
+def test_labels_that_are_alike_are_named():
+    known = np.array(["Shop A", "b", "7"])
+    found = labels.look_alikes(known, np.array(["shop  a", "B ", "07", "c"]))
+    assert found == [("shop  a", "Shop A"), ("B ", "b"), ("07", "7")]
+    big = np.array([1234567890123456789])
+    assert labels.look_alikes(big, np.array([1.2345678901234568e18]))
