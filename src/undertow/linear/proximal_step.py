@@ -55,20 +55,13 @@ def ridge_adapt(weights: Any, tasks: TaskBatch, ratio: float, task_covariance: A
         rule = f"weights have shape {start.shape}: with these tasks they must be ({p},) or ({m}, {p})."
         raise InputError(None, rule=rule)
     kappa = float(checked_ratios(ratio)[0])
-    root = _root(task_covariance, p)
-    # Deviations of a diagonal covariance: multiplied by column, and not as a matrix.
-    deviations = np.sqrt(np.asarray(task_covariance, dtype=np.float64)) if np.ndim(task_covariance) == 1 else None
+    root = covariance_root(task_covariance, p)
     x, y = _support(tasks)
     theta = np.broadcast_to(start, (m, p)).astype(np.result_type(x, start), copy=True)
     if np.isinf(kappa):
         return theta
     rest = y - (x @ theta[..., None])[..., 0]
-    if root is None:
-        theta += _solve_small(x, rest, kappa)
-    elif deviations is not None:
-        theta += _solve_small(x * deviations.astype(x.dtype), rest, kappa) * deviations.astype(x.dtype)
-    else:
-        theta += _solve_small(x @ root.astype(x.dtype), rest, kappa) @ root.T.astype(x.dtype)
+    theta += unscaled(solve_small(scaled(x, root), rest, kappa), root)
     return theta
 
 
@@ -109,7 +102,7 @@ class RidgeMoments:
         """
         grid = checked_ratios(ratios)
         batches = as_batches(tasks)
-        root = _root(task_covariance, batches[0].n_features)
+        root = covariance_root(task_covariance, batches[0].n_features)
         return sum_ridge_moments([_of_batch(batch, grid, root, weighting) for batch in batches])
 
     @property
@@ -191,8 +184,8 @@ def checked_ratios(ratios: Any) -> Ridges:
     return array
 
 
-def _root(covariance: Any, p: int) -> np.ndarray | None:
-    """A (p, q) root of the covariance; None for the identity."""
+def covariance_root(covariance: Any, p: int) -> np.ndarray | None:
+    """A (p, q) root of the covariance, or its deviations (p,) where it is diagonal; None for the identity."""
     if covariance is None:
         return None
     array = np.asarray(covariance, dtype=np.float64)
@@ -202,13 +195,29 @@ def _root(covariance: Any, p: int) -> np.ndarray | None:
     if array.ndim == 1:
         if (array < 0).any():
             raise InputError(None, rule=f"task_covariance holds {array.min():g}: a variance cannot be negative.")
-        return np.diag(np.sqrt(array))[:, array > 0]
+        return np.sqrt(array)
     values, vectors = np.linalg.eigh((array + array.T) / 2)
     if values[0] < -1e-10 * max(abs(values[-1]), 1e-300):
         rule = f"task_covariance has a negative eigenvalue, {values[0]:g}: a covariance cannot."
         raise InputError(None, rule=rule)
     kept = values > 1e-15 * values[-1]
     return vectors[:, kept] * np.sqrt(values[kept])
+
+
+def scaled(x: np.ndarray, root: np.ndarray | None) -> np.ndarray:
+    """Rows (m, n, p) times a root of the covariance, (m, n, q)."""
+    if root is None:
+        return x
+    root = root.astype(x.dtype)
+    return x * root if root.ndim == 1 else x @ root
+
+
+def unscaled(step: np.ndarray, root: np.ndarray | None) -> np.ndarray:
+    """Steps (m, q) in the directions of a root of the covariance as steps of the weights, (m, p)."""
+    if root is None:
+        return step
+    root = root.astype(step.dtype)
+    return step * root if root.ndim == 1 else step @ root.T
 
 
 def _support(tasks: TaskBatch, part: Any = slice(None)) -> tuple[np.ndarray, np.ndarray]:
@@ -233,45 +242,47 @@ def _eigen(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return values, left, right
 
 
-def _inverse(values: np.ndarray, kappa: float) -> np.ndarray:
+def _inverse(values: np.ndarray, kappa: float | np.ndarray) -> np.ndarray:
     """1 / (e + kappa); 0 in directions without a row, so that ratio 0 gives the solution nearest to omega."""
     limit = 8 * values.shape[1] * np.finfo(values.dtype).eps * values[:, -1:]
     kept = values > limit
-    return np.divide(1, values + values.dtype.type(kappa), out=np.zeros_like(values), where=kept)
+    return np.divide(1, values + np.asarray(kappa, values.dtype), out=np.zeros_like(values), where=kept)
 
 
-def _solve_small(z: np.ndarray, rest: np.ndarray, kappa: float) -> np.ndarray:
-    """Z^T (Z Z^T + kappa I)^{-1} rest for each task, (m, q)."""
+def solve_small(z: np.ndarray, rest: np.ndarray, kappa: float | np.ndarray) -> np.ndarray:
+    """Z^T (Z Z^T + kappa I)^{-1} rest for each task, (m, q); kappa: finite, a number or one for each task (m,)."""
     out = np.empty((len(z), z.shape[2]), z.dtype)
+    ratios = np.broadcast_to(kappa, len(z))
     size = max(1, _CHUNK_NUMBERS // max(1, z.shape[1] * z.shape[2]))
     for start in range(0, len(z), size):
         part = slice(start, start + size)
-        own, right_side = z[part], rest[part, :, None].astype(z.dtype)
+        own, right_side, ratio = z[part], rest[part, :, None].astype(z.dtype), ratios[part]
         transposed = own.transpose(0, 2, 1)
         wide = z.shape[1] <= z.shape[2]
         matrix = own @ transposed if wide else transposed @ own
-        if _well_shifted(matrix, kappa):
-            # Elimination takes a tenth of the time of the eigenvalues that a small ratio needs.
-            step = transposed @ _eliminated(matrix, kappa, right_side) if wide else None
-            out[part] = (_eliminated(matrix, kappa, transposed @ right_side) if step is None else step)[..., 0]
+        right = right_side if wide else transposed @ right_side
+        # Elimination takes a tenth of the time of the eigenvalues that a small ratio needs.
+        good = _well_shifted(matrix, ratio)
+        if good.all():
+            step = _eliminated(matrix, ratio, right)
+            out[part] = (transposed @ step if wide else step)[..., 0]
             continue
-        values, left, right = _eigen(own)
-        inner = (right @ right_side)[..., 0] * _inverse(values, kappa)
+        values, left, turn = _eigen(own)
+        inner = (turn @ right_side)[..., 0] * _inverse(values, ratio[:, None])
         out[part] = (left @ inner[..., None])[..., 0]
     return out
 
 
-def _eliminated(matrix: np.ndarray, kappa: float, right: np.ndarray) -> np.ndarray:
+def _eliminated(matrix: np.ndarray, kappa: float | np.ndarray, right: np.ndarray) -> np.ndarray:
     """(M + kappa I)^{-1} right for each of (c, k, k); float64 routines are the faster ones for small matrices."""
     shifted = matrix.astype(np.float64)
-    shifted[:, np.arange(matrix.shape[1]), np.arange(matrix.shape[1])] += kappa
+    shifted[:, np.arange(matrix.shape[1]), np.arange(matrix.shape[1])] += np.reshape(kappa, (-1, 1))
     return np.linalg.solve(shifted, right.astype(np.float64)).astype(matrix.dtype)
 
 
-def _well_shifted(matrix: np.ndarray, kappa: float) -> bool:
-    """Whether kappa leaves at least half of the digits, whatever the rank of the matrices (c, k, k)."""
-    size = float(np.trace(matrix, axis1=1, axis2=2).max(initial=0.0))
-    return bool(np.isfinite(kappa) and kappa > math.sqrt(np.finfo(matrix.dtype).eps) * size)
+def _well_shifted(matrix: np.ndarray, kappa: float | np.ndarray) -> np.ndarray:
+    """Whether kappa leaves at least half of the digits of each of (c, k, k), whatever its rank."""
+    return kappa > math.sqrt(np.finfo(matrix.dtype).eps) * np.trace(matrix, axis1=1, axis2=2)
 
 
 def _chunk_rows(batch: TaskBatch, root: np.ndarray | None) -> Iterator[tuple[slice, np.ndarray, Any]]:
@@ -286,12 +297,11 @@ def _chunk_rows(batch: TaskBatch, root: np.ndarray | None) -> Iterator[tuple[sli
         rows = np.concatenate([x_v, y_v[..., None]], axis=2)
         support = np.concatenate([x, y[..., None]], axis=2)
         try:
-            values, left, right = _eigen(x if root is None else x @ root.astype(x.dtype))
+            values, left, right = _eigen(scaled(x, root))
         except np.linalg.LinAlgError:
             trace_nonfinite(np.array([np.nan]), batch)
             raise
-        seen = x_v if root is None else x_v @ root.astype(x_v.dtype)
-        yield part, rows, (values, seen @ left, right @ support)
+        yield part, rows, (values, scaled(x_v, root) @ left, right @ support)
 
 
 def _one_ratio(batch: TaskBatch, kappa: float) -> tuple[np.ndarray, np.dtype] | None:
@@ -306,7 +316,7 @@ def _one_ratio(batch: TaskBatch, kappa: float) -> tuple[np.ndarray, np.dtype] | 
         x_v, y_v = _masked(batch.query_x[part], batch.query_y[part], batch.query_mask, part)
         transposed = x.transpose(0, 2, 1)
         matrix = x @ transposed
-        if x.shape[1] > x.shape[2] or not _well_shifted(matrix, kappa):
+        if x.shape[1] > x.shape[2] or not _well_shifted(matrix, kappa).all():
             return None
         rows = np.concatenate([x_v, y_v[..., None]], axis=2)
         dtype = rows.dtype
