@@ -55,6 +55,7 @@ class MixedFamily:
         # Tasks too short to be tested are training tasks of every fold.
         position = np.searchsorted(rows.ids, plan.rows.ids)
         self._tested = [position[part] for part in plan.folds]
+        self._last: tuple[tuple[int, ...], list[TaskStatistics]] = (), []
         self._fits: dict[tuple[str, int | None, int | None], list[MixedFit]] = {}
 
     @property
@@ -84,12 +85,16 @@ class MixedFamily:
             self._fits[key] = [self._fit(structure, outer, inner, j) for j in range(len(self.statistics))]
         return self._fits[key]
 
+    def _without(self, folds: tuple[int, ...]) -> list[TaskStatistics]:
+        """Statistics of each target without some folds; the last ones asked for are kept, for all structures."""
+        if folds and folds != self._last[0]:
+            unseen = np.concatenate([self._tested[fold] for fold in folds])
+            kept = np.setdiff1d(np.arange(self.statistics[0].n_tasks), unseen)
+            self._last = folds, [one.select(kept) for one in self.statistics]
+        return self._last[1] if folds else self.statistics
+
     def _fit(self, structure: str, outer: int | None, inner: int | None, target: int) -> MixedFit:
-        statistics, limits = self.statistics[target], self.plan.limits
-        without = self.plan.without(outer, inner)
-        if without:
-            unseen = np.concatenate([self._tested[fold] for fold in without])
-            statistics = statistics.select(np.setdiff1d(np.arange(statistics.n_tasks), unseen))
+        statistics, limits = self._without(self.plan.without(outer, inner))[target], self.plan.limits
         if structure == SHRUNK:
             full, diagonal = (self.fits(name, outer, inner)[target] for name in ("full", "diagonal"))
             return shrunk_fit(statistics, full, diagonal, _SHARE)

@@ -149,11 +149,12 @@ def _solved(factor: Float[np.ndarray, "b k k"], rows: Float[np.ndarray, "b k w"]
 def _mean(gram: np.ndarray, model: Model) -> tuple[np.ndarray, np.ndarray, float, float, int]:
     """Mean, its covariance, its prior precision, log |P| - log |Lambda|, and the number of flat directions."""
     p = len(gram) - 1
-    matrix, right = gram[:p, :p], gram[:p, p]
+    matrix, right = gram[:p, :p].copy(), gram[:p, p]
     precision = 0.0
     if model.penalised.any():
         precision = _best_precision(gram, model.penalised) if model.mean_precision is None else model.mean_precision
-    covariance, values, dropped = _inverted(matrix + np.diag(np.where(model.penalised, precision, 0.0)))
+        matrix[np.arange(p), np.arange(p)] += precision * model.penalised
+    covariance, values, dropped = _inverted(matrix)
     mean = covariance @ right
     if not model.restricted:
         return mean, covariance, precision, 0.0, 0
@@ -171,38 +172,39 @@ def _inverted(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Collinear features: directions without any information are left at 0, as the solution of least norm does.
     """
     values, vectors = np.linalg.eigh(matrix)
-    kept = values > 16 * len(values) * np.finfo(float).eps * max(values[-1], 0.0)
-    inside = vectors[:, kept]
-    return (inside / values[kept]) @ inside.T, values[kept], vectors[:, ~kept]
+    first = int(np.searchsorted(values, 16 * len(values) * np.finfo(float).eps * max(values[-1], 0.0), side="right"))
+    values, inside = values[first:], vectors[:, first:]
+    return (inside / values) @ inside.T, values, vectors[:, :first]
+
+
+# Weights of the mean are in units of target per standard deviation: beyond this range of precisions nothing changes.
+_PRECISIONS = np.exp(np.linspace(np.log(1e-6), np.log(1e10), 75))
 
 
 def _best_precision(gram: np.ndarray, penalised: np.ndarray) -> float:
     """The prior precision of the mean with the highest likelihood, all else given: a search in one number."""
     p = len(gram) - 1
-    inside = np.append(penalised, False)
-    outside = np.append(~penalised, False)
-    reduced = gram[np.ix_(inside, inside)]
-    right = gram[inside, p]
-    if outside.any():
-        cross = gram[np.ix_(inside, outside)]
-        solved = cross @ _inverted(gram[np.ix_(outside, outside)])[0]
-        reduced, right = reduced - solved @ cross.T, right - solved @ gram[outside, p]
+    inside, outside = np.flatnonzero(penalised), np.flatnonzero(~penalised)
+    rows = gram[inside]
+    reduced, right = rows[:, inside], rows[:, p]
+    if len(outside):
+        cross, rest = rows[:, outside], gram[outside]
+        solved = cross @ _inverted(rest[:, outside])[0]
+        reduced, right = reduced - solved @ cross.T, right - solved @ rest[:, p]
     values, vectors = np.linalg.eigh(reduced)
-    values, squares = values.clip(0), (vectors.T @ right) ** 2
-    # Weights of the mean are in units of target per standard deviation: beyond this range nothing changes.
-    grid = np.linspace(np.log(1e-6), np.log(1e10), 75)
-    each = np.exp(grid)[:, None]
+    values, squares = values.clip(0), (right @ vectors) ** 2
+    each = _PRECISIONS[:, None]
     best = int((np.log1p(values / each) - squares / (values + each)).sum(axis=1).argmin())
-    if best in (0, len(grid) - 1):
-        return float(np.exp(grid[best]))
-    low, high, log = grid[best - 1], grid[best + 1], grid[best]
+    if best in (0, len(_PRECISIONS) - 1):
+        return float(_PRECISIONS[best])
+    low, log, high = np.log(_PRECISIONS[best - 1 : best + 2]).tolist()
     for _ in range(50):
         # Newton's method in the logarithm, halving where it would leave the bracket.
         each = math.exp(log)
         inverse = 1.0 / (values + each)
-        ratio, pull = values * inverse, squares * each * inverse**2
-        slope = float((pull - ratio).sum())
-        bend = float(((ratio * each + pull * (values - each)) * inverse).sum())
+        ratio, pull = values * inverse, squares * inverse**2
+        slope = each * float(pull.sum()) - float(ratio.sum())
+        bend = each * float(ratio @ inverse + pull @ ((values - each) * inverse))
         low, high = (log, high) if slope < 0 else (low, log)
         following = log - slope / bend if bend > 0 else low
         following = following if low < following < high else 0.5 * (low + high)

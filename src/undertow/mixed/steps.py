@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg import get_lapack_funcs
 from scipy.optimize import nnls
 
 from undertow.mixed import semidefinite
@@ -20,6 +21,8 @@ from undertow.mixed.derivatives import (
     unpacked,
 )
 from undertow.mixed.likelihood import Evaluation
+
+(_trtrs,) = get_lapack_funcs(("trtrs",), dtype=np.float64)
 
 # Of the mean square of the target: below it, noise is rounding.
 NOISE_FLOOR = 1e-10
@@ -99,8 +102,10 @@ def _best_components(matrix: np.ndarray, v: np.ndarray, slope: np.ndarray) -> np
     floor = np.append(np.zeros(len(v) - 1), _least_noise(v[-1]))
     try:
         factor = np.linalg.cholesky(scaled)
-        right = factor.T @ ((v - floor) * scale) + np.linalg.solve(factor, slope / scale)
-        solution, _ = nnls(factor.T, right)
+        right = factor.T @ ((v - floor) * scale) + _trtrs(factor.T, slope / scale, lower=0, trans=1)[0]
+        solution = _trtrs(factor.T, right, lower=0)[0]
+        if solution.min() < 0:
+            solution, _ = nnls(factor.T, right)
     except (np.linalg.LinAlgError, RuntimeError):
         return None
     return floor + solution / scale
