@@ -26,6 +26,7 @@ ROOMS = (
             "mixed",
             "plots",
             "report",
+            "scale",
             "tasks",
             "theory",
         )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         mixed,
         plots,
         report,
+        scale,
         tasks,
         theory,
     )
@@ -65,6 +66,7 @@ _ROOMS = (
     "mixed",
     "plots",
     "report",
+    "scale",
     "tasks",
     "theory",
 )
@@ -99,6 +101,7 @@ __all__ = [
     "plots",
     "rate_path",
     "report",
+    "scale",
     "tasks",
     "theory",
 ]

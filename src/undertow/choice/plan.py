@@ -112,6 +112,12 @@ class Plan:
         return self.rows.y.shape[1]
 
 
+def default_draws(n_rows: int, n_columns: int, steps: int, most: int, limits: Limits = LIMITS) -> int:
+    """Return how often support rows are drawn where nobody says: at most so often, and seldom where rows are many."""
+    work = float(n_rows) * ((steps + 1) * (n_columns + 1)) ** 2
+    return int(np.clip(limits.work // work, 1, most))
+
+
 def evenly(part: np.ndarray, most: int) -> np.ndarray:
     """Return at most ``most`` of a fold's tasks, spread evenly; which tasks are in a fold is random already."""
     return part[np.linspace(0, len(part) - 1, min(most, len(part))).round().astype(int)]

@@ -16,7 +16,7 @@ from undertow.choice.influence import influences
 from undertow.choice.interval import curve_of, gain, rate_interval, verdict_of
 from undertow.choice.limits import LIMITS, Limits
 from undertow.choice.mixed_family import MixedFamily
-from undertow.choice.plan import Family, Found, Plan
+from undertow.choice.plan import Family, Found, Plan, default_draws
 from undertow.choice.proximal_family import PROXIMAL, ProximalFamily, default_ratios, gather_moments
 from undertow.choice.record import Candidate, Choice, Gain, RateCurve, RateInterval
 from undertow.choice.theory_rates import predicted
@@ -131,8 +131,7 @@ def _plan(everything: TaskRows, rows: TaskRows, settings: Settings) -> Plan:
     cv, n_draws, limits = settings.cv, settings.n_draws, settings.limits
     parts = folds(rows.ids, min(cv, rows.n_tasks), settings.seed) if isinstance(cv, int) else cv
     if n_draws is None:
-        work = float(len(rows.y)) * ((max(settings.steps) + 1) * (rows.n_columns + 1)) ** 2
-        n_draws = int(np.clip(limits.work // work, 1, limits.most_draws))
+        n_draws = default_draws(len(rows.y), rows.n_columns, max(settings.steps), limits.most_draws, limits)
     return Plan(rows, everything, parts, settings.n_support, n_draws, settings.seed, limits)
 
 

@@ -116,7 +116,7 @@ class MetaEstimator(BaseEstimator):
                     "them out. Use a smaller n_support to keep them."
                 )
         trained = self._train(everything, large, self.seed_)
-        self.n_clipped_ = int(standard.clipped(x).sum())
+        self.n_clipped_, self.n_tasks_ = int(standard.clipped(x).sum()), everything.n_tasks
         self._publish_training(trained)
         self.publish(trained.model.with_tasks(everything) if everything.n_tasks > 1 else trained.model)
         for note in (*notes, *trained.notes):
@@ -144,7 +144,6 @@ class MetaEstimator(BaseEstimator):
         """Set the model, and its common weights in the user's units."""
         self.model_ = model
         self.task_ids_ = model.task_ids
-        self.n_tasks_ = len(model.task_ids)
         coef, intercept = model.coefficients
         self.coef_, self.intercept_ = (coef[0], intercept[0]) if self.targets_.flat else (coef, intercept)
 

@@ -44,6 +44,43 @@ class Recipe:
     """mixed strategy whose mean is solved from sums -> (q, d) prior precision of the mean; the mean of others is the
     weights of the strategy "joint", as on a large table"""
 
+    def pack(self, arrays: dict[str, np.ndarray], prefix: str = "") -> dict[str, Any]:
+        """Put the arrays into ``arrays``, but for those of the standardisation, and return all else as plain values."""
+        if self.covariance is not None:
+            arrays[f"{prefix}covariance"] = self.covariance
+        for name, spreads in self.spreads.items():
+            for j, (covariance, _) in enumerate(spreads):
+                arrays[f"{prefix}{name}.covariance.{j}"] = covariance
+        for name, prior in self.priors.items():
+            arrays[f"{prefix}{name}.prior"] = prior
+        return {
+            "n_support": self.n_support,
+            "n_draws": self.n_draws,
+            "seed": self.seed,
+            "steps": self.steps,
+            "ratios": list(self.ratios),
+            "covariance": self.covariance is not None,
+            "noise": {name: [noise for _, noise in spreads] for name, spreads in self.spreads.items()},
+            "priors": list(self.priors),
+        }
+
+    @classmethod
+    def unpack(
+        cls, stored: Mapping[str, Any], arrays: Mapping[str, np.ndarray], standard: Standard, prefix: str = ""
+    ) -> Recipe:
+        """Return the recipe of ``pack``."""
+        return cls(
+            standard=standard,
+            **{name: int(stored[name]) for name in ("n_support", "n_draws", "seed", "steps")},
+            ratios=tuple(stored["ratios"]),
+            covariance=arrays[f"{prefix}covariance"] if stored["covariance"] else None,
+            spreads={
+                name: tuple((arrays[f"{prefix}{name}.covariance.{j}"], noise) for j, noise in enumerate(own))
+                for name, own in stored["noise"].items()
+            },
+            priors={name: arrays[f"{prefix}{name}.prior"] for name in stored["priors"]},
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Sums:
@@ -134,8 +171,6 @@ def partial(rows: TaskRows, recipe: Recipe) -> Sums:
     large = np.flatnonzero(rows.counts > recipe.n_support)
 
     def batches() -> Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]:
-        if not len(large):
-            return
         drawn = rows.select(large)
         for k in range(recipe.n_draws):
             seed = np.random.SeedSequence(recipe.seed, spawn_key=(k,))
@@ -147,9 +182,10 @@ def partial(rows: TaskRows, recipe: Recipe) -> Sums:
                 yield batch, tasks, weight
 
     one = np.zeros(1, dtype=np.int64)
-    blocks = BlockMoments.from_batches(batches(), np.zeros(len(large), dtype=np.int64), one, recipe.steps)
-    ridge = tuple(own[0] for own in each if own)
-    if not len(large):
+    if len(large) and recipe.n_draws:
+        blocks = BlockMoments.from_batches(batches(), np.zeros(len(large), dtype=np.int64), one, recipe.steps)
+        ridge = tuple(own[0] for own in each if own)
+    else:
         blocks, ridge = _none(rows, recipe)
     mixed = {
         name: np.stack([information(task_statistics(rows, j), *one) for j, one in enumerate(recipe.spreads[name])])

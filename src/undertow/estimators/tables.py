@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from undertow._check import InputError
 from undertow.estimators.base import MetaEstimator
+from undertow.estimators.fitted import FittedModel
+from undertow.estimators.training import Trained
 from undertow.tasks import GroupedTable
 
 Estimator = TypeVar("Estimator", bound=MetaEstimator)
@@ -31,3 +35,23 @@ def fit_table(estimator: Estimator, table: GroupedTable) -> Estimator:
     return estimator._fit_sorted(
         table.x, targets, None, table.offsets, table.ids, table.rows, places=np.arange(table.n_rows)
     )
+
+
+def prepare(estimator: MetaEstimator, feature_names: Sequence[str]) -> int:
+    """Check the parameters of an estimator of one numeric target before it is trained elsewhere; return its seed."""
+    estimator._begin(np.zeros(1), np.dtype(np.float64))
+    estimator.n_features_in_ = len(feature_names)
+    setattr(estimator, "feature_names_in_", np.array(feature_names, dtype=object))  # noqa: B010
+    return estimator.seed_
+
+
+def publish(
+    estimator: Estimator, trained: Trained, model: FittedModel, n_tasks: int, n_clipped: int, notes: Sequence[str] = ()
+) -> Estimator:
+    """Make a prepared estimator a fitted one: what was trained elsewhere, and the model with what it knows of tasks."""
+    estimator.n_clipped_, estimator.n_tasks_ = n_clipped, n_tasks
+    estimator._publish_training(trained)
+    estimator.publish(model)
+    for note in (*notes, *trained.notes):
+        warnings.warn(note, stacklevel=4)
+    return estimator

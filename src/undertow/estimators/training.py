@@ -10,26 +10,27 @@ import numpy as np
 
 from undertow._batch import TaskBatch
 from undertow._check import InputError
-from undertow.choice import limits
 from undertow.choice.mixed_family import task_statistics
+from undertow.choice.plan import default_draws
 from undertow.choice.record import Choice
 from undertow.choice.row_space import RowSpace
 from undertow.choice.search import BLEND, Settings, search
 from undertow.estimators.fitted import FittedModel
 from undertow.estimators.further import sums_of_search
-from undertow.estimators.sums import Recipe, Sums
-from undertow.linear.block_moments import BlockMoments
+from undertow.estimators.sums import Recipe, Sums, partial
 from undertow.linear.gradient_step import stability_limit
 from undertow.linear.moments import support_moment
 from undertow.linear.path import RatePath, rate_path
 from undertow.linear.proximal_step import RidgeMoments
 from undertow.linear.rules import GradientRule, ProximalRule
 from undertow.linear.surface import LossSurface
+from undertow.mixed.mean import MeanSums, mean_sums
 from undertow.mixed.model import MixedRule, fit_mixed
 from undertow.tasks.losses import TaskLosses
 from undertow.tasks.rows import TaskRows, of_target
+from undertow.tasks.standard import Standard
 
-# Draws of this many numbers are held together and solved by whatever keeps most digits.
+# Draws of this many numbers are held together.
 FEW_NUMBERS = 1 << 23
 _MOST_DRAWS = 5
 # So many tasks say what rate is stable.
@@ -51,6 +52,8 @@ class Trained:
     notes: tuple[str, ...] = ()
     """what the user is to be warned of"""
     search: Search | None = None
+    means: tuple[MeanSums, ...] = ()
+    """of each target, what the mean of a given mixed model was solved from"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,29 +98,53 @@ def given(everything: TaskRows, rows: TaskRows, settings: Given) -> Trained:
         return _mixed(everything, rule, settings.seed)
     if everything.n_tasks == 1:
         return _on_batches([everything.shared()], everything, settings)
-    d, n_rows = rows.n_columns, len(rows.y)
-    steps = rule.steps if isinstance(rule, GradientRule) else 1
-    work = float(n_rows) * ((steps + 1) * (d + 1)) ** 2
-    n_draws = settings.n_draws or int(np.clip(limits.LIMITS.work // work, 1, _MOST_DRAWS))
+    n_draws = draws_of(settings, len(rows.y), rows.n_columns)
+    if not few_numbers(n_draws, len(rows.y), rows.n_columns):
+        # Tall tables are summed up batch by batch, for all targets at once, and never held as draws.
+        return trained_by_sums(settings, rows, partial(rows, recipe_of(settings, rows.standard, n_draws)))
     drawn = (
         batch
         for k in range(n_draws)
         for batch in rows.draw(settings.n_support, np.random.SeedSequence(settings.seed, spawn_key=(k,)))
     )
-    if n_draws * n_rows <= d or n_draws * n_rows * d <= FEW_NUMBERS:
-        trained = _on_batches([batch for batch, _, _ in drawn], rows, settings)
-    elif isinstance(rule, ProximalRule):
-        # Tall tables are summed up batch by batch, for all targets at once, and never held as draws.
-        return _proximal((batch for batch, _, _ in drawn), rows, rule, settings.ridge)
-    else:
-        one = np.zeros(1, dtype=np.int64)
-        sums = BlockMoments.from_batches(drawn, np.zeros(rows.n_tasks, dtype=np.int64), one, steps)
-        factor = sums.scale if settings.spectral else 1.0
-        rate = settings.train_rate * factor
-        targets = range(sums.n_targets)
-        paths = [rate_path(sums.moments(j), rate, ridge=settings.ridge, steps=steps) for j in targets]
-        trained = _gradient(paths, rows, rule, factor if settings.adapt_spectral else 1.0)
+    trained = _on_batches([batch for batch, _, _ in drawn], rows, settings)
     return _with_stability_note(trained, rows, settings) if isinstance(rule, GradientRule) else trained
+
+
+def draws_of(settings: Given, n_rows: int, n_columns: int) -> int:
+    """Return how often support rows are drawn from a table of ``n_rows`` rows in tasks that are large enough."""
+    steps = settings.rule.steps if isinstance(settings.rule, GradientRule) else 1
+    return settings.n_draws or default_draws(n_rows, n_columns, steps, _MOST_DRAWS)
+
+
+def few_numbers(n_draws: int, n_rows: int, n_columns: int) -> bool:
+    """Whether draws are held together, and solved by whatever keeps most digits."""
+    return n_draws * n_rows <= n_columns or n_draws * n_rows * n_columns <= FEW_NUMBERS
+
+
+def recipe_of(settings: Given, standard: Standard, n_draws: int) -> Recipe:
+    """Return what is summed to train at given settings, by a gradient or a proximal rule."""
+    rule = settings.rule
+    steps, ratios, covariance = (rule.steps, (), None) if isinstance(rule, GradientRule) else (0, (), None)
+    if isinstance(rule, ProximalRule):
+        ratios, covariance = (float(rule.train_ratio),), rule.covariance
+    return Recipe(standard, settings.n_support, n_draws, settings.seed, steps, ratios, covariance)
+
+
+def trained_by_sums(settings: Given, rows: TaskRows, sums: Sums) -> Trained:
+    """Train from sums over tasks. rows: of some or all of them, to say whether a step overshoots."""
+    rule, blocks = settings.rule, sums.blocks
+    if isinstance(rule, ProximalRule):
+        fits = [one.solve([settings.ridge]) for one in sums.ridge]
+        model = _model(rows, [fit.weights[0, 0] for fit in fits], (rule,) * len(fits))
+        return Trained(model, blocks.scale, None, None)
+    assert isinstance(rule, GradientRule)
+    factor = blocks.scale if settings.spectral else 1.0
+    rate, targets = settings.train_rate * factor, range(blocks.n_targets)
+    paths = [rate_path(blocks.moments(j), rate, ridge=settings.ridge, steps=rule.steps) for j in targets]
+    return _with_stability_note(
+        _gradient(paths, rows, rule, factor if settings.adapt_spectral else 1.0), rows, settings
+    )
 
 
 def _model(rows: TaskRows, omega: Any, rules: Sequence[Any]) -> FittedModel:
@@ -189,10 +216,12 @@ def _mixed(rows: TaskRows, rule: MixedRule, seed: int) -> Trained:
         raise InputError(
             "structure", structure, "it needs fit_intercept=True: without it no intercept can vary between tasks."
         )
+    each = [task_statistics(rows, j) for j in range(rows.y.shape[1])]
     fits = [
-        fit_mixed(task_statistics(rows, j), structure, method=rule.method, mean_scale=rule.mean_scale, seed=seed)
-        for j in range(rows.y.shape[1])
+        fit_mixed(statistics, structure, method=rule.method, mean_scale=rule.mean_scale, seed=seed)
+        for statistics in each
     ]
+    means = tuple(mean_sums(fit, statistics) for fit, statistics in zip(fits, each, strict=True))
     rules = [ProximalRule(max(fit.noise_variance, 1e-12), fit.task_covariance) for fit in fits]
     # The spectral unit is that of the tasks' mean second moment, as with drawn support rows.
     support = np.zeros((rows.n_columns, rows.n_columns))
@@ -202,7 +231,8 @@ def _mixed(rows: TaskRows, rule: MixedRule, seed: int) -> Trained:
         weights = np.ones(len(place)) if rows.weights is None else rows.weights[place]
         total = np.add.reduceat(weights, rows.offsets[tasks] - place[0])
         support += (z * (weights / np.repeat(total, rows.counts[tasks]))[:, None]).T @ z
-    return Trained(_model(rows, [fit.mean for fit in fits], rules), _unit(support, float(rows.n_tasks)), None, None)
+    model = _model(rows, [fit.mean for fit in fits], rules)
+    return Trained(model, _unit(support, float(rows.n_tasks)), None, None, means=means)
 
 
 def searched(everything: TaskRows, rows: TaskRows, settings: Settings) -> Trained:

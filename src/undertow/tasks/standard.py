@@ -68,9 +68,23 @@ class Standard:
         features, targets: whether to scale to deviation 1; without ``intercept`` nothing is centred.
         order: (R,) where in x the rows of y and weights stand; None for the same places.
         """
-        centre, spread = _moments(x, weights, order)
-        target_centre, target_spread = _moments(y, weights)
-        p, q = x.shape[1], y.shape[1]
+        rows, outcomes = _moments(x, weights, order), _moments(y, weights)
+        return cls.of_moments(rows, outcomes, features=features, targets=targets, intercept=intercept, clip=clip)
+
+    @classmethod
+    def of_moments(
+        cls,
+        rows: tuple[Vector, Vector],
+        outcomes: tuple[PerTarget, PerTarget],
+        *,
+        features: bool,
+        targets: bool,
+        intercept: bool,
+        clip: float | None,
+    ) -> Standard:
+        """Return the numbers from means and deviations: of features, each (p,), and of targets, each (q,)."""
+        (centre, spread), (target_centre, target_spread) = rows, outcomes
+        p, q = len(centre), len(target_centre)
         if not intercept:
             # Deviation from 0: what is not centred must not be measured from its mean.
             spread, target_spread = np.hypot(spread, centre), np.hypot(target_spread, target_centre)
