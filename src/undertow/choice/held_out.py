@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from undertow._batch import TaskBatch
 from undertow.choice.plan import Family, Found, Plan
 from undertow.linear.side_by_side import adapt_side_by_side
 from undertow.tasks.rows import of_target
-
-Drawn: TypeAlias = tuple[TaskBatch, np.ndarray, np.ndarray]
-"""tasks with support and query rows, their numbers, and the weight of each one's query rows"""
-
-# Numbers of query rows up to which draws are taken together: calls cost nothing then, and the rows stay in the cache.
-_NUMBERS = 1 << 17
 
 
 class HeldOut(NamedTuple):
@@ -61,7 +54,7 @@ def _of_fold(plan: Plan, found: Sequence[Found], fold: int, inner: bool) -> Held
     chosen = plan.tested(fold, inner)
     rows = plan.rows.select(chosen)
     sums, weight = np.zeros((len(chosen), len(found), len(found))), np.zeros(len(chosen))
-    for batch, tasks, row_weight in _side_by_side(plan.draws(rows, inner=inner)):
+    for batch, tasks, row_weight in plan.draws(rows, inner=inner):
         np.add.at(weight, tasks, row_weight)
         for j in range(plan.n_targets):
             one = of_target(batch, j)
@@ -72,15 +65,3 @@ def _of_fold(plan: Plan, found: Sequence[Found], fold: int, inner: bool) -> Held
     n_draws = plan.n_inner_draws if inner else plan.n_draws
     products = sums / (plan.n_targets * weight[:, None, None])
     return HeldOut(products, weight / n_draws, chosen, np.full(len(chosen), fold))
-
-
-def _side_by_side(draws: Iterator[Iterator[Drawn]]) -> Iterator[Drawn]:
-    """Batches of several draws as one where they are small: the tasks of a batch are the same in every draw."""
-    for same in zip(*draws, strict=True):
-        size = max(1, _NUMBERS // same[0][0].query_x.size)
-        for first in range(0, len(same), size):
-            some = same[first : first + size]
-            batches, tasks, weights = zip(*some, strict=True)
-            fields = zip(*batches, strict=True)
-            joined = TaskBatch(*(None if field[0] is None else np.concatenate(field) for field in fields))
-            yield joined, np.concatenate(tasks), np.concatenate(weights)

@@ -12,7 +12,7 @@ So a family of strategies is asked for three kinds of fits: of all tasks, ``foun
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -23,6 +23,9 @@ from undertow._batch import TaskBatch
 from undertow.choice.limits import LIMITS, Limits
 from undertow.linear.rules import Rule
 from undertow.tasks.rows import TaskRows
+
+# Query numbers of batches that are joined: they stay in the second-level cache.
+_NUMBERS = 1 << 17
 
 
 class Found(NamedTuple):
@@ -69,10 +72,17 @@ class Plan:
 
     def draws(
         self, rows: TaskRows, labels: np.ndarray | None = None, inner: bool = False
-    ) -> Iterator[Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]]:
-        """Yield each draw of support and query rows as batches, each with tasks of one label."""
-        for k in range(self.n_inner_draws if inner else self.n_draws):
-            yield rows.draw(self.n_support, np.random.SeedSequence(self.seed, spawn_key=(k,)), labels)
+    ) -> Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]:
+        """Yield tasks of one label with support and query rows, their numbers, and the weight of their query rows.
+
+        Draws of small batches are taken together, so that calls cost little: the same tasks, once for each draw.
+        """
+        n_draws = self.n_inner_draws if inner else self.n_draws
+        seeds = [np.random.SeedSequence(self.seed, spawn_key=(k,)) for k in range(n_draws)]
+        for same in zip(*(rows.draw(self.n_support, seed, labels) for seed in seeds), strict=True):
+            size = max(1, _NUMBERS // same[0][0].query_x.size)
+            for first in range(0, n_draws, size):
+                yield _joined(same[first : first + size])
 
     @property
     def n_inner_draws(self) -> int:
@@ -116,6 +126,14 @@ def default_draws(n_rows: int, n_columns: int, steps: int, most: int, limits: Li
     """Return how often support rows are drawn where nobody says: at most so often, and seldom where rows are many."""
     work = float(n_rows) * ((steps + 1) * (n_columns + 1)) ** 2
     return int(np.clip(limits.work // work, 1, most))
+
+
+def _joined(drawn: Sequence[tuple[TaskBatch, np.ndarray, np.ndarray]]) -> tuple[TaskBatch, np.ndarray, np.ndarray]:
+    if len(drawn) == 1:
+        return drawn[0]
+    batches, tasks, weights = zip(*drawn, strict=True)
+    fields = [None if field[0] is None else np.concatenate(field) for field in zip(*batches, strict=True)]
+    return TaskBatch(*fields), np.concatenate(tasks), np.concatenate(weights)
 
 
 def evenly(part: np.ndarray, most: int) -> np.ndarray:

@@ -63,10 +63,9 @@ class ProximalFamily:
     def _read(self, ratio: float) -> list[RidgeMoments]:
         """Moments of each target at one ratio, from every task."""
         parts: list[list[RidgeMoments]] = [[] for _ in self.moments]
-        for draw in self.plan.draws(self.plan.rows):
-            for batch, _, _ in draw:
-                for j, of_j in enumerate(parts):
-                    of_j[:] = [sum_ridge_moments([*of_j, RidgeMoments.from_tasks(of_target(batch, j), [ratio])])]
+        for batch, _, _ in self.plan.draws(self.plan.rows):
+            for j, of_j in enumerate(parts):
+                of_j[:] = [sum_ridge_moments([*of_j, RidgeMoments.from_tasks(of_target(batch, j), [ratio])])]
         return [of_j[0] for of_j in parts]
 
     def pick(self, strategy: str, outer: int | None = None, inner: int | None = None) -> tuple[int, int, int]:
@@ -143,14 +142,13 @@ def gather_moments(
         labels[evenly(part, most)] -= 1
 
     def batches() -> Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]:
-        for draw in plan.draws(plan.rows, labels):
-            for batch, tasks, weight in draw:
-                if ratios is not None and labels[tasks[0]] % 2 == 0:
-                    for j in range(plan.n_targets):
-                        own = proximal[j][fold_of[tasks[0]]]
-                        # Summed up at once: of a wide table a list of them would be larger than the table.
-                        own[:] = [sum_ridge_moments([*own, RidgeMoments.from_tasks(of_target(batch, j), ratios)])]
-                yield batch, tasks, weight
+        for batch, tasks, weight in plan.draws(plan.rows, labels):
+            if ratios is not None and labels[tasks[0]] % 2 == 0:
+                for j in range(plan.n_targets):
+                    own = proximal[j][fold_of[tasks[0]]]
+                    # Summed up at once: of a wide table a list of them would be larger than the table.
+                    own[:] = [sum_ridge_moments([*own, RidgeMoments.from_tasks(of_target(batch, j), ratios)])]
+            yield batch, tasks, weight
 
     moments = BlockMoments.from_batches(batches(), blocks, of_block, steps)
     if ratios is None:

@@ -171,6 +171,8 @@ class _Packing(NamedTuple):
     """(r, r) places in the vector"""
     factors: np.ndarray
     """(n,) root 2 off the diagonal, so that dot products stay what they are"""
+    shares: np.ndarray
+    """(r, r) 1 / factors, as a matrix"""
 
 
 @lru_cache(maxsize=64)
@@ -179,7 +181,8 @@ def packing(r: int) -> _Packing:
     rows, columns = np.tril_indices(r)
     position = np.empty((r, r), dtype=np.intp)
     position[rows, columns] = position[columns, rows] = np.arange(len(rows))
-    return _Packing(rows, columns, rows * r + columns, position, np.where(rows == columns, 1.0, np.sqrt(2.0)))
+    factors = np.where(rows == columns, 1.0, np.sqrt(2.0))
+    return _Packing(rows, columns, rows * r + columns, position, factors, (1 / factors)[position])
 
 
 def packed(matrix: Float[np.ndarray, "r r"]) -> Float[np.ndarray, " n"]:
@@ -191,7 +194,7 @@ def packed(matrix: Float[np.ndarray, "r r"]) -> Float[np.ndarray, " n"]:
 def unpacked(vector: Float[np.ndarray, " n"]) -> Float[np.ndarray, "r r"]:
     """Return the symmetric matrix of ``packed``."""
     places = packing((math.isqrt(8 * len(vector) + 1) - 1) // 2)
-    return (vector / places.factors).take(places.position)
+    return vector.take(places.position) * places.shares
 
 
 def by_matrix(

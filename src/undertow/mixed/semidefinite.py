@@ -84,6 +84,8 @@ def _damped(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _projected(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The nearest point of the cone, and a root of its S."""
     values, vectors = np.linalg.eigh(unpacked(z[:-1]))
-    kept = values > 0
-    root = vectors[:, kept] * np.sqrt(values[kept])
-    return np.append(packed(root @ root.T), max(z[-1], 0.0)), root
+    first = int(np.searchsorted(values, 0.0, side="right"))
+    root = vectors[:, first:] * np.sqrt(values[first:])
+    out = np.empty_like(z)
+    out[:-1], out[-1] = packed(root @ root.T), max(z[-1], 0.0)
+    return out, root
