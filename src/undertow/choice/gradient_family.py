@@ -15,8 +15,9 @@ import numpy as np
 
 from undertow import _circle
 from undertow._check import InputError, one_of
+from undertow._workers import each
 from undertow.choice.gram_path import products_of, solve
-from undertow.choice.plan import Found, Plan
+from undertow.choice.plan import Found, Plan, Tested
 from undertow.linear import circle
 from undertow.linear.block_moments import BlockMoments
 from undertow.linear.rules import GradientRule
@@ -101,21 +102,15 @@ def search_rates(plan: Plan, moments: BlockMoments, train_rates: np.ndarray, rid
     """Solve the path of every set of training folds and take the losses on the others. train_rates: raw (k,)."""
     coefficients, _ = circle.coefficients(train_rates, moments.scale, moments.steps)
     of_fold = np.bincount(moments.folds, moments.weight)
-    every = [None, *range(len(plan.folds))]
-    groups = {outer: plan.groups(outer) for outer in every}
-    found: dict[tuple[int | None, tuple[int, ...]], np.ndarray] = {}
-    for outer in every:
-        for group in groups[outer]:
-            if (outer, group) in found:
-                continue
-            left_out = group if outer is None else (outer, *group)
-            weights = solve(moments.without(left_out), moments.n_targets, coefficients, ridges, moments.eps)
-            found[outer, group] = products_of(moments.of_folds(group), weights)
-            if outer is not None and len(group) == 1 and (outer,) in groups[group[0]]:
-                # A pair of folds serves twice: each of them is the outer fold of the other.
-                found[group[0], (outer,)] = products_of(moments.of_folds((outer,)), weights)
-    products = {outer: np.stack([found[outer, group] for group in groups[outer]]) for outer in every}
-    weight = {outer: np.array([of_fold[list(group)].sum() for group in groups[outer]]) for outer in every}
+
+    def tested(fit: tuple[tuple[int, ...], dict[Tested, tuple[int, ...]]]) -> dict[Tested, np.ndarray]:
+        weights = solve(moments.without(fit[0]), moments.n_targets, coefficients, ridges, moments.eps)
+        return {key: products_of(moments.of_folds(those), weights) for key, those in fit[1].items()}
+
+    found = {key: value for part in each(tested, plan.fits(), plan.n_jobs) for key, value in part.items()}
+    groups = {outer: plan.groups(outer) for outer in (None, *range(len(plan.folds)))}
+    products = {outer: np.stack([found[outer, group] for group in of_outer]) for outer, of_outer in groups.items()}
+    weight = {outer: np.array([of_fold[list(group)].sum() for group in of_outer]) for outer, of_outer in groups.items()}
     return RateSearch(np.asarray(train_rates, dtype=np.float64), ridges, products, weight, moments.scale)
 
 

@@ -7,9 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from undertow._workers import each
 from undertow.choice.plan import Family, Found, Plan
 from undertow.linear.side_by_side import adapt_side_by_side
 from undertow.tasks.rows import of_target
+
+# Tasks of one piece of work: few enough that two workers have the same to do.
+_TASKS = 128
 
 
 class HeldOut(NamedTuple):
@@ -39,19 +43,24 @@ def held_out_errors(
     all others by fits that have not seen that fold either; fewer draws, and on a large table fewer tasks.
     Second: for each tested fold, or inner group, what each strategy was.
     """
-    parts, every = [], []
-    for i, group in enumerate(plan.groups(outer)):
-        if outer is None:
-            found = [families[name].found(name, group[0]) for name in strategies]
-        else:
-            found = [families[name].found(name, outer, i) for name in strategies]
-        every.append(found)
-        parts += [_of_fold(plan, found, fold, outer is not None) for fold in group]
+    inner, groups = outer is not None, plan.groups(outer)
+    keys = [(outer, i) if inner else (group[0], None) for i, group in enumerate(groups)]
+    every = [[families[name].found(name, *key) for name in strategies] for key in keys]
+    jobs = [
+        (found, fold, some)
+        for found, group in zip(every, groups, strict=True)
+        for fold in group
+        for some in _shares(plan.tested(fold, inner))
+    ]
+    parts = each(lambda job: _of_tasks(plan, *job, inner), jobs, plan.n_jobs)
     return HeldOut(*(np.concatenate(fields) for fields in zip(*parts, strict=True))), every
 
 
-def _of_fold(plan: Plan, found: Sequence[Found], fold: int, inner: bool) -> HeldOut:
-    chosen = plan.tested(fold, inner)
+def _shares(tasks: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(tasks, -(-len(tasks) // _TASKS))
+
+
+def _of_tasks(plan: Plan, found: Sequence[Found], fold: int, chosen: np.ndarray, inner: bool) -> HeldOut:
     rows = plan.rows.select(chosen)
     sums, weight = np.zeros((len(chosen), len(found), len(found))), np.zeros(len(chosen))
     for batch, tasks, row_weight in plan.draws(rows, inner=inner):

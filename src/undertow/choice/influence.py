@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from undertow._workers import each
 from undertow.linear import circle
 from undertow.linear.block_moments import BlockMoments, at
 
@@ -87,10 +88,11 @@ def influences(
     ridges: np.ndarray,
     *,
     exact: bool | None = None,
+    n_jobs: int | None = None,
 ) -> Influences:
     """Return the influences at k points, each a raw train rate, a raw adapt rate and a ridge.
 
-    exact: leave blocks out exactly (p^3 each); None: where that is cheap.
+    exact: leave blocks out exactly (p^3 each); None: where that is cheap. n_jobs: number of workers.
     """
     train, _ = circle.coefficients(train_rates, moments.scale, moments.steps)
     test = circle.powers(adapt_rates, moments.steps)
@@ -100,7 +102,8 @@ def influences(
         exact = n_blocks * n_folds * k * p**3 <= _EXACT
     own = np.zeros((n_blocks, k))
     cross, joint = np.zeros((2, n_blocks, n_blocks, k))
-    for fold in range(n_folds):
+
+    def without(fold: int) -> tuple[np.ndarray, np.ndarray]:
         full = at(moments.without((fold,)), train)
         matrix, right = full[:, :p, :p], full[:, :p, p:]
         shift = np.trace(matrix, axis1=1, axis2=2) * ridges / p
@@ -122,8 +125,8 @@ def influences(
             score = _apply(moments.gram[b], train, v)[:, :p]
             back[i] = _apply(moments.gram[b], train, adjoint)[:, :p]
             if exact:
-                without = shifted - at(moments.gram[b], train)[:, :p, :p]
-                moved[i] = np.linalg.solve(without, score)
+                rest = shifted - at(moments.gram[b], train)[:, :p, :p]
+                moved[i] = np.linalg.solve(rest, score)
             else:
                 moved[i] = score
         if not exact:
@@ -133,7 +136,10 @@ def influences(
         cross[np.ix_(inside, outside)] = -_products(slopes, moved)
         bent = np.einsum("kab,nkbq->nkaq", at(moments.of_folds((fold,)), test)[:, :p, :p], moved, optimize=True)
         turned = _products(back, moved)
-        joint[np.ix_(outside, outside)] += _products(moved, bent) + turned + turned.transpose(1, 0, 2)
+        return outside, _products(moved, bent) + turned + turned.transpose(1, 0, 2)
+
+    for outside, pairs in each(without, range(n_folds), n_jobs):
+        joint[np.ix_(outside, outside)] += pairs
     return Influences(own, cross, moments.weight, joint)
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from undertow._workers import each
 from undertow.choice.plan import Family, Found, Plan
 from undertow.linear.rules import ProximalRule
 from undertow.mixed.fit import MixedFit
@@ -85,13 +86,27 @@ class MixedFamily:
             self._fits[key] = [self._fit(structure, outer, inner, j) for j in range(len(self.statistics))]
         return self._fits[key]
 
+    def prepare(self, nested: bool) -> None:
+        """Make the fits that will be asked for, on several workers: of all tasks, without each outer fold, and, for a
+        nested choice, without an inner group of each too; the later ones start from the earlier ones."""
+        outer = range(len(self.plan.folds))
+        levels = [[(None, None)], [(fold, None) for fold in outer]]
+        if nested:
+            levels.append([(fold, i) for fold in outer for i in range(len(self.plan.groups(fold)))])
+        # On a large table one fit serves all, and starts from that of the first structure.
+        for level in levels[:1] if self.pooled is not None else levels:
+            self.fits(self.structures[0], *level[0])
+            keys = [(name, *without) for without in level for name in self.structures]
+            each(lambda key: self.fits(*key), keys, self.plan.n_jobs)
+
     def _without(self, folds: tuple[int, ...]) -> list[TaskStatistics]:
         """Statistics of each target without some folds; the last ones asked for are kept, for all structures."""
-        if folds and folds != self._last[0]:
+        last = self._last
+        if folds and folds != last[0]:
             unseen = np.concatenate([self._tested[fold] for fold in folds])
             kept = np.setdiff1d(np.arange(self.statistics[0].n_tasks), unseen)
-            self._last = folds, [one.select(kept) for one in self.statistics]
-        return self._last[1] if folds else self.statistics
+            self._last = last = folds, [one.select(kept) for one in self.statistics]
+        return last[1] if folds else self.statistics
 
     def _fit(self, structure: str, outer: int | None, inner: int | None, target: int) -> MixedFit:
         statistics, limits = self._without(self.plan.without(outer, inner))[target], self.plan.limits

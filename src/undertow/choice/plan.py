@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from undertow._batch import TaskBatch
 from undertow.choice.limits import LIMITS, Limits
 from undertow.linear.rules import Rule
 from undertow.tasks.rows import TaskRows
+
+Tested: TypeAlias = tuple[int | None, tuple[int, ...]]
+"""an outer fold, or None, and a group of folds that its choice is made on"""
 
 # Query numbers of batches that are joined: they stay in the second-level cache.
 _NUMBERS = 1 << 17
@@ -69,6 +72,8 @@ class Plan:
     n_draws: int
     seed: int
     limits: Limits = LIMITS
+    n_jobs: int | None = None
+    """number of workers, see ``undertow._workers``; no digit depends on it"""
 
     def draws(
         self, rows: TaskRows, labels: np.ndarray | None = None, inner: bool = False
@@ -109,6 +114,22 @@ class Plan:
         """Folds that a fit must not see."""
         left = () if outer is None else (outer,)
         return left if inner is None else (*left, *self.groups(outer)[inner])
+
+    def fits(self) -> list[tuple[tuple[int, ...], dict[Tested, tuple[int, ...]]]]:
+        """Return each set of folds that fits are made without, and the folds that these are tested on, by what for."""
+        seen: set[Tested] = set()
+        fits: list[tuple[tuple[int, ...], dict[Tested, tuple[int, ...]]]] = []
+        for outer in (None, *range(len(self.folds))):
+            for group in self.groups(outer):
+                if (outer, group) in seen:
+                    continue
+                tested: dict[Tested, tuple[int, ...]] = {(outer, group): group}
+                if outer is not None and len(group) == 1 and (outer,) in self.groups(group[0]):
+                    # A pair of folds serves twice: each of them is the outer fold of the other.
+                    tested[group[0], (outer,)] = (outer,)
+                seen |= tested.keys()
+                fits.append((group if outer is None else (outer, *group), tested))
+        return fits
 
     @cached_property
     def is_large(self) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from undertow._batch import TaskBatch
-from undertow.choice.plan import Found, Plan, evenly
+from undertow._workers import each
+from undertow.choice.plan import Found, Plan, Tested, evenly
 from undertow.linear.block_moments import BlockMoments, deal
 from undertow.linear.proximal_step import RATIOS, RidgeMoments, sum_ridge_moments
 from undertow.linear.rules import ProximalRule
@@ -32,24 +34,19 @@ class ProximalFamily:
         self.ridges = np.asarray(ridges, dtype=np.float64)
         self.ratios = moments[0][0].ratios
         shape = (len(self.ratios), len(self.ratios), len(self.ridges))
-        self._losses: dict[tuple[int | None, tuple[int, ...]], np.ndarray] = {}
-        for outer in (None, *range(len(plan.folds))):
-            for group in plan.groups(outer):
-                if (outer, group) in self._losses:
-                    continue
-                tested: dict[tuple[int | None, tuple[int, ...]], tuple[int, ...]] = {(outer, group): group}
-                if outer is not None and len(group) == 1 and (outer,) in plan.groups(group[0]):
-                    # A pair of folds serves twice: each of them is the outer fold of the other.
-                    tested[group[0], (outer,)] = (outer,)
-                sums = {key: np.zeros(shape) for key in tested}
-                left_out = group if outer is None else (outer, *group)
-                for folds in moments:
-                    weights = self._train(folds, left_out).solve(self.ridges.tolist()).weights
-                    flat = weights.reshape(-1, weights.shape[-1])
-                    for key, those in tested.items():
-                        own = sum_ridge_moments(folds[fold] for fold in those)
-                        sums[key] += own.loss(flat).reshape(shape) * own.weight
-                self._losses |= sums
+
+        def losses(fit: tuple[tuple[int, ...], dict[Tested, tuple[int, ...]]]) -> dict[Tested, np.ndarray]:
+            sums = {key: np.zeros(shape) for key in fit[1]}
+            for folds in moments:
+                weights = self._train(folds, fit[0]).solve(self.ridges.tolist()).weights
+                flat = weights.reshape(-1, weights.shape[-1])
+                for key, those in fit[1].items():
+                    own = sum_ridge_moments(folds[fold] for fold in those)
+                    sums[key] += own.loss(flat).reshape(shape) * own.weight
+            return sums
+
+        every = each(losses, plan.fits(), plan.n_jobs)
+        self._losses = {key: value for part in every for key, value in part.items()}
 
     @staticmethod
     def _train(folds: list[RidgeMoments], without: tuple[int, ...]) -> RidgeMoments:
@@ -127,33 +124,58 @@ def gather_moments(
     """Read the rows once for each draw: moments of blocks, and of the proximal rule by target and fold."""
     numbers = ((steps + 1) * (plan.rows.n_columns + plan.n_targets)) ** 2
     blocks, of_block = deal(plan.folds, numbers)
-    fold_of = np.empty(plan.rows.n_tasks, dtype=np.int64)
-    for i, part in enumerate(plan.folds):
-        fold_of[part] = i
-    # The rows of a batch go into all sums while they are in the cache.
-    proximal: list[list[list[RidgeMoments]]] = [[[] for _ in plan.folds] for _ in range(plan.n_targets)]
-
-    # Even shares of each fold, whatever the lengths of their tasks; they get labels, and so batches, of their own.
-    limits = plan.limits
+    # The proximal rule's ratios are chosen on even shares of each fold, whatever the lengths of their tasks; these get
+    # a label, and so batches, of their own.
+    limits, n_targets = plan.limits, plan.n_targets
     most = limits.ratio_tasks if plan.rows.n_columns <= limits.wide else limits.ratio_tasks_wide
-    most = math.ceil(most / len(plan.folds))
-    labels = 2 * fold_of + 1
+    labels = np.ones(plan.rows.n_tasks, dtype=np.int64)
     for part in plan.folds:
-        labels[evenly(part, most)] -= 1
+        labels[evenly(part, math.ceil(most / len(plan.folds)))] = 0
 
-    def batches() -> Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]:
-        for batch, tasks, weight in plan.draws(plan.rows, labels):
-            if ratios is not None and labels[tasks[0]] % 2 == 0:
-                for j in range(plan.n_targets):
-                    own = proximal[j][fold_of[tasks[0]]]
+    def read(share: np.ndarray) -> tuple[BlockMoments, list[list[RidgeMoments]]]:
+        tasks = np.flatnonzero(np.isin(blocks, share))
+        rows, label, proximal = plan.rows.select(tasks), labels[tasks], [[] for _ in range(n_targets)]
+
+        def batches() -> Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]:
+            for batch, numbers, weight in plan.draws(rows, label):
+                # The rows of a batch go into all sums while they are in the cache.
+                for j, own in enumerate(proximal if ratios is not None and label[numbers[0]] == 0 else []):
                     # Summed up at once: of a wide table a list of them would be larger than the table.
                     own[:] = [sum_ridge_moments([*own, RidgeMoments.from_tasks(of_target(batch, j), ratios)])]
-            yield batch, tasks, weight
+                yield batch, numbers, weight
 
-    moments = BlockMoments.from_batches(batches(), blocks, of_block, steps)
+        return BlockMoments.from_batches(batches(), blocks[tasks] - share[0], of_block[share], steps), proximal
+
+    # Shares of a fold, so many that two workers have the same to do.
+    n_shares = 2 if plan.is_large else 1
+    of_each = [np.flatnonzero(of_block == fold) for fold in range(len(plan.folds))]
+    shares = [share for own in of_each for share in np.array_split(own, min(n_shares, len(own)))]
+    parts = each(read, shares, plan.n_jobs)
+    moments = joined([part for part, _ in parts])
     if ratios is None:
         return moments, None
-    return moments, [[sum_ridge_moments(parts) for parts in folds] for folds in proximal]
+    of_fold = [of_block[share[0]] for share in shares]
+    return moments, [
+        [
+            sum_ridge_moments(x for at, (_, own) in zip(of_fold, parts, strict=True) if at == fold for x in own[j])
+            for fold in range(len(plan.folds))
+        ]
+        for j in range(n_targets)
+    ]
+
+
+def joined(parts: Sequence[BlockMoments]) -> BlockMoments:
+    """Return the moments of the blocks of all parts, one after the other."""
+    return replace(
+        parts[0],
+        gram=np.concatenate([part.gram for part in parts]),
+        weight=np.concatenate([part.weight for part in parts]),
+        folds=np.concatenate([part.folds for part in parts]),
+        support=np.sum([part.support for part in parts], axis=0),
+        support_tasks=sum(part.support_tasks for part in parts),
+        n_rows=sum(part.n_rows for part in parts),
+        n_tasks=sum(part.n_tasks for part in parts),
+    )
 
 
 def default_ratios(plan: Plan) -> tuple[float, ...]:

@@ -58,6 +58,8 @@ class Settings:
     n_rates: int | None = None
     level: float = 0.95
     seed: int = 0
+    n_jobs: int | None = None
+    """number of workers, see ``undertow._workers``"""
     rotated: bool = False
     """whether the columns are directions that mean nothing by themselves: no variance for each of them"""
     limits: Limits = LIMITS
@@ -93,6 +95,7 @@ def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched
     mixed = _mixed(plan, gradient, settings.rotated) if "mixed" in settings.rules else None
     if mixed is not None:
         families |= dict.fromkeys(mixed.names, mixed)
+        mixed.prepare(settings.blend)
     tried = _tried(plan, families, settings)
     pick = gradient.pick("signed")
     of_steps = moments.first(pick.steps)
@@ -132,7 +135,7 @@ def _plan(everything: TaskRows, rows: TaskRows, settings: Settings) -> Plan:
     parts = folds(rows.ids, min(cv, rows.n_tasks), settings.seed) if isinstance(cv, int) else cv
     if n_draws is None:
         n_draws = default_draws(len(rows.y), rows.n_columns, max(settings.steps), limits.most_draws, limits)
-    return Plan(rows, everything, parts, settings.n_support, n_draws, settings.seed, limits)
+    return Plan(rows, everything, parts, settings.n_support, n_draws, settings.seed, limits, settings.n_jobs)
 
 
 def default_rates(n_columns: int, limits: Limits = LIMITS) -> int:
@@ -254,6 +257,6 @@ def _on_the_circle(
     # The rates searched hold those of the even grid, and finer ones near 0.
     position = np.abs(_circle.angles_of(search.train_rates, moments.scale)[None] - angles[:, None]).argmin(axis=1)
     adapt = search.surface().best_adapt_rate[position, column]
-    found = influences(moments, rates, adapt, np.full(len(rates), ridge))
+    found = influences(moments, rates, adapt, np.full(len(rates), ridge), n_jobs=settings.n_jobs)
     interval = rate_interval(found, angles, moments.scale, level=settings.level, seed=settings.seed)
     return interval, curve_of(found, rates, adapt)

@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from undertow import _check
 from undertow._check import InputError, Setting
+from undertow._workers import n_workers
 from undertow.estimators.fitted import FittedModel, by_task
 from undertow.estimators.inputs import as_array, group_values, places, task_codes, warn_no_groups
 from undertow.estimators.targets import Kind, Labels, Numbers
@@ -40,6 +41,7 @@ class MetaEstimator(BaseEstimator):
     clip: float | None
     fit_intercept: bool
     on_small: str
+    n_jobs: int | None
     random_state: Any
     n_features_in_: int
     model_: FittedModel
@@ -126,6 +128,7 @@ class MetaEstimator(BaseEstimator):
     def _check_shared(self) -> None:
         _check.whole_number(self.n_support, "n_support")
         _check.one_of(self.on_small, "on_small", ("drop", "raise"))
+        n_workers(self.n_jobs)
         if self.clip is None or self.clip == math.inf:
             return
         if _check.real(self.clip, "clip") <= 0:

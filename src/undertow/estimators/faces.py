@@ -34,6 +34,7 @@ class Given(MetaEstimator):
         clip: float | None = 4.0,
         fit_intercept: bool = True,
         on_small: str = "drop",
+        n_jobs: int | None = None,
         random_state: Any = 0,
     ) -> None:
         self.train_rate = train_rate
@@ -48,6 +49,7 @@ class Given(MetaEstimator):
         self.clip = clip
         self.fit_intercept = fit_intercept
         self.on_small = on_small
+        self.n_jobs = n_jobs
         self.random_state = random_state
 
     def _train(self, everything: TaskRows, large: TaskRows, seed: int) -> Trained:
@@ -77,6 +79,7 @@ class Searched(MetaEstimator):
         clip: float | None = 4.0,
         fit_intercept: bool = True,
         on_small: str = "drop",
+        n_jobs: int | None = None,
         random_state: Any = 0,
     ) -> None:
         self.n_support = n_support
@@ -92,6 +95,7 @@ class Searched(MetaEstimator):
         self.clip = clip
         self.fit_intercept = fit_intercept
         self.on_small = on_small
+        self.n_jobs = n_jobs
         self.random_state = random_state
 
     def _train(self, everything: TaskRows, large: TaskRows, seed: int) -> Trained:

@@ -70,6 +70,7 @@ def given_settings(estimator: Any, seed: int) -> tuple[Given, tuple[str, ...]]:
         n_support=estimator.n_support,
         n_draws=estimator.n_draws,
         seed=seed,
+        n_jobs=estimator.n_jobs,
     )
     notes = ()
     if isinstance(rule, GradientRule) and rule.rate < 0:
@@ -124,6 +125,7 @@ def search_settings(estimator: Any, rows: TaskRows, seed: int) -> Settings:
         n_rates=estimator.n_rates,
         level=estimator.level,
         seed=seed,
+        n_jobs=estimator.n_jobs,
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow._workers import each
 from undertow.choice.mixed_family import task_statistics
 from undertow.choice.plan import default_draws
 from undertow.choice.record import Choice
@@ -17,13 +19,14 @@ from undertow.choice.row_space import RowSpace
 from undertow.choice.search import BLEND, Settings, search
 from undertow.estimators.fitted import FittedModel
 from undertow.estimators.further import sums_of_search
-from undertow.estimators.sums import Recipe, Sums, partial
+from undertow.estimators.sums import Recipe, Sums, merge, partial
 from undertow.linear.gradient_step import stability_limit
 from undertow.linear.moments import support_moment
 from undertow.linear.path import RatePath, rate_path
 from undertow.linear.proximal_step import RidgeMoments
 from undertow.linear.rules import GradientRule, ProximalRule
 from undertow.linear.surface import LossSurface
+from undertow.mixed.fit import MixedFit
 from undertow.mixed.mean import MeanSums, mean_sums
 from undertow.mixed.model import MixedRule, fit_mixed
 from undertow.tasks.losses import TaskLosses
@@ -33,6 +36,8 @@ from undertow.tasks.standard import Standard
 # Draws of this many numbers are held together.
 FEW_NUMBERS = 1 << 23
 _MOST_DRAWS = 5
+# Parts of a tall table that workers sum up.
+_PARTS = 8
 # So many tasks say what rate is stable.
 _LIMIT_TASKS = 500
 # Ridge of the common weights where there is one task, and nothing to choose by.
@@ -89,19 +94,23 @@ class Given:
     n_support: int
     n_draws: int | None
     seed: int
+    n_jobs: int | None = None
 
 
 def given(everything: TaskRows, rows: TaskRows, settings: Given) -> Trained:
     """Train at given settings. everything: all tasks; rows: those with more than ``n_support`` rows, or one task."""
     rule = settings.rule
     if isinstance(rule, MixedRule):
-        return _mixed(everything, rule, settings.seed)
+        return _mixed(everything, rule, settings.seed, settings.n_jobs)
     if everything.n_tasks == 1:
         return _on_batches([everything.shared()], everything, settings)
     n_draws = draws_of(settings, len(rows.y), rows.n_columns)
     if not few_numbers(n_draws, len(rows.y), rows.n_columns):
         # Tall tables are summed up batch by batch, for all targets at once, and never held as draws.
-        return trained_by_sums(settings, rows, partial(rows, recipe_of(settings, rows.standard, n_draws)))
+        recipe = recipe_of(settings, rows.standard, n_draws)
+        parts = [rows.select(tasks) for tasks in np.array_split(np.arange(rows.n_tasks), min(_PARTS, rows.n_tasks))]
+        sums = each(lambda part: partial(part, recipe), parts, settings.n_jobs)
+        return trained_by_sums(settings, rows, reduce(merge, sums))
     drawn = (
         batch
         for k in range(n_draws)
@@ -154,12 +163,12 @@ def _model(rows: TaskRows, omega: Any, rules: Sequence[Any]) -> FittedModel:
 def _on_batches(batches: list[TaskBatch], rows: TaskRows, settings: Given) -> Trained:
     rule = settings.rule
     if isinstance(rule, ProximalRule):
-        return _proximal(iter(batches), rows, rule, settings.ridge)
+        return _proximal(batches, rows, rule, settings.ridge)
     assert isinstance(rule, GradientRule)
-    each = [[of_target(batch, j) for batch in batches] for j in range(batches[0].support_y.shape[2])]
-    factor = rate_path(each[0], 0.0, ridge=1.0).scale if settings.spectral else 1.0
+    of_each = [[of_target(batch, j) for batch in batches] for j in range(batches[0].support_y.shape[2])]
+    factor = rate_path(of_each[0], 0.0, ridge=1.0).scale if settings.spectral else 1.0
     rate = settings.train_rate * factor
-    paths = [rate_path(tasks, rate, ridge=settings.ridge, steps=rule.steps) for tasks in each]
+    paths = [rate_path(one, rate, ridge=settings.ridge, steps=rule.steps, n_jobs=settings.n_jobs) for one in of_each]
     return _gradient(paths, rows, rule, factor if settings.adapt_spectral else 1.0)
 
 
@@ -210,18 +219,20 @@ def _unit(support: np.ndarray, n_tasks: float) -> float:
     return 1 / top if top > 0 else 1.0
 
 
-def _mixed(rows: TaskRows, rule: MixedRule, seed: int) -> Trained:
+def _mixed(rows: TaskRows, rule: MixedRule, seed: int, n_jobs: int | None) -> Trained:
     structure = rule.structure if rows.n_tasks > 1 else "none"
     if structure == "intercept" and not rows.standard.intercept:
         raise InputError(
             "structure", structure, "it needs fit_intercept=True: without it no intercept can vary between tasks."
         )
-    each = [task_statistics(rows, j) for j in range(rows.y.shape[1])]
-    fits = [
-        fit_mixed(statistics, structure, method=rule.method, mean_scale=rule.mean_scale, seed=seed)
-        for statistics in each
-    ]
-    means = tuple(mean_sums(fit, statistics) for fit, statistics in zip(fits, each, strict=True))
+
+    def fit(j: int) -> tuple[MixedFit, MeanSums]:
+        statistics = task_statistics(rows, j)
+        options: dict[str, Any] = {"method": rule.method, "mean_scale": rule.mean_scale, "seed": seed}
+        found = fit_mixed(statistics, structure, **options)
+        return found, mean_sums(found, statistics)
+
+    fits, means = zip(*each(fit, range(rows.y.shape[1]), n_jobs), strict=True)
     rules = [ProximalRule(max(fit.noise_variance, 1e-12), fit.task_covariance) for fit in fits]
     # The spectral unit is that of the tasks' mean second moment, as with drawn support rows.
     support = np.zeros((rows.n_columns, rows.n_columns))
