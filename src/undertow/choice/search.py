@@ -15,11 +15,12 @@ from undertow.choice.held_out import HeldOut, held_out_errors
 from undertow.choice.influence import influences
 from undertow.choice.interval import curve_of, gain, rate_interval, verdict_of
 from undertow.choice.limits import LIMITS, Limits
-from undertow.choice.mixed_family import MixedFamily
+from undertow.choice.mixed_family import PREFIX, MixedFamily
 from undertow.choice.plan import Family, Found, Plan, default_draws
 from undertow.choice.proximal_family import PROXIMAL, ProximalFamily, default_ratios, gather_moments
 from undertow.choice.record import Candidate, Choice, Gain, RateCurve, RateInterval
 from undertow.choice.theory_rates import predicted
+from undertow.choice.uncertainty import Uncertainty, calibrated
 from undertow.choice.words import STRATEGIES
 from undertow.linear.block_moments import BlockMoments
 from undertow.linear.rules import blend_of
@@ -77,6 +78,7 @@ class Searched(NamedTuple):
     held_out: TaskLosses
     parts: Mapping[str, Found]
     """the strategies in use, each trained on all tasks by itself; none where they cannot be trained further"""
+    uncertainty: Uncertainty
 
 
 def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched:
@@ -127,7 +129,9 @@ def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched
     held_out = TaskLosses(
         tuple(tried.mse), rows.ids[tried.numbers], np.stack(list(tried.mse.values()), axis=1), tried.weights
     )
-    return Searched(tried.found, choice, moments, gradient.searches[pick.steps].surface(), held_out, tried.parts)
+    uncertainty = _uncertainty(plan, tried, mixed, settings.rotated)
+    surface = gradient.searches[pick.steps].surface()
+    return Searched(tried.found, choice, moments, surface, held_out, tried.parts, uncertainty)
 
 
 def _plan(everything: TaskRows, rows: TaskRows, settings: Settings) -> Plan:
@@ -166,6 +170,8 @@ class _Tried:
     """the best one, trained on all tasks"""
     parts: Mapping[str, Found]
     """what it is made of"""
+    without: list[Found]
+    """the best one, trained and chosen without each fold"""
     settings: Mapping[str, dict[str, float]]
     of_folds: Mapping[str, tuple[dict[str, float], ...]]
     mse: Mapping[str, np.ndarray]
@@ -206,8 +212,13 @@ def _tried(plan: Plan, families: Mapping[str, Family], settings: Settings) -> _T
         if _good_enough(mse[BLEND], mse[best], task_weights):
             best = BLEND if len(chosen[BLEND]) > 1 else next(iter(chosen[BLEND]))
     parts = {name: families[name].found(name) for name in (chosen[BLEND] if best == BLEND else (best,))}
-    found = blend_found(parts, chosen[BLEND]) if best == BLEND else parts[best]
-    return _Tried(best, found, parts, chosen, of_folds, mse, held_out.weights, held_out.numbers)
+    if best == BLEND:
+        found = blend_found(parts, chosen[BLEND])
+        each = zip(every, of_folds[BLEND], strict=True)
+        without = [blend_found(dict(zip(names, fold, strict=True)), part) for fold, part in each]
+    else:
+        found, without = parts[best], [fold[names.index(best)] for fold in every]
+    return _Tried(best, found, parts, without, chosen, of_folds, mse, held_out.weights, held_out.numbers)
 
 
 def _nested_blend(
@@ -244,6 +255,18 @@ def blend_found(parts: Mapping[str, Found], settings: dict[str, float]) -> Found
     starts = np.stack([part.weights for part in each])  # (n, q, d)
     rules = tuple(blend_of([part.rules[j] for part in each], share, starts[:, j]) for j in range(starts.shape[1]))
     return Found(np.einsum("a,aqd->qd", share, starts), rules, settings)
+
+
+def _uncertainty(plan: Plan, tried: _Tried, mixed: MixedFamily | None, rotated: bool) -> Uncertainty:
+    """Intervals of the strategy used, shaped by the mixed model with the least held-out error."""
+    if mixed is None or rotated:
+        return calibrated(plan, tried.without, None, None)
+    task_weights = balance(tried.weights)
+    name = min(mixed.names, key=lambda one: float(task_weights @ tried.mse[one])).removeprefix(PREFIX)
+    whole = mixed.fits(name)
+    # On a large table one fit serves all folds.
+    fits = [whole if mixed.pooled is not None else mixed.fits(name, fold) for fold in range(len(plan.folds))]
+    return calibrated(plan, tried.without, fits, whole)
 
 
 def _on_the_circle(

@@ -1,0 +1,186 @@
+r"""How far off a prediction for a row of a new task is: a mixed model's variance, scaled by errors on held-out tasks.
+
+Given n rows X of its task the weights have covariance :math:`P = (P_0^{-1} + X^T X / \sigma^2)^{-1}` with
+:math:`P_0 = \Sigma_w + V`, V that of the mean's estimate, and a new target has variance
+
+.. math:: v(x) = \sigma^2 + x^T P x .
+
+What is used need not be that model, and rows need not be normal: so the interval is :math:`\hat y \pm c \sqrt{v(x)}`
+with c the quantile of :math:`|y - \hat y| / \sqrt{v(x)}` over rows of held-out tasks, each task counting once, at no
+rows and at ``n_support`` rows of the task: conformal prediction with a fitted scale and tasks as the units (Lei et al.,
+JASA 113, 2018; Lee, Barber & Willett, arXiv 2306.06342).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+
+from undertow import _check
+from undertow._check import InputError
+from undertow.choice.plan import Found, Plan
+from undertow.mixed.fit import MixedFit
+from undertow.tasks.rows import TaskRows, of_target
+
+LEVELS = np.arange(1, 100) / 100
+"""Coverages whose quantiles are kept; between them they are interpolated."""
+
+_DRAWS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Uncertainty:
+    """Letters: q targets, d standardised columns. All in standardised units."""
+
+    noise: np.ndarray
+    """(q,) sigma^2"""
+    task_covariance: np.ndarray
+    """(q, d, d) Sigma_w; (q, 0, 0), as the other matrices, where there is no mixed model"""
+    mean_covariance: np.ndarray
+    """(q, d, d) of the common weights' estimate"""
+    state: np.ndarray
+    """(q, d, d) P, of the weights given the rows adapted to"""
+    second_moment: np.ndarray
+    """(d, d) mean of x x^T over training rows, for tasks of which only the number of rows is known"""
+    structure: str
+    """of the mixed model that the variances are from; empty where there was none, and the scale is 1"""
+    n_adapted: int
+    """rows adapted to so far"""
+    n_support: int
+    """rows adapted to in the errors behind ``at_support``"""
+    at_zero: np.ndarray
+    """(q, L) quantiles, at ``LEVELS``, of scaled errors on tasks without rows"""
+    at_support: np.ndarray
+    """(q, L) of those on tasks with ``n_support`` rows"""
+
+    def after(self, z: np.ndarray) -> Uncertainty:
+        """Return the same for a task of which rows z (n, d), times the roots of their weights, are known too."""
+        if not self.structure:
+            return replace(self, n_adapted=self.n_adapted + len(z))
+        state = np.stack([_posterior(p, z.astype(np.float64), s) for p, s in zip(self.state, self.noise, strict=True)])
+        return replace(self, state=state, n_adapted=self.n_adapted + len(z))
+
+    def half_widths(self, z: np.ndarray, level: float, known_rows: np.ndarray | None = None) -> np.ndarray:
+        """Return half the length of each row's interval, (R, q), for rows z (R, d).
+
+        known_rows: (R,) how many rows of its task the prediction of each row knows; None: ``n_adapted`` in all.
+        Raises InputError for a level that no held-out errors speak for.
+        """
+        level = _check.real(level, "interval")
+        if not LEVELS[0] <= level <= LEVELS[-1]:
+            raise InputError("interval", level, "it is a probability from 0.01 to 0.99.", "Use 0.9 for 90 %.")
+        z = z.astype(np.float64)
+        n = np.full(len(z), self.n_adapted) if known_rows is None else np.asarray(known_rows)
+        # From no rows to n_support the quantile moves in proportion; beyond it stays.
+        share = np.clip(n / self.n_support, 0.0, 1.0)
+        out = np.empty((len(z), len(self.noise)))
+        for j, noise in enumerate(self.noise):
+            own = np.zeros(len(z))
+            if self.structure and known_rows is None:
+                own = np.einsum("rd,de,re->r", z, self.state[j], z)
+            elif self.structure:
+                root = _root(self.task_covariance[j] + self.mean_covariance[j])
+                values, vectors = np.linalg.eigh(root.T @ self.second_moment @ root)
+                own = ((z @ root @ vectors) ** 2 / (1 + n[:, None] * values.clip(0) / noise)).sum(axis=1)
+            zero, support = (np.interp(level, LEVELS, table[j]) for table in (self.at_zero, self.at_support))
+            out[:, j] = np.sqrt(noise + own.clip(0)) * (zero + share * (support - zero))
+        return out
+
+
+def calibrated(
+    plan: Plan,
+    found: Sequence[Found],
+    fits: Sequence[Sequence[MixedFit]] | None,
+    final: Sequence[MixedFit] | None,
+) -> Uncertainty:
+    """Return the uncertainty of a strategy, from its errors on tasks that it has not seen.
+
+    found: for each fold what the strategy was without it; fits: the mixed model without it, for each target; None
+    where there is none. final: the mixed model of all tasks.
+    """
+    q = plan.n_targets
+    scores: list[list[list[np.ndarray]]] = [[[], []] for _ in range(q)]
+    shares: list[np.ndarray] = []
+    for fold, strategy in enumerate(found):
+        rows = plan.rows.select(plan.tested(fold))
+        for draw in islice(plan.draws(rows), _DRAWS):
+            for batch, _, _ in draw:
+                real = (batch.query_x != 0).any(axis=2)
+                counts = real.sum(axis=1)
+                shares.append(np.broadcast_to(1.0 / np.maximum(counts, 1)[:, None], real.shape)[real])
+                for j in range(q):
+                    one = of_target(batch, j)
+                    z = one.query_x.astype(np.float64)
+                    theta = strategy.rules[j].adapt(strategy.weights[j].astype(batch.query_x.dtype), one)
+                    before = one.query_y - z @ strategy.weights[j]
+                    after = one.query_y - (z @ theta[..., None].astype(np.float64))[..., 0]
+                    v_0, v = _variances(one.support_x.astype(np.float64), z, None if fits is None else fits[fold][j])
+                    scores[j][0].append((np.abs(before) / np.sqrt(v_0))[real])
+                    scores[j][1].append((np.abs(after) / np.sqrt(v))[real])
+    weights = np.concatenate(shares)
+    tables = np.array([[_quantiles(np.concatenate(part), weights) for part in of_target_] for of_target_ in scores])
+    none = np.zeros((q, 0, 0))
+    return Uncertainty(
+        noise=np.ones(q) if final is None else np.array([fit.noise_variance for fit in final]),
+        task_covariance=none if final is None else np.stack([_square(fit.task_covariance) for fit in final]),
+        mean_covariance=none if final is None else np.stack([fit.mean_covariance for fit in final]),
+        state=none if final is None else np.stack([_prior(fit) for fit in final]),
+        second_moment=second_moment(plan.everything) if final is not None else np.zeros((0, 0)),
+        structure="" if final is None else final[0].structure,
+        n_adapted=0,
+        n_support=plan.n_support,
+        at_zero=tables[:, 0],
+        at_support=tables[:, 1],
+    )
+
+
+def second_moment(rows: TaskRows) -> np.ndarray:
+    """Mean of x x^T (d, d) over at most some ten thousand standardised rows, evenly spread."""
+    n = len(rows.y)
+    some = np.linspace(0, n - 1, min(n, 20_000)).round().astype(int)
+    z = rows.inputs(some).astype(np.float64)
+    return z.T @ z / len(z)
+
+
+def _square(covariance: np.ndarray) -> np.ndarray:
+    return np.diag(covariance) if covariance.ndim == 1 else covariance
+
+
+def _prior(fit: MixedFit) -> np.ndarray:
+    return _square(fit.task_covariance) + fit.mean_covariance
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(covariance)
+    return vectors * np.sqrt(values.clip(0))
+
+
+def _posterior(prior: np.ndarray, z: np.ndarray, noise: float) -> np.ndarray:
+    """Covariances (..., d, d) given rows z (..., n, d)."""
+    cross = z @ prior
+    gram = cross @ np.swapaxes(z, -1, -2) + noise * np.eye(z.shape[-2])
+    return prior - np.swapaxes(cross, -1, -2) @ np.linalg.solve(gram, cross)
+
+
+def _variances(x: np.ndarray, z: np.ndarray, fit: MixedFit | None) -> tuple[np.ndarray, np.ndarray]:
+    """Variance of a new target at query rows z (c, n, d) without rows of the task and with x (c, n_support, d)."""
+    if fit is None:
+        return np.ones(z.shape[:2]), np.ones(z.shape[:2])
+    prior = _prior(fit)
+    before = fit.noise_variance + ((z @ prior) * z).sum(axis=2)
+    cross = x @ prior
+    gram = cross @ x.transpose(0, 2, 1) + fit.noise_variance * np.eye(x.shape[1])
+    shared = cross @ z.transpose(0, 2, 1)
+    after = before - (shared * np.linalg.solve(gram, shared)).sum(axis=1)
+    floor = max(fit.noise_variance, 1e-12)
+    return before.clip(floor), after.clip(floor)
+
+
+def _quantiles(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Quantiles at ``LEVELS`` of values with weights."""
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order])
+    return values[order][np.searchsorted(reached, LEVELS * reached[-1]).clip(max=len(values) - 1)]
