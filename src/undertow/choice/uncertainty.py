@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
+import scipy.stats
 
 from undertow import _check
 from undertow._check import InputError
@@ -29,6 +30,7 @@ LEVELS = np.arange(1, 100) / 100
 """Coverages whose quantiles are kept; between them they are interpolated."""
 
 _DRAWS = 3
+_LEAST_NOISE = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ class Uncertainty:
     state: np.ndarray
     """(q, d, d) P, of the weights given the rows adapted to"""
     second_moment: np.ndarray
-    """(d, d) mean of x x^T over training rows, for tasks of which only the number of rows is known"""
+    """(d, d) mean of x x^T over training rows"""
     structure: str
     """of the mixed model that the variances are from; empty where there was none, and the scale is 1"""
     n_adapted: int
@@ -55,39 +57,59 @@ class Uncertainty:
     """(q, L) quantiles, at ``LEVELS``, of scaled errors on tasks without rows"""
     at_support: np.ndarray
     """(q, L) of those on tasks with ``n_support`` rows"""
+    expected_mse: np.ndarray
+    """(q, 2) mean of v over rows of tasks without rows and with ``n_support``: the error that the mixed model expects
+    of itself; without one 1"""
 
-    def after(self, z: np.ndarray) -> Uncertainty:
-        """Return the same for a task of which rows z (n, d), times the roots of their weights, are known too."""
+    def after(self, z: np.ndarray, n_rows: int | None = None) -> Uncertainty:
+        """Return the same for a task of which rows z (n, d), times the roots of their weights, are known too.
+
+        n_rows: how many rows they stand for; None: as many as they are.
+        """
+        n = self.n_adapted + (len(z) if n_rows is None else n_rows)
         if not self.structure:
-            return replace(self, n_adapted=self.n_adapted + len(z))
-        state = np.stack([_posterior(p, z.astype(np.float64), s) for p, s in zip(self.state, self.noise, strict=True)])
-        return replace(self, state=state, n_adapted=self.n_adapted + len(z))
+            return replace(self, n_adapted=n)
+        wide = z.astype(np.float64)
+        state = np.stack([_posterior(p, wide, s) for p, s in zip(self.state, self.noise, strict=True)])
+        return replace(self, state=state, n_adapted=n)
 
-    def half_widths(self, z: np.ndarray, level: float, known_rows: np.ndarray | None = None) -> np.ndarray:
+    def half_widths(self, z: np.ndarray, level: float) -> np.ndarray:
         """Return half the length of each row's interval, (R, q), for rows z (R, d).
 
-        known_rows: (R,) how many rows of its task the prediction of each row knows; None: ``n_adapted`` in all.
         Raises InputError for a level that no held-out errors speak for.
         """
         level = _check.real(level, "interval")
         if not LEVELS[0] <= level <= LEVELS[-1]:
             raise InputError("interval", level, "it is a probability from 0.01 to 0.99.", "Use 0.9 for 90 %.")
-        z = z.astype(np.float64)
-        n = np.full(len(z), self.n_adapted) if known_rows is None else np.asarray(known_rows)
+        zero, support = (
+            np.array([np.interp(level, LEVELS, one) for one in table]) for table in (self.at_zero, self.at_support)
+        )
         # From no rows to n_support the quantile moves in proportion; beyond it stays.
-        share = np.clip(n / self.n_support, 0.0, 1.0)
-        out = np.empty((len(z), len(self.noise)))
-        for j, noise in enumerate(self.noise):
-            own = np.zeros(len(z))
-            if self.structure and known_rows is None:
-                own = np.einsum("rd,de,re->r", z, self.state[j], z)
-            elif self.structure:
-                root = _root(self.task_covariance[j] + self.mean_covariance[j])
-                values, vectors = np.linalg.eigh(root.T @ self.second_moment @ root)
-                own = ((z @ root @ vectors) ** 2 / (1 + n[:, None] * values.clip(0) / noise)).sum(axis=1)
-            zero, support = (np.interp(level, LEVELS, table[j]) for table in (self.at_zero, self.at_support))
-            out[:, j] = np.sqrt(noise + own.clip(0)) * (zero + share * (support - zero))
-        return out
+        factor = zero + min(self.n_adapted / self.n_support, 1.0) * (support - zero)
+        own = np.zeros((len(z), len(self.noise)))
+        if self.structure:
+            z = z.astype(np.float64)
+            own = np.einsum("rd,qde,re->rq", z, self.state, z, optimize=True).clip(0)
+        return np.sqrt(self.noise + own) * factor
+
+
+def of_model(fits: Sequence[MixedFit], rows: TaskRows, n_support: int) -> Uncertainty:
+    """Return the uncertainty that a mixed model claims of itself, one fit for each target: errors are normal."""
+    moment = _second_moment(rows)
+    normal = np.tile(scipy.stats.norm.ppf((1 + LEVELS) / 2), (len(fits), 1))
+    return Uncertainty(
+        noise=np.array([max(fit.noise_variance, _LEAST_NOISE) for fit in fits]),
+        task_covariance=np.stack([_square(fit.task_covariance) for fit in fits]),
+        mean_covariance=np.stack([fit.mean_covariance for fit in fits]),
+        state=np.stack([_prior(fit) for fit in fits]),
+        second_moment=moment,
+        structure=fits[0].structure,
+        n_adapted=0,
+        n_support=n_support,
+        at_zero=normal,
+        at_support=normal,
+        expected_mse=np.array([_expected(fit, moment, n_support) for fit in fits]),
+    )
 
 
 def calibrated(
@@ -104,6 +126,7 @@ def calibrated(
     q = plan.n_targets
     scores: list[list[list[np.ndarray]]] = [[[], []] for _ in range(q)]
     shares: list[np.ndarray] = []
+    expected = np.zeros((q, 2))
     for fold, strategy in enumerate(found):
         rows = plan.rows.select(plan.tested(fold))
         for draw in islice(plan.draws(rows), _DRAWS):
@@ -118,31 +141,34 @@ def calibrated(
                     before = one.query_y - z @ strategy.weights[j]
                     after = one.query_y - (z @ theta[..., None].astype(np.float64))[..., 0]
                     v_0, v = _variances(one.support_x.astype(np.float64), z, None if fits is None else fits[fold][j])
+                    expected[j] += [(v_0[real] * shares[-1]).sum(), (v[real] * shares[-1]).sum()]
                     scores[j][0].append((np.abs(before) / np.sqrt(v_0))[real])
                     scores[j][1].append((np.abs(after) / np.sqrt(v))[real])
     weights = np.concatenate(shares)
-    tables = np.array([[_quantiles(np.concatenate(part), weights) for part in of_target_] for of_target_ in scores])
+    expected /= weights.sum()
+    tables = np.array([[_quantiles(np.concatenate(part), weights) for part in pair] for pair in scores])
+    if final is not None:
+        own = of_model(final, plan.everything, plan.n_support)
+        return replace(own, at_zero=tables[:, 0], at_support=tables[:, 1], expected_mse=expected)
     none = np.zeros((q, 0, 0))
-    return Uncertainty(
-        noise=np.ones(q) if final is None else np.array([fit.noise_variance for fit in final]),
-        task_covariance=none if final is None else np.stack([_square(fit.task_covariance) for fit in final]),
-        mean_covariance=none if final is None else np.stack([fit.mean_covariance for fit in final]),
-        state=none if final is None else np.stack([_prior(fit) for fit in final]),
-        second_moment=second_moment(plan.everything) if final is not None else np.zeros((0, 0)),
-        structure="" if final is None else final[0].structure,
-        n_adapted=0,
-        n_support=plan.n_support,
-        at_zero=tables[:, 0],
-        at_support=tables[:, 1],
-    )
+    zero, support = tables[:, 0], tables[:, 1]
+    return Uncertainty(np.ones(q), none, none, none, none[0], "", 0, plan.n_support, zero, support, expected)
 
 
-def second_moment(rows: TaskRows) -> np.ndarray:
+def _second_moment(rows: TaskRows) -> np.ndarray:
     """Mean of x x^T (d, d) over at most some ten thousand standardised rows, evenly spread."""
     n = len(rows.y)
     some = np.linspace(0, n - 1, min(n, 20_000)).round().astype(int)
     z = rows.inputs(some).astype(np.float64)
     return z.T @ z / len(z)
+
+
+def _expected(fit: MixedFit, moment: np.ndarray, n: int) -> tuple[float, float]:
+    """Mean variance of a new target without rows, and with n rows that have this mean second moment."""
+    root = _root(_prior(fit))
+    values = np.linalg.eigvalsh(root.T @ moment @ root).clip(0)
+    noise = max(fit.noise_variance, _LEAST_NOISE)
+    return noise + float(values.sum()), noise + float((values / (1 + n * values / noise)).sum())
 
 
 def _square(covariance: np.ndarray) -> np.ndarray:
@@ -175,7 +201,7 @@ def _variances(x: np.ndarray, z: np.ndarray, fit: MixedFit | None) -> tuple[np.n
     gram = cross @ x.transpose(0, 2, 1) + fit.noise_variance * np.eye(x.shape[1])
     shared = cross @ z.transpose(0, 2, 1)
     after = before - (shared * np.linalg.solve(gram, shared)).sum(axis=1)
-    floor = max(fit.noise_variance, 1e-12)
+    floor = max(fit.noise_variance, _LEAST_NOISE)
     return before.clip(floor), after.clip(floor)
 
 

@@ -6,7 +6,7 @@ import copy
 import math
 import warnings
 from abc import abstractmethod
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, overload
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -19,6 +19,7 @@ from undertow._check import InputError, Setting
 from undertow._workers import n_workers
 from undertow.estimators.fitted import FittedModel, by_task
 from undertow.estimators.inputs import as_array, group_values, places, task_codes, warn_no_groups
+from undertow.estimators.summary import Summary, summary_of
 from undertow.estimators.targets import Kind, Labels, Numbers
 from undertow.estimators.training import Trained
 from undertow.tasks.rows import TaskRows
@@ -169,23 +170,41 @@ class MetaEstimator(BaseEstimator):
             new.publish(self.model_.with_tasks(self.model_.rows(x, targets, weights, task_codes(groups, len(x)))))
         return new
 
-    def predict(self, X: Any, groups: Any = None) -> np.ndarray:
-        """Return predictions for X (R, p).
+    @overload
+    def predict(self, X: Any, groups: Any = None, interval: None = None) -> np.ndarray: ...
+
+    @overload
+    def predict(self, X: Any, groups: Any = None, *, interval: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+
+    def predict(
+        self, X: Any, groups: Any = None, interval: float | None = None
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return predictions for X (R, p), with ``interval`` a tuple (predictions, low, high).
 
         groups: (R,) task of each row; rows of a task seen in ``fit`` are predicted by that task's adapted weights, rows
             of other tasks by the common weights omega. None: all by omega. For a new task use ``adapt`` first.
+        interval: the share of new rows that the interval around each prediction is to hold, such as 0.9; regressors
+            only. It is wider for a task without rows than for one that was adapted to. With CV its width is set by
+            errors on held-out tasks, each counting once; of a ``MixedRule`` it is the normal model's own.
+        Raises InputError for a share outside 0.01 to 0.99, and where nothing is known of errors.
         """
-        raw = self._raw(X, groups)
-        return self.targets_.restored(raw)
+        x, where = self._places(X, groups)
+        predictions = self.model_.predict(x, where)
+        if interval is None:
+            return self.targets_.restored(predictions)
+        if not isinstance(self.targets_, Numbers):
+            raise InputError("interval", interval, "intervals are for regressors.", "Leave it out.")
+        half = self.model_.half_widths(x, interval, where).astype(predictions.dtype)
+        restored = (self.targets_.restored(part) for part in (predictions, predictions - half, predictions + half))
+        return tuple(restored)  # type: ignore[return-value]
 
-    def _raw(self, X: Any, groups: Any = None) -> np.ndarray:
-        """Predictions (R, q) in the units of the targets' columns."""
+    def _places(self, X: Any, groups: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return checked X, and the position of each row's task among those seen; None where nothing is known."""
         check_is_fitted(self)
         x = np.asarray(validate_data(self, as_array(X), dtype=[np.float64, np.float32], reset=False))
-        where = None
-        if groups is not None and self.model_.task_omega is not None:
-            where = places(self.task_ids_, group_values(groups, len(x)))
-        return self.model_.predict(x, where)
+        if groups is None or self.model_.task_omega is None:
+            return x, None
+        return x, places(self.task_ids_, group_values(groups, len(x)))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None) -> float:
         """Return R^2, or the accuracy of a classifier, on rows that the adaptation has not seen.
@@ -206,10 +225,38 @@ class MetaEstimator(BaseEstimator):
         seen = None if weights is None else weights[numbers]
         return float(self.kind.metric(truth[numbers], self.targets_.restored(predictions), sample_weight=seen))
 
+    @available_if(lambda self: self.kind.scaled)
+    def summary(self) -> Summary:
+        """Return coefficients with standard errors, the spread between tasks, noise, error on a new task, odd tasks.
+
+        All in the user's units; ``print`` shows it. Standard errors and spreads are those of the mixed model with the
+        least held-out error, coefficients those that are used. Raises InputError where there are several targets.
+        """
+        check_is_fitted(self)
+        names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(self.n_features_in_)])
+        return summary_of(self.model_, [str(name) for name in names], getattr(self, "choice_", None), self.n_support)
+
+    @property
+    def task_coef_(self) -> np.ndarray:
+        """Coefficients of each task that was fitted to, (m, p) or (m, q, p), in the order of ``task_ids_``."""
+        return self._of_tasks(0)
+
+    @property
+    def task_intercept_(self) -> np.ndarray:
+        """Intercepts of these tasks, (m,) or (m, q)."""
+        return self._of_tasks(1)
+
+    def _of_tasks(self, part: int) -> np.ndarray:
+        check_is_fitted(self)
+        if self.model_.task_omega is None:
+            raise AttributeError("No weights of single tasks: there was one task, or this is an adapted estimator.")
+        values = self.model_.standard.restore_weights(self.model_.task_omega.transpose(1, 0, 2))[part]
+        return values[:, 0] if self.targets_.flat else values
+
     @available_if(lambda self: not self.kind.scaled)
     def decision_function(self, X: Any, groups: Any = None) -> np.ndarray:
         """Return the fitted -1 / 1 targets: (R,) for two classes, positive for the second, else (R, classes)."""
-        raw = self._raw(X, groups)
+        raw = self.model_.predict(*self._places(X, groups))
         return raw[:, 0] if raw.shape[1] == 1 else raw
 
     def _read_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

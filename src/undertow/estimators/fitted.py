@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from undertow._batch import TaskBatch
+from undertow._check import InputError
+from undertow.choice.uncertainty import Uncertainty
 from undertow.estimators.known_rows import KnownRows
 from undertow.linear.rules import BlendRule, GradientRule, Rule
 from undertow.tasks import labels
@@ -32,6 +34,8 @@ class FittedModel:
     """(q, m, d) their weights; None where there was one task only"""
     task_rows: KnownRows | None = None
     """what is kept of their rows; None where nothing is, and further rows cannot be added to them"""
+    uncertainty: Uncertainty | None = None
+    """behind intervals; None where nothing speaks of errors"""
 
     @property
     def n_targets(self) -> int:
@@ -72,7 +76,11 @@ class FittedModel:
             else:
                 omega[j] = self.adapt_each(batches, j)[0]
                 rules.append(rule)
-        return replace(self, omega=omega, rules=tuple(rules), task_omega=None, task_rows=None)
+        uncertainty = self.uncertainty
+        if uncertainty is not None:
+            z = rows.inputs().astype(np.float64)
+            uncertainty = uncertainty.after(z if rows.weights is None else z * np.sqrt(rows.weights)[:, None])
+        return replace(self, omega=omega, rules=tuple(rules), task_omega=None, task_rows=None, uncertainty=uncertainty)
 
     def with_tasks(self, rows: TaskRows) -> FittedModel:
         """Return the model that knows the tasks of ``rows`` too; the rows of a task known by its id are added to it.
@@ -141,6 +149,30 @@ class FittedModel:
                 part = seen[start : start + _ROWS_AT_ONCE]
                 out[part] = np.einsum("rd,qrd->rq", z[part], self.task_omega[:, places[part]])
         return self.standard.restore_targets(out)
+
+    def half_widths(self, x: np.ndarray, level: float, places: np.ndarray | None = None) -> np.ndarray:
+        """Return half the length (R, q) of the interval around each prediction of ``predict``, in the targets' units.
+
+        Raises InputError for a level outside 0.01 to 0.99, and where nothing is known of errors.
+        """
+        if self.uncertainty is None:
+            raise InputError(
+                "interval",
+                level,
+                "this model has no held-out errors and no variances to make intervals from.",
+                "Use an estimator with CV and at least three tasks, or rule=MixedRule().",
+            )
+        z = self.standard.features(x)
+        widths = self.uncertainty.half_widths(z, level)
+        if places is not None and self.task_rows is not None:
+            seen = np.flatnonzero(places >= 0)
+            seen = seen[np.argsort(places[seen], kind="stable")]
+            tasks, starts = np.unique(places[seen], return_index=True)
+            for task, part in zip(tasks, np.split(seen, starts[1:]) if len(seen) else (), strict=True):
+                own = self.task_rows.take(np.array([task]))
+                known = self.uncertainty.after(own.factor[:, : z.shape[1]], round(float(own.totals[0])))
+                widths[part] = known.half_widths(z[part], level)
+        return widths * self.standard.target_spread
 
     def predict_query(self, rows: TaskRows, n_support: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Adapt each task on a random choice of its rows: predictions (R', q) of all others, and their numbers."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from undertow.choice.uncertainty import LEVELS, Uncertainty
 from undertow.linear.moments import Moments
 from undertow.linear.outer_problem import OuterProblem
 from undertow.linear.path import RatePath
@@ -165,6 +166,39 @@ def unpack_losses(stored: dict[str, Any], arrays: Arrays, name: str, task_ids: n
     if tasks.dtype.kind not in "iu" or tasks.min() < 0 or tasks.max() >= len(task_ids):
         raise ValueError(f"{name!r} with tasks that the estimator has not seen")
     return TaskLosses(names, task_ids[tasks], mse, weights)
+
+
+_UNCERTAINTY = (
+    "noise",
+    "task_covariance",
+    "mean_covariance",
+    "state",
+    "second_moment",
+    "at_zero",
+    "at_support",
+    "expected_mse",
+)
+
+
+def pack_uncertainty(uncertainty: Uncertainty, arrays: Arrays) -> dict[str, Any]:
+    """Pack what intervals are made from."""
+    for field in _UNCERTAINTY:
+        arrays[f"uncertainty.{field}"] = getattr(uncertainty, field)
+    return {name: getattr(uncertainty, name) for name in ("structure", "n_adapted", "n_support")}
+
+
+def unpack_uncertainty(stored: dict[str, Any], arrays: Arrays, q: int, d: int) -> Uncertainty:
+    """Return it for q targets and d columns."""
+    fields = {field: arrays[f"uncertainty.{field}"] for field in _UNCERTAINTY}
+    structure = str(stored["structure"])
+    d = d if structure else 0
+    shapes = {"noise": (q,), "second_moment": (d, d)} | dict.fromkeys(("at_zero", "at_support"), (q, len(LEVELS)))
+    shapes["expected_mse"] = (q, 2)
+    for field, array in fields.items():
+        _shape(array, shapes.get(field, (q, d, d)), f"uncertainty.{field}")
+    return Uncertainty(
+        **fields, structure=structure, n_adapted=int(stored["n_adapted"]), n_support=int(stored["n_support"])
+    )
 
 
 def _shape(array: np.ndarray, expected: tuple[int, ...], name: str) -> None:

@@ -87,6 +87,8 @@ def save(estimator: Any, path: str | os.PathLike[str], *, notes: Mapping[str, An
         "rules": plain(rules),
         "task_ids": pack_labels(model.task_ids, arrays, "task_ids"),
     }
+    if model.uncertainty is not None:
+        header["uncertainty"] = plain(parts.pack_uncertainty(model.uncertainty, arrays))
     if hasattr(estimator, "feature_names_in_"):
         header["feature_names"] = [str(name) for name in estimator.feature_names_in_]
     if hasattr(estimator, "classes_"):
@@ -245,7 +247,10 @@ def _model(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) ->
         )
         if not whole or rows.factor.shape != (offsets[-1], d + q) or rows.totals.shape != (m,):
             raise _damaged(where, "rows of tasks that do not fit together")
-    return FittedModel(standard, arrays["omega"], read, task_ids, arrays.get("task_omega"), rows)
+    uncertainty = None
+    if "uncertainty" in header:
+        uncertainty = parts.unpack_uncertainty(header["uncertainty"], arrays, q, d)
+    return FittedModel(standard, arrays["omega"], read, task_ids, arrays.get("task_omega"), rows, uncertainty)
 
 
 def _set_search(estimator: Any, header: dict[str, Any], arrays: dict[str, np.ndarray], model: FittedModel) -> None:

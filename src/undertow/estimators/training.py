@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import reduce
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from undertow.choice.plan import default_draws
 from undertow.choice.record import Choice
 from undertow.choice.row_space import RowSpace
 from undertow.choice.search import BLEND, Settings, search
+from undertow.choice.uncertainty import of_model
 from undertow.estimators.fitted import FittedModel
 from undertow.estimators.further import sums_of_search
 from undertow.estimators.sums import Recipe, Sums, merge, partial
@@ -101,7 +101,11 @@ def given(everything: TaskRows, rows: TaskRows, settings: Given) -> Trained:
     """Train at given settings. everything: all tasks; rows: those with more than ``n_support`` rows, or one task."""
     rule = settings.rule
     if isinstance(rule, MixedRule):
+<<<<<<< HEAD
         return _mixed(everything, rule, settings.seed, settings.n_jobs)
+=======
+        return _mixed(everything, rule, settings.n_support, settings.seed)
+>>>>>>> 8b9d9f6 (Prediction intervals from held-out tasks; a summary in the user's units; weights of single tasks)
     if everything.n_tasks == 1:
         return _on_batches([everything.shared()], everything, settings)
     n_draws = draws_of(settings, len(rows.y), rows.n_columns)
@@ -219,7 +223,11 @@ def _unit(support: np.ndarray, n_tasks: float) -> float:
     return 1 / top if top > 0 else 1.0
 
 
+<<<<<<< HEAD
 def _mixed(rows: TaskRows, rule: MixedRule, seed: int, n_jobs: int | None) -> Trained:
+=======
+def _mixed(rows: TaskRows, rule: MixedRule, n_support: int, seed: int) -> Trained:
+>>>>>>> 8b9d9f6 (Prediction intervals from held-out tasks; a summary in the user's units; weights of single tasks)
     structure = rule.structure if rows.n_tasks > 1 else "none"
     if structure == "intercept" and not rows.standard.intercept:
         raise InputError(
@@ -242,7 +250,7 @@ def _mixed(rows: TaskRows, rule: MixedRule, seed: int, n_jobs: int | None) -> Tr
         weights = np.ones(len(place)) if rows.weights is None else rows.weights[place]
         total = np.add.reduceat(weights, rows.offsets[tasks] - place[0])
         support += (z * (weights / np.repeat(total, rows.counts[tasks]))[:, None]).T @ z
-    model = _model(rows, [fit.mean for fit in fits], rules)
+    model = replace(_model(rows, [fit.mean for fit in fits], rules), uncertainty=of_model(fits, rows, n_support))
     return Trained(model, _unit(support, float(rows.n_tasks)), None, None, means=means)
 
 
@@ -277,7 +285,7 @@ def searched(everything: TaskRows, rows: TaskRows, settings: Settings) -> Traine
     )
     # A strategy without rates still leaves the gradient rule's best ones to be read.
     train_rate, adapt_rate = (chosen.get(name, signed[name]) for name in ("train_rate", "adapt_rate"))
-    model = _model(rows, found.best.weights, found.best.rules)
+    model = replace(_model(rows, found.best.weights, found.best.rules), uncertainty=found.uncertainty)
     return Trained(model, found.choice.scale, train_rate, adapt_rate, search=search_)
 
 

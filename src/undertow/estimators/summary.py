@@ -1,0 +1,179 @@
+"""What a fitted regressor says about the columns, the tasks and its own error, in the user's units."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.stats
+
+from undertow._check import InputError
+from undertow._plain import plain
+from undertow.choice.record import Choice
+from undertow.estimators.fitted import FittedModel
+
+_ODDEST = 3
+_LEVEL = 0.95
+_WIDTHS = (11, 10, 22, 16)
+AT_MEANS = "(level at column means)"
+"""Name of the row of the intercept: the prediction where every column has its mean."""
+
+
+class Coefficient(NamedTuple):
+    """One column of the common model. The last four are None where no mixed model was fitted."""
+
+    name: str
+    value: float
+    """target per unit of the column; for the level, target"""
+    standard_error: float | None = None
+    """by the mixed model, its variances taken as known"""
+    low: float | None = None
+    """ends of the 95 % interval"""
+    high: float | None = None
+    task_std: float | None = None
+    """standard deviation between tasks"""
+
+
+class TaskDistance(NamedTuple):
+    """How far a task's own model is from the common one."""
+
+    task: Any
+    distance: float
+    """root mean square difference of the two predictions over training rows, in units of the target"""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Coefficients, spread between tasks, noise and error of a regressor, in the user's units. ``print`` shows it."""
+
+    coefficients: tuple[Coefficient, ...]
+    structure: str
+    """of the mixed model behind standard errors and spreads; empty where there was none"""
+    noise_std: float | None
+    """standard deviation of the rows of a task around its own model"""
+    icc: float | None
+    """intraclass correlation: share of the variance at the column means that lies between tasks"""
+    target_std: float
+    n_tasks: int
+    n_support: int
+    error: float | None
+    """root mean squared error on a new task after adaptation to ``n_support`` rows, held out"""
+    error_low: float | None
+    error_high: float | None
+    """ends of its 95 % interval"""
+    error_at_zero: float | None
+    """the same without rows of the task and without adaptation"""
+    expected_error: float | None
+    """root mean squared error that the mixed model expects of itself with ``n_support`` rows"""
+    oddest: tuple[TaskDistance, ...]
+    """the tasks that are furthest from the common model, the furthest first"""
+    median_distance: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        values = asdict(self)
+        values["coefficients"] = [one._asdict() for one in self.coefficients]
+        values["oddest"] = [one._asdict() for one in self.oddest]
+        return plain(values)
+
+    def __str__(self) -> str:
+        """Return the summary as a screen of at most 24 lines."""
+        lines = []
+        if self.error is not None:
+            rows = f"{self.n_support} row{'s' * (self.n_support != 1)}"
+            lines.append(
+                f"Error on a new task (root mean squared): {self.error:.4g} with {rows} of it "
+                f"(95 % CI {self.error_low:.4g} to {self.error_high:.4g}), {self.error_at_zero:.4g} with none;"
+            )
+            own = "" if self.expected_error is None else f"; expected by the mixed model {self.expected_error:.4g}"
+            lines.append(f"standard deviation of the target {self.target_std:.4g}{own}.")
+            lines.append("")
+        shown = self.coefficients[-1:] + self.coefficients[:-1]
+        width = max(12, *(min(len(one.name), 32) for one in shown[:12]))
+        lines.append(
+            f"{'':{width}}  {'coefficient':>11}  {'std. error':>10}  {'95 % CI':>22}  {'SD between tasks':>16}"
+        )
+        for one in shown[:12]:
+            name = one.name if len(one.name) <= 32 else one.name[:31] + "…"
+            cells = [f"{one.value:.4g}"]
+            if one.standard_error is not None:
+                cells += [f"{one.standard_error:.3g}", f"{one.low:.4g} to {one.high:.4g}", f"{one.task_std:.3g}"]
+            lines.append(f"{name:{width}}" + "".join(f"  {cell:>{n}}" for cell, n in zip(cells, _WIDTHS, strict=False)))
+        if len(shown) > 12:
+            lines.append(f"... and {len(shown) - 12} more columns, in .coefficients")
+        if self.noise_std is not None:
+            share = "" if self.icc is None else (
+                f"; {100 * self.icc:.0f} % of the variance at the column means lies between tasks (ICC)"
+            )  # fmt: skip
+            lines.append(f"Standard deviation within a task {self.noise_std:.4g}{share}.")
+        if self.oddest:
+            far = ", ".join(f"{one.task} {one.distance:.3g}" for one in self.oddest)
+            lines.append(
+                f"Furthest from the common model (RMS difference of predictions): {far}; median of "
+                f"{self.n_tasks} tasks {self.median_distance:.3g}."
+            )
+        return "\n".join(lines)
+
+
+def summary_of(model: FittedModel, names: list[str], choice: Choice | None, n_support: int) -> Summary:
+    """Return the summary of a fitted regressor with one target. names: (p,) of its columns."""
+    if model.n_targets != 1:
+        raise InputError(None, rule=f"a summary is of one target: this estimator has {model.n_targets}.")
+    standard, own = model.standard, model.uncertainty
+    unit = float(standard.target_spread[0])
+    omega = model.omega[0].astype(np.float64)
+    p = len(standard.centre)
+    scales = np.concatenate([unit / standard.spread, [unit] * standard.intercept])
+    values = omega * scales
+    if standard.intercept:
+        values[p] += float(standard.target_centre[0])
+    names = [*names, *([AT_MEANS] if standard.intercept else [])]
+    mixed = own is not None and bool(own.structure)
+    if mixed:
+        assert own is not None
+        errors = np.sqrt(own.mean_covariance[0].diagonal().clip(0)) * scales
+        spreads = np.sqrt(own.task_covariance[0].diagonal().clip(0)) * scales
+        z = scipy.stats.norm.ppf((1 + _LEVEL) / 2)
+        table = zip(names, values, errors, values - z * errors, values + z * errors, spreads, strict=True)
+        coefficients = tuple(Coefficient(name, *map(float, numbers)) for name, *numbers in table)
+        noise, expected = math.sqrt(own.noise[0]) * unit, math.sqrt(own.expected_mse[0, 1]) * unit
+        between = float(own.task_covariance[0][p, p]) if standard.intercept else 0.0
+        icc = between / (between + float(own.noise[0])) if standard.intercept else None
+    else:
+        coefficients = tuple(Coefficient(name, float(value)) for name, value in zip(names, values, strict=True))
+        noise = expected = icc = None
+    error = low = high = zero = None
+    if choice is not None:
+        used = choice.candidates[choice.strategy]
+        z = scipy.stats.norm.ppf((1 + _LEVEL) / 2) * used.standard_error
+        error, low, high = (unit * math.sqrt(max(mse, 0.0)) for mse in (used.mse, used.mse - z, used.mse + z))
+        zero = unit * math.sqrt(choice.candidates["joint"].mse)
+    distances = _distances(model, own.second_moment if mixed and own is not None else None)
+    order = np.argsort(-distances, kind="stable")[:_ODDEST]
+    return Summary(
+        coefficients=coefficients,
+        structure=own.structure if own is not None else "",
+        noise_std=noise,
+        icc=icc,
+        target_std=unit,
+        n_tasks=len(model.task_ids),
+        n_support=n_support,
+        error=error,
+        error_low=low,
+        error_high=high,
+        error_at_zero=zero,
+        expected_error=expected,
+        oddest=tuple(TaskDistance(model.task_ids[i].item(), float(distances[i]) * unit) for i in order),
+        median_distance=float(np.median(distances)) * unit if len(distances) else None,
+    )
+
+
+def _distances(model: FittedModel, moment: np.ndarray | None) -> np.ndarray:
+    """Distance of each task's weights from the common ones (m,), in standardised units of the target."""
+    if model.task_omega is None:
+        return np.zeros(0)
+    away = (model.task_omega[0] - model.omega[0]).astype(np.float64)
+    # Standardised columns have a second moment of about the identity.
+    return np.sqrt(np.einsum("md,de,me->m", away, np.eye(away.shape[1]) if moment is None else moment, away).clip(0))
