@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 import scipy.stats
@@ -29,7 +28,6 @@ from undertow.tasks.rows import TaskRows, of_target
 LEVELS = np.arange(1, 100) / 100
 """Coverages whose quantiles are kept; between them they are interpolated."""
 
-_DRAWS = 3
 _LEAST_NOISE = 1e-12
 
 
@@ -129,21 +127,20 @@ def calibrated(
     expected = np.zeros((q, 2))
     for fold, strategy in enumerate(found):
         rows = plan.rows.select(plan.tested(fold))
-        for draw in islice(plan.draws(rows), _DRAWS):
-            for batch, _, _ in draw:
-                real = (batch.query_x != 0).any(axis=2)
-                counts = real.sum(axis=1)
-                shares.append(np.broadcast_to(1.0 / np.maximum(counts, 1)[:, None], real.shape)[real])
-                for j in range(q):
-                    one = of_target(batch, j)
-                    z = one.query_x.astype(np.float64)
-                    theta = strategy.rules[j].adapt(strategy.weights[j].astype(batch.query_x.dtype), one)
-                    before = one.query_y - z @ strategy.weights[j]
-                    after = one.query_y - (z @ theta[..., None].astype(np.float64))[..., 0]
-                    v_0, v = _variances(one.support_x.astype(np.float64), z, None if fits is None else fits[fold][j])
-                    expected[j] += [(v_0[real] * shares[-1]).sum(), (v[real] * shares[-1]).sum()]
-                    scores[j][0].append((np.abs(before) / np.sqrt(v_0))[real])
-                    scores[j][1].append((np.abs(after) / np.sqrt(v))[real])
+        for batch, _, _ in plan.draws(rows, inner=True):
+            real = (batch.query_x != 0).any(axis=2)
+            counts = real.sum(axis=1)
+            shares.append(np.broadcast_to(1.0 / np.maximum(counts, 1)[:, None], real.shape)[real])
+            for j in range(q):
+                one = of_target(batch, j)
+                z = one.query_x.astype(np.float64)
+                theta = strategy.rules[j].adapt(strategy.weights[j].astype(batch.query_x.dtype), one)
+                before = one.query_y - z @ strategy.weights[j]
+                after = one.query_y - (z @ theta[..., None].astype(np.float64))[..., 0]
+                v_0, v = _variances(one.support_x.astype(np.float64), z, None if fits is None else fits[fold][j])
+                expected[j] += [(v_0[real] * shares[-1]).sum(), (v[real] * shares[-1]).sum()]
+                scores[j][0].append((np.abs(before) / np.sqrt(v_0))[real])
+                scores[j][1].append((np.abs(after) / np.sqrt(v))[real])
     weights = np.concatenate(shares)
     expected /= weights.sum()
     tables = np.array([[_quantiles(np.concatenate(part), weights) for part in pair] for pair in scores])

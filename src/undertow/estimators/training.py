@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -101,11 +102,7 @@ def given(everything: TaskRows, rows: TaskRows, settings: Given) -> Trained:
     """Train at given settings. everything: all tasks; rows: those with more than ``n_support`` rows, or one task."""
     rule = settings.rule
     if isinstance(rule, MixedRule):
-<<<<<<< HEAD
-        return _mixed(everything, rule, settings.seed, settings.n_jobs)
-=======
-        return _mixed(everything, rule, settings.n_support, settings.seed)
->>>>>>> 8b9d9f6 (Prediction intervals from held-out tasks; a summary in the user's units; weights of single tasks)
+        return _mixed(everything, rule, settings)
     if everything.n_tasks == 1:
         return _on_batches([everything.shared()], everything, settings)
     n_draws = draws_of(settings, len(rows.y), rows.n_columns)
@@ -223,11 +220,7 @@ def _unit(support: np.ndarray, n_tasks: float) -> float:
     return 1 / top if top > 0 else 1.0
 
 
-<<<<<<< HEAD
-def _mixed(rows: TaskRows, rule: MixedRule, seed: int, n_jobs: int | None) -> Trained:
-=======
-def _mixed(rows: TaskRows, rule: MixedRule, n_support: int, seed: int) -> Trained:
->>>>>>> 8b9d9f6 (Prediction intervals from held-out tasks; a summary in the user's units; weights of single tasks)
+def _mixed(rows: TaskRows, rule: MixedRule, settings: Given) -> Trained:
     structure = rule.structure if rows.n_tasks > 1 else "none"
     if structure == "intercept" and not rows.standard.intercept:
         raise InputError(
@@ -236,11 +229,11 @@ def _mixed(rows: TaskRows, rule: MixedRule, n_support: int, seed: int) -> Traine
 
     def fit(j: int) -> tuple[MixedFit, MeanSums]:
         statistics = task_statistics(rows, j)
-        options: dict[str, Any] = {"method": rule.method, "mean_scale": rule.mean_scale, "seed": seed}
+        options: dict[str, Any] = {"method": rule.method, "mean_scale": rule.mean_scale, "seed": settings.seed}
         found = fit_mixed(statistics, structure, **options)
         return found, mean_sums(found, statistics)
 
-    fits, means = zip(*each(fit, range(rows.y.shape[1]), n_jobs), strict=True)
+    fits, means = zip(*each(fit, range(rows.y.shape[1]), settings.n_jobs), strict=True)
     rules = [ProximalRule(max(fit.noise_variance, 1e-12), fit.task_covariance) for fit in fits]
     # The spectral unit is that of the tasks' mean second moment, as with drawn support rows.
     support = np.zeros((rows.n_columns, rows.n_columns))
@@ -250,7 +243,9 @@ def _mixed(rows: TaskRows, rule: MixedRule, n_support: int, seed: int) -> Traine
         weights = np.ones(len(place)) if rows.weights is None else rows.weights[place]
         total = np.add.reduceat(weights, rows.offsets[tasks] - place[0])
         support += (z * (weights / np.repeat(total, rows.counts[tasks]))[:, None]).T @ z
-    model = replace(_model(rows, [fit.mean for fit in fits], rules), uncertainty=of_model(fits, rows, n_support))
+    model = replace(
+        _model(rows, [fit.mean for fit in fits], rules), uncertainty=of_model(fits, rows, settings.n_support)
+    )
     return Trained(model, _unit(support, float(rows.n_tasks)), None, None, means=means)
 
 
