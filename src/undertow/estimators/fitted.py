@@ -100,12 +100,19 @@ class FittedModel:
         found, into = new, codes[len(known) :]
         if kept is not None:
             found = kept.take(into)
-        for tasks in found.chunks():
-            relative, absolute = found.batches(tasks, rows.n_columns)
-            batches = [relative if one else absolute for one in self.weightings(True)]
-            for j in range(self.n_targets):
-                omega[j, into[tasks]] = self.adapt_each(batches, j)
+        omega[:, into] = self.weights_of(found)
         return replace(self, task_ids=ids, task_omega=omega, task_rows=kept)
+
+    def weights_of(self, known: KnownRows) -> np.ndarray:
+        """Return the weights (q, m, d) of tasks, adapted to all of their rows."""
+        q, d = self.omega.shape
+        out = np.empty((q, len(known.totals), d), known.factor.dtype)
+        for tasks in known.chunks():
+            relative, absolute = known.batches(tasks, d)
+            batches = [relative if one else absolute for one in self.weightings(True)]
+            for j in range(q):
+                out[j, tasks] = self.adapt_each(batches, j)
+        return out
 
     def without_tasks(self) -> FittedModel:
         """Return the model that knows no task: each one is new to it."""

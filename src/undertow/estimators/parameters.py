@@ -158,3 +158,4 @@ def publish_search(estimator: Any, trained: Trained) -> None:
     estimator.ridge_, estimator.steps_, estimator.n_draws_ = found.ridge, found.steps, found.n_draws
     estimator.rate_path_ = (found.paths[0] if len(found.paths) == 1 else found.paths) if found.paths else None
     estimator.cv_surface_, estimator.held_out_ = found.surface, found.held_out
+    estimator.recipe_, estimator.sums_ = found.recipe, found.sums

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from sklearn.base import RegressorMixin
+from typing import Any
 
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import check_is_fitted
+
+from undertow.estimators.adding import merged, published, recipe_of
 from undertow.estimators.base import MetaEstimator
 from undertow.estimators.faces import Given, Searched
+from undertow.estimators.inputs import task_codes, warn_no_groups
+from undertow.estimators.known_rows import KnownRows
+from undertow.estimators.sums import partial
 from undertow.estimators.targets import REGRESSION
 
 
@@ -63,9 +71,52 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
     strategy used, such as "blend", "signed", "mixed_full"), rate_path_ (a RatePath at the ridge of the gradient rule; a
     list of them with several targets), cv_surface_ (LossSurface: the gradient rule's cross-validated loss over both
     rates and the ridge), held_out_ (TaskLosses: each task's mean squared error under each strategy, held out), ridge_,
-    steps_, n_draws_. The rates are always numbers: where the strategy used has none, they are those of the gradient
-    rule's best signed train rate, and ``strategy_`` says what is used in their place.
+    steps_, n_draws_, recipe_ and sums_ (what ``partial_fit`` and ``merge`` add to). The rates are always numbers:
+    where the strategy used has none, they are those of the gradient rule's best signed train rate, and
+    ``strategy_`` says what is used in their place.
     """
 
     kind = REGRESSION
     score = MetaEstimator.score  # type: ignore[assignment]
+
+    def partial_fit(self, X: Any, y: Any, *, groups: Any = None) -> MAMLRegressorCV:
+        """Add further tasks to a fitted estimator, the rows of the others not being read again; at first it is ``fit``.
+
+        X (R, p), y (R,), groups (R,): rows of tasks that are new; a task must come with all of its rows at once, and
+        one that the estimator has seen is refused. Weights are solved from the sums over all tasks, old and new. What
+        was chosen stays: units of the features, rates, ratios, ridges, variances, shares, and ``choice_``. Each
+        task's own weights, for ``predict`` with groups, are adapted anew from what is kept of its rows.
+        Raises InputError also where the estimator has chosen nothing, or has more columns than rows.
+        """
+        if not hasattr(self, "model_"):
+            return self.fit(X, y, groups=groups)
+        return self.merge(type(self)().fit_like(self, X, y, groups=groups))
+
+    def fit_like(self, fitted: MAMLRegressorCV, X: Any, y: Any, *, groups: Any = None) -> MAMLRegressorCV:
+        """Fit to other tasks with the parameters, units and choice of a fitted estimator: only sums are made.
+
+        Such a fit can be merged with ``fitted`` and with others like it. X, y, groups as in ``fit``, of tasks whose
+        weights are solved from their own sums. Raises InputError as ``partial_fit`` does.
+        """
+        check_is_fitted(fitted)
+        x, targets, _ = fitted._read_rows(X, y)
+        if groups is None:
+            warn_no_groups(f"{type(self).__name__}.fit_like", "all rows are taken for one task.")
+            tasks = np.array([0]), np.zeros(len(x), dtype=np.int64)
+        else:
+            tasks = task_codes(groups, len(x))
+        rows = fitted.model_.rows(x.astype(fitted.model_.omega.dtype, copy=False), targets, None, tasks)
+        sums = partial(rows, recipe_of(fitted))
+        vars(self).update(vars(fitted))
+        self.n_clipped_ = sums.n_clipped
+        return published(self, sums, rows.ids, KnownRows.of(rows))
+
+    def merge(self, other: MAMLRegressorCV) -> MAMLRegressorCV:
+        """Add the tasks of another estimator to this one, in place, and return it: sums are added, no row is read.
+
+        other: an estimator of other tasks with the same units and choice: made by ``fit_like``, or by
+        ``undertow.scale.fit(..., like=)``. Raises InputError for another one, and for a task that is in both.
+        """
+        check_is_fitted(self)
+        check_is_fitted(other)
+        return merged(self, other)

@@ -26,6 +26,7 @@ from undertow.estimators.fitted import FittedModel
 from undertow.estimators.known_rows import KnownRows
 from undertow.estimators.regressor import MAMLRegressor, MAMLRegressorCV
 from undertow.estimators.saved_values import pack_labels, pack_notes, pack_parameter, unpack_labels, unpack_parameter
+from undertow.estimators.sums import Recipe, Sums
 from undertow.estimators.targets import Labels, Numbers
 from undertow.tasks.standard import Standard
 
@@ -103,6 +104,13 @@ def save(estimator: Any, path: str | os.PathLike[str], *, notes: Mapping[str, An
                 "paths": [parts.pack_path(path, arrays, f"path.{j}") for j, path in enumerate(paths)],
                 "surface": parts.pack_surface(estimator.cv_surface_, arrays, "surface"),
                 "held_out": parts.pack_losses(estimator.held_out_, arrays, "held_out", estimator.task_ids_),
+            }
+        )
+    if getattr(estimator, "sums_", None) is not None:
+        header["further"] = plain(
+            {
+                "recipe": estimator.recipe_.pack(arrays, "recipe."),
+                "sums": estimator.sums_.pack(arrays, "sums."),
             }
         )
     if notes is not None:
@@ -256,6 +264,11 @@ def _model(header: dict[str, Any], arrays: dict[str, np.ndarray], where: str) ->
 def _set_search(estimator: Any, header: dict[str, Any], arrays: dict[str, np.ndarray], model: FittedModel) -> None:
     estimator.choice_ = Choice.from_dict(header["choice"]) if "choice" in header else None
     estimator.rate_path_, estimator.cv_surface_, estimator.held_out_ = None, None, None
+    estimator.recipe_, estimator.sums_ = None, None
+    if "further" in header:
+        further = header["further"]
+        estimator.recipe_ = Recipe.unpack(further["recipe"], arrays, model.standard, "recipe.")
+        estimator.sums_ = Sums.unpack(further["sums"], arrays, "sums.")
     if "search" not in header:
         return
     found, d = unplain(header["search"]), model.omega.shape[1]

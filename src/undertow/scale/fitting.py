@@ -18,6 +18,8 @@ from undertow._check import InputError, Setting
 from undertow.choice.limits import LIMITS
 from undertow.choice.plan import default_draws
 from undertow.estimators import MAMLRegressor, MAMLRegressorCV
+from undertow.estimators.adding import published
+from undertow.estimators.adding import recipe_of as recipe_of_fitted
 from undertow.estimators.fitted import FittedModel
 from undertow.estimators.further import retrained, signed_paths
 from undertow.estimators.parameters import given_settings, train_given, train_searched
@@ -72,6 +74,7 @@ def fit(
     memory: Any = "2GB",
     work: str | os.PathLike[str] | None = None,
     on_constant: str = "raise",
+    like: MAMLRegressorCV | None = None,
 ) -> Regressor:
     """Fit an estimator to a table of any size, and return it: an ordinary fitted estimator.
 
@@ -83,6 +86,8 @@ def fit(
     work: folder for the sorted rows (about 8 (p + 3) bytes each, and as much again while they are sorted) and for the
         sums of each fragment, so that a call after an interruption goes on; it is not emptied. None: a temporary one.
     on_constant: features of one value: "raise", "drop" or "keep".
+    like: a fitted MAMLRegressorCV whose parameters, units and choice are taken, so that only sums are made; the result
+        can be merged with it. Its features must be those of the source, in the same order.
 
     Weights, standardisation and counts are those of all rows. Rates, ratios, ridges, variances, shares of a blend and
     all that ``choice_`` says come from 4,000 tasks drawn at random, or fewer where these do not fit into the memory; of
@@ -99,14 +104,14 @@ def fit(
         raise InputError("estimator", name, "it must be a MAMLRegressor or a MAMLRegressorCV.")
     if isinstance(source, SortedTable):
         place = None if work is None else Path(work)
-        return fit_sorted(estimator, source, Run(ceiling, executor, place), on_constant)
+        return fit_sorted(estimator, source, Run(ceiling, executor, place), on_constant, like)
     for value, role in ((task, "task"), (target, "target")):
         if value is None:
             raise InputError(role, None, "it is not given.", "Name the column.")
     with _folder(work) as place:
         table = sort(source, str(task), str(target), features, folder=place, memory=memory)
         kept = None if work is None else place / "sums"
-        return fit_sorted(estimator, table, Run(ceiling, executor, kept), on_constant)
+        return fit_sorted(estimator, table, Run(ceiling, executor, kept), on_constant, like)
 
 
 @contextmanager
@@ -118,9 +123,17 @@ def _folder(work: Any) -> Iterator[Path]:
         yield Path(place)
 
 
-def fit_sorted(estimator: Regressor, table: SortedTable, run: Run, on_constant: str = "raise") -> Regressor:
+def fit_sorted(
+    estimator: Regressor,
+    table: SortedTable,
+    run: Run,
+    on_constant: str = "raise",
+    like: MAMLRegressorCV | None = None,
+) -> Regressor:
     """Fit an estimator to a sorted table; see ``fit``."""
     _refuse_large_tasks(table, run.ceiling)
+    if like is not None:
+        return _as_another(estimator, like, table, run)
     spread = reduce(Spread.__add__, map(Spread.from_bytes, run.each(ask_spread(), table, "means and deviations")))
     table, spread = _without_constants(table, spread, on_constant)
     large = np.arange(1)
@@ -147,6 +160,24 @@ def fit_sorted(estimator: Regressor, table: SortedTable, run: Run, on_constant: 
         )
     model = _with_tasks(trained.model, table, run)
     return publish(estimator, trained, model, table.n_tasks, sums.n_clipped, notes)
+
+
+def _as_another(estimator: Regressor, like: MAMLRegressorCV, table: SortedTable, run: Run) -> Regressor:
+    """The estimator that another one has chosen for, from the sums of this table."""
+    recipe = recipe_of_fitted(like)
+    names = getattr(like, "feature_names_in_", None)
+    if len(table.features) != like.n_features_in_ or (names is not None and list(names) != list(table.features)):
+        known = like.n_features_in_ if names is None else list(names)
+        raise InputError(
+            "features", list(table.features), f"the estimator was fitted to {known}: they must be the same."
+        )
+    job = _Job(like, table, run, recipe.standard, np.arange(table.n_tasks), table.n_rows, like.seed_)
+    sums = job.summed(recipe)
+    vars(estimator).update(vars(like))
+    estimator.n_clipped_ = sums.n_clipped
+    published(estimator, sums, table.ids, None)
+    estimator.publish(_with_tasks(estimator.model_, table, run))
+    return estimator
 
 
 def _refuse_large_tasks(table: SortedTable, ceiling: Ceiling) -> None:

@@ -35,11 +35,16 @@ def answers(
 ) -> Iterator[bytes]:
     """Yield the answer for each fragment, in their order, whatever the order in which workers are done.
 
+    Sums must not depend on how many threads a product of matrices runs on: it is one.
+
     kept: folder in which each answer is written before it counts, and looked for before a fragment is read; None for
     no such files. words: what the bar of progress says; it shows on a terminal only, and not where ``quiet``.
     """
     places = [None] * len(fragments) if kept is None else _places(kept, question, fragments)
-    with _bar(words, len(fragments), quiet) as advance:
+    from threadpoolctl import threadpool_limits
+
+    # Also around threads, whose own limits would undo each other's.
+    with _bar(words, len(fragments), quiet) as advance, threadpool_limits(1, "blas"):
         if executor is None:
             for fragment, place in zip(fragments, places, strict=True):
                 yield _found(place) or _written(answer(question, fragment), place)

@@ -266,11 +266,8 @@ def _sort(
         n_rows, numbers = con.execute(f"SELECT count(*), bool_and({plain}) FROM {opened.sql}").fetchone()
         own = f"CAST({own} AS BIGINT)" if numbers else own
     else:
-        n_rows = (
-            con.execute(f"SELECT count(*) FROM {opened.sql}").fetchone()
-            if opened.files
-            else source.count("*").fetchone()
-        )[0]
+        counted = con.execute(f"SELECT count(*) FROM {opened.sql}") if opened.files else source.count("*")
+        n_rows = counted.fetchall()[0][0]
     if not n_rows:
         raise InputError(None, rule=f"{opened.label} has no rows: there is nothing to learn from.")
     row = 8 * (len(columns) + 3)

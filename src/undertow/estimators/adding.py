@@ -1,0 +1,95 @@
+"""Further tasks for an estimator that has chosen: sums are added, and the weights solved again from all of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from undertow._check import InputError, Setting
+from undertow.estimators.fitted import FittedModel
+from undertow.estimators.further import retrained, signed_paths
+from undertow.estimators.known_rows import KnownRows
+from undertow.estimators.sums import Recipe, Sums, merge
+from undertow.tasks import labels
+from undertow.tasks.standard import Standard
+from undertow.tasks.wording import some
+
+
+def recipe_of(estimator: Any) -> Recipe:
+    """Return what a fitted estimator's sums are; InputError where it has none."""
+    recipe = getattr(estimator, "recipe_", None)
+    if recipe is None:
+        raise InputError(
+            None,
+            rule="the estimator has no sums that further tasks could be added to: it has chosen nothing, or has more "
+            "columns than rows.",
+            way_out="Fit it to more tasks first.",
+        )
+    return recipe
+
+
+def published(estimator: Any, sums: Sums, task_ids: np.ndarray, kept: KnownRows | None) -> Any:
+    """Solve the weights of an estimator that has chosen from other sums, and publish them; return the estimator.
+
+    kept: what is kept of the tasks' rows, which then have weights of their own; None where nothing is.
+    """
+    recipe, choice = estimator.recipe_, estimator.choice_
+    found, paths = retrained(choice, recipe, sums), signed_paths(choice, sums)
+    old = estimator.model_
+    estimator.sums_, estimator.n_tasks_ = sums, len(task_ids)
+    estimator.scale_ = sums.blocks.scale
+    estimator.train_rate_spectral_, estimator.adapt_rate_spectral_ = (
+        None if rate is None else rate / estimator.scale_ for rate in (estimator.train_rate_, estimator.adapt_rate_)
+    )
+    estimator.rate_path_ = paths[0] if len(paths) == 1 else paths
+    model = FittedModel(old.standard, found.weights.astype(old.omega.dtype), found.rules, task_ids)
+    if kept is not None:
+        model = replace(model, task_omega=model.weights_of(kept), task_rows=kept)
+    estimator.publish(model)
+    return estimator
+
+
+def merged(estimator: Any, other: Any) -> Any:
+    """Add another estimator's tasks to an estimator, in place, and return it; see ``MAMLRegressorCV.merge``."""
+    first, second = recipe_of(estimator), recipe_of(other)
+    if not (_same(first, second) and estimator.choice_.to_dict() == other.choice_.to_dict()):
+        raise InputError(
+            None,
+            rule="the two estimators measure features in different units or have chosen differently: their sums are of "
+            "different things.",
+            way_out=("Fit the other one with fit_like, or out of core with ", Setting("like"), "."),
+        )
+    mine, theirs = estimator.model_, other.model_
+    ids, codes = labels.union(mine.task_ids, theirs.task_ids)
+    twice = len(codes) - len(ids)
+    if twice:
+        raise InputError(
+            None,
+            rule=f"{twice} tasks are in both ({some(ids[np.bincount(codes) > 1].tolist())}): what a task adds to the "
+            "sums is not linear in its rows, so a task must be whole where it is summed.",
+            way_out="Leave these tasks out, or fit anew to all rows.",
+        )
+    kept = None
+    if mine.task_rows is not None and theirs.task_rows is not None:
+        kept = mine.task_rows.joined(theirs.task_rows, codes, len(ids))
+    estimator.n_clipped_ += other.n_clipped_
+    return published(estimator, merge(estimator.sums_, other.sums_), ids, kept)
+
+
+def _same(first: Recipe, second: Recipe) -> bool:
+    plain = replace(first, standard=second.standard, covariance=None, spreads={}, priors={})
+    if any(getattr(plain, name) != getattr(second, name) for name in ("n_support", "n_draws", "steps", "ratios")):
+        return False
+    return _arrays(first, first.standard).keys() == _arrays(second, second.standard).keys() and all(
+        np.array_equal(one, _arrays(second, second.standard)[name])
+        for name, one in _arrays(first, first.standard).items()
+    )
+
+
+def _arrays(recipe: Recipe, standard: Standard) -> dict[str, Any]:
+    arrays: dict[str, Any] = {}
+    noise = recipe.pack(arrays)["noise"]
+    names = ("centre", "spread", "target_centre", "target_spread", "clip", "intercept")
+    return arrays | {f"noise.{name}": one for name, one in noise.items()} | {n: getattr(standard, n) for n in names}
