@@ -89,6 +89,12 @@ def test_what_is_written_is_what_the_estimator_holds(written, model):
     weights = pq.read_table(folder / "weights.parquet").to_pydict()
     assert weights["feature"][-1] == "intercept"
     np.testing.assert_array_equal(weights["weight"], [*model.coef_, model.intercept_])
+    found = model.summary()
+    assert weights["standard_error"][:-1] == [one.standard_error for one in found.coefficients[:-1]]
+    tasks = pq.read_table(folder / "tasks.parquet")
+    assert tasks["task"].to_pylist() == model.task_ids_.tolist()
+    np.testing.assert_array_equal(tasks[weights["feature"][0]], model.task_coef_[:, 0])
+    assert (folder / "summary.txt").read_text() == f"{found}\n"
     assert (folder / "figure.png").stat().st_size > 20_000
     assert "<svg" in (folder / "figure.svg").read_text()[:500]
 

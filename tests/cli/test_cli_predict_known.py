@@ -132,3 +132,16 @@ def test_a_file_without_the_rows_of_its_tasks_says_so(folder, model):
     np.testing.assert_allclose(predicted()[2:EACH], expected, rtol=1e-9)
     others = model.predict(X[here[EACH:]], groups=SHOP[here[EACH:]])
     np.testing.assert_allclose(predicted()[EACH:], others, rtol=1e-12)
+
+
+def test_intervals_are_those_of_python_and_narrower_for_known_tasks(folder, model):
+    new_table(SHOP[~TRAIN])
+    run("predict", "m.safetensors", "new.parquet", "--interval", "0.8")
+    known = pq.read_table("new-predictions.parquet").to_pydict()
+    value, low, high = model.predict(X[~TRAIN], SHOP[~TRAIN], interval=0.8)
+    for ours, theirs in zip((value, low, high), ("prediction", "low", "high"), strict=True):
+        np.testing.assert_allclose(known[theirs], ours, rtol=1e-12)
+    run("predict", "m.safetensors", "new.parquet", "--interval", "0.8", "--as-new", "--overwrite")
+    as_new = pq.read_table("new-predictions.parquet").to_pydict()
+    assert (np.subtract(as_new["high"], as_new["low"]) > high - low).all()
+    assert "interval=7" in run("predict", "m.safetensors", "new.parquet", "--interval", "7", "--overwrite", code=2)

@@ -70,7 +70,7 @@ def fit(
     print_table(job, raw, standard)
     estimator = _fitted(raw, job.settings)
     limits = _stable_rates(raw, estimator)
-    print_results(estimator, limits)
+    print_results(raw.target, estimator, limits)
     files = write_results(job, raw, estimator, limits)
     if save is not None:
         save_fitted(estimator, save, job, raw)

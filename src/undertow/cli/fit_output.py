@@ -32,16 +32,21 @@ def print_table(job: Job, raw: GroupedTable, standard: Any) -> None:
     )
 
 
-def print_results(estimator: MAMLRegressorCV, limits: np.ndarray) -> None:
-    """Print the recommendation, all strategies, and the verdict on the sign of the train rate."""
+def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray) -> None:
+    """Print the recommendation, the error in the target's unit, all strategies, and the verdict on the train rate."""
     import numpy as np
 
     from undertow.choice import words
-    from undertow.cli.output import console, say, show_table
+    from undertow.cli.output import console, count, say, show_table
 
     choice = estimator.choice_
     assert choice is not None  # three tasks or more, each with rows to spare
     say(words.recommendation(choice))
+    found = estimator.summary()
+    rows = count(found.n_support, "row")
+    say(
+        f"RMS error on a new task: {found.error:.3g} with {rows}, {found.error_at_zero:.3g} with none ({target}, s.d. {found.target_std:.3g})."
+    )
     body = []
     for row in words.rows(choice):
         name = f"{row.strategy} *" if row.name == choice.strategy else row.strategy
@@ -59,6 +64,7 @@ def print_results(estimator: MAMLRegressorCV, limits: np.ndarray) -> None:
 
 def write_results(job: Job, raw: GroupedTable, estimator: MAMLRegressorCV, limits: np.ndarray) -> str:
     """Write figure and tables, and return their names in one line. limits: stable raw adapt rate of each task (m,)."""
+    from undertow._write import whole
     from undertow.choice import words
     from undertow.cli.own_table import write_summary
     from undertow.plots import choice_figure, style
@@ -69,6 +75,9 @@ def write_results(job: Job, raw: GroupedTable, estimator: MAMLRegressorCV, limit
     tables = _tables(raw, estimator, limits)
     for name, table in tables.items():
         _write_parquet(folder / f"{name}.parquet", table)
+    found = estimator.summary()
+    with whole(folder / "summary.txt") as beside:
+        beside.write_text(f"{found}\n", encoding="utf-8")
     with style.context():
         made = choice_figure(estimator, f"{job.name}: {words.recommendation(choice)}")
         for name in _FIGURES:
@@ -83,10 +92,11 @@ def write_results(job: Job, raw: GroupedTable, estimator: MAMLRegressorCV, limit
             "recommendation": words.recommendation(choice),
             "verdict": words.verdict_sentence(choice),
             "choice": choice.to_dict(),
+            "summary": found.to_dict(),
             "files_elsewhere": job.files_elsewhere,
         },
     )
-    return f"{folder}/: {', '.join(_FIGURES)}, summary.json; {', '.join(tables)} (.parquet)"
+    return f"{folder}/: {', '.join(_FIGURES)}, summary.txt, summary.json; {', '.join(tables)} (.parquet)"
 
 
 def _tables(raw: GroupedTable, estimator: MAMLRegressorCV, limits: np.ndarray) -> dict[str, dict[str, Any]]:
@@ -100,6 +110,7 @@ def _tables(raw: GroupedTable, estimator: MAMLRegressorCV, limits: np.ndarray) -
     rates, adapt = np.abs(curve.train_rates), np.array(curve.adapt_rates)
     # Plus and minus infinity are one point, written in one way.
     rates = np.where(np.isinf(rates), rates, curve.train_rates)
+    coefficients = estimator.summary().coefficients
     of_tasks = dict(zip(raw.ids.tolist(), limits, strict=True))
     strategies = [
         {"strategy": name, "mse_over_variance": one.mse, "standard_error": one.standard_error}
@@ -127,10 +138,14 @@ def _tables(raw: GroupedTable, estimator: MAMLRegressorCV, limits: np.ndarray) -
         "weights": {
             "feature": [*raw.feature_names, "intercept"],
             "weight": [*estimator.coef_, estimator.intercept_],
+            "standard_error": [*(one.standard_error for one in coefficients[:-1]), None],
+            "std_between_tasks": [*(one.task_std for one in coefficients[:-1]), None],
             "weight_standardised": estimator.model_.omega[0],
             "centre": [*standard.centre, 0.0],
             "spread": [*standard.spread, 1.0],
         },
+        "tasks": {"task": estimator.task_ids_, "intercept": estimator.task_intercept_}
+        | dict(zip(raw.feature_names, estimator.task_coef_.T, strict=True)),
     }
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _OUT = (".csv", ".parquet")
 _ADDED = ("prediction", "n_adapted")
+_ENDS = ("low", "high")
 
 
 def predict(
@@ -34,6 +35,10 @@ def predict(
         str | None,
         typer.Option(metavar="A,B,...", help="Columns to read, for a model that was fitted without names of columns."),
     ] = None,
+    interval: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Add low and high, which hold this share of new rows, such as 0.9."),
+    ] = None,
     as_new: Annotated[bool, typer.Option("--as-new", help="Take no task for one that the model knows.")] = False,
     on_missing: Annotated[str, typer.Option(help="Rows that lack a feature: raise, or skip.")] = "raise",
     out: Annotated[
@@ -47,6 +52,7 @@ def predict(
     A new task without such a row is predicted by the common weights.
 
     All rows come out in their order, with a prediction and n_adapted, the number of rows that its task adapted on.
+    With --interval also low and high: wider for a task without rows than for one that was adapted to.
     """
     from undertow import _check
     from undertow.cli.new_table import read_new
@@ -62,15 +68,16 @@ def predict(
     _check_columns(estimator, model, names, columns)
     file = _out_file(table, out, overwrite)
     opened, new = read_new(table, names, columns, getattr(estimator, "classes_", None), on_missing)
-    _refuse_clash(opened)
+    _refuse_clash(opened, interval)
     said = about_model(model, estimator, len(names))
     known = _known_tasks(estimator, new, as_new)
     with warnings.catch_warnings():
         # Ids that look like known ones are named in words of this command.
         warnings.filterwarnings("ignore", message=".* spelled almost as known ones", category=UserWarning)
-        found, n_adapted = predictions(estimator, new)
+        found, n_adapted = predictions(estimator, new, interval)
     assert columns.task is not None  # it has been checked
-    _write(table, file, columns.task, new, _as_column(estimator, found), n_adapted)
+    added = dict(zip(("prediction", *_ENDS), (_as_column(estimator, column) for column in found.T), strict=False))
+    _write(table, file, columns.task, new, added, n_adapted)
     for line in (*said, *about_rows(estimator, columns, opened, new, n_adapted, known)):
         say(line)
     typer.echo(f"file: {file}")
@@ -111,10 +118,11 @@ def _check_columns(estimator: Any, model: Path, names: list[str], columns: Colum
         raise InputError(None, rule=both)
 
 
-def _refuse_clash(opened: Source) -> None:
+def _refuse_clash(opened: Source, interval: float | None) -> None:
     from undertow._check import InputError
 
-    clash = [name for name in _ADDED if name in opened.names]
+    added = (*_ADDED, *(() if interval is None else _ENDS))
+    clash = [name for name in added if name in opened.names]
     if clash:
         rule = f"{opened.label} has a column {clash[0]!r} already, and the command adds one."
         raise InputError(None, rule=rule, way_out="Rename it.")
@@ -186,9 +194,10 @@ def _known_tasks(estimator: Any, new: NewTable, as_new: bool) -> np.ndarray:
     return labels.places(model.task_ids, new.ids) >= 0
 
 
-def predictions(estimator: Any, new: NewTable) -> tuple[np.ndarray, np.ndarray]:
-    """Prediction of each row (R,), None where it has a target or lacks a feature, and rows adapted on (R,).
+def predictions(estimator: Any, new: NewTable, interval: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Prediction of each row (R, 1), None where it has a target or lacks a feature, and rows adapted on (R,).
 
+    With ``interval`` (R, 3): also the ends of the interval that is to hold this share of new rows.
     A task that the estimator knows keeps what it was fitted to, and its rows here are added. Rows without a task are
     predicted by the common weights.
     """
@@ -201,17 +210,21 @@ def predictions(estimator: Any, new: NewTable) -> tuple[np.ndarray, np.ndarray]:
     if len(support):
         assert new.y is not None  # rows have a target
         estimator = estimator.adapt(new.x[support], new.y[support], groups=new.ids[new.codes[support]])
-    found = np.full(len(new.codes), None, dtype=object)
+    found = np.full((len(new.codes), 1 if interval is None else 3), None, dtype=object)
     for rows, groups in ((query & has_task, new.ids), (query & ~has_task, None)):
         if rows.any():
             of_rows = None if groups is None else groups[new.codes[rows]]
-            # A model of one target may keep a second axis for it.
-            found[rows] = estimator.predict(new.x[rows], of_rows).ravel().tolist()
+            values = estimator.predict(new.x[rows], of_rows, **({} if interval is None else {"interval": interval}))
+            for j, column in enumerate([values] if interval is None else values):
+                # A model of one target may keep a second axis for it.
+                found[rows, j] = column.ravel().tolist()
     return found, n_adapted
 
 
-def _write(table: Path, file: Path, task: str, new: NewTable, found: pa.Array, n_adapted: np.ndarray) -> None:
-    """Write the rows with both columns, at once or not at all."""
+def _write(
+    table: Path, file: Path, task: str, new: NewTable, found: dict[str, pa.Array], n_adapted: np.ndarray
+) -> None:
+    """Write the rows with the columns that are added, at once or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -220,7 +233,7 @@ def _write(table: Path, file: Path, task: str, new: NewTable, found: pa.Array, n
 
     csv = file.suffix.lower() == ".csv"
     rows = as_spelled(table) if csv else as_typed(table, task, new.task_labels)
-    for name, values in zip(_ADDED, (found, pa.array(n_adapted)), strict=True):
+    for name, values in (found | {"n_adapted": pa.array(n_adapted)}).items():
         rows = rows.append_column(name, values)
     with whole(file) as beside:
         if csv:
