@@ -144,4 +144,4 @@ def test_intervals_are_those_of_python_and_narrower_for_known_tasks(folder, mode
     run("predict", "m.safetensors", "new.parquet", "--interval", "0.8", "--as-new", "--overwrite")
     as_new = pq.read_table("new-predictions.parquet").to_pydict()
     assert (np.subtract(as_new["high"], as_new["low"]) > high - low).all()
-    assert "interval=7" in run("predict", "m.safetensors", "new.parquet", "--interval", "7", "--overwrite", code=2)
+    assert "--interval 7" in run("predict", "m.safetensors", "new.parquet", "--interval", "7", "--overwrite", code=2)

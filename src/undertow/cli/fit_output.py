@@ -45,7 +45,8 @@ def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray) -
     found = estimator.summary()
     rows = count(found.n_support, "row")
     say(
-        f"RMS error on a new task: {found.error:.3g} with {rows}, {found.error_at_zero:.3g} with none ({target}, s.d. {found.target_std:.3g})."
+        f"RMS error on a new task: {found.error:.3g} with {rows}, {found.error_at_zero:.3g} with none ({target}, s.d. "
+        f"{found.target_std:.3g})."
     )
     body = []
     for row in words.rows(choice):
@@ -67,6 +68,7 @@ def write_results(job: Job, raw: GroupedTable, estimator: MAMLRegressorCV, limit
     from undertow._write import whole
     from undertow.choice import words
     from undertow.cli.own_table import write_summary
+    from undertow.estimators.summary import summary_of
     from undertow.plots import choice_figure, style
 
     choice, folder = estimator.choice_, job.folder
@@ -75,7 +77,7 @@ def write_results(job: Job, raw: GroupedTable, estimator: MAMLRegressorCV, limit
     tables = _tables(raw, estimator, limits)
     for name, table in tables.items():
         _write_parquet(folder / f"{name}.parquet", table)
-    found = estimator.summary()
+    found = summary_of(estimator.model_, list(raw.feature_names), choice, estimator.n_support)
     with whole(folder / "summary.txt") as beside:
         beside.write_text(f"{found}\n", encoding="utf-8")
     with style.context():
