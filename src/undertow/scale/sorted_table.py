@@ -221,7 +221,7 @@ def sort(
         outcome = sources.number_sql(opened, target, "target")
         about = _about(opened, source, task, target, columns, names)
         if not _is_there(place, about):
-            _sort(con, opened, source, place, task, outcome, columns)
+            _sort(con, opened, place, task, outcome, columns)
             write_text(place / _ABOUT, json.dumps(about))
     except duckdb.Error as error:
         raise sources.unreadable("the table", error) from error
@@ -256,18 +256,17 @@ def _is_there(place: Path, about: dict[str, Any]) -> bool:
     return (place / _FILE).is_file()
 
 
-def _sort(
-    con: Any, opened: sources.Source, source: Any, place: Path, task: str, outcome: str, columns: list[str]
-) -> None:
+def _sort(con: Any, opened: sources.Source, place: Path, task: str, outcome: str, columns: list[str]) -> None:
     own = sources.quoted(task)
     if opened.files and opened.text:
         # Numbers are ids as numbers, unless the file tells some apart that are one number, such as "01" and "1".
         plain = f"regexp_full_match({own}, '0|-?[1-9][0-9]{{0,17}}')"
         n_rows, numbers = con.execute(f"SELECT count(*), bool_and({plain}) FROM {opened.sql}").fetchone()
         own = f"CAST({own} AS BIGINT)" if numbers else own
+    elif opened.n_rows is None:
+        n_rows = con.execute(f"SELECT count(*) FROM {opened.sql}").fetchone()[0]
     else:
-        counted = con.execute(f"SELECT count(*) FROM {opened.sql}") if opened.files else source.count("*")
-        n_rows = counted.fetchall()[0][0]
+        n_rows = opened.n_rows
     if not n_rows:
         raise InputError(None, rule=f"{opened.label} has no rows: there is nothing to learn from.")
     row = 8 * (len(columns) + 3)

@@ -31,6 +31,8 @@ class Source(NamedTuple):
     """none for a relation"""
     text: bool
     """whether the kinds of columns were guessed from text"""
+    n_rows: int | None = None
+    """where they were counted"""
 
 
 def files_of(source: Any) -> list[str]:
@@ -89,9 +91,11 @@ def open_source(con: Any, source: Any, task: str) -> Source:
 
     if isinstance(source, duckdb.DuckDBPyRelation):
         # A relation belongs to the user's connection, whose memory is not ours to limit: its rows come as a stream.
-        con.register("relation", source.to_arrow_reader(100_000))
+        # Nothing else can be asked of it once the stream is open.
         kinds = dict(zip(source.columns, map(str, source.types), strict=True))
-        return Source("the relation", "relation", kinds, (), False)
+        n_rows = source.count("*").fetchall()[0][0]
+        con.register("relation", source.to_arrow_reader(100_000))
+        return Source("the relation", "relation", kinds, (), False, n_rows)
     files = files_of(source)
     label = repr(os.path.basename(files[0])) + (f" and {len(files) - 1} more files" if len(files) > 1 else "")
     listed = ", ".join(map(quoted_text, files))
