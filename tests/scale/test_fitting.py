@@ -125,6 +125,9 @@ def test_the_result_saves_adapts_and_predicts(tmp_path):
     np.testing.assert_array_equal(again.predict(new), found.predict(new))
     np.testing.assert_array_equal(again.adapt(new, new.sum(axis=1)).coef_, found.adapt(new, new.sum(axis=1)).coef_)
     assert again.n_tasks_ == 60
+    prediction, low, high = again.predict(new, interval=0.9)
+    assert (low < prediction).all()
+    assert (prediction < high).all()
     seen = frame()
     assert found.score(seen[[*new]], seen["sales"], groups=seen["shop"]) > 0.5
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from undertow._check import InputError, Setting
-from undertow.estimators.fitted import FittedModel
 from undertow.estimators.further import retrained, signed_paths
 from undertow.estimators.known_rows import KnownRows
 from undertow.estimators.sums import Recipe, Sums, merge
@@ -44,7 +43,8 @@ def published(estimator: Any, sums: Sums, task_ids: np.ndarray, kept: KnownRows 
         None if rate is None else rate / estimator.scale_ for rate in (estimator.train_rate_, estimator.adapt_rate_)
     )
     estimator.rate_path_ = paths[0] if len(paths) == 1 else paths
-    model = FittedModel(old.standard, found.weights.astype(old.omega.dtype), found.rules, task_ids)
+    omega = found.weights.astype(old.omega.dtype)
+    model = replace(old, omega=omega, rules=found.rules, task_ids=task_ids, task_omega=None, task_rows=None)
     if kept is not None:
         model = replace(model, task_omega=model.weights_of(kept), task_rows=kept)
     estimator.publish(model)

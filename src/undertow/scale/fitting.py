@@ -281,7 +281,7 @@ class _Job:
         sums = self.summed(recipe)
         found = retrained(search.choice, recipe, sums)
         search = replace(search, paths=signed_paths(search.choice, sums), recipe=recipe, sums=sums)
-        model = FittedModel(self.standard, found.weights, found.rules, self.table.ids)
+        model = self.model(trained.model, found.weights, found.rules)
         return replace(trained, model=model, scale=sums.blocks.scale, search=search), sums
 
     def given(self) -> tuple[Trained, Sums]:
@@ -313,8 +313,13 @@ class _Job:
         )
         sums = self.summed(recipe)
         omega = mean._replace(information=sums.mixed["mixed"][0]).mean
-        model = FittedModel(self.standard, omega[None], (rule,), self.table.ids)
+        model = self.model(trained.model, omega[None], (rule,))
         return replace(trained, model=model), sums
+
+    def model(self, chosen: FittedModel, omega: np.ndarray, rules: Any) -> FittedModel:
+        """Return the model of all tasks. chosen: that of the drawn tasks, whose errors speak of intervals."""
+        ids = self.table.ids
+        return replace(chosen, omega=omega, rules=rules, task_ids=ids, task_omega=None, task_rows=None)
 
     def draw(self, least: int) -> TaskRows:
         """Return some thousands of whole tasks, or as many as fit. least: raise InputError where they are fewer."""
