@@ -51,6 +51,17 @@ def fit(
         Path | None, typer.Option(metavar="FILE", help="Save the fitted model: a .safetensors file, for predict.")
     ] = None,
     report: Report = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Ceiling of memory; rows are read out of core.", show_default="2GB"),
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler, whose workers sum up folders of files.")
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep sorted rows and sums there, to go on after an interruption."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results of other settings, and files of --save and --report.")
     ] = False,
@@ -58,18 +69,23 @@ def fit(
     """Fit a model that adapts to new tasks, and say on held-out tasks which strategy is best and by how much.
 
     A task is a group of rows: the pupils of a school, the visits of a patient. Features and target are standardised.
+    TABLE may be a folder or a glob of .parquet or .csv files, larger than memory (extra 'scale').
     """
+    from undertow.cli.fit_out_of_core import fit_out_of_core, is_asked_for
     from undertow.cli.fit_output import print_results, print_table, write_results
     from undertow.cli.output import say
     from undertow.cli.own_table import job_of, read_own_table
     from undertow.cli.saved_model import save_fitted
 
     job = job_of(ctx)
+    if is_asked_for(ctx.params):
+        fit_out_of_core(job, memory or "2GB", scheduler, work, save, report)
+        return
     raw = read_own_table(job)
     _, standard = raw.standardized(job.settings["clip"], target=True)
-    print_table(job, raw, standard)
+    print_table(job, raw, int(standard.clipped(raw.x).sum()))
     estimator = _fitted(raw, job.settings)
-    limits = _stable_rates(raw, estimator)
+    limits = stable_rates(raw, estimator)
     print_results(raw.target, estimator, limits)
     files = write_results(job, raw, estimator, limits)
     if save is not None:
@@ -83,11 +99,25 @@ def fit(
     say(f"files: {files}")
 
 
+def estimator_of(settings: dict[str, Any], on_small: str) -> MAMLRegressorCV:
+    """The default estimator at the settings of a command."""
+    from undertow.estimators import MAMLRegressorCV
+
+    return MAMLRegressorCV(
+        settings["n_support"],
+        settings["folds"],
+        n_draws=settings["draws"],
+        clip=settings["clip"],
+        on_small=on_small,
+        random_state=settings["seed"],
+    )
+
+
 def _fitted(table: GroupedTable, settings: dict[str, Any]) -> MAMLRegressorCV:
     """The default estimator on the rows of a table."""
     from undertow._check import InputError
     from undertow.cli.output import console
-    from undertow.estimators import MAMLRegressorCV, fit_table
+    from undertow.estimators import fit_table
 
     if table.n_tasks < 3:
         raise InputError(
@@ -95,14 +125,7 @@ def _fitted(table: GroupedTable, settings: dict[str, Any]) -> MAMLRegressorCV:
             rule=f"The table has {table.n_tasks} tasks with enough rows, and a choice between strategies needs 3.",
             way_out="Use a table of more tasks, or fewer support rows.",
         )
-    estimator = MAMLRegressorCV(
-        settings["n_support"],
-        settings["folds"],
-        n_draws=settings["draws"],
-        clip=settings["clip"],
-        on_small="raise",
-        random_state=settings["seed"],
-    )
+    estimator = estimator_of(settings, on_small="raise")
     to = console(stderr=True)
     with warnings.catch_warnings(record=True) as said, to.status("comparing strategies"):
         warnings.simplefilter("always")
@@ -112,7 +135,7 @@ def _fitted(table: GroupedTable, settings: dict[str, Any]) -> MAMLRegressorCV:
     return estimator
 
 
-def _stable_rates(table: GroupedTable, estimator: MAMLRegressorCV) -> np.ndarray:
+def stable_rates(table: GroupedTable, estimator: MAMLRegressorCV) -> np.ndarray:
     """Raw rate (m,) up to which a step shrinks the error on a task's support rows, of the first draw of these."""
     import numpy as np
 

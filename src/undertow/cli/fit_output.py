@@ -14,17 +14,14 @@ if TYPE_CHECKING:
 _FIGURES = ("figure.png", "figure.svg")
 
 
-def print_table(job: Job, raw: GroupedTable, standard: Any) -> None:
-    """Say what was read, and how it is measured, before anything is fitted."""
+def print_table(job: Job, raw: GroupedTable, n_clipped: int) -> None:
+    """Say what was read, and how it is measured. n_clipped: values that the limit of a feature touches."""
     from undertow.cli.output import count, say
     from undertow.cli.own_table import what_was_read
 
     n_support, n_folds = job.settings["n_support"], min(job.settings["folds"], raw.n_tasks)
-    clipped = (
-        "no limit"
-        if standard.clip == float("inf")
-        else f"{count(int(standard.clipped(raw.x).sum()), 'value')} clipped at {standard.clip:g} s.d."
-    )
+    clip = job.settings["clip"]
+    clipped = "no limit" if clip is None else f"{count(n_clipped, 'value')} clipped at {clip:g} s.d."
     say(what_was_read(job.name, raw, n_support))
     say(
         f"standardised ({clipped}); a new task brings {count(n_support, 'row')}; errors are of held-out tasks, "
@@ -63,7 +60,9 @@ def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray) -
     say(words.verdict_sentence(choice))
 
 
-def write_results(job: Job, raw: GroupedTable, estimator: MAMLRegressorCV, limits: np.ndarray) -> str:
+def write_results(
+    job: Job, raw: GroupedTable, estimator: MAMLRegressorCV, limits: np.ndarray, n_left_out: int | None = None
+) -> str:
     """Write figure and tables, and return their names in one line. limits: stable raw adapt rate of each task (m,)."""
     from undertow._write import whole
     from undertow.choice import words
@@ -90,7 +89,7 @@ def write_results(job: Job, raw: GroupedTable, estimator: MAMLRegressorCV, limit
             "settings": job.settings,
             "target_variance": float(estimator.model_.standard.target_spread[0] ** 2),
             "values_clipped": estimator.n_clipped_,
-            "tasks_left_out": raw.n_left_out,
+            "tasks_left_out": raw.n_left_out if n_left_out is None else n_left_out,
             "recommendation": words.recommendation(choice),
             "verdict": words.verdict_sentence(choice),
             "choice": choice.to_dict(),

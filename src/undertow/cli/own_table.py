@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from undertow.tasks import GroupedTable
 
 # Parameters that say where results go, and not what they are.
-_PLACES = ("out", "save", "report", "overwrite", "time_limit")
+_PLACES = ("out", "save", "report", "overwrite", "time_limit", "work", "scheduler")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def job_of(ctx: Any, more: dict[str, Any] | None = None) -> Job:
     from undertow.cli.output import check_folder
 
     given = ctx.params
-    name, source = source_of(given["table"], given["task"], given["target"])
+    name, source = source_of(given["table"], given["task"], given["target"], many="memory" in given)
     settings = {one.name: given[one.name] for one in ctx.command.params if one.name not in _PLACES}
     settings |= {
         "features": None if given["features"] is None else [part.strip() for part in given["features"].split(",")],
@@ -65,29 +65,43 @@ def job_of(ctx: Any, more: dict[str, Any] | None = None) -> Job:
     return Job(name, source, settings, folder, elsewhere, command_line(ctx))
 
 
-def source_of(table: str, task: str | None, target: str | None) -> tuple[str, Any]:
-    """A short name, and what to read: a file, or a data set of ours where no file of that name is there."""
+def source_of(table: str, task: str | None, target: str | None, many: bool = False) -> tuple[str, Any]:
+    """A short name, and what to read: a file, or a data set of ours where no file of that name is there.
+
+    many: whether a folder or a glob of files will do too.
+    """
     from undertow import datasets
     from undertow._check import InputError, Setting
 
     place = Path(table)
     if not place.is_file() and table in datasets.names():
         return table, _with_roles(datasets.load(table), task, target)
-    if place.is_dir():
-        raise InputError("table", table, "it is a directory.", "Give one file.")
-    if not place.exists() and not place.suffix:
+    several = is_several(table)
+    if several and not many:
+        raise InputError("table", table, "it is more than one file.", "Give one file.")
+    if not several and not place.exists() and not place.suffix:
         known = ", ".join(datasets.names())
         raise InputError(
             "table", table, "it is neither a file nor a data set.", f"Give a .csv or .parquet file, or one of {known}."
         )
-    if not place.exists():
+    if not several and not place.exists():
         raise InputError("table", table, f"there is no such file. The working directory is {str(Path.cwd())!r}.")
     missing = [Setting(role) for role, value in (("task", task), ("target", target)) if value is None]
     if missing:
         both = missing if len(missing) == 1 else [missing[0], " COL and ", missing[1]]
-        raise InputError("table", table, "it is a file.", ("Say with ", *both, " COL which column it is."))
+        what = "it is files." if several else "it is a file."
+        raise InputError("table", table, what, ("Say with ", *both, " COL which column it is."))
+    if several:
+        parts = [part for part in place.absolute().parts[1:] if not set(part) & set("*?[")]
+        return re.sub(r"[^\w.-]+", "_", parts[-1] if parts else "") or "table", table
     stem = re.sub(r"(\.csv|\.tsv|\.parquet)?(\.gz)?$", "", place.name)
     return re.sub(r"[^\w.-]+", "_", stem) or "table", place
+
+
+def is_several(table: str) -> bool:
+    """Whether a table's name is that of a folder, or a glob of files."""
+    place = Path(table)
+    return place.is_dir() or (not place.exists() and bool(set(table) & set("*?[")))
 
 
 def _with_roles(data: GroupedData, task: str | None, target: str | None) -> GroupedData:

@@ -33,7 +33,7 @@ from undertow.scale.memory import Ceiling, said
 from undertow.scale.running import answers, checked
 from undertow.scale.sorted_table import SortedTable, sort
 from undertow.scale.spread import Spread
-from undertow.tasks import GroupedTable, drawing
+from undertow.tasks import drawing
 from undertow.tasks.rows import TaskRows
 from undertow.tasks.standard import Standard
 
@@ -141,7 +141,7 @@ def fit_sorted(
         large = drawing.large_enough(table.counts, table.ids, estimator.n_support, estimator.on_small)
     d, n_rows = table.n_features + estimator.fit_intercept, int(table.counts[large].sum())
     if run.all_in_memory and _is_small(estimator, table, len(large), n_rows, d, run.ceiling):
-        return fit_table(estimator, _grouped(table, run.ceiling))
+        return fit_table(estimator, table.grouped(np.arange(table.n_tasks), run.ceiling.fragment))
     seed = prepare(estimator, table.features)
     standard = spread.standard(
         table.features,
@@ -223,20 +223,6 @@ def _is_small(estimator: Any, table: SortedTable, n_large: int, n_rows: int, d: 
 def _is_large(n_large: int, n_rows: int, d: int) -> bool:
     # As a ``Plan`` has it.
     return n_large > LIMITS.large_tasks and float(n_rows) * d**2 > LIMITS.large_work
-
-
-def _grouped(table: SortedTable, ceiling: Ceiling) -> GroupedTable:
-    rows = table.select(np.arange(table.n_tasks), ceiling.fragment)
-    return GroupedTable(
-        x=rows.x,
-        y=rows.y,
-        offsets=rows.offsets,
-        ids=rows.ids,
-        feature_names=table.features,
-        task=table.task,
-        target=table.target,
-        rows=rows.numbers,
-    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ from undertow._types import Counts, Features, Ids, Numbers, PerRow, RowNumbers
 from undertow._write import write_text
 from undertow.scale import source as sources
 from undertow.scale.memory import Ceiling, said
+from undertow.tasks import GroupedTable
 from undertow.tasks.columns import codes_of
 
 # These functions are made at import, where a type checker cannot see them.
@@ -154,6 +155,20 @@ class SortedTable:
             out.x[part], out.y[part], out.numbers[part] = read.x[kept], read.y[kept], read.numbers[kept]
             at = part.stop
         return out
+
+    def grouped(self, tasks: Numbers, size: int) -> GroupedTable:
+        """Return some tasks as a table in memory, read by fragments of ``size`` bytes."""
+        rows = self.select(tasks, size)
+        return GroupedTable(
+            x=rows.x,
+            y=rows.y,
+            offsets=rows.offsets,
+            ids=rows.ids,
+            feature_names=self.features,
+            task=self.task,
+            target=self.target,
+            rows=rows.numbers,
+        )
 
 
 def read_fragment(fragment: Fragment) -> Rows:

@@ -1,0 +1,124 @@
+"""``undertow fit`` on a folder or glob of files of any size, or on a file whose rows are to stay out of memory."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from undertow.cli.own_table import is_several
+
+if TYPE_CHECKING:
+    from undertow.cli.own_table import Job
+
+
+def is_asked_for(given: dict[str, Any]) -> bool:
+    """Whether the arguments of the command ask for rows to be read out of core."""
+    return is_several(given["table"]) or any(given[name] is not None for name in ("memory", "scheduler", "work"))
+
+
+def fit_out_of_core(
+    job: Job, memory: str, scheduler: str | None, work: Path | None, save: Path | None, report: Path | None
+) -> None:
+    """Sort, fit, print and write as for a table in memory; the report, which shows every task, is left to that."""
+    import numpy as np
+
+    from undertow._check import InputError
+    from undertow.cli.fit import estimator_of, stable_rates
+    from undertow.cli.fit_output import print_results, print_table, write_results
+    from undertow.cli.output import console, say
+    from undertow.cli.saved_model import Columns, save_model
+
+    if report is not None:
+        raise InputError("report", report, "it shows every task, and needs a table in memory.", "Leave it out.")
+    if getattr(job.source, "table", None) is not None:
+        raise InputError("table", job.name, "it is a data set of ours, and fits in memory.", "Give files.")
+    _require()
+    from undertow.scale.fitting import Run, fit_sorted
+    from undertow.scale.memory import Ceiling, said
+    from undertow.scale.sorted_table import sort
+
+    settings, ceiling = job.settings, Ceiling.of(memory)
+    estimator = estimator_of(settings, settings["on_small"])
+    with _folder(work) as place, _workers(scheduler) as executor:
+        with console(stderr=True).status("sorting by task"):
+            table = sort(
+                job.source,
+                settings["task"],
+                settings["target"],
+                settings["features"],
+                folder=place,
+                memory=memory,
+                categories=settings["categories"],
+            )
+        say(f"sorted by task into {place} ({said(table.file.stat().st_size)}); memory up to {said(ceiling.total)}")
+        kept = None if work is None else place / "sums"
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always")
+            fit_sorted(estimator, table, Run(ceiling, executor, kept), settings["on_constant"])
+        if estimator.choice_ is None or estimator.held_out_ is None:
+            raise InputError(
+                None,
+                rule=f"The table has {table.n_tasks} tasks, and a choice between strategies needs 3 with enough rows.",
+                way_out="Use a table of more tasks, or fewer support rows.",
+            )
+        tested = table.grouped(np.searchsorted(table.ids, estimator.held_out_.task_ids), ceiling.fragment)
+    small = int((table.counts <= estimator.n_support).sum())
+    shown = {name: getattr(table, name) for name in ("counts", "n_tasks", "n_rows", "n_features", "task", "target")}
+    print_table(job, SimpleNamespace(**shown, n_left_out=0), estimator.n_clipped_)  # type: ignore[arg-type]
+    for text in dict.fromkeys(str(one.message) for one in notes):
+        typer.echo(f"Warning: {text}", err=True)
+    limits = stable_rates(tested, estimator)
+    print_results(estimator, limits)
+    files = write_results(job, tested, estimator, limits, n_left_out=small)
+    if save is not None:
+        save_model(estimator, save, Columns(table.task, table.target, table.levels, {}))
+        files += f"; model {save}"
+    say(f"files: {files}")
+
+
+def _require() -> None:
+    from undertow._check import InputError
+
+    if find_spec("duckdb") is None:
+        raise InputError(
+            None,
+            rule="duckdb missing: tables are sorted out of core by the packages of the extra [scale].",
+            way_out='Install them with: pip install "undertow[scale]"',
+        )
+
+
+@contextmanager
+def _folder(work: Path | None) -> Iterator[Path]:
+    if work is not None:
+        yield work
+        return
+    with tempfile.TemporaryDirectory(prefix="undertow-") as place:
+        yield Path(place)
+
+
+@contextmanager
+def _workers(scheduler: str | None) -> Iterator[Any]:
+    from undertow._check import InputError
+
+    if scheduler is None:
+        yield None
+        return
+    if find_spec("distributed") is None:
+        way_out = 'Install them with: pip install "undertow[scale]"'
+        raise InputError("scheduler", scheduler, "it needs the packages of the extra [scale].", way_out)
+    from distributed import Client
+
+    try:
+        client = Client(scheduler, timeout=10)
+    except (OSError, ValueError) as error:
+        raise InputError("scheduler", scheduler, f"no scheduler answers there ({error}).") from error
+    with client:
+        yield client.get_executor()
