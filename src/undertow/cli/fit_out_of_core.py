@@ -58,7 +58,8 @@ def fit_out_of_core(
                 memory=memory,
                 categories=settings["categories"],
             )
-        say(f"sorted by task into {place} ({said(table.file.stat().st_size)}); memory up to {said(ceiling.total)}")
+        size = said(table.file.stat().st_size)
+        typer.echo(f"sorted by task into {place} ({size}); memory up to {said(ceiling.total)}", err=True)
         kept = None if work is None else place / "sums"
         with warnings.catch_warnings(record=True) as notes:
             warnings.simplefilter("always")
@@ -76,7 +77,7 @@ def fit_out_of_core(
     for text in dict.fromkeys(str(one.message) for one in notes):
         typer.echo(f"Warning: {text}", err=True)
     limits = stable_rates(tested, estimator)
-    print_results(estimator, limits)
+    print_results(table.target, estimator, limits)
     files = write_results(job, tested, estimator, limits, n_left_out=small)
     if save is not None:
         save_model(estimator, save, Columns(table.task, table.target, table.levels, {}))

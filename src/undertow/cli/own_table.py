@@ -89,7 +89,7 @@ def source_of(table: str, task: str | None, target: str | None, many: bool = Fal
     missing = [Setting(role) for role, value in (("task", task), ("target", target)) if value is None]
     if missing:
         both = missing if len(missing) == 1 else [missing[0], " COL and ", missing[1]]
-        what = "it is files." if several else "it is a file."
+        what = "it is a directory or a glob of files." if several else "it is a file."
         raise InputError("table", table, what, ("Say with ", *both, " COL which column it is."))
     if several:
         parts = [part for part in place.absolute().parts[1:] if not set(part) & set("*?[")]
