@@ -41,7 +41,7 @@ def moments_by_hand(data, tasks, steps=1):
 def test_blocks_add_up_to_the_moments_of_the_same_draws(steps):
     one = plan()
     blocks, of_block = deal(one.folds, 10)
-    batches = [batch for draw in one.draws(one.rows, blocks) for batch in draw]
+    batches = list(one.draws(one.rows, blocks))
     found = BlockMoments.from_batches(batches, blocks, of_block, steps)
     data, _ = by_hand(X, Y, G)
     whole = moments_by_hand(data, np.arange(23), steps)

@@ -179,7 +179,9 @@ def tables():
     return run
 
 
-@pytest.mark.parametrize("name", ["nonlinear", "sinusoid", pytest.param("direction", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "name", ["nonlinear", *(pytest.param(n, marks=pytest.mark.long) for n in ("sinusoid", "direction"))]
+)
 def test_the_same_settings_give_the_same_numbers_and_a_figure(name, tables):
     record, config, table = tables(name)
     cell = record.cells(config)[0]
@@ -270,6 +272,7 @@ def test_the_adapt_rate_of_a_train_rate_is_the_best_one(tables):
         assert adapt[k] == means[rate].idxmin()
 
 
+@pytest.mark.long
 def test_omniglot_runs_on_images_of_ones_own(tmp_path):
     generator = np.random.default_rng(0)
     base = generator.integers(0, 256, (12, 8, 8), dtype=np.uint8)

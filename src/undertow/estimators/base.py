@@ -256,7 +256,8 @@ class MetaEstimator(BaseEstimator):
     @available_if(lambda self: not self.kind.scaled)
     def decision_function(self, X: Any, groups: Any = None) -> np.ndarray:
         """Return the fitted -1 / 1 targets: (R,) for two classes, positive for the second, else (R, classes)."""
-        raw = self.model_.predict(*self._places(X, groups))
+        x, where = self._places(X, groups)
+        raw = self.model_.predict(x, where)
         return raw[:, 0] if raw.shape[1] == 1 else raw
 
     def _read_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
