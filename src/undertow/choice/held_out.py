@@ -61,9 +61,8 @@ def _shares(tasks: np.ndarray) -> list[np.ndarray]:
 
 
 def _of_tasks(plan: Plan, found: Sequence[Found], fold: int, chosen: np.ndarray, inner: bool) -> HeldOut:
-    rows = plan.rows.select(chosen)
     sums, weight = np.zeros((len(chosen), len(found), len(found))), np.zeros(len(chosen))
-    for batch, tasks, row_weight in plan.draws(rows, inner=inner):
+    for batch, tasks, row_weight in plan.tested_draws(chosen, inner):
         np.add.at(weight, tasks, row_weight)
         for j in range(plan.n_targets):
             one = of_target(batch, j)

@@ -121,14 +121,12 @@ def influences(
         adjoint = np.linalg.solve(shifted, slopes.sum(axis=0))
         adjoint = np.concatenate([adjoint, np.zeros((k, q, q))], axis=1)
         moved, back = np.empty((2, len(outside), k, p, q))
+        wide = np.concatenate([v, adjoint], axis=2)
         for i, b in enumerate(outside):
-            score = _apply(moments.gram[b], train, v)[:, :p]
-            back[i] = _apply(moments.gram[b], train, adjoint)[:, :p]
-            if exact:
-                rest = shifted - at(moments.gram[b], train)[:, :p, :p]
-                moved[i] = np.linalg.solve(rest, score)
-            else:
-                moved[i] = score
+            own_gram = at(moments.gram[b], train)
+            moves = own_gram[:, :p] @ wide
+            score, back[i] = moves[..., :q], moves[..., q:]
+            moved[i] = np.linalg.solve(shifted - own_gram[:, :p, :p], score) if exact else score
         if not exact:
             every = moved.transpose(1, 2, 0, 3).reshape(k, p, -1)
             moved = np.linalg.solve(shifted, every).reshape(k, p, len(outside), q).transpose(2, 0, 1, 3)

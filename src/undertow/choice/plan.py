@@ -12,7 +12,7 @@ So a family of strategies is asked for three kinds of fits: of all tasks, ``foun
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -29,6 +29,8 @@ Tested: TypeAlias = tuple[int | None, tuple[int, ...]]
 
 # Query numbers of batches that are joined: they stay in the second-level cache.
 _NUMBERS = 1 << 17
+# Numbers of all drawn rows up to which these are kept, about 16 MB.
+_KEPT_NUMBERS = 1 << 21
 
 
 class Found(NamedTuple):
@@ -88,6 +90,20 @@ class Plan:
             size = max(1, _NUMBERS // same[0][0].query_x.size)
             for first in range(0, n_draws, size):
                 yield _joined(same[first : first + size])
+
+    def tested_draws(self, tasks: np.ndarray, inner: bool) -> Iterable[tuple[TaskBatch, np.ndarray, np.ndarray]]:
+        """Yield ``draws`` of some tested tasks; inner ones of a small table are kept for the other outer folds."""
+        rows = self.rows.select(tasks)
+        if not inner or len(self.rows.y) * self.rows.n_columns * self.n_inner_draws > _KEPT_NUMBERS:
+            return self.draws(rows, inner=inner)
+        key = tuple(tasks.tolist())
+        if key not in self._kept:
+            self._kept[key] = list(self.draws(rows, inner=True))
+        return self._kept[key]
+
+    @cached_property
+    def _kept(self) -> dict[tuple[int, ...], list[tuple[TaskBatch, np.ndarray, np.ndarray]]]:
+        return {}
 
     @property
     def n_inner_draws(self) -> int:

@@ -19,11 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.linalg import get_lapack_funcs
 
+from undertow.mixed.lapack import eigh, solve_lower
 from undertow.mixed.statistics import Block, TaskStatistics
-
-(_trtrs,) = get_lapack_funcs(("trtrs",), dtype=np.float64)
 
 # Triangles of this many rows are solved one by one; smaller ones all at once, row by row.
 _LONG = 16
@@ -135,8 +133,7 @@ def _solved(factor: Float[np.ndarray, "b k k"], rows: Float[np.ndarray, "b k w"]
     out = np.empty_like(rows)
     if k >= _LONG:
         for i, one in enumerate(factor):
-            # The transpose of C order is Fortran order: no copy is made.
-            out[i] = _trtrs(one.T, rows[i], lower=0, trans=1)[0]
+            out[i] = solve_lower(one, rows[i])
         return out
     scale = 1.0 / np.diagonal(factor, axis1=1, axis2=2)[..., None]
     np.multiply(rows[:, 0], scale[:, 0], out=out[:, 0])
@@ -171,7 +168,7 @@ def _inverted(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Collinear features: directions without any information are left at 0, as the solution of least norm does.
     """
-    values, vectors = np.linalg.eigh(matrix)
+    values, vectors = eigh(matrix)
     first = int(np.searchsorted(values, 16 * len(values) * np.finfo(float).eps * max(values[-1], 0.0), side="right"))
     values, inside = values[first:], vectors[:, first:]
     return (inside / values) @ inside.T, values, vectors[:, :first]
@@ -191,7 +188,7 @@ def _best_precision(gram: np.ndarray, penalised: np.ndarray) -> float:
         cross, rest = rows[:, outside], gram[outside]
         solved = cross @ _inverted(rest[:, outside])[0]
         reduced, right = reduced - solved @ cross.T, right - solved @ rest[:, p]
-    values, vectors = np.linalg.eigh(reduced)
+    values, vectors = eigh(reduced)
     values, squares = values.clip(0), (right @ vectors) ** 2
     each = _PRECISIONS[:, None]
     best = int((np.log1p(values / each) - squares / (values + each)).sum(axis=1).argmin())

@@ -15,9 +15,9 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import solve_triangular
 
 from undertow.mixed.derivatives import packed, unpacked
+from undertow.mixed.lapack import eigh, solve_lower
 
 _MOST_STEPS = 100
 _CHECK_EVERY = 4
@@ -61,7 +61,7 @@ def maximise(
         z, root = _projected(moved)
         dual = moved - z
         if count % _CHECK_EVERY == 0:
-            held = solve_triangular(factor, linear - weight * dual, lower=True, check_finite=False)
+            held = solve_lower(factor, linear - weight * dual)
             here = value(z)
             left = here + 0.5 * float(held @ held)
             if left <= _GAP * max(first - here, tolerance):
@@ -83,7 +83,7 @@ def _damped(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _projected(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The nearest point of the cone, and a root of its S."""
-    values, vectors = np.linalg.eigh(unpacked(z[:-1]))
+    values, vectors = eigh(unpacked(z[:-1]))
     first = int(np.searchsorted(values, 0.0, side="right"))
     root = vectors[:, first:] * np.sqrt(values[first:])
     out = np.empty_like(z)

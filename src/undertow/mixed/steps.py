@@ -7,7 +7,6 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import get_lapack_funcs
 from scipy.optimize import nnls
 
 from undertow.mixed import semidefinite
@@ -20,9 +19,8 @@ from undertow.mixed.derivatives import (
     slope_by_components,
     unpacked,
 )
+from undertow.mixed.lapack import solve_lower, solve_lower_transposed
 from undertow.mixed.likelihood import Evaluation
-
-(_trtrs,) = get_lapack_funcs(("trtrs",), dtype=np.float64)
 
 # Of the mean square of the target: below it, noise is rounding.
 NOISE_FLOOR = 1e-10
@@ -102,8 +100,8 @@ def _best_components(matrix: np.ndarray, v: np.ndarray, slope: np.ndarray) -> np
     floor = np.append(np.zeros(len(v) - 1), _least_noise(v[-1]))
     try:
         factor = np.linalg.cholesky(scaled)
-        right = factor.T @ ((v - floor) * scale) + _trtrs(factor.T, slope / scale, lower=0, trans=1)[0]
-        solution = _trtrs(factor.T, right, lower=0)[0]
+        right = factor.T @ ((v - floor) * scale) + solve_lower(factor, slope / scale)
+        solution = solve_lower_transposed(factor, right)
         if solution.min() < 0:
             solution, _ = nnls(factor.T, right)
     except (np.linalg.LinAlgError, RuntimeError):

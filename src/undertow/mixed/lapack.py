@@ -1,0 +1,30 @@
+"""LAPACK's routines as they are: for matrices of a few rows, NumPy's and SciPy's wrappers cost more than the work."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from scipy.linalg import get_lapack_funcs
+
+_syevd, _trtrs = get_lapack_funcs(("syevd", "trtrs"), dtype=np.float64)
+
+
+def eigh(matrix: Float[np.ndarray, "n n"]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"]]:
+    """Return eigenvalues, going up, and eigenvectors of a symmetric matrix. Raises LinAlgError where there are none."""
+    values, vectors, info = _syevd(matrix)
+    if info:
+        raise np.linalg.LinAlgError("Eigenvalues did not converge.")
+    return values, vectors
+
+
+def solve_lower(factor: Float[np.ndarray, "n n"], right: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:
+    """Return F^{-1} right for a lower triangle F in C order."""
+    # The transpose of C order is Fortran order: no copy is made.
+    return _trtrs(factor.T, right, lower=0, trans=1)[0]
+
+
+def solve_lower_transposed(
+    factor: Float[np.ndarray, "n n"], right: Float[np.ndarray, "n ..."]
+) -> Float[np.ndarray, "n ..."]:
+    """Return F^{-T} right for a lower triangle F in C order."""
+    return _trtrs(factor.T, right, lower=0)[0]
