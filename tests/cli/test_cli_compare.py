@@ -143,8 +143,9 @@ def test_a_csv_file_with_a_constant_and_a_text_column(tmp_path):
     pyarrow.csv.write_csv(pa.table(frame), path)
     base = ("compare", path, "--task", "shop", "--target", "sales", *QUICK, "--n-support", 3, "--out", tmp_path / "out")
     assert "onehot" in run(*base, code=2)
-    assert "one value in all rows" in run(*base, "--categories", "onehot", code=2)
-    output = run(*base, "--categories", "onehot", "--on-constant", "drop")
+    assert "one value in all rows" in run(*base, "--categories", "onehot", "--on-constant", "raise", code=2)
+    output = run(*base, "--categories", "onehot")
+    assert "note: left out, since they have one value in all rows: 'one' is 1" in output
     assert "my_shops: 12 tasks (shop) of 9 rows, 108 rows, 2 features, target sales" in output
 
 

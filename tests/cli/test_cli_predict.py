@@ -150,10 +150,10 @@ def holes(folder):
 def test_a_missing_feature_is_refused_with_its_rows_or_skipped(holes, model):
     output = run("predict", "m.safetensors", "holes.csv", code=2)
     assert "feature 'price' is missing (null or NaN) in 2 of 24 rows (rows 2, 15; counted from 0)" in output
-    assert "--on-missing skip" in output
+    assert "--on-missing drop" in output
     assert not (holes / "holes-predictions.csv").exists()
-    output = run("predict", "m.safetensors", "holes.csv", "--on-missing", "skip")
-    assert "2 rows lack a feature" in output
+    output = run("predict", "m.safetensors", "holes.csv", "--on-missing", "drop")
+    assert "2 rows left without prediction, missing: 'price' in 2 rows" in output
     after = cells(holes / "holes-predictions.csv")
     rows = cells(holes / "holes.csv")
     complete = [i for i in range(24) if i not in (2, 15)]
@@ -190,7 +190,7 @@ def written(folder, columns):
 def test_a_table_that_cannot_be_read_is_refused(folder, columns, words):
     table = {"price": [1.0, 2.0], "area": [True, False], "shop": ["a", "b"], "sales": [None, 2.0]} | columns
     file = written(folder, {name: values for name, values in table.items() if values is not None})
-    assert words in run("predict", "m.safetensors", file, "--on-missing", "raise", code=2)
+    assert words in run("predict", "m.safetensors", file, "--on-missing", "refuse", code=2)
     assert {path.name for path in folder.iterdir()} == {"m.safetensors", "new.csv", "t.parquet"}
 
 
@@ -281,9 +281,9 @@ def test_where_all_targets_are_known_there_is_nothing_to_predict(folder):
     assert "'one.csv': 1 row of 1 task (shop)" in output
     assert "adapted on 1 row with a sales of 1 task\n" in output
     (folder / "none.csv").write_text("price,area,shop\n,1,a\n")
-    output = run("predict", "m.safetensors", "none.csv", "--on-missing", "skip")
+    output = run("predict", "m.safetensors", "none.csv", "--on-missing", "drop")
     assert "there is nothing to predict: no row has all features" in output
-    assert "1 row lacks a feature: it is neither" in output
+    assert "1 row left without prediction" in output
 
 
 def test_a_directory_is_called_one(folder):

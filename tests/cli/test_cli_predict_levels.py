@@ -50,7 +50,7 @@ def test_text_columns_go_in_as_they_did_in_training(tmp_path, monkeypatch):
     assert "feature 'k=i' is missing (null or NaN) in 1 of 4 rows (row 3" in run(
         "predict", "m.safetensors", "new.parquet", code=2
     )
-    run("predict", "m.safetensors", "new.parquet", "--on-missing", "skip")
+    run("predict", "m.safetensors", "new.parquet", "--on-missing", "drop", "--as-new")
     found = pq.read_table("new-predictions.parquet")["prediction"].to_pylist()
     del model.feature_names_in_
     order = columns.levels["k=i"]

@@ -119,7 +119,7 @@ def test_onehot():
     holds(
         fault(frame(**{"sex": ["M", "F", "M", "F"], "sex=M": [1, 2, 3, 4]}), categories="onehot"), "both named 'sex=M'"
     )
-    holds(fault(frame(sex=["M"] * 4), categories="onehot"), "'sex=M' is 1", "on_constant")
+    holds(fault(frame(sex=["M"] * 4), categories="onehot", on_constant="raise"), "'sex=M' is 1", "on_constant")
     holds(fault(frame(), categories="drop"), "categories='drop'", "'raise', 'onehot'")
     holds(fault(frame(), max_levels=1), "max_levels=1", "at least 2")
 
@@ -145,13 +145,15 @@ def test_missing_numbers(source):
 
 def test_numbers_that_are_not_finite():
     holds(fault(frame(age=[1.0, 2.0, np.inf, 4.0])), "feature 'age' is infinite in 1 of 4 rows (row 2;")
-    holds(fault(frame(age=[-np.inf, np.nan, 3.0, 4.0])), "'age' is missing (null or NaN) or infinite in 2 of 4 rows")
+    holds(fault(frame(age=[-np.inf, np.nan, 3.0, 4.0])), "'age' is infinite in 1 of 4 rows")
     holds(fault(frame(age=[np.inf, -np.inf, 3.0, 4.0])), "is infinite in 2 of 4 rows")
-    holds(fault(frame(age=[None] * 4)), "'age' is missing in all 4 rows", "Leave the column out")
-    many = pd.DataFrame({"school": "a", "age": np.nan, "score": np.arange(90.0)})
-    holds(fault(many), "in 90 of 90 rows (rows 0, 1, 2, 3, 4, ...; counted from 0)")
-    # Finite values whose sum overflows are finite values.
-    assert read_table(frame(age=[1e308, 1e308, 1.0, 2.0]), "school", "score").x.max() == 1e308
+    holds(fault(frame(age=[None] * 4)), "no features are left", "'age' in 4 rows")
+    holds(fault(frame(age=[None] * 4), on_constant="raise"), "'age' is missing in all 4 rows", "Leave the column out")
+    many = pd.DataFrame({"school": "a", "age": [1.0, *[np.nan] * 89], "score": np.arange(90.0)})
+    holds(fault(many), "in 89 of 90 rows (rows 1, 2, 3, 4, 5, ...; counted from 0)")
+    # Finite, but no variance of them is.
+    holds(fault(frame(age=[1e308, 1e308, 1.0, 2.0])), "'age' goes up to 1e+308", "too large", "Change its unit")
+    holds(fault(frame(score=[1e-300, 0, 0, 0])), "target 'score' goes up to 1e-300", "too small")
 
 
 def test_row_numbers_are_those_of_the_table_and_not_of_its_index():
@@ -181,9 +183,6 @@ def test_nan_among_polars_tasks():
 
 def test_dates_and_other_kinds():
     days = [datetime.date(2020, 1, day) for day in (1, 2, 3, 4)]
-    holds(fault(frame(day=days)), "feature 'day' holds dates or times (date32[day])", "days since a start")
-    holds(fault(frame(day=pd.to_datetime(days))), "'day' holds dates or times (timestamp")
-    holds(fault(frame(gap=pd.to_timedelta([1, 2, 3, 4], "D"))), "'gap' holds dates or times (duration")
     holds(fault(frame(day=days), target="day"), "target 'day' holds dates")
     holds(fault(pa.table({**GOOD, "pair": [[1, 2]] * 4})), "feature 'pair' holds values of kind list", "Leave it out")
     holds(fault(pa.table({**GOOD, "school": [[1, 2]] * 4})), "task column 'school' holds values of kind list")
@@ -220,7 +219,8 @@ def test_small_tasks():
 
 def test_constant_features():
     source = frame(age=[7.5] * 4, size=[1, 2, 3, 4])
-    holds(fault(source), "1 of 2 features have one value", "'age' is 7.5", "on_constant='drop'", "on_constant='keep'")
+    message = fault(source, on_constant="raise")
+    holds(message, "1 of 2 features have one value", "'age' is 7.5", "on_constant='drop'", "on_constant='keep'")
     holds(fault(frame(age=[7.5] * 4), on_constant="drop"), "no features are left", "'age' is 7.5")
     holds(fault(source, on_constant="ignore"), "on_constant='ignore'", "'drop'")
 
@@ -243,7 +243,7 @@ def test_files(tmp_path):
     frame().to_csv(tmp_path / "exam.csv", index=False)
     holds(fault(tmp_path / "exams.csv"), "exams.csv", "no such file", "Did you mean 'exam.csv'?", "working directory")
     holds(fault(str(tmp_path / "nowhere" / "t.csv")), "no such file")
-    holds(fault(tmp_path / "t.xlsx"), "t.xlsx", "must end in .csv, .csv.gz, .tsv, .tsv.gz, .parquet")
+    holds(fault(tmp_path / "t.xls"), "t.xls", "must end in .csv, .csv.gz, .tsv, .tsv.gz, .parquet")
     (tmp_path / "dir.csv").mkdir()
     holds(fault(tmp_path / "dir.csv"), "is a directory. Give one file")
     (tmp_path / "fake.parquet").write_text("school,age,score\n")
@@ -280,7 +280,7 @@ def test_arguments_of_a_way_out_are_settings():
         read_table(frame(age=["x", "y", "x", "y"]), "school", "score")
     assert {Setting("categories", "onehot"), Setting("features")} <= set(text.value.way_out)
     with pytest.raises(InputError) as constant:
-        read_table(frame(age=[1.0] * 4), "school", "score")
+        read_table(frame(age=[1.0] * 4), "school", "score", on_constant="raise")
     assert (constant.value.argument, constant.value.value) == ("on_constant", "raise")
     assert {Setting("on_constant", "drop"), Setting("on_constant", "keep")} <= set(constant.value.way_out)
     with pytest.raises(InputError) as column:

@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertow.cli.options import (
+    Categorical,
     Categories,
     Clip,
+    Decimal,
     Features,
     NSupport,
     OnConstant,
+    OnMissing,
     OnSmall,
     Report,
     Seed,
+    Sep,
     TableName,
     TargetColumn,
     TaskColumn,
@@ -50,8 +54,12 @@ def compare(
         float, typer.Option(help="Seconds that a rival may take for a fold; inf for no limit.")
     ] = 120.0,
     categories: Categories = "raise",
+    categorical: Categorical = None,
     on_small: OnSmall = None,
-    on_constant: OnConstant = "raise",
+    on_missing: OnMissing = "refuse",
+    on_constant: OnConstant = "drop",
+    sep: Sep = None,
+    decimal: Decimal = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for figure and tables.", show_default="NAME-compare")] = None,
     report: Report = None,
@@ -127,7 +135,8 @@ def _print_table(job: Job, raw: GroupedTable) -> None:
 
     settings = job.settings
     repeats = "" if settings["repeats"] == 1 else f", {settings['repeats']} times"
-    say(what_was_read(job.name, raw, settings["n_support"]))
+    for line in what_was_read(job.name, raw, settings["n_support"]):
+        say(line)
     say(
         f"each task held out once in {settings['folds']} folds{repeats}; it brings "
         f"{count(settings['n_support'], 'row')} and is measured on the others ({count(settings['draws'], 'draw')})"

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertow.cli.options import (
+    Categorical,
     Categories,
     Clip,
+    Decimal,
     Features,
     NSupport,
     OnConstant,
+    OnMissing,
     OnSmall,
     Report,
     Seed,
+    Sep,
     TableName,
     TargetColumn,
     TaskColumn,
@@ -43,8 +47,12 @@ def fit(
     ] = None,
     clip: Clip = 4.0,
     categories: Categories = "raise",
+    categorical: Categorical = None,
     on_small: OnSmall = None,
-    on_constant: OnConstant = "raise",
+    on_missing: OnMissing = "refuse",
+    on_constant: OnConstant = "drop",
+    sep: Sep = None,
+    decimal: Decimal = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for figure and tables.", show_default="NAME-fit")] = None,
     save: Annotated[
@@ -89,7 +97,7 @@ def fit(
     print_results(raw.target, estimator, limits)
     files = write_results(job, raw, estimator, limits)
     if save is not None:
-        save_fitted(estimator, save, job, raw)
+        save_fitted(estimator, save, raw)
         files += f"; model {save}"
     if report is not None:
         from undertow.report import write_fit_report

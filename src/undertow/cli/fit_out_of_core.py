@@ -40,6 +40,7 @@ def fit_out_of_core(
         raise InputError("report", report, "it shows every task, and needs a table in memory.", "Leave it out.")
     if getattr(job.source, "table", None) is not None:
         raise InputError("table", job.name, "it is a data set of ours, and fits in memory.", "Give files.")
+    _refuse_reading(job.settings)
     _require()
     from undertow.scale.fitting import Run, fit_sorted
     from undertow.scale.memory import Ceiling, said
@@ -73,7 +74,7 @@ def fit_out_of_core(
         tested = table.grouped(np.searchsorted(table.ids, estimator.held_out_.task_ids), ceiling.fragment)
     small = int((table.counts <= estimator.n_support).sum())
     shown = {name: getattr(table, name) for name in ("counts", "n_tasks", "n_rows", "n_features", "task", "target")}
-    print_table(job, SimpleNamespace(**shown, n_left_out=0), estimator.n_clipped_)  # type: ignore[arg-type]
+    print_table(job, SimpleNamespace(**shown, n_left_out=0, notes=()), estimator.n_clipped_)  # type: ignore[arg-type]
     for text in dict.fromkeys(str(one.message) for one in notes):
         typer.echo(f"Warning: {text}", err=True)
     limits = stable_rates(tested, estimator)
@@ -83,6 +84,17 @@ def fit_out_of_core(
         save_model(estimator, save, Columns(table.task, table.target, table.levels, {}))
         files += f"; model {save}"
     say(f"files: {files}")
+
+
+def _refuse_reading(settings: dict[str, Any]) -> None:
+    """Raise InputError for an option that only tables in memory are read by."""
+    from undertow._check import InputError
+
+    usual = {"categorical": [], "on_missing": "refuse", "sep": None, "decimal": None}
+    for name, value in usual.items():
+        if settings[name] != value:
+            rule = "it is for tables in memory, and this one is read out of core."
+            raise InputError(name, settings[name], rule, "Prepare the files so, or give one file that fits in memory.")
 
 
 def _require() -> None:

@@ -8,8 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-TableName = Annotated[str, typer.Argument(metavar="TABLE", help="A .csv or .parquet file, or a data set's name.")]
-TaskColumn = Annotated[str | None, typer.Option(metavar="COL", help="Column that says which task a row is of.")]
+TableName = Annotated[
+    str, typer.Argument(metavar="TABLE", help="A .csv, .parquet or .xlsx file, or a data set's name.")
+]
+TaskColumn = Annotated[
+    str | None, typer.Option(metavar="COL", help="Column that says which task a row is of; A,B joins two columns.")
+]
 TargetColumn = Annotated[str | None, typer.Option(metavar="COL", help="Column to predict.")]
 Features = Annotated[str | None, typer.Option(metavar="A,B,...", help="Columns to use; none means all others.")]
 NSupport = Annotated[int, typer.Option(min=1, help="Rows that a new task brings.")]
@@ -19,7 +23,15 @@ OnSmall = Annotated[
     str | None,
     typer.Option(help="Tasks with too few rows: raise, or drop.", show_default="raise; drop for our data sets"),
 ]
-OnConstant = Annotated[str, typer.Option(help="Features with one value only: raise, drop or keep.")]
+OnConstant = Annotated[str, typer.Option(help="Features with one value only: drop, keep or raise.")]
+OnMissing = Annotated[
+    str, typer.Option(help="Missing values: refuse; drop their rows; mean, put a feature's mean for them.")
+]
+Categorical = Annotated[
+    str | None, typer.Option(metavar="A,B,...", help="Columns of coded numbers to make indicators of, as of text.")
+]
+Sep = Annotated[str | None, typer.Option(metavar="C", help="What parts columns.", show_default="recognised")]
+Decimal = Annotated[str | None, typer.Option(metavar="C", help="Decimal mark, . or ,", show_default="recognised")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of folds and draws.")]
 Report = Annotated[Path | None, typer.Option(metavar="FILE", help="Write an .html report; needs the extra 'report'.")]
 

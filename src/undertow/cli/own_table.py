@@ -48,7 +48,8 @@ def job_of(ctx: Any, more: dict[str, Any] | None = None) -> Job:
     name, source = source_of(given["table"], given["task"], given["target"], many="memory" in given)
     settings = {one.name: given[one.name] for one in ctx.command.params if one.name not in _PLACES}
     settings |= {
-        "features": None if given["features"] is None else [part.strip() for part in given["features"].split(",")],
+        "features": named(source, given, "features"),
+        "categorical": named(source, given, "categorical") or [],
         "clip": None if given["clip"] == math.inf else given["clip"],
         "on_small": on_small_of(given["on_small"], source),
         **(more or {}),
@@ -63,6 +64,25 @@ def job_of(ctx: Any, more: dict[str, Any] | None = None) -> Job:
 
         require()
     return Job(name, source, settings, folder, elsewhere, command_line(ctx))
+
+
+def reading_of(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of ``read_table`` among the parameters of a command that say how a file is written."""
+    sep = given["sep"]
+    return {"sep": {"tab": "\t", "\\t": "\t"}.get(sep, sep), "decimal": given["decimal"]}
+
+
+def named(source: Any, given: dict[str, Any], option: str) -> list[str] | None:
+    """Return the columns that an option lists; None where it is not given."""
+    from undertow.tasks import Reading
+    from undertow.tasks.source import column_names
+    from undertow.tasks.task_columns import split_names
+
+    if given[option] is None:
+        return None
+    if is_several(given["table"]):
+        return split_names((), given[option])
+    return split_names(column_names(getattr(source, "table", source), Reading(**reading_of(given))), given[option])
 
 
 def source_of(table: str, task: str | None, target: str | None, many: bool = False) -> tuple[str, Any]:
@@ -94,7 +114,7 @@ def source_of(table: str, task: str | None, target: str | None, many: bool = Fal
     if several:
         parts = [part for part in place.absolute().parts[1:] if not set(part) & set("*?[")]
         return re.sub(r"[^\w.-]+", "_", parts[-1] if parts else "") or "table", table
-    stem = re.sub(r"(\.csv|\.tsv|\.parquet)?(\.gz)?$", "", place.name)
+    stem = re.sub(r"(\.csv|\.tsv|\.parquet|\.xlsx)?(\.gz)?$", "", place.name)
     return re.sub(r"[^\w.-]+", "_", stem) or "table", place
 
 
@@ -176,37 +196,43 @@ def on_small_of(given: str | None, source: Any) -> str:
 
 def read_own_table(job: Job) -> GroupedTable:
     """Read what the settings of a command say; InputError also where every row has the same target."""
+    import warnings
+
     from undertow._check import InputError
-    from undertow.tasks import read_table
+    from undertow.tasks import TableNote, read_table
 
     settings = job.settings
-    raw = read_table(
-        job.source,
-        settings["task"],
-        settings["target"],
-        settings["features"],
-        categories=settings["categories"],
-        on_constant=settings["on_constant"],
-        min_rows=settings["n_support"] + 1,
-        on_small=settings["on_small"],
-    )
+    with warnings.catch_warnings():
+        # They are said with what was read.
+        warnings.simplefilter("ignore", TableNote)
+        raw = read_table(
+            job.source,
+            settings["task"],
+            settings["target"],
+            settings["features"],
+            min_rows=settings["n_support"] + 1,
+            on_small=settings["on_small"],
+            **{key: settings[key] for key in ("categories", "categorical", "on_missing", "on_constant")},
+            **reading_of(settings),
+        )
     if raw.y.min() == raw.y.max():
         rule = f"it is {raw.y[0]:g} in all {raw.n_rows} rows: there is nothing to predict."
         raise InputError("target", raw.target, rule, "Choose another column.")
     return raw
 
 
-def what_was_read(name: str, raw: GroupedTable, n_support: int) -> str:
-    """Return the sizes of a table, and how many tasks were left out."""
+def what_was_read(name: str, raw: GroupedTable, n_support: int) -> list[str]:
+    """Return the sizes of a table, how many tasks were left out, and what else was done to it."""
     from undertow.cli.output import count
 
     low, high = raw.counts.min(), raw.counts.max()
     each = count(low, "row") if low == high else f"{low} to {high} rows"
     left = f"; {raw.n_left_out} of {raw.n_left_out + raw.n_tasks} tasks left out (fewer than {n_support + 1} rows)"
-    return (
+    sizes = (
         f"{name}: {count(raw.n_tasks, 'task')} ({raw.task}) of {each}, "
         f"{count(raw.n_rows, 'row')}, {count(raw.n_features, 'feature')}, target {raw.target}"
     ) + (left if raw.n_left_out else "")
+    return [sizes, *(f"note: {note}" for note in raw.notes)]
 
 
 def progress_bar(words: str) -> Any:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from undertow.cli.options import Decimal, Sep
+
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
@@ -40,7 +42,14 @@ def predict(
         typer.Option(metavar="SHARE", help="Add low and high, which hold this share of new rows, such as 0.9."),
     ] = None,
     as_new: Annotated[bool, typer.Option("--as-new", help="Take no task for one that the model knows.")] = False,
-    on_missing: Annotated[str, typer.Option(help="Rows that lack a feature: raise, or skip.")] = "raise",
+    on_missing: Annotated[
+        str, typer.Option(help="Missing features: refuse; drop, no prediction; mean, that of training.")
+    ] = "refuse",
+    on_unseen: Annotated[
+        str, typer.Option(help="New levels of text: refuse; skip, no prediction; base, the first level.")
+    ] = "refuse",
+    sep: Sep = None,
+    decimal: Decimal = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A .csv or .parquet file.", show_default="NAME-predictions")
     ] = None,
@@ -57,17 +66,23 @@ def predict(
     from undertow import _check
     from undertow.cli.new_table import read_new
     from undertow.cli.output import say
+    from undertow.cli.own_table import reading_of
     from undertow.cli.predict_words import about_model, about_rows
     from undertow.cli.saved_model import load_model
+    from undertow.tasks import Reading
+    from undertow.tasks.source import open_source
 
-    _check.one_of(on_missing, "on_missing", ("raise", "skip"))
+    _check.one_of(on_missing, "on_missing", ("refuse", "drop", "mean"))
+    _check.one_of(on_unseen, "on_unseen", ("refuse", "skip", "base"))
     _refuse_folders(model, table)
     estimator, columns = load_model(model)
     names = _feature_names(estimator, model, features)
+    reading = Reading(**reading_of({"sep": sep, "decimal": decimal}))
     columns = columns._replace(task=task or columns.task, target=target or columns.target)
     _check_columns(estimator, model, names, columns)
     file = _out_file(table, out, overwrite)
-    opened, new = read_new(table, names, columns, getattr(estimator, "classes_", None), on_missing)
+    opened = open_source(table, reading)
+    new = read_new(opened, estimator, names, columns, on_missing, on_unseen)
     _refuse_clash(opened, interval)
     said = about_model(model, estimator, len(names))
     known = _known_tasks(estimator, new, as_new)
@@ -77,7 +92,7 @@ def predict(
         found, n_adapted = predictions(estimator, new, interval)
     assert columns.task is not None  # it has been checked
     added = dict(zip(("prediction", *_ENDS), (_as_column(estimator, column) for column in found.T), strict=False))
-    _write(table, file, columns.task, new, added, n_adapted)
+    _write(opened, file, columns.task, new, added, n_adapted)
     for line in (*said, *about_rows(estimator, columns, opened, new, n_adapted, known)):
         say(line)
     typer.echo(f"file: {file}")
@@ -94,7 +109,7 @@ def _refuse_folders(model: Path, table: Path) -> None:
 def _check_columns(estimator: Any, model: Path, names: list[str], columns: Columns) -> None:
     """Raise InputError where a column has no role, or two."""
     from undertow._check import InputError, Setting
-    from undertow.tasks.encoding import Levels
+    from undertow.tasks import Encoding
 
     if columns.task is None:
         raise InputError(
@@ -108,7 +123,7 @@ def _check_columns(estimator: Any, model: Path, names: list[str], columns: Colum
             rule=f"{model} predicts {estimator.model_.n_targets} targets, and this command one.",
             way_out="Load it in Python with undertow.estimators.load.",
         )
-    read = Levels(columns.levels).columns_of(names)
+    read = Encoding(tuple(names), levels=columns.levels).columns()
     for role, column in (("task", columns.task), ("target", columns.target)):
         if column in read:
             rule = f"it is a feature of the model, and cannot be the {role} column too."
@@ -140,8 +155,9 @@ def _as_column(estimator: Any, found: np.ndarray) -> pa.Array:
 def _feature_names(estimator: Any, model: Path, features: str | None) -> list[str]:
     """Names of the columns that the model reads, in its order."""
     from undertow._check import InputError, Setting
+    from undertow.tasks.task_columns import split_names
 
-    given = None if features is None else [part.strip() for part in features.split(",")]
+    given = None if features is None else split_names((), features)
     own = getattr(estimator, "feature_names_in_", None)
     if own is not None:
         if given is not None:
@@ -168,7 +184,7 @@ def _out_file(table: Path, out: Path | None, overwrite: bool) -> Path:
     from undertow._check import InputError, Setting
     from undertow.cli.output import check_file
 
-    stem = re.sub(r"(\.csv|\.tsv|\.parquet)?(\.gz)?$", "", table.name)
+    stem = re.sub(r"(\.csv|\.tsv|\.parquet|\.xlsx)?(\.gz)?$", "", table.name)
     suffix = ".parquet" if table.suffix == ".parquet" else ".csv"
     file = Path(f"{stem}-predictions{suffix}") if out is None else out
     check_file(file, "out", _OUT)
@@ -222,7 +238,7 @@ def predictions(estimator: Any, new: NewTable, interval: float | None = None) ->
 
 
 def _write(
-    table: Path, file: Path, task: str, new: NewTable, found: dict[str, pa.Array], n_adapted: np.ndarray
+    opened: Source, file: Path, task: str, new: NewTable, found: dict[str, pa.Array], n_adapted: np.ndarray
 ) -> None:
     """Write the rows with the columns that are added, at once or not at all."""
     import pyarrow as pa
@@ -232,11 +248,11 @@ def _write(
     from undertow.cli.new_table import as_spelled, as_typed, write_csv
 
     csv = file.suffix.lower() == ".csv"
-    rows = as_spelled(table) if csv else as_typed(table, task, new.task_labels)
+    rows = as_spelled(opened) if csv else as_typed(opened, task, new.task_labels)
     for name, values in (found | {"n_adapted": pa.array(n_adapted)}).items():
         rows = rows.append_column(name, values)
     with whole(file) as beside:
         if csv:
-            write_csv(rows, beside)
+            write_csv(rows, beside, opened)
         else:
             pq.write_table(rows, beside)

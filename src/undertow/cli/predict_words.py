@@ -31,6 +31,7 @@ def about_rows(
 ) -> list[str]:
     """Return lines on the rows of a new table. n_adapted: (R,); known: (m,) whether the model knows each task."""
     lines = [f"{opened.label}: {count(len(new.codes), 'row')} of {count(len(new.ids), 'task')} ({columns.task})"]
+    lines += [f"note: {note}" for note in opened.notes]
     lines += _about_tasks(estimator, new, n_adapted, known)
     support = new.complete & new.labelled & (new.codes >= 0)
     query = new.complete & ~new.labelled
@@ -90,8 +91,4 @@ def _about_gaps(columns: Columns, new: NewTable) -> list[str]:
         rows = "row has" if nowhere.sum() == 1 else "rows have"
         weights = "predicted by the common weights where the target is unknown, and not adapted on"
         lines.append(f"{int(nowhere.sum())} {rows} no {columns.task}: an unknown task, {weights}")
-    left = int((~new.complete).sum())
-    if left:
-        lack = "row lacks a feature: it is" if left == 1 else "rows lack a feature: they are"
-        lines.append(f"{left} {lack} neither adapted on nor predicted")
-    return lines
+    return [*lines, *new.notes]

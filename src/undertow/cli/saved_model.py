@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from undertow.cli.own_table import Job
     from undertow.estimators.base import MetaEstimator
     from undertow.tasks import GroupedTable
 
@@ -24,6 +23,8 @@ class Columns(NamedTuple):
     """text column -> the levels that indicators were made of, sorted; the first has no indicator of its own"""
     unseen: dict[str, list[str]] = {}  # noqa: RUF012  (never changed)
     """text column -> those of its levels that no training row had, since the tasks with them were left out"""
+    dates: tuple[str, ...] = ()
+    """columns of dates, which are read as days since 1970-01-01"""
 
 
 def save_model(estimator: MetaEstimator, file: Path, columns: Columns) -> None:
@@ -33,18 +34,12 @@ def save_model(estimator: MetaEstimator, file: Path, columns: Columns) -> None:
     save(estimator, file, notes={_KEY: columns._asdict()})
 
 
-def save_fitted(estimator: MetaEstimator, file: Path, job: Job, raw: GroupedTable) -> None:
+def save_fitted(estimator: MetaEstimator, file: Path, raw: GroupedTable) -> None:
     """Write the estimator that a command has fitted to its table, with the columns and levels of the table."""
-    from undertow.tasks.encoding import Levels
-    from undertow.tasks.source import open_source
-
-    levels, source = Levels(), getattr(job.source, "table", job.source)
-    if job.settings["categories"] == "onehot":
-        columns = job.settings["features"] or getattr(job.source, "features", None)
-        if columns is None:
-            columns = open_source(source).others(raw.task, raw.target)
-        levels = Levels.fit(source, list(columns), raw.rows)
-    save_model(estimator, file, Columns(raw.task, raw.target, levels.known, levels.unseen))
+    encoding = raw.encoding
+    assert encoding is not None  # a command has read the table
+    columns = Columns(raw.task, raw.target, encoding.levels, encoding.unseen, encoding.dates)
+    save_model(estimator, file, columns)
 
 
 def load_model(file: Path) -> tuple[Any, Columns]:
@@ -64,9 +59,10 @@ def read_columns(file: Path) -> Columns:
         return Columns()
     try:
         found = Columns(**kept)
+        found = found._replace(dates=tuple(found.dates))
         names = [name for name in (found.task, found.target) if name is not None]
         both = [*found.levels.items(), *found.unseen.items()]
-        labels = [label for column, some in both for label in (column, *some)]
+        labels = [label for column, some in both for label in (column, *some)] + list(found.dates)
         if not all(isinstance(one, str) for one in names + labels) or not all(found.levels.values()):
             raise TypeError("names of columns that are no text")
     except (TypeError, AttributeError) as error:

@@ -98,7 +98,7 @@ class TableTask(Section):
     test_share: Share = 0.3
     clip: Positive = 4.0
     categories: Literal["raise", "onehot"] = "raise"
-    on_constant: Literal["raise", "drop", "keep"] = "raise"
+    on_constant: Literal["raise", "drop", "keep"] = "drop"
     on_small: Literal["raise", "drop"] = "raise"
 
 

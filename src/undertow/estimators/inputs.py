@@ -11,6 +11,7 @@ import numpy as np
 from undertow import _check
 from undertow._check import InputError
 from undertow.tasks import labels
+from undertow.tasks.columns import refuse_merged, whole_labels
 from undertow.tasks.rows import TaskRows
 
 
@@ -48,7 +49,7 @@ def task_codes(groups: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
 
 def group_values(groups: Any, n_rows: int) -> np.ndarray:
     """Return groups as a flat array of text, numbers or dates, one for each row, without a missing one."""
-    values = np.asarray(as_array(groups))
+    values = np.asarray(_listed(groups) if isinstance(groups, list | tuple) else as_array(groups))
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.shape != (n_rows,):
@@ -70,8 +71,22 @@ def group_values(groups: Any, n_rows: int) -> np.ndarray:
             way_out="Drop these rows, or give them a task of their own.",
         )
     if values.dtype == object and len({type(value) for value in values}) == 1:
-        values = np.array(values.tolist())
+        listed = values.tolist()
+        values = whole_labels(listed) if type(listed[0]) is int else np.array(listed)
+    refuse_merged(values, "groups")
     return values
+
+
+def _listed(groups: Any) -> np.ndarray:
+    """A list of ids as an array, where NumPy would make text of numbers among text, and floats of large numbers."""
+    plain = np.asarray(groups)
+    if plain.ndim != 1 or plain.dtype.kind not in "fU":
+        return plain
+    if plain.dtype.kind == "f" and any(isinstance(one, float | np.floating) for one in groups):
+        return plain
+    own = np.empty(len(groups), dtype=object)
+    own[:] = groups
+    return own
 
 
 def warn_no_groups(name: str, why: str) -> None:

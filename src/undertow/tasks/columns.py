@@ -1,21 +1,37 @@
-"""From Arrow columns to numbers: features and target as float64, categories as indicators, tasks as codes."""
+"""From Arrow columns to numbers: features and target as float64, tasks and levels as codes."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from undertow._check import InputError, Setting, Text
-from undertow._types import Features, Ids, PerRow, RowNumbers
+from undertow._check import InputError, Text
+from undertow._types import Ids, PerRow, RowNumbers
+from undertow.tasks import spelled
 from undertow.tasks.wording import at_rows, some
 
 # These functions are made at import, where a type checker cannot see them.
 pc: Any = pyarrow.compute
 
-_MISSING = "Drop or fill these rows first."
+MISSING = "Drop or fill these rows first."
+"""The way out where rows lack what must be there."""
+
+# Squares of larger numbers, summed, have no float; those of smaller ones are 0.
+_LARGEST, _SMALLEST = 1e150, 1e-150
+
+
+class NumberColumn(NamedTuple):
+    """A column as numbers."""
+
+    values: PerRow
+    """(R,) NaN where a value is missing"""
+    said: str = ""
+    """how it was read where that is not obvious, as part of a sentence"""
 
 
 def is_category(column: pa.ChunkedArray) -> bool:
@@ -23,70 +39,95 @@ def is_category(column: pa.ChunkedArray) -> bool:
     return pa.types.is_dictionary(column.type) or _is_text(column.type)
 
 
-def numbers(column: pa.ChunkedArray, name: str, role: str, offers: Text) -> PerRow:
-    """Return a column as (rows,) float64; raise InputError where it is not numeric or not finite.
+def numbers(
+    column: pa.ChunkedArray, name: str, role: str, offers: Text = "", *, decimal: str = ".", dates: bool = False
+) -> NumberColumn:
+    """Return a column as float64; raise InputError where it is not numeric, or holds an infinite or huge number.
 
-    Booleans are 0 and 1; a categorical of numbers is its numbers. ``offers`` is the way out for text.
+    Booleans are 0 and 1; a categorical of numbers is its numbers; text may spell numbers with thousands separators and
+    percent signs; with ``dates`` these are days since 1970-01-01. offers: the way out for text.
     """
     column = _plain(column)
-    kind = column.type
-    if pa.types.is_temporal(kind):
-        raise InputError(
-            None,
-            rule=f"{role} {name!r} holds dates or times ({kind}): a number is needed.",
-            way_out="Convert it first, for example to days since a start, or to a year.",
-        )
-    if _is_text(kind):
-        raise InputError(None, rule=f"{role} {name!r} {_about_text(column)}", way_out=offers)
+    kind, said = column.type, ""
     if pa.types.is_null(kind):
-        rule = f"{role} {name!r} is missing in all {len(column)} rows."
-        raise InputError(None, rule=rule, way_out="Leave the column out.")
-    if pa.types.is_boolean(kind):
-        column = column.cast(pa.uint8())
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        return NumberColumn(np.full(len(column), np.nan))
+    if pa.types.is_temporal(kind):
+        if not dates:
+            raise InputError(
+                None,
+                rule=f"{role} {name!r} holds dates or times ({kind}): a number is needed.",
+                way_out="Convert it first, for example to days since a start, or to a year.",
+            )
+        values, said = _days(column)
+    elif _is_text(kind):
+        found = _spelled(column, decimal, dates)
+        if found is None:
+            raise InputError(None, rule=f"{role} {name!r} {_about_text(column)}", way_out=offers)
+        values, said = found
+    elif pa.types.is_boolean(kind):
+        values = np.asarray(column.cast(pa.uint8()).cast(pa.float64()).to_numpy())
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        values = np.asarray(column.cast(pa.float64(), safe=False).to_numpy())
+    else:
         rule = f"{role} {name!r} holds values of kind {kind}: a number is needed."
         raise InputError(None, rule=rule, way_out="Leave it out, or unpack it.")
-    values = np.asarray(column.cast(pa.float64(), safe=False).to_numpy())
+    _refuse_sizes(values, name, role)
+    return NumberColumn(values, said)
+
+
+def _refuse_sizes(values: PerRow, name: str, role: str) -> None:
+    """Raise InputError for infinite numbers, and for those whose squares are out of a float's range."""
     with np.errstate(all="ignore"):
-        if np.isfinite(values.sum()):
-            return values
-    bad = ~np.isfinite(values)
-    if bad.any():
-        missing = np.isnan(values)
-        kinds = (("missing (null or NaN)", missing), ("infinite", bad & ~missing))
-        what = " or ".join(kind for kind, where in kinds if where.any())
-        raise InputError(None, rule=f"{role} {name!r} is {what} {at_rows(bad)}.", way_out=_MISSING)
-    return values
+        most = np.nanmax(np.abs(values), initial=0.0)
+    if most == np.inf:
+        rule = f"{role} {name!r} is infinite {at_rows(np.isinf(values))}."
+        raise InputError(None, rule=rule, way_out=MISSING)
+    if most > _LARGEST or 0 < most < _SMALLEST:
+        size = "large" if most > 1 else "small"
+        rule = f"{role} {name!r} goes up to {most:.3g}: its squares are too {size} to compute with."
+        raise InputError(None, rule=rule, way_out="Change its unit, or take its logarithm.")
 
 
-def indicators(column: pa.ChunkedArray, name: str, max_levels: int) -> tuple[Features, list[str]]:
-    """Return (rows, levels - 1) float64 indicators and their names, such as "sex=F".
+def _days(column: pa.ChunkedArray) -> tuple[PerRow, str]:
+    kind = column.type
+    if pa.types.is_time(kind):
+        unit = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[kind.unit] * 86400
+        whole = pa.int32() if kind.bit_width == 32 else pa.int64()
+        return np.asarray(column.cast(whole).cast(pa.float64()).to_numpy()) / unit, "times of day, as parts of a day"
+    if pa.types.is_duration(kind):
+        unit = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[kind.unit] * 86400
+        return np.asarray(
+            column.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy()
+        ) / unit, "durations, in days"
+    if pa.types.is_interval(kind):
+        raise InputError(None, rule=f"columns of kind {kind} have no length in days.", way_out="Convert it first.")
+    if pa.types.is_date32(kind):
+        values = np.asarray(column.cast(pa.int32()).cast(pa.float64()).to_numpy())
+    else:
+        unit = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[getattr(kind, "unit", "ms")] * 86400
+        values = np.asarray(column.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy()) / unit
+    return values, "dates, as days since 1970-01-01"
 
-    Levels are sorted and the first is dropped, so that the same values give the same columns from every kind
-    of frame.
-    """
-    codes, levels = codes_of(column, name, "feature")
-    if len(levels) > max_levels:
-        spelled = all(_number(str(level)) is not None for level in levels)
-        most = Setting("max_levels", len(levels))
-        aside = " The levels look like numbers: convert the column to numbers if they are." if spelled else ""
-        raise InputError(
-            None,
-            rule=f"feature {name!r} has {len(levels)} levels ({some(levels)}): one-hot columns are made for at most "
-            f"{max_levels}.{aside}",
-            way_out=("Leave it out of ", Setting("features"), ", merge rare levels, or use ", most, "."),
-        )
-    if len(levels) == 1:
-        # Not dropped in silence: the rule about constant features decides.
-        return np.ones((len(codes), 1)), [f"{name}={levels[0]}"]
-    encoded = codes[:, None] == np.arange(1, len(levels))
-    return encoded.astype(np.float64), [f"{name}={level}" for level in levels[1:].tolist()]
+
+def _spelled(column: pa.ChunkedArray, decimal: str, dates: bool) -> tuple[PerRow, str] | None:
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.chunk(0)
+    texts = encoded.dictionary.to_pylist()
+    found = spelled.read_numbers(texts, decimal)
+    if found is None and dates:
+        found = spelled.read_dates(texts)
+    if found is None:
+        return None
+    codes = np.asarray(pc.fill_null(encoded.indices, len(texts)).to_numpy(zero_copy_only=False))
+    return np.array([*found.values, np.nan])[codes], found.said
 
 
 def codes_of(column: pa.ChunkedArray, name: str, role: str, *, optional: bool = False) -> tuple[RowNumbers, Ids]:
     """Return (rows,) int64 codes and (levels,) sorted labels.
 
-    Raises InputError where a label is missing; where labels are ``optional`` a missing one has the code -1.
+    Raises InputError where labels are numbers of so many digits that floats cannot tell them apart, and where one is
+    missing; where labels are ``optional`` a missing one has the code -1.
     """
     column = _plain(column)
     if isinstance(column.type, pa.BaseExtensionType):
@@ -102,12 +143,47 @@ def codes_of(column: pa.ChunkedArray, name: str, role: str, *, optional: bool = 
     missing = np.asarray(missing.to_numpy()).astype(bool)
     if missing.any() and not optional:
         rule = f"{role} {name!r} is missing (null, NaN or empty text) {at_rows(missing)}."
-        raise InputError(None, rule=rule, way_out=_MISSING)
+        raise InputError(None, rule=rule, way_out=MISSING)
+    if pa.types.is_floating(kind):
+        column = _float_labels(column, name, role)
     levels = pc.unique(column.filter(pa.array(~missing)))
     levels = levels.take(pc.sort_indices(levels))
     codes = np.asarray(pc.fill_null(pc.index_in(column, value_set=levels), -1).to_numpy()).astype(np.int64)
+    codes[missing] = -1
     labels = levels.to_numpy(zero_copy_only=False)
     return codes, np.array(labels.tolist(), dtype=np.str_) if labels.dtype == object else np.array(labels)
+
+
+def _float_labels(column: pa.ChunkedArray, name: str, role: str) -> pa.ChunkedArray:
+    """Labels in floats: -0.0 is 0.0, and neighbours that a float may have merged are refused."""
+    values = np.asarray(column.to_numpy())
+    refuse_merged(values, f"{role} {name!r}")
+    return pa.chunked_array([pa.array(values + values.dtype.type(0), from_pandas=True)])
+
+
+def whole_labels(values: Iterable[int]) -> Ids:
+    """Return whole numbers of any size as labels: as 64-bit numbers where all fit, and else as text."""
+    listed = list(values)
+    for kind in (np.int64, np.uint64):
+        if all(np.iinfo(kind).min <= one <= np.iinfo(kind).max for one in listed):
+            return np.array(listed, dtype=kind)
+    return np.array([str(one) for one in listed])
+
+
+def refuse_merged(values: np.ndarray, what: str) -> None:
+    """Raise InputError where whole numbers in floats have so many digits that neighbours are one float."""
+    if values.dtype.kind != "f":
+        return
+    limit = 2 ** (np.finfo(values.dtype).nmant + 1)
+    with np.errstate(all="ignore"):
+        merged = np.abs(values) > limit
+    if merged.any():
+        raise InputError(
+            None,
+            rule=f"{what} holds numbers above {limit:.0f} in {values.dtype} (such as {values[merged][0]:.0f}), which "
+            "cannot tell neighbours apart: two tasks may have become one.",
+            way_out="Read the ids as whole numbers or as text from the start.",
+        )
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -146,4 +222,6 @@ def _about_text(column: pa.ChunkedArray) -> str:
             f"holds numbers, but also text ({some(strangers, 3)}) {at_rows(bad)}: mend or drop these rows, "
             "then convert it to numbers."
         )
+    if all(re.fullmatch(r"\d{1,2}/\d{1,2}/\d{4}", text) for text in unique):
+        return f"holds dates ({some(unique, 3)}) of which the day and the month cannot be told apart: write 2020-12-31."
     return f"holds text ({some(unique, 3)}): a number is needed."

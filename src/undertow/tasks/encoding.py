@@ -1,69 +1,126 @@
-"""Text columns as indicators: the levels of one table, kept and applied to another."""
+"""From the columns of a table to features: found on one table, applied to others in the same way."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from undertow._check import InputError
+from undertow import _check
+from undertow._check import InputError, Setting, Text
+from undertow._types import Features, PerRow, RowFlags, RowNumbers
+from undertow.tasks import labels
 from undertow.tasks.columns import codes_of, is_category, numbers
+from undertow.tasks.reading import Reading
 from undertow.tasks.source import Source, open_source
 from undertow.tasks.wording import at_rows, did_you_mean, some
 
 
-@dataclass(frozen=True)
-class Levels:
-    """What ``read_table(categories="onehot")`` makes of text columns: an indicator of each level but the first."""
+class Encoded(NamedTuple):
+    """A table as features. Letters: R rows, p features."""
 
-    known: dict[str, list[str]] = field(default_factory=dict)
-    """text column -> its levels, sorted; the first has no indicator of its own"""
+    x: Features
+    """(R, p); what stands in a row that is not complete means nothing"""
+    complete: RowFlags
+    """(R,) whether all features of a row are there"""
+    notes: tuple[str, ...]
+    """what was done, in sentences"""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How columns become features: numbers as they are, dates as days, text as indicators of its levels but the first.
+
+    ``GroupedTable.encoding`` is that of a table which was read; ``apply`` makes the same features of another table.
+    """
+
+    features: tuple[str, ...] = ()
+    """(p,) names of the features, in order"""
+    means: tuple[float, ...] = ()
+    """(p,) their means in the rows that were kept; none where they are not known"""
+    levels: dict[str, list[str]] = field(default_factory=dict)
+    """column -> its levels, sorted; the first has no indicator of its own"""
     unseen: dict[str, list[str]] = field(default_factory=dict)
-    """text column -> those of its levels that no training row had, since the tasks with them were left out"""
+    """column -> those of its levels that no row has that was kept"""
+    dates: tuple[str, ...] = ()
+    """columns of dates, read as days since 1970-01-01"""
 
     @classmethod
-    def fit(cls, source: Any, columns: Sequence[str], rows: np.ndarray) -> Levels:
-        """Return the levels of the text columns among ``columns``.
+    def fit(
+        cls, opened: Source, columns: Sequence[str], reading: Reading
+    ) -> tuple[Encoding, Features, tuple[str, ...]]:
+        """Return the encoding of these columns, features (R, p) with NaN where a value is missing, and notes.
 
-        rows: numbers of the rows that were kept. Indicators are made of all rows, before small tasks are left out.
+        Raises InputError for text that is not to be encoded, and for columns of too many levels.
         """
-        opened = open_source(source)
-        known: dict[str, list[str]] = {}
-        unseen: dict[str, list[str]] = {}
+        found: list[np.ndarray] = []
+        names: list[str] = []
+        levels: dict[str, list[str]] = {}
+        dates, notes = [], []
         for name, column in zip(columns, opened.fetch(columns), strict=True):
-            if not is_category(column):
+            if name in reading.categorical or (reading.categories == "onehot" and is_category(column)):
+                known, codes = _levels(opened, name, reading.max_levels)
+                levels[name] = known
+                found.append(_indicators(codes, len(known)))
+                names += [f"{name}={level}" for level in (known[1:] or known)]
                 continue
-            codes, labels = codes_of(column, name, "feature")
-            known[name] = [str(level) for level in labels.tolist()]
-            absent = np.setdiff1d(np.arange(len(labels)), codes[rows])
-            if len(absent):
-                unseen[name] = [known[name][i] for i in absent]
-        return cls(known, unseen)
+            read = numbers(column, name, "feature", _offers(reading), decimal=opened.decimal, dates=True)
+            if "since 1970" in read.said or pa.types.is_temporal(column.type):
+                dates.append(name)
+            if read.said:
+                notes.append(f"{name!r}: {read.said}")
+            found.append(read.values[:, None])
+            names.append(name)
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            rule = f"one-hot columns and others are both named {some(twice)}."
+            raise InputError(None, rule=rule, way_out="Rename the columns of the table.")
+        x = np.concatenate(found, axis=1, dtype=np.float64)
+        return cls(tuple(names), (), levels, {}, tuple(dates)), x, tuple(notes)
 
-    def _indicators(self) -> dict[str, tuple[str, str]]:
-        """Name of an indicator feature -> its column and level."""
+    def restricted(self, features: Sequence[str], means: PerRow, opened: Source, rows: RowNumbers) -> Encoding:
+        """Return the encoding of some features, after rows were left out. means: (p,); rows: those kept (R',)."""
+        unseen = {}
+        for name, known in self.levels.items():
+            codes, found = codes_of(opened.fetch([name])[0], name, "feature", optional=True)
+            there = set(_spelled(found[np.unique(codes[rows[codes[rows] >= 0]])]))
+            absent = [level for level in known if level not in there]
+            if absent:
+                unseen[name] = absent
+        return replace(self, features=tuple(features), means=tuple(means.tolist()), unseen=unseen)
+
+    def _of_indicators(self) -> dict[str, tuple[str, int]]:
+        """Name of an indicator feature -> its column and the number of its level."""
         # A column of one level has an indicator of it; of more levels the first has none.
         return {
-            f"{column}={level}": (column, level)
-            for column, levels in self.known.items()
-            for level in (levels[1:] if len(levels) > 1 else levels)
+            f"{column}={level}": (column, i)
+            for column, known in self.levels.items()
+            for i, level in enumerate(known)
+            if i or len(known) == 1
         }
 
-    def columns_of(self, names: Sequence[str]) -> list[str]:
+    def columns(self) -> list[str]:
         """Return the column of a table (p,) that each feature is made of."""
-        indicator = self._indicators()
-        return [indicator[name][0] if name in indicator else name for name in names]
+        indicator = self._of_indicators()
+        return [indicator[name][0] if name in indicator else name for name in self.features]
 
-    def apply(self, opened: Source, names: Sequence[str], n_rows: int) -> np.ndarray:
-        """Return features (R, p) of another table, NaN where a value is missing.
+    def apply(
+        self, source: Any, *, on_missing: str = "refuse", on_unseen: str = "refuse", reading: Reading | None = None
+    ) -> Encoded:
+        """Return the features of another table.
 
-        names: (p,) of features. Raises InputError for columns that are missing or of another kind, and for levels that
-        no training row had.
+        source: as for ``read_table``. on_missing: rows that lack a value: "refuse" names them, "drop" calls them not
+            complete, "mean" puts the training mean of each missing feature. on_unseen: levels that no row had which
+            was kept in training: "refuse", "skip" (its rows are not complete), or "base": all indicators are 0.
+        Raises InputError also for columns that are missing or of another kind.
         """
-        needed = list(dict.fromkeys(self.columns_of(names)))
+        _check.one_of(on_missing, "on_missing", ("refuse", "drop", "mean"))
+        _check.one_of(on_unseen, "on_unseen", ("refuse", "skip", "base"))
+        opened = source if isinstance(source, Source) else open_source(source, reading)
+        needed = list(dict.fromkeys(self.columns()))
         absent = [name for name in needed if name not in opened.names]
         if absent:
             hint = did_you_mean(absent[0], [name for name in opened.names if name not in needed])
@@ -74,68 +131,163 @@ class Levels:
                 way_out="Rename or add them.",
             )
         read = dict(zip(needed, opened.fetch(needed), strict=True))
-        codes = {column: self._codes(opened, column, read[column]) for column in self.known if column in read}
-        indicator, x = self._indicators(), np.empty((n_rows, len(names)))
-        for j, name in enumerate(names):
+        notes: list[str] = []
+        codes = {name: self._codes(opened, name, on_unseen, notes) for name in self.levels if name in read}
+        unknown = np.array([code == _UNSEEN for code in codes.values()]).any(axis=0) if codes else None
+        indicator, x = self._of_indicators(), np.empty((len(next(iter(read.values()))), len(self.features)))
+        for j, name in enumerate(self.features):
             if name in indicator:
                 column, level = indicator[name]
-                x[:, j] = np.where(codes[column] < 0, np.nan, codes[column] == self.known[column].index(level))
+                x[:, j] = np.where(codes[column] == _MISSING, np.nan, codes[column] == level)
             else:
-                x[:, j] = values_or_nan(read[name], name, "feature")
-        return x
+                offers = "Give the column that the model was fitted to."
+                found = numbers(read[name], name, "feature", offers, decimal=opened.decimal, dates=name in self.dates)
+                x[:, j] = found.values
+        complete = np.ones(len(x), dtype=bool) if unknown is None or on_unseen == "base" else ~unknown
+        missing = np.isnan(x)
+        if missing.any():
+            self._fill(x, missing, on_missing, complete, notes)
+        return Encoded(x, complete & ~np.isnan(x).any(axis=1), tuple(notes))
 
-    def _codes(self, opened: Source, name: str, column: pa.ChunkedArray) -> np.ndarray:
-        """Number of each row's level (R,), -1 where it is missing."""
-        text = text_of(opened, name, column)
-        absent = self.unseen.get(name, [])
-        number = {level: i for i, level in enumerate(self.known[name]) if level not in absent}
-        strange = np.array([one is not None and one not in number for one in text], dtype=bool)
+    def _fill(
+        self, x: np.ndarray, missing: np.ndarray, on_missing: str, complete: np.ndarray, notes: list[str]
+    ) -> None:
+        """Put means for missing values where that was asked for; say what is missing."""
+        columns = self.columns()
+        by_column = {name: missing[:, [c == name for c in columns]].any(axis=1) for name in dict.fromkeys(columns)}
+        counts = missing_counts({name: flags for name, flags in by_column.items() if flags.any()})
+        if on_missing == "refuse":
+            name, flags = next((name, flags) for name, flags in by_column.items() if flags.any())
+            raise InputError(
+                None,
+                rule=f"feature {name!r} is missing (null or NaN) {at_rows(flags)}{also(counts)}: the model needs every "
+                "feature.",
+                way_out=(
+                    "Fill or leave out these rows, or give ",
+                    Setting("on_missing", "drop"),
+                    ", which leaves their prediction empty, or ",
+                    Setting("on_missing", "mean"),
+                    ", which puts the mean of training.",
+                ),
+            )
+        if on_missing == "drop":
+            left = int((missing.any(axis=1) & complete).sum())
+            notes.append(f"{left} {_row(left)} left without prediction, missing: {in_words(counts)}")
+        else:
+            if not self.means:
+                way_out = ("Use ", Setting("on_missing", "drop"), ".")
+                raise InputError("on_missing", on_missing, "the model does not hold the means of training.", way_out)
+            x[missing] = np.broadcast_to(np.array(self.means), x.shape)[missing]
+            notes.append(f"means of training put for missing values: {in_words(counts)}")
+
+    def _codes(self, opened: Source, name: str, on_unseen: str, notes: list[str]) -> RowNumbers:
+        """Number of each row's level (R,), _MISSING or _UNSEEN where it has none."""
+        absent, known = self.unseen.get(name, []), self.levels[name]
+        # Codes are numbers: 1 and 1.0 are one. Among text "01" and "1" are two.
+        column = opened.fetch([name])[0] if all(map(labels.is_number, known)) else opened.labels(name)
+        codes, found = codes_of(column, name, "feature", optional=True)
+        place = labels.places(np.array(known), found)
+        place[np.isin(place, [i for i, level in enumerate(known) if level in absent])] = _UNSEEN
+        numbers_ = np.append(place, _MISSING)[codes]
+        strange = numbers_ == _UNSEEN
         if strange.any():
-            refuse_strangers(sorted(set(text[strange].tolist())), strange, f"feature {name!r}", "level", list(number))
-        return np.array([-1 if one is None else number[one] for one in text], dtype=np.int64)
+            new = _spelled(found[place == _UNSEEN])
+            if on_unseen == "refuse":
+                more: Text = (
+                    "Change or leave out these rows, or give ",
+                    Setting("on_unseen", "skip"),
+                    ", which leaves their prediction empty, or ",
+                    Setting("on_unseen", "base"),
+                    f", which takes them for {known[0]!r}.",
+                )
+                there = [level for level in known if level not in absent]
+                refuse_strangers(new, strange, f"feature {name!r}", "level", there, more)
+            what = "left without prediction" if on_unseen == "skip" else f"taken for {known[0]!r}"
+            number = int(strange.sum())
+            notes.append(f"{number} {_row(number)} {what}: {name!r} is {some(new)}, which training had not")
+        return numbers_
 
 
-def values_or_nan(column: pa.ChunkedArray, name: str, role: str) -> np.ndarray:
-    """Return numbers (R,), NaN where a value is missing; InputError, with the rows, for an infinite one or no number.
-
-    role: what the column ``name`` is, for the message.
-    """
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    kind = column.type
-    if pa.types.is_null(kind):
-        return np.full(len(column), np.nan)
-    if pa.types.is_boolean(kind):
-        column = column.cast(pa.uint8())
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        return numbers(column, name, role, "Give the column that the model was fitted to.")
-    values = np.asarray(column.cast(pa.float64(), safe=False).to_numpy())
-    infinite = np.isinf(values)
-    if infinite.any():
-        rule = f"{role} {name!r} is infinite {at_rows(infinite)}."
-        raise InputError(None, rule=rule, way_out="Drop or fill these rows first.")
-    return values
+_MISSING, _UNSEEN = -2, -1
 
 
-def text_of(opened: Source, name: str, column: pa.ChunkedArray) -> np.ndarray:
-    """Return a column as text (R,) of objects, None where a value is missing."""
-    if opened.as_text is not None:
-        # Numbers that Arrow made of text have lost its spelling.
-        column = opened.as_text(name)
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    try:
-        values = column.cast(pa.string()).to_pylist()
-    except pa.ArrowException as error:
-        rule = f"column {name!r} holds values of kind {column.type}: text is needed."
-        raise InputError(None, rule=rule) from error
-    return np.array([value or None for value in values], dtype=object)
+def missing_counts(flags: dict[str, np.ndarray]) -> dict[str, int]:
+    """Return in how many rows each column is missing."""
+    return {name: int(one.sum()) for name, one in flags.items()}
 
 
-def refuse_strangers(found: Any, strange: np.ndarray, what: str, role: str, known: list[Any]) -> None:
+def in_words(counts: dict[str, int], limit: int = 6) -> str:
+    """Return "'temp' in 8 rows, 'price' in 4": counts of missing values, most first."""
+    order = sorted(counts.items(), key=lambda one: -one[1])
+    shown = ", ".join(f"{name!r} in {n} {_row(n)}" for name, n in order[:limit])
+    return shown + (f", and {len(order) - limit} more columns" if len(order) > limit else "")
+
+
+def also(counts: dict[str, int]) -> str:
+    """Return the counts of all columns in brackets where there are several."""
+    return f" (by column: {in_words(counts)})" if len(counts) > 1 else ""
+
+
+def _row(n: int) -> str:
+    return "row" if n == 1 else "rows"
+
+
+def _offers(reading: Reading) -> Text:
+    if reading.categories == "onehot":
+        return ""
+    choice, wanted = Setting("categories", "onehot"), Setting("features")
+    return ("Use ", choice, " for indicator columns, or name the columns you want with ", wanted, ".")
+
+
+def _spelled(found: np.ndarray) -> list[str]:
+    return (
+        [labels.plain(one) for one in found.tolist()] if found.dtype.kind not in "mM" else [str(one) for one in found]
+    )
+
+
+def _levels(opened: Source, name: str, max_levels: int) -> tuple[list[str], RowNumbers]:
+    """Levels in their order, and the number of each row's level (R,), -1 where it is missing."""
+    codes, found = codes_of(opened.fetch([name])[0], name, "feature", optional=True)
+    known = _spelled(found)
+    if len(known) > max_levels:
+        numeric = all(labels.is_number(level) for level in known)
+        aside = " The levels look like numbers: convert the column to numbers if they are." if numeric else ""
+        raise InputError(
+            None,
+            rule=f"feature {name!r} has {len(known)} levels ({some(known)}): one-hot columns are made for at most "
+            f"{max_levels}.{aside}",
+            way_out=(
+                "Leave it out of ",
+                Setting("features"),
+                ", merge rare levels, use ",
+                Setting("max_levels", len(known)),
+                ", or, where it groups the rows too, name it as a second grouping with ",
+                Setting("task"),
+                f" TASK,{name}.",
+            ),
+        )
+    return known, codes
+
+
+def _indicators(codes: RowNumbers, n_levels: int) -> np.ndarray:
+    """(R, levels - 1) indicators, NaN in rows without a level; of one level its own, which is constant."""
+    first = 1 if n_levels > 1 else 0
+    x = (codes[:, None] == np.arange(first, n_levels)).astype(np.float64)
+    x[codes < 0] = np.nan
+    return x
+
+
+def refuse_strangers(
+    found: Any,
+    strange: np.ndarray,
+    what: str,
+    role: str,
+    known: list[Any],
+    way_out: Text = "Change or leave out these rows.",
+) -> None:
     """Raise InputError for levels or classes ``found`` in the rows ``strange`` (R,) that training had not."""
     raise InputError(
         None,
         rule=f"{what} holds {some(found)} {at_rows(strange)}: no {role} in training, which had {some(known, 12)}.",
-        way_out="Change or leave out these rows.",
+        way_out=way_out,
     )

@@ -14,6 +14,8 @@ from undertow._check import InputError, Setting
 from undertow._types import Features, Ids, Numbers, Offsets, PerRow, RowIds, RowNumbers
 from undertow.tasks import drawing
 from undertow.tasks.by_task import ByTask, sort_by_task
+from undertow.tasks.columns import refuse_merged
+from undertow.tasks.encoding import Encoding
 from undertow.tasks.standard import Standard
 
 
@@ -42,6 +44,10 @@ class GroupedTable(ByTask):
     """(R,) number of each row in the original table, counted from 0"""
     n_left_out: int = 0
     """how many tasks read_table left out since they have too few rows"""
+    notes: tuple[str, ...] = ()
+    """what read_table did to the table, in sentences"""
+    encoding: Encoding | None = None
+    """how read_table made the features, to make them of another table"""
 
     per_row = ("x", "y", "rows")
 
@@ -79,6 +85,7 @@ class GroupedTable(ByTask):
         if len(names) != x.shape[1] or len(set(names)) < len(names):
             rule = f"it must hold {x.shape[1]} distinct names, one for each feature."
             raise InputError("feature_names", list(names), rule)
+        refuse_merged(groups, "groups")
         try:
             ids, codes = np.unique(groups, return_inverse=True)
         except TypeError:

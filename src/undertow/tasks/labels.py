@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from undertow._types import Ids, Numbers
 
 _NUMBER = re.compile(r"([+-]?)(0|[1-9][0-9]*)(?:\.0*)?$")
+_DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
 _TIME = re.compile(r"[ T]00:00(:00)?(\.0*)?(Z|[+-]00:?00)?$")
 
 
@@ -55,21 +57,50 @@ def look_alikes(known: Ids, labels: Ids) -> list[tuple[str, str]]:
 
     labels: those that are none of ``known``; each is named once at most.
     """
+    rounded = "f" in (known.dtype.kind, labels.dtype.kind)
     near: dict[str, Any] = {}
     for one in known.tolist():
-        near.setdefault(folded(one), one)
-    pairs = ((one, near.get(folded(one))) for one in labels.tolist())
+        near.setdefault(folded(one, rounded), one)
+    pairs = ((one, near.get(folded(one, rounded))) for one in labels.tolist())
     return [(str(one), str(other)) for one, other in pairs if other is not None]
 
 
-def folded(label: Any) -> str:
-    """Return what two spellings of one label are likely to have in common."""
-    text = " ".join(str(label).split()).casefold()
-    try:
-        # So that "01" is 1, and an id of 18 digits what a float keeps of it.
-        return repr(float(text) + 0.0)
-    except ValueError:
+def alike(labels: Ids) -> list[list[str]]:
+    """Return labels of one table that differ by case, spaces or zeros behind the point only, in groups."""
+    if labels.dtype.kind not in "UO":
+        return []
+    groups: dict[str, list[str]] = {}
+    for one in labels.tolist():
+        key = folded(one) if "." in str(one) else _text_folded(one)
+        groups.setdefault(key, []).append(str(one))
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def folded(label: Any, rounded: bool = False) -> str:
+    """Return what spellings of one label are likely to have in common. rounded: also where a float took digits off."""
+    text = _text_folded(label)
+    if not is_number(text):
         return text
+    # So that "01" is 1; float() would merge numbers of many digits that are not alike.
+    if rounded:
+        return repr(float(text) + 0.0)
+    whole, _, rest = text.lstrip("+-").partition(".")
+    number = f"{whole.lstrip('0') or '0'}.{rest.rstrip('0')}"
+    return f"-{number}" if text.startswith("-") and number != "0." else number
+
+
+def _text_folded(label: Any) -> str:
+    return " ".join(unicodedata.normalize("NFKC", str(label)).split()).casefold()
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is a finite decimal number."""
+    return _DECIMAL.fullmatch(text) is not None
+
+
+def plain(label: Any) -> str:
+    """Return the plainest spelling of a label: 1 and 1.0 are "1", text is as it is."""
+    return label if isinstance(label, str) else str(label) if isinstance(label, bool) else _number_spelling(label)
 
 
 def _look_up(known: list[Any], labels: list[Any]) -> Numbers:

@@ -1,4 +1,4 @@
-"""Open a table wherever it is: a data frame, an Arrow table, a CSV or a Parquet file.
+"""Open a table wherever it is: a data frame, an Arrow table, a CSV, Parquet or Excel file.
 
 Frames go through narwhals, so neither pandas nor polars is imported here. Every source ends as named Arrow
 columns.
@@ -7,10 +7,9 @@ columns.
 from __future__ import annotations
 
 import os
-import zlib
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from shlex import quote
 from typing import Any, NamedTuple
 
 import narwhals as nw
@@ -18,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute
 
 from undertow._check import InputError, Setting
+from undertow.tasks.reading import Reading
+from undertow.tasks.text_file import TextFile, name_fault, not_utf8, recognise, refused
 from undertow.tasks.wording import did_you_mean, some
 
 # These functions are made at import, where a type checker cannot see them.
@@ -26,7 +27,8 @@ pc: Any = pyarrow.compute
 # A small file is read as fast by one thread, and starts no pool of them.
 _SMALL_FILE = 1 << 20
 
-_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+_TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_SUFFIXES = (*_TEXT, ".parquet", ".xlsx")
 
 
 class Source(NamedTuple):
@@ -38,20 +40,26 @@ class Source(NamedTuple):
     fetch: Callable[[Sequence[str]], list[pa.ChunkedArray]]
     index_names: tuple[str, ...] = ()
     """names of a pandas index, which is no column"""
-    as_text: Callable[[str], pa.ChunkedArray] | None = None
-    """a column as the file spells it, where the kind of a column was guessed from its text"""
+    exact: Callable[[str], pa.ChunkedArray] | None = None
+    """a column with the labels that a source tells apart, where ``fetch`` may give numbers that do not"""
+    text: TextFile | None = None
+    """how a text file is written"""
 
-    def labels(self, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Return the fetched column of task ids, as text where numbers would merge ids that the file tells apart.
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was recognised about a text file, where that is not the usual."""
+        if self.text is None or not self.text.said:
+            return ()
+        return (f"recognised in {self.label}: {', '.join(self.text.said)}",)
 
-        "01" and "1" are one number, and so are whole numbers of many digits that only float64 holds.
-        """
-        kind = column.type
-        if self.as_text is None or not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            return column
-        text = self.as_text(name)
-        pattern = r"^\s*-?0[0-9]" if pa.types.is_integer(kind) else r"^\s*-?(0[0-9]|[0-9]{17,}\s*$)"
-        return text if pc.any(pc.match_substring_regex(text, pattern)).as_py() else column
+    @property
+    def decimal(self) -> str:
+        """The decimal mark of numbers that are spelled as text."""
+        return "." if self.text is None else self.text.decimal
+
+    def labels(self, name: str) -> pa.ChunkedArray:
+        """Return a column of labels, as text where numbers would merge labels that the source tells apart."""
+        return self.fetch([name])[0] if self.exact is None else self.exact(name)
 
     def require(self, name: Any, role: str) -> None:
         """Raise InputError unless ``name`` is a column."""
@@ -81,10 +89,10 @@ class Source(NamedTuple):
         return rest
 
 
-def open_source(source: Any) -> Source:
+def open_source(source: Any, reading: Reading | None = None) -> Source:
     """Return the columns of ``source``; raise InputError where it is no table, or cannot be read."""
     if isinstance(source, str | os.PathLike):
-        opened = _open_file(Path(source))
+        opened = _open_file(Path(source), reading or Reading())
     elif isinstance(source, pa.Table | pa.RecordBatch):
         opened = _of_arrow(source, "the table")
     else:
@@ -146,10 +154,14 @@ def _open_frame(frame: Any) -> Source:
         return [_chunked(_frame_column(native[name], name)) for name in names]
 
     index_names = tuple(str(name) for name in getattr(getattr(frame, "index", None), "names", ()) if name is not None)
-    return Source("the frame", list(native.columns), fetch, index_names)
+
+    def exact(name: str) -> pa.ChunkedArray:
+        return _chunked(_frame_column(native[name], name, exact=True))
+
+    return Source("the frame", list(native.columns), fetch, index_names, exact)
 
 
-def _frame_column(series: nw.Series[Any], name: str) -> Any:
+def _frame_column(series: nw.Series[Any], name: str, exact: bool = False) -> Any:
     try:
         column = series.to_arrow()
         if not isinstance(column.type, pa.BaseExtensionType):
@@ -160,17 +172,21 @@ def _frame_column(series: nw.Series[Any], name: str) -> Any:
     except (pa.ArrowException, OverflowError, TypeError):
         values = series.to_list()
     try:
-        # Python integers beyond 64 bits have no Arrow type, but they have a float.
-        if all(value is None or isinstance(value, int) for value in values):
+        # Python integers beyond 64 bits have no Arrow type, but they have a spelling and a float.
+        if all(value is None or (isinstance(value, int) and not isinstance(value, bool)) for value in values):
+            if exact:
+                return pa.array([None if value is None else str(value) for value in values])
             return pa.array([None if value is None else float(value) for value in values], pa.float64())
     except OverflowError:
         pass
-    raise InputError(
-        None,
-        rule=f"column {name!r} mixes kinds of values ({', '.join(_kinds(values))}): a column must be all numbers or "
-        "all text.",
-        way_out=f"Convert it first, for example with frame[{name!r}].astype(str), or leave it out.",
-    ) from None
+    way_out = f"Convert it first, for example with frame[{name!r}].astype(str), or leave it out."
+    raise _mixed(name, values, way_out) from None
+
+
+def _mixed(name: str, values: list[Any], way_out: str) -> InputError:
+    kinds = ", ".join(_kinds(values))
+    rule = f"column {name!r} mixes kinds of values ({kinds}): a column must be all numbers or all text."
+    return InputError(None, rule=rule, way_out=way_out)
 
 
 def _kinds(values: list[Any]) -> list[str]:
@@ -178,79 +194,51 @@ def _kinds(values: list[Any]) -> list[str]:
     return [f"{kind} such as {value!r}" for kind, value in sorted(first.items())]
 
 
-def _open_file(path: Path) -> Source:
+def _open_file(path: Path, reading: Reading) -> Source:
     name = path.name.lower()
     if not name.endswith(_SUFFIXES):
-        raise _refused(path, f": the name of a table file must end in {', '.join(_SUFFIXES)}.", "Convert the file.")
-    if not path.exists():
+        raise refused(path, f": the name of a table file must end in {', '.join(_SUFFIXES)}.", "Convert the file.")
+    try:
+        kind = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         near = did_you_mean(path.name, beside)
-        raise _refused(
-            path, ": there is no such file.", f"{near} The working directory is {str(Path.cwd())!r}.".strip()
-        )
-    if path.is_dir():
-        raise _refused(path, " is a directory.", "Give one file.")
-    return _read_parquet(path) if name.endswith(".parquet") else _read_text(path)
+        way_out = f"{near} The working directory is {str(Path.cwd())!r}.".strip()
+        raise refused(path, ": there is no such file.", way_out) from None
+    except (OSError, ValueError) as error:
+        raise refused(path, f": {getattr(error, 'strerror', None) or error}.", "Give the path of a file.") from error
+    if stat.S_ISDIR(kind):
+        raise refused(path, " is a directory.", "Give one file.")
+    if not stat.S_ISREG(kind):
+        # A table is read more than once, and a pipe may never end.
+        raise refused(path, " is no file on a disk (a pipe or a device).", "Write the table to a file first.")
+    if name.endswith(".parquet"):
+        return _open_parquet(path)
+    return _open_excel(path) if name.endswith(".xlsx") else _open_text(path, reading)
 
 
 def _readable(path: Path, read: Callable[[], Any]) -> Any:
     """Return ``read()``; where the file is not what its name says, raise InputError."""
     try:
         return read()
+    except PermissionError as error:
+        raise refused(path, " may not be read (permission denied).", "Ask for the right to, or copy it.") from error
     except UnicodeError:
-        raise _not_utf8(path, "a column name") from None
+        raise not_utf8(path, "a column name or a value") from None
     except (pa.ArrowException, OSError) as error:
-        first = str(error).splitlines()[0]
+        first = str(error).splitlines()[0].replace("\0", "\\0")
         way_out = "Check that the file is complete and that its name says what it holds; text must be UTF-8."
-        raise _refused(path, f" cannot be read: {first}.", way_out) from error
+        if "Expected" in first and "columns, got" in first:
+            way_out = "Mend this row, or quote text that holds the character between columns."
+        raise refused(path, f" cannot be read: {first[:300]}.", way_out) from error
 
 
-def _not_utf8(path: Path, what: str) -> InputError:
-    old, new = quote(path.name), quote(f"utf8-{path.name}")
-    return _refused(
-        path,
-        f": {what} is not UTF-8 text.",
-        f"Convert the file first, for example with iconv -f LATIN1 -t UTF-8 {old} > {new}, or save it as UTF-8 in the "
-        "program that wrote it.",
-    )
-
-
-def _refused(path: Path, rule: str, way_out: str) -> InputError:
-    return InputError(None, rule=f"{str(path)!r}{rule}", way_out=way_out)
-
-
-def _refuse_other_separator(path: Path, separator: str) -> None:
-    """Raise InputError where the first line is parted by another character than the name of the file says."""
-    import gzip
-
-    try:
-        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
-            first = file.readline(1 << 16).decode("utf-8", errors="replace")
-    except (OSError, EOFError, zlib.error):
-        return  # said when the table is read
-    if separator in first:
-        return
-    for other, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"), (",", "commas")):
-        if other in first:
-            commas = "commas" if separator == "," else "tabs"
-            as_other = "name it .tsv." if other == "\t" else "name it .csv." if other == "," else "as .parquet."
-            raise _refused(
-                path,
-                f": the columns are parted by {word}, and in a file of this name it must be {commas}.",
-                f"Save it with {commas} (and with a point in decimal numbers), or {as_other}",
-            )
-
-
-def _threads(path: Path) -> bool:
-    return path.stat().st_size > _SMALL_FILE
-
-
-def _read_parquet(path: Path) -> Source:
+def _open_parquet(path: Path) -> Source:
     import pyarrow.parquet as pq
 
     def read(names: Sequence[str]) -> pa.Table:
         with pq.ParquetFile(path) as file:
-            return file.read(columns=list(names), use_threads=_threads(path))
+            return file.read(columns=list(names), use_threads=path.stat().st_size > _SMALL_FILE)
 
     def fetch(names: Sequence[str]) -> list[pa.ChunkedArray]:
         # One read for all columns, so that the file is passed over once.
@@ -261,25 +249,11 @@ def _read_parquet(path: Path) -> Source:
     return Source(repr(path.name), list(schema.names), fetch)
 
 
-def _read_text(path: Path) -> Source:
-    from pyarrow import csv
-
-    separator = "\t" if ".tsv" in path.name.lower() else ","
-
-    def read(**convert: Any) -> pa.Table:
-        return csv.read_csv(
-            path,
-            read_options=csv.ReadOptions(use_threads=_threads(path)),
-            # Quoted text may hold line breaks; without the option Arrow would cut blocks there.
-            parse_options=csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-            convert_options=csv.ConvertOptions(**convert),
-        )
-
-    def as_text(name: str) -> pa.ChunkedArray:
-        return _readable(path, lambda: read(include_columns=[name], column_types={name: pa.string()})).column(0)
-
-    _refuse_other_separator(path, separator)
-    table = _readable(path, read)
+def _open_text(path: Path, reading: Reading) -> Source:
+    text: TextFile = _readable(path, lambda: recognise(path, reading))
+    if fault := name_fault(path, text.names):
+        raise fault
+    table = _readable(path, text.read)
     opened = _readable(path, lambda: _of_arrow(table, repr(path.name)))
 
     def fetch(names: Sequence[str]) -> list[pa.ChunkedArray]:
@@ -287,7 +261,85 @@ def _read_text(path: Path) -> Source:
         for name, column in zip(names, columns, strict=True):
             # Arrow takes text for bytes where it is not UTF-8.
             if pa.types.is_binary(column.type):
-                raise _not_utf8(path, f"column {name!r}")
+                raise not_utf8(path, f"column {name!r}")
         return columns
 
-    return opened._replace(fetch=fetch, as_text=as_text)
+    def exact(name: str) -> pa.ChunkedArray:
+        column = fetch([name])[0]
+        if not pa.types.is_string(column.type):
+            spelled = _readable(path, lambda: text.as_text([name]))[0]
+            column = spelled_labels(column, spelled)
+        if pa.types.is_string(column.type) and pc.any(pc.match_substring(column, "\0")).as_py():
+            raise refused(path, f": column {name!r} holds NUL bytes.", "Write the file anew, without them.")
+        return column
+
+    return opened._replace(fetch=fetch, exact=exact, text=text)
+
+
+def spelled_labels(column: pa.ChunkedArray, text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return labels as they were guessed from ``text`` where that is one to one, and else the text itself.
+
+    "01" and "1" are one number, "true" and "TRUE" one truth value, and whole numbers of many digits one float.
+    """
+    kind = column.type
+    # -0.0 and 0.0 are one number.
+    values = pc.unique(pc.add(column, 0.0).drop_null() if pa.types.is_floating(kind) else column.drop_null())
+    spelled = pc.unique(pc.if_else(column.is_null(), None, text).drop_null())
+    # Leading zeros, and digits that a float rounds off, mean something, even where they tell no two labels apart.
+    pattern = r"^\s*[+-]?0[0-9]" if pa.types.is_integer(kind) else r"^\s*[+-]?(0[0-9]|[0-9]{16,})"
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    telling = number and pc.any(pc.match_substring_regex(spelled, pattern)).as_py()
+    if len(values) == len(spelled) and not telling:
+        return column
+    return pc.if_else(column.is_null(), pa.scalar(None, pa.string()), text)
+
+
+def _open_excel(path: Path) -> Source:
+    try:
+        from openpyxl import load_workbook
+    except ImportError as error:
+        rule = ": Excel files need a package that is not installed."
+        raise refused(
+            path, rule, "Install it with: pip install 'undertow[excel]', or save the table as .csv."
+        ) from error
+
+    def read() -> tuple[list[Any], list[list[Any]]]:
+        try:
+            book = load_workbook(path, read_only=True, data_only=True)
+            rows = [list(row) for row in book.worksheets[0].iter_rows(values_only=True)]
+            book.close()
+        except PermissionError:
+            raise
+        except Exception as error:  # the library raises what its parsers raise
+            raise OSError(f"no Excel file that can be read ({type(error).__name__})") from error
+        rows = [row for row in rows if any(value is not None for value in row)]
+        if not rows:
+            raise refused(path, ": the first sheet is empty.", "Put the table on the first sheet.")
+        width = max(i + 1 for row in rows for i, value in enumerate(row) if value is not None)
+        return rows[0][:width], [row[:width] + [None] * (width - len(row)) for row in rows[1:]]
+
+    header, rows = _readable(path, read)
+    names = ["" if name is None else str(name) for name in header]
+
+    def fetch(wanted: Sequence[str]) -> list[pa.ChunkedArray]:
+        return [_chunked(_cells([row[names.index(name)] for row in rows], name)) for name in wanted]
+
+    return Source(repr(path.name), names, fetch)
+
+
+def _cells(values: list[Any], name: str) -> pa.Array:
+    """Cells of a sheet, where whole numbers may stand among others."""
+    values = [None if isinstance(value, str) and not value.strip() else value for value in values]
+    if any(isinstance(value, float) for value in values):
+        values = [float(value) if isinstance(value, int) and not isinstance(value, bool) else value for value in values]
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError, TypeError):
+        raise _mixed(name, values, "Make all cells of the column numbers, or all text.") from None
+
+
+def column_names(source: Any, reading: Reading) -> list[str]:
+    """Return the names of a source's columns; of a text file without reading its rows."""
+    if isinstance(source, str | os.PathLike) and str(source).lower().endswith(_TEXT) and Path(source).is_file():
+        return _readable(Path(source), lambda: recognise(Path(source), reading)).names
+    return open_source(source, reading).names

@@ -2,105 +2,69 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from undertow import _check
 from undertow._batch import TaskBatch
-from undertow._check import InputError, Setting, Text
-from undertow._types import Features
+from undertow._check import InputError, Setting
 from undertow.tasks import drawing
-from undertow.tasks.columns import codes_of, indicators, is_category, numbers
+from undertow.tasks.columns import numbers
+from undertow.tasks.encoding import Encoding
+from undertow.tasks.gaps import means_of, settle
 from undertow.tasks.grouped import GroupedTable
+from undertow.tasks.labels import alike
+from undertow.tasks.reading import Reading, TableNote
 from undertow.tasks.source import Source, open_source
+from undertow.tasks.task_columns import task_codes, task_names
 from undertow.tasks.wording import some
 
 
 def read_table(
     source: Any,
-    task: str | None = None,
+    task: str | Sequence[str] | None = None,
     target: str | None = None,
     features: Iterable[str] | None = None,
     *,
-    categories: str = "raise",
-    max_levels: int = 50,
-    on_constant: str = "raise",
     min_rows: int = 1,
     on_small: str = "raise",
+    **options: Any,
 ) -> GroupedTable:
     """Return a table's rows as arrays sorted by task, or raise InputError with the fault and the way out.
 
-    source: a pandas, polars or Arrow table, the path of a file (.csv, .csv.gz, .tsv, .tsv.gz, .parquet), or a
-        record with attributes ``table``, ``task``, ``target`` (such as those of undertow.datasets), which
-        then are the defaults.
-    task: the column that says which task a row belongs to: text, whole numbers, categories, dates.
+    source: a pandas, polars or Arrow table, the path of a file (.csv, .csv.gz, .tsv, .tsv.gz, .parquet; .xlsx with the
+        extra "excel"), or a record with attributes ``table``, ``task``, ``target`` (such as those of
+        undertow.datasets), which then are the defaults.
+    task: the column that says which task a row belongs to: text, whole numbers, categories, dates. Several columns,
+        such as ["school", "klass"], are one id, "north/1": for ids that start anew in each school.
     target: the column to predict, numeric.
-    features: the columns to predict from; None for all others. Numbers and booleans; a categorical of numbers
-        counts as its numbers.
-    categories: what to do with text among the features. "raise" names it; "onehot" makes an indicator column
-        "sex=F" for each level but the first, of text and of categoricals alike.
-    max_levels: most levels that "onehot" accepts in one column.
-    on_constant: what to do with a feature that has one value only: "raise", "drop" or "keep".
+    features: the columns to predict from; None for all others. Numbers and booleans; a categorical of numbers counts
+        as its numbers, a date as its days since 1970-01-01.
     min_rows, on_small: what to do with tasks of fewer than ``min_rows`` rows: "raise" or "drop".
+    options: sep, decimal, categories, categorical, max_levels, on_missing, on_constant, as in ``Reading``.
 
-    Missing or infinite values are never filled: InputError gives their row numbers. A CSV file does not say what is
-    text: a task column with ids such as "01" is read as text, so that "01" and "1" stay two tasks.
+    What is done to the table is said by a ``TableNote`` warning each, and kept in ``notes``. Labels are compared as a
+    text file spells them: "01" and "1", or "true" and "TRUE", stay two tasks, and labels that differ by case, spaces or
+    leading zeros only are named.
     """
-    min_rows = _check.whole_number(min_rows, "min_rows")
-    asked = Setting("min_rows", min_rows)
-    return _read(source, task, target, features, categories, max_levels, on_constant, asked, on_small)
-
-
-def _read(
-    source: Any,
-    task: str | None,
-    target: str | None,
-    features: Iterable[str] | None,
-    categories: str,
-    max_levels: int,
-    on_constant: str,
-    asked: Setting,
-    on_small: str,
-) -> GroupedTable:
-    """Return what read_table does; ``asked`` is what asks for rows of each task, ``min_rows`` or ``n_support``."""
-    _check.one_of(categories, "categories", ("raise", "onehot"))
-    _check.one_of(on_constant, "on_constant", ("raise", "drop", "keep"))
-    max_levels = _check.whole_number(max_levels, "max_levels", minimum=2)
-    source, task, target, features = _with_defaults(source, task, target, features)
-    opened = open_source(source)
-    chosen = _choose(opened, task, target, features)
-    labels, outcome, *columns = opened.fetch([task, target, *chosen])
-    labels = opened.labels(task, labels)
-    if len(labels) == 0:
-        raise InputError(None, rule=f"{opened.label} has no rows: there is nothing to learn from.")
-
-    codes, ids = codes_of(labels, task, "task column")
-    y = numbers(outcome, target, "target", "Encode it as numbers first.")
-    x, names = _features(columns, chosen, categories, max_levels)
-    table = GroupedTable.from_codes(x, y, codes, ids, tuple(names), task, target)
-    large = drawing.enough_rows(table.counts, ids, asked, on_small, n_query=asked.name == "n_support")
-    table = replace(table.select(large), n_left_out=len(ids) - len(large))
-    return table if on_constant == "keep" else _without_constants(table, on_constant)
+    asked = Setting("min_rows", _check.whole_number(min_rows, "min_rows"))
+    return _noted(_read(source, task, target, features, Reading.of(options), asked, on_small))
 
 
 def from_table(
     frame: Any,
-    task: str | None = None,
+    task: str | Sequence[str] | None = None,
     target: str | None = None,
     n_support: int = 5,
     seed: Any = 0,
     features: Iterable[str] | None = None,
-    n_query: int | None = None,
     *,
-    dtype: Any = np.float64,
-    categories: str = "raise",
-    max_levels: int = 50,
-    on_constant: str = "raise",
     on_small: str = "raise",
+    **options: Any,
 ) -> TaskBatch:
     """Return one batch with a random choice of ``n_support`` support rows for each task of a table.
 
@@ -113,11 +77,67 @@ def from_table(
     _check.one_of(on_small, "on_small", ("raise", "drop"))
     # Small tasks come before features: in a table of one row every feature is constant, which is not what is wrong.
     asked = Setting("n_support", n_support)
-    table = _read(frame, task, target, features, categories, max_levels, on_constant, asked, on_small)
-    return table.draw(n_support, seed, n_query, dtype=dtype, on_small=on_small)
+    table = _noted(_read(frame, task, target, features, Reading.of(options), asked, on_small))
+    return table.draw(n_support, seed, on_small=on_small)
 
 
-def _with_defaults(source: Any, task: Any, target: Any, features: Any) -> tuple[Any, str, str, Any]:
+def _noted(table: GroupedTable) -> GroupedTable:
+    for note in table.notes:
+        warnings.warn(note, TableNote, stacklevel=3)
+    return table
+
+
+def _read(
+    source: Any, task: Any, target: Any, features: Any, reading: Reading, asked: Setting, on_small: str
+) -> GroupedTable:
+    """Return what read_table does; ``asked`` is what asks for rows of each task, ``min_rows`` or ``n_support``."""
+    source, task, target, features = _with_defaults(source, task, target, features)
+    opened = open_source(source, reading)
+    tasks = task_names(opened.names, task)
+    chosen = _choose(opened, tasks, target, features)
+    for name in reading.categorical:
+        if name not in chosen:
+            opened.require(name, "categorical")
+            raise InputError("categorical", list(reading.categorical), f"{name!r} is no feature.", "Leave it out.")
+    codes, ids = task_codes(opened, tasks)
+    if len(codes) == 0:
+        raise InputError(None, rule=f"{opened.label} has no rows: there is nothing to learn from.")
+    column = opened.fetch([target])[0]
+    outcome = numbers(column, target, "target", "Encode it as numbers first.", decimal=opened.decimal)
+    encoding, x, notes = Encoding.fit(opened, chosen, reading)
+    said = [*opened.notes]
+    spelled = [f"{target!r}: {outcome.said}"] * bool(outcome.said) + list(notes)
+    if spelled:
+        said.append("read as numbers: " + "; ".join(spelled[:6]) + ("; ..." if len(spelled) > 6 else ""))
+
+    name = ",".join(tasks)
+    others = {f"task column {name!r}": codes < 0, f"target {target!r}": np.isnan(outcome.values)}
+    kept, columns = settle(encoding, x, others, reading, said)
+    named = tuple(np.array(encoding.features, dtype=object)[columns].tolist())
+    table = GroupedTable.from_codes(x[kept][:, columns], outcome.values[kept], codes[kept], ids, named, name, target)
+    table = replace(table, rows=kept[table.rows])
+    lost = np.flatnonzero(table.counts == 0)
+    if len(lost):
+        said.append(f"{len(lost)} of {len(ids)} tasks lost with these rows: {some(ids[lost])}")
+        table = table.select(table.counts > 0)
+    large = drawing.enough_rows(table.counts, table.ids, asked, on_small, n_query=asked.name == "n_support")
+    table = replace(table.select(large), n_left_out=table.n_tasks - len(large))
+    means = means_of(table.x)
+    table = replace(table, x=np.where(np.isnan(table.x), means, table.x))
+    table = _without_constants(table, reading.on_constant, said)
+    if groups := alike(ids):
+        pairs = "; ".join(some(group) for group in groups[:4]) + ("; ..." if len(groups) > 4 else "")
+        said.append(
+            f"{len(groups)} {'pair' if len(groups) == 1 else 'pairs'} of labels of {name!r} differ by case or spaces "
+            f"only and are likely one task each, but are kept apart: {pairs}"
+        )
+    encoding = encoding.restricted(
+        table.feature_names, means[[named.index(n) for n in table.feature_names]], opened, table.rows
+    )
+    return replace(table, notes=tuple(said), encoding=encoding)
+
+
+def _with_defaults(source: Any, task: Any, target: Any, features: Any) -> tuple[Any, Any, str, Any]:
     """Take what is not said from a record that knows its task and target columns."""
     own_task, own_target = getattr(source, "task", None), getattr(source, "target", None)
     # A data frame with a column "task" has an attribute of that name too, but it is no text.
@@ -131,21 +151,28 @@ def _with_defaults(source: Any, task: Any, target: Any, features: Any) -> tuple[
     ):
         if value is None:
             raise InputError(role, None, "it is not given.", f"Name the column that {what}.")
-        if not isinstance(value, str):
+        if not isinstance(value, str) and not (role == "task" and _are_names(value)):
             raise InputError(role, value, "it must be the name of one column, as text.")
     return source, task, target, features
 
 
-def _choose(opened: Source, task: str, target: str, features: Any) -> list[str]:
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(one, str) for one in value)
+
+
+def _choose(opened: Source, tasks: Sequence[str], target: str, features: Any) -> list[str]:
     """Return the feature columns after checking every name."""
-    opened.require(task, "task")
+    for name in tasks:
+        opened.require(name, "task")
     opened.require(target, "target")
-    if task == target:
+    if target in tasks:
         raise InputError("target", target, ("it is also the column of ", Setting("task"), ": they must differ."))
+    if len(set(tasks)) < len(tasks):
+        raise InputError("task", list(tasks), "it names a column more than once.")
     if isinstance(features, str):
         raise InputError("features", features, f"it must be a list of column names, such as [{features!r}].")
     try:
-        chosen = opened.others(task, target) if features is None else list(features)
+        chosen = opened.others(*tasks, target) if features is None else list(features)
     except TypeError:
         raise InputError("features", features, "it must be a list of column names, such as ['age'].") from None
     if not chosen:
@@ -156,8 +183,8 @@ def _choose(opened: Source, task: str, target: str, features: Any) -> list[str]:
         )
     for name in chosen:
         opened.require(name, "features")
-        if name in (task, target):
-            rule = f"it holds {name!r}, which is the {'task' if name == task else 'target'}."
+        if name in (*tasks, target):
+            rule = f"it holds {name!r}, which is the {'target' if name == target else 'task'}."
             raise InputError("features", chosen, rule, "Leave it out.")
     twice = sorted({name for name in chosen if chosen.count(name) > 1})
     if twice:
@@ -165,38 +192,9 @@ def _choose(opened: Source, task: str, target: str, features: Any) -> list[str]:
     return chosen
 
 
-def _features(
-    columns: Sequence[pa.ChunkedArray], names: Sequence[str], categories: str, max_levels: int
-) -> tuple[Features, list[str]]:
-    """Return (R, p) features and their names."""
-    onehot = categories == "onehot"
-    offers: Text = ""
-    if not onehot:
-        choice, wanted = Setting("categories", "onehot"), Setting("features")
-        offers = ("Use ", choice, " for indicator columns, or name the columns you want with ", wanted, ".")
-    parts: list[np.ndarray] = []
-    expanded: list[str] = []
-    for column, name in zip(columns, names, strict=True):
-        if onehot and is_category(column):
-            part, part_names = indicators(column, name, max_levels)
-        else:
-            part, part_names = numbers(column, name, "feature", offers), [name]
-        parts.append(part)
-        expanded += part_names
-    twice = sorted({name for name in expanded if expanded.count(name) > 1})
-    if twice:
-        rule = f"one-hot columns and others are both named {some(twice)}."
-        raise InputError(None, rule=rule, way_out="Rename the columns of the table.")
-    x = np.empty((len(columns[0]), len(expanded)))
-    at = 0
-    for part in parts:
-        width = 1 if part.ndim == 1 else part.shape[1]
-        x[:, at : at + width] = part.reshape(len(x), width)
-        at += width
-    return x, expanded
-
-
-def _without_constants(table: GroupedTable, on_constant: str) -> GroupedTable:
+def _without_constants(table: GroupedTable, on_constant: str, said: list[str]) -> GroupedTable:
+    if on_constant == "keep":
+        return table
     constant = table.x.max(axis=0) == table.x.min(axis=0)
     if not constant.any():
         return table
@@ -217,5 +215,6 @@ def _without_constants(table: GroupedTable, on_constant: str) -> GroupedTable:
     if constant.all():
         rule = f"no features are left after dropping constant ones ({named})."
         raise InputError(None, rule=rule, way_out="Choose other features.")
+    said.append(f"left out, since they have one value in all rows: {named}{', ...' if constant.sum() > 5 else ''}")
     kept = np.flatnonzero(~constant)
     return replace(table, x=table.x[:, kept], feature_names=tuple(table.feature_names[j] for j in kept))

@@ -1,0 +1,60 @@
+"""How a table is read: the choices that ``read_table``, ``from_table`` and the commands share, as one record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from undertow import _check
+from undertow._check import InputError
+
+
+class TableNote(UserWarning):
+    """What was done to a table while it was read, such as a column left out; the rows are as the note says."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Options of ``read_table`` and ``from_table``, which take them by name.
+
+    Raises InputError for a value that is none of those named.
+    """
+
+    sep: str | None = None
+    """what parts the columns of a text file, one character; None: recognised among , ; tab and |"""
+    decimal: str | None = None
+    """the decimal mark of a text file, "." or ","; None: recognised"""
+    categories: str = "raise"
+    """text among the features: "raise" names it; "onehot" makes an indicator column "sex=F" for each level but the
+    first, of text and of categoricals alike"""
+    categorical: Sequence[str] = ()
+    """columns of coded numbers, such as 1, 2, 3 for colours: indicators are made of them as of text"""
+    max_levels: int = 50
+    """most levels of a column that indicators are made of"""
+    on_missing: str = "refuse"
+    """missing values in the columns used: "refuse" counts them; "drop" leaves out their rows, and columns that are
+    missing in most rows; "mean" puts the column's mean for a missing feature, and leaves out rows without task or
+    target"""
+    on_constant: str = "drop"
+    """features of one value in all rows: "drop" with a note, "keep", or "raise" """
+
+    def __post_init__(self) -> None:
+        _check.one_of(self.categories, "categories", ("raise", "onehot"))
+        _check.one_of(self.on_missing, "on_missing", ("refuse", "drop", "mean"))
+        _check.one_of(self.on_constant, "on_constant", ("raise", "drop", "keep"))
+        _check.whole_number(self.max_levels, "max_levels", minimum=2)
+        if self.decimal is not None:
+            _check.one_of(self.decimal, "decimal", (".", ","))
+        if self.sep is not None and not (isinstance(self.sep, str) and len(self.sep) == 1 and ord(self.sep) < 128):
+            raise InputError("sep", self.sep, "it must be one character, such as ';'.")
+        if self.sep is not None and self.sep in (self.decimal, '"', "\n", "\r"):
+            raise InputError("sep", self.sep, "it cannot part columns and have another meaning too.")
+        if isinstance(self.categorical, str):
+            rule = f"it must be a list of column names, such as [{self.categorical!r}]."
+            raise InputError("categorical", self.categorical, rule)
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> Reading:
+        """Return the record of options given by name; raise TypeError, as a function does, for another name."""
+        return cls(**options)
