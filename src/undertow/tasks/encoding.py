@@ -261,9 +261,9 @@ def _levels(opened: Source, name: str, max_levels: int) -> tuple[list[str], RowN
                 Setting("features"),
                 ", merge rare levels, use ",
                 Setting("max_levels", len(known)),
-                ", or, where it groups the rows too, name it as a second grouping with ",
+                ", or, where it is what groups the rows, make it the column of ",
                 Setting("task"),
-                f" TASK,{name}.",
+                ". A second grouping beside the tasks (crossed effects) is not offered.",
             ),
         )
     return known, codes
