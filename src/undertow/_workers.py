@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from undertow import _check
 from undertow._check import InputError
@@ -24,7 +24,7 @@ def n_workers(n_jobs: int | None) -> int:
         raise InputError("n_jobs", n_jobs, "it is a number of workers: None or 1 is one, -1 is every core.")
     import joblib
 
-    return int(joblib.effective_n_jobs(n_jobs))
+    return int(joblib.effective_n_jobs(n_jobs))  # pyright: ignore[reportArgumentType]
 
 
 def each(function: Callable[[_In], _Out], items: Iterable[_In], n_jobs: int | None = None) -> list[_Out]:
@@ -41,4 +41,5 @@ def each(function: Callable[[_In], _Out], items: Iterable[_In], n_jobs: int | No
 
     # More BLAS threads than cores made the same work many times slower.
     with threadpool_limits(1, "blas"):
-        return list(Parallel(workers, require="sharedmem")(delayed(function)(item) for item in items))
+        done: Any = Parallel(workers, require="sharedmem")(delayed(function)(item) for item in items)
+        return list(done)

@@ -139,7 +139,9 @@ def gather_moments(
         def batches() -> Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]:
             for batch, numbers, weight in plan.draws(rows, label):
                 # The rows of a batch go into all sums while they are in the cache.
-                for j, own in enumerate(proximal if ratios is not None and label[numbers[0]] == 0 else []):
+                for j, own in enumerate(proximal if label[numbers[0]] == 0 else []):
+                    if ratios is None:
+                        break
                     # Summed up at once: of a wide table a list of them would be larger than the table.
                     own[:] = [sum_ridge_moments([*own, RidgeMoments.from_tasks(of_target(batch, j), ratios)])]
                 yield batch, numbers, weight

@@ -91,7 +91,8 @@ def predict(
         warnings.filterwarnings("ignore", message=".* spelled almost as known ones", category=UserWarning)
         found, n_adapted = predictions(estimator, new, interval)
     assert columns.task is not None  # it has been checked
-    added = dict(zip(("prediction", *_ENDS), (_as_column(estimator, column) for column in found.T), strict=False))
+    names_added: list[str] = ["prediction", *_ENDS]
+    added = dict(zip(names_added, (_as_column(estimator, column) for column in found.T), strict=False))
     _write(opened, file, columns.task, new, added, n_adapted)
     for line in (*said, *about_rows(estimator, columns, opened, new, n_adapted, known)):
         say(line)

@@ -104,7 +104,7 @@ def _reduced(fetch: Callable[[RowNumbers], SomeRows], width: int, offsets: Offse
     factor: np.ndarray | None = None
     for tasks in _chunks(counts, width):
         # Rows of zeros at the end stay zeros, and are no rows of the factor.
-        reduced = np.linalg.qr(_padded(fetch, offsets, tasks)[0], mode="r")
+        reduced = np.asarray(np.linalg.qr(_padded(fetch, offsets, tasks)[0], mode="r"))
         slot = np.arange(reduced.shape[1])
         mask = slot < kept[tasks][:, None]
         if factor is None:

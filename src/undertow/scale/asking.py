@@ -49,9 +49,8 @@ def answer(question: bytes, fragment: Fragment) -> bytes:
         header, arrays = _read(question)
         if header["kind"] == "spread":
             return Spread.of(np.column_stack([rows.x, rows.y])).to_bytes()
-        standard = Standard(
-            clip=float(header["clip"]), intercept=header["intercept"], **{name: arrays[name] for name in _STANDARD}
-        )
+        fields: dict[str, Any] = {name: arrays[name] for name in _STANDARD}
+        standard = Standard(clip=float(header["clip"]), intercept=header["intercept"], **fields)
         tasks = task_rows(rows, standard)
         if header["kind"] == "sums":
             return partial(tasks, Recipe.unpack(header["recipe"], arrays, standard)).to_bytes()

@@ -99,6 +99,7 @@ def open_source(con: Any, source: Any, task: str) -> Source:
     files = files_of(source)
     label = repr(os.path.basename(files[0])) + (f" and {len(files) - 1} more files" if len(files) > 1 else "")
     listed = ", ".join(map(quoted_text, files))
+    as_text = ""
     if _kind(files[0]) == "parquet":
         sql = f"read_parquet([{listed}])"
     else:
@@ -109,7 +110,7 @@ def open_source(con: Any, source: Any, task: str) -> Source:
     try:
         rows = con.execute(f"DESCRIBE SELECT * FROM {sql}").fetchall()
     except duckdb.Error as error:
-        if _kind(files[0]) != "parquet" and as_text in sql:
+        if as_text:
             # It may be the task column that is missing: say so with the names there are.
             plain = sql.replace(as_text, "")
             try:
