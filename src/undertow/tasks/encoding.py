@@ -143,18 +143,22 @@ class Encoding:
                 offers = "Give the column that the model was fitted to."
                 found = numbers(read[name], name, "feature", offers, decimal=opened.decimal, dates=name in self.dates)
                 x[:, j] = found.values
-        complete = np.ones(len(x), dtype=bool) if unknown is None or on_unseen == "base" else ~unknown
+        complete: np.ndarray = np.ones(len(x), dtype=bool)
+        if unknown is not None and on_unseen != "base":
+            complete = np.asarray(~unknown)
         missing = np.isnan(x)
         if missing.any():
             self._fill(x, missing, on_missing, complete, notes)
-        return Encoded(x, complete & ~np.isnan(x).any(axis=1), tuple(notes))
+        return Encoded(x, np.asarray(complete & ~np.isnan(x).any(axis=1)), tuple(notes))
 
     def _fill(
         self, x: np.ndarray, missing: np.ndarray, on_missing: str, complete: np.ndarray, notes: list[str]
     ) -> None:
         """Put means for missing values where that was asked for; say what is missing."""
         columns = self.columns()
-        by_column = {name: missing[:, [c == name for c in columns]].any(axis=1) for name in dict.fromkeys(columns)}
+        by_column = {
+            name: np.asarray(missing[:, [c == name for c in columns]].any(axis=1)) for name in dict.fromkeys(columns)
+        }
         counts = missing_counts({name: flags for name, flags in by_column.items() if flags.any()})
         if on_missing == "refuse":
             name, flags = next((name, flags) for name, flags in by_column.items() if flags.any())

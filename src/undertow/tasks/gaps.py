@@ -25,7 +25,7 @@ def settle(
     """
     columns = np.array(encoding.columns())
     named = list(dict.fromkeys(columns.tolist()))
-    missing = {name: np.isnan(x[:, columns == name]).any(axis=1) for name in named}
+    missing = {name: np.asarray(np.isnan(x[:, columns == name]).any(axis=1)) for name in named}
     missing = {name: flags for name, flags in missing.items() if flags.any()}
     shares = {name: float(flags.mean()) for name, flags in missing.items()}
     limit = 1.0 if reading.on_missing == "refuse" else _MOST_ROWS

@@ -94,7 +94,7 @@ def read_dates(texts: Sequence[str]) -> Spelled | None:
     shown = [text for text in texts if text.strip() not in MISSING]
     if not shown:
         return None
-    found = None
+    found, said = None, "dates"
     for pattern in (_DOTTED, _SLASHED):
         parts = [pattern.fullmatch(text.strip()) for text in shown]
         if all(parts):
@@ -110,7 +110,6 @@ def read_dates(texts: Sequence[str]) -> Spelled | None:
             found = [_days_of(datetime.fromisoformat(text.strip())) for text in shown if len(text.strip()) >= 10]
         except ValueError:
             return None
-        said = "dates"
         if len(found) < len(shown):
             return None
     meaning = dict(zip(shown, found, strict=True))
