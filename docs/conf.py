@@ -30,7 +30,7 @@ autodoc_default_options = {
     "undoc-members": False,
     # Made by scikit-learn, with references into its own documentation.
     "exclude-members": "set_fit_request, set_score_request, set_predict_request, set_predict_proba_request, "
-    "set_decision_function_request, get_metadata_routing",
+    "set_partial_fit_request, set_decision_function_request, get_metadata_routing",
 }
 nitpicky = False
 suppress_warnings = ["config.cache"]
