@@ -67,6 +67,7 @@ def test_a_run_leaves_a_table_a_figure_and_a_summary(tmp_path):
     assert np.isclose(summary["validation_loss"], history["validation_loss"][29].as_py(), rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_longer_run_goes_on_and_ends_as_one_that_was_never_stopped(tmp_path):
     call("train", written(tmp_path, SINE.replace("iterations = 30", "iterations = 10")), "--out", tmp_path / "parts")
     again = call("train", written(tmp_path, SINE), "--out", tmp_path / "parts")

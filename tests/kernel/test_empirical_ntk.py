@@ -134,6 +134,7 @@ def test_kernel_path_runs_on_a_network_with_its_own_start():
         assert surface.loss(0.1)[i] == pytest.approx(0.5 * np.mean((np.array(truth) - new.query_y) ** 2), rel=1e-7)
 
 
+@pytest.mark.long
 def test_finite_networks_scatter_around_infinite_width_like_one_over_its_root():
     # Over random starts the mean is the analytic kernel at every width, and width times the variance is one number.
     rows, count = X[:3], 400

@@ -18,7 +18,18 @@ import numpy as np
 
 from undertow._batch import TaskBatch
 from undertow._check import InputError, Setting
-from undertow._types import BlockSizes, Coefficients, Gram, PathWeights, Products, RateGrams, Rates, Square, Vector
+from undertow._types import (
+    BlockSizes,
+    Coefficients,
+    Gram,
+    PathWeights,
+    Products,
+    RateGrams,
+    Rates,
+    Square,
+    Turn,
+    Vector,
+)
 from undertow._workers import each
 from undertow.linear.blocks import Tasks, as_batches, check_steps, chunks, stepped, trace_nonfinite
 
@@ -152,7 +163,7 @@ def of_batch(
     steps: int,
     weighting: str,
     support: tuple[Square, float] | None = None,
-    turn: Vector | None = None,
+    turn: Turn | None = None,
     n_jobs: int | None = None,
 ) -> Moments:
     """Moments of one batch whose shapes are known to fit; ``support`` where ``support_moment`` was called before.

@@ -11,7 +11,7 @@ import numpy as np
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError, Setting, one_of
-from undertow._types import Basis, Ridges, Square, Turns, Vector
+from undertow._types import Basis, Ridges, Square, Turn, Turns, Vector
 from undertow.linear import circle
 from undertow.linear.blocks import MAX_STEPS, Tasks, as_batches, check_steps
 from undertow.linear.moments import Moments, of_batch, same_weighting, spectral_unit, sum_moments, support_moment
@@ -136,7 +136,7 @@ class OuterProblem:
             return self.given
         return self._moments()
 
-    def _moments(self, turn: Vector | None = None) -> Moments:
+    def _moments(self, turn: Turn | None = None) -> Moments:
         parts = zip(self.batches, self._support, strict=True)
         moments = sum_moments(
             of_batch(batch, self.steps, self.weighting, known, turn, self.n_jobs) for batch, known in parts

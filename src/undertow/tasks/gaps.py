@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from undertow._check import InputError, Setting
-from undertow._types import Features, RowFlags, RowNumbers
+from undertow._types import Features, RowFlags, SomeFlags, SomePlaces
 from undertow.tasks.columns import MISSING
 from undertow.tasks.encoding import Encoding, also, in_words
 from undertow.tasks.reading import Reading
@@ -17,7 +17,7 @@ _MOST_ROWS = 0.5
 
 def settle(
     encoding: Encoding, x: Features, others: dict[str, RowFlags], reading: Reading, said: list[str]
-) -> tuple[RowNumbers, RowFlags]:
+) -> tuple[SomePlaces, SomeFlags]:
     """Return the numbers of the rows to keep, and which of the features (p,); append to ``said`` what was done.
 
     x: NaN where a value is missing. others: whether a row lacks its task or its target, by what the message calls them.

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from undertow._types import Ids, Numbers
+from undertow._types import SomeIds, SomePlaces
 
 _NUMBER = re.compile(r"([+-]?)(0|[1-9][0-9]*)(?:\.0*)?$")
 _DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
 _TIME = re.compile(r"[ T]00:00(:00)?(\.0*)?(Z|[+-]00:?00)?$")
 
 
-def places(known: Ids, labels: Ids) -> Numbers:
+def places(known: SomeIds, labels: SomeIds) -> SomePlaces:
     """Return the position (m,) of each label among distinct ``known`` ones, -1 where it is none of them.
 
     Labels of one type are compared as they are. Where one table holds numbers, truth values or dates and the other
@@ -38,7 +38,7 @@ def places(known: Ids, labels: Ids) -> Numbers:
     return found
 
 
-def union(known: Ids, labels: Ids) -> tuple[Ids, Numbers]:
+def union(known: SomeIds, labels: SomeIds) -> tuple[SomeIds, SomePlaces]:
     """Return the sorted labels of both, and the position (m + m',) of each among them, those of ``labels`` last.
 
     A label that is a known one by ``places`` keeps the known spelling; where the types differ all become text.
@@ -52,7 +52,7 @@ def union(known: Ids, labels: Ids) -> tuple[Ids, Numbers]:
     return ids, np.concatenate([codes[: len(known)], codes[mine]]).astype(np.int64)
 
 
-def look_alikes(known: Ids, labels: Ids) -> list[tuple[str, str]]:
+def look_alikes(known: SomeIds, labels: SomeIds) -> list[tuple[str, str]]:
     """Return pairs (label, known label) that differ by case, spaces, leading zeros or the last digits of a float only.
 
     labels: those that are none of ``known``; each is named once at most.
@@ -65,7 +65,7 @@ def look_alikes(known: Ids, labels: Ids) -> list[tuple[str, str]]:
     return [(str(one), str(other)) for one, other in pairs if other is not None]
 
 
-def alike(labels: Ids) -> list[list[str]]:
+def alike(labels: SomeIds) -> list[list[str]]:
     """Return labels of one table that differ by case, spaces or zeros behind the point only, in groups."""
     if labels.dtype.kind not in "UO":
         return []
@@ -103,21 +103,21 @@ def plain(label: Any) -> str:
     return label if isinstance(label, str) else str(label) if isinstance(label, bool) else _number_spelling(label)
 
 
-def _look_up(known: list[Any], labels: list[Any]) -> Numbers:
+def _look_up(known: list[Any], labels: list[Any]) -> SomePlaces:
     place = {one: i for i, one in enumerate(known) if one is not None}
     return np.array([place.get(one, -1) for one in labels], dtype=np.int64)
 
 
-def _plain_list(labels: Ids) -> list[Any]:
+def _plain_list(labels: SomeIds) -> list[Any]:
     # Nanoseconds would become whole numbers in Python.
     return _dates(labels) if labels.dtype.kind in "mM" else labels.tolist()
 
 
-def _dates(labels: Ids) -> list[str]:
+def _dates(labels: SomeIds) -> list[str]:
     return [_TIME.sub("", str(one).replace("T", " ")).rstrip() for one in labels]
 
 
-def _spelling(known: Ids, labels: Ids) -> Callable[[Any], str]:
+def _spelling(known: SomeIds, labels: SomeIds) -> Callable[[Any], str]:
     kinds = {known.dtype.kind, labels.dtype.kind}
     if kinds & set("mM"):
         return _date_spelling

@@ -18,6 +18,7 @@ def test_digits_do_not_depend_on_the_number_of_workers(rates, monkeypatch):
     np.testing.assert_allclose(ut.rate_path(tasks, rates, solver="gram").weights, one.weights, rtol=1e-9)
 
 
+@pytest.mark.wrong_type
 @pytest.mark.parametrize("n_jobs", [0, 1.5, "two", -2])
 def test_a_number_of_workers_that_is_none_is_named(n_jobs):
     tasks = ut.MixedLinearRegression(3, 1.0, 0.5).sample(ut.Design(20, 6, 5), seed=0)
