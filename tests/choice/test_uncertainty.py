@@ -77,6 +77,7 @@ def test_several_targets_have_intervals_in_their_own_units():
     np.testing.assert_allclose(high[:, 1] - low[:, 1], 10 * (high - low)[:, 0], rtol=1e-4)
 
 
+@pytest.mark.wrong_type
 @pytest.mark.parametrize("interval", [0.0, 1.0, 0.999, -0.1, 90, "wide"])
 def test_a_share_that_is_none_is_named(interval):
     x, y, groups = table(m=12, p=2)

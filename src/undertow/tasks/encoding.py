@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from undertow import _check
 from undertow._check import InputError, Setting, Text
-from undertow._types import Features, PerRow, RowFlags, RowNumbers
+from undertow._types import Features, RowFlags, RowNumbers, SomePlaces, Vector
 from undertow.tasks import labels
 from undertow.tasks.columns import codes_of, is_category, numbers
 from undertow.tasks.reading import Reading
@@ -81,7 +81,7 @@ class Encoding:
         x = np.concatenate(found, axis=1, dtype=np.float64)
         return cls(tuple(names), (), levels, {}, tuple(dates)), x, tuple(notes)
 
-    def restricted(self, features: Sequence[str], means: PerRow, opened: Source, rows: RowNumbers) -> Encoding:
+    def restricted(self, features: Sequence[str], means: Vector, opened: Source, rows: SomePlaces) -> Encoding:
         """Return the encoding of some features, after rows were left out. means: (p,); rows: those kept (R',)."""
         unseen = {}
         for name, known in self.levels.items():
