@@ -213,6 +213,7 @@ def test_reproduce_runs_resumes_redraws_and_refuses(tmp_path):
     assert (anew.exit_code, json.loads((folder / "config.json").read_text())["seed"]) == (0, 3)
 
 
+@pytest.mark.long
 def test_reproduce_of_several_ends_with_a_row_for_each(tmp_path):
     names = ["underparameterized", "anisotropic"]
     done = call("reproduce", *names, "--quick", "--out", tmp_path)

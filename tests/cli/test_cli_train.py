@@ -77,6 +77,7 @@ def test_a_longer_run_goes_on_and_ends_as_one_that_was_never_stopped(tmp_path):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.long
 def test_ones_own_table_with_learned_rates(tmp_path):
     done = call("train", written(tmp_path, TABLE), "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output

@@ -223,6 +223,7 @@ def test_an_unknown_name_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_process_killed_by_ctrl_c_keeps_its_cells_and_the_next_one_ends_with_the_same_bits(tmp_path):
     """SIGINT to a real process in the middle of a cell; the reference is a run that was never stopped."""
     # A shell that starts us in the background makes us ignore SIGINT, and children inherit that.

@@ -231,6 +231,7 @@ def test_a_negative_rate_raises_the_support_loss_in_every_run(tables):
             assert abs(change[:, rates == 0]).max() < 1e-6
 
 
+@pytest.mark.long
 def test_the_random_start_adds_what_theory_says_and_the_same_at_every_rate():
     """E of the added distance is (1 - N/p) |omega_0|^2 at every rate, times half the metric of the adaptation step."""
     record = experiments.get("direction")

@@ -5,6 +5,8 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 SCRIPT = """
 import jax, jax.numpy as jnp, numpy as np, optax
 import undertow as ut
@@ -54,6 +56,7 @@ print("done")
 """
 
 
+@pytest.mark.long
 def test_four_devices_give_the_numbers_of_one():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     result = subprocess.run(

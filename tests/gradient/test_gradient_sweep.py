@@ -48,6 +48,7 @@ def test_each_cell_is_the_training_run_of_its_rate_and_seed():
         assert (row["iterations"], row["stopped"]) == (30, "iterations")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("source", "options"),
     [

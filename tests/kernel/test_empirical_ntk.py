@@ -117,6 +117,7 @@ def test_the_linearisation_is_linear_in_parameters_and_touches_the_model():
     assert np.abs(lin.f0(X) - lin.at(near, X)).max() > 1e-7
 
 
+@pytest.mark.long
 def test_kernel_path_runs_on_a_network_with_its_own_start():
     problem, design = ut.QuadraticRegression(3), ut.Design(4, 6, 3)
     tasks, new = problem.sample(design, 0), problem.sample(design, 1)
