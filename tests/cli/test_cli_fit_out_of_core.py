@@ -72,6 +72,7 @@ def test_what_cannot_be_done_out_of_core_is_said(tmp_path):
     assert "files" in run("fit", "gapminder", "--memory", "1GB", "--out", tmp_path / "a", code=2).output
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_a_scheduler_that_is_not_there_is_said(tmp_path):
     pytest.importorskip("distributed")

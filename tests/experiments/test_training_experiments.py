@@ -252,6 +252,7 @@ def test_the_random_start_adds_what_theory_says_and_the_same_at_every_rate():
     assert (abs(mean - expected) < 4 * se).all()
 
 
+@pytest.mark.long
 def test_learned_rates_report_every_array_and_a_share(tables):
     _, _, table = tables("sinusoid")
     learned = table.filter(pa.compute.field("method") == "meta_sgd").to_pandas()
