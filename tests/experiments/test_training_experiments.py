@@ -179,9 +179,8 @@ def tables():
     return run
 
 
-@pytest.mark.parametrize(
-    "name", ["nonlinear", *(pytest.param(n, marks=pytest.mark.long) for n in ("sinusoid", "direction"))]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["nonlinear", "sinusoid", "direction"])
 def test_the_same_settings_give_the_same_numbers_and_a_figure(name, tables):
     record, config, table = tables(name)
     cell = record.cells(config)[0]
