@@ -14,7 +14,6 @@ import numpy as np
 
 from undertow._workers import each
 from undertow.choice.plan import Family, Found, Plan
-from undertow.linear.rules import ProximalRule
 from undertow.mixed.fit import MixedFit
 from undertow.mixed.mean import mean_sums
 from undertow.mixed.model import fit_mixed, shrunk_fit
@@ -69,7 +68,7 @@ class MixedFamily:
         """Return the model ("mixed_" and its structure) without an outer fold and one of its inner groups."""
         structure = strategy.removeprefix(PREFIX)
         fits = self.fits(structure) if self.pooled is not None else self.fits(structure, outer, inner)
-        rules = tuple(ProximalRule(max(fit.noise_variance, 1e-12), fit.task_covariance) for fit in fits)
+        rules = tuple(fit.rule for fit in fits)
         if self.pooled is not None:
             return Found(self.pooled.found("joint", outer, inner).weights, rules, _settings(fits))
         sums = tuple(mean_sums(fit, own) for fit, own in zip(fits, self.statistics, strict=True))

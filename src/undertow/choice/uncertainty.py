@@ -23,12 +23,11 @@ from undertow import _check
 from undertow._check import InputError
 from undertow.choice.plan import Found, Plan
 from undertow.mixed.fit import MixedFit
+from undertow.mixed.scoring import root_of
 from undertow.tasks.rows import TaskRows, of_target
 
 LEVELS = np.arange(1, 100) / 100
 """Coverages whose quantiles are kept; between them they are interpolated."""
-
-_LEAST_NOISE = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +95,8 @@ def of_model(fits: Sequence[MixedFit], rows: TaskRows, n_support: int) -> Uncert
     moment = _second_moment(rows)
     normal = np.tile(scipy.stats.norm.ppf((1 + LEVELS) / 2), (len(fits), 1))
     return Uncertainty(
-        noise=np.array([max(fit.noise_variance, _LEAST_NOISE) for fit in fits]),
-        task_covariance=np.stack([_square(fit.task_covariance) for fit in fits]),
+        noise=np.array([fit.rule.ratio for fit in fits]),
+        task_covariance=np.stack([fit.full_covariance for fit in fits]),
         mean_covariance=np.stack([fit.mean_covariance for fit in fits]),
         state=np.stack([_prior(fit) for fit in fits]),
         second_moment=moment,
@@ -162,23 +161,14 @@ def _second_moment(rows: TaskRows) -> np.ndarray:
 
 def _expected(fit: MixedFit, moment: np.ndarray, n: int) -> tuple[float, float]:
     """Mean variance of a new target without rows, and with n rows that have this mean second moment."""
-    root = _root(_prior(fit))
+    root = root_of(_prior(fit))
     values = np.linalg.eigvalsh(root.T @ moment @ root).clip(0)
-    noise = max(fit.noise_variance, _LEAST_NOISE)
+    noise = fit.rule.ratio
     return noise + float(values.sum()), noise + float((values / (1 + n * values / noise)).sum())
 
 
-def _square(covariance: np.ndarray) -> np.ndarray:
-    return np.diag(covariance) if covariance.ndim == 1 else covariance
-
-
 def _prior(fit: MixedFit) -> np.ndarray:
-    return _square(fit.task_covariance) + fit.mean_covariance
-
-
-def _root(covariance: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(covariance)
-    return vectors * np.sqrt(values.clip(0))
+    return fit.full_covariance + fit.mean_covariance
 
 
 def _posterior(prior: np.ndarray, z: np.ndarray, noise: float) -> np.ndarray:
@@ -198,7 +188,7 @@ def _variances(x: np.ndarray, z: np.ndarray, fit: MixedFit | None) -> tuple[np.n
     gram = cross @ x.transpose(0, 2, 1) + fit.noise_variance * np.eye(x.shape[1])
     shared = cross @ z.transpose(0, 2, 1)
     after = before - (shared * np.linalg.solve(gram, shared)).sum(axis=1)
-    floor = max(fit.noise_variance, _LEAST_NOISE)
+    floor = fit.rule.ratio
     return before.clip(floor), after.clip(floor)
 
 

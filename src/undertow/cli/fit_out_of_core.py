@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,13 +41,13 @@ def fit_out_of_core(
         raise InputError("table", job.name, "it is a data set of ours, and fits in memory.", "Give files.")
     _refuse_reading(job.settings)
     _require()
-    from undertow.scale.fitting import Run, fit_sorted
+    from undertow.scale.fitting import Run, fit_sorted, work_folder
     from undertow.scale.memory import Ceiling, said
     from undertow.scale.sorted_table import sort
 
     settings, ceiling = job.settings, Ceiling.of(memory)
     estimator = estimator_of(settings, settings["on_small"])
-    with _folder(work) as place, _workers(scheduler) as executor:
+    with work_folder(work) as place, _workers(scheduler) as executor:
         with console(stderr=True).status("sorting by task"):
             table = sort(
                 job.source,
@@ -106,15 +105,6 @@ def _require() -> None:
             rule="duckdb missing: tables are sorted out of core by the packages of the extra [scale].",
             way_out='Install them with: pip install "undertow[scale]"',
         )
-
-
-@contextmanager
-def _folder(work: Path | None) -> Iterator[Path]:
-    if work is not None:
-        yield work
-        return
-    with tempfile.TemporaryDirectory(prefix="undertow-") as place:
-        yield Path(place)
 
 
 @contextmanager

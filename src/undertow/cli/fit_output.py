@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from undertow.cli.own_table import Job
-    from undertow.estimators import MAMLRegressorCV
+    from undertow.estimators import Coefficient, MAMLRegressorCV
     from undertow.tasks import GroupedTable
 
 _FIGURES = ("figure.png", "figure.svg")
@@ -68,16 +68,15 @@ def write_results(
     from undertow._write import whole
     from undertow.choice import words
     from undertow.cli.own_table import write_summary
-    from undertow.estimators.summary import summary_of
     from undertow.plots import choice_figure, style
 
     choice, folder = estimator.choice_, job.folder
     assert choice is not None
     folder.mkdir(parents=True, exist_ok=True)
-    tables = _tables(raw, estimator, limits)
+    found = estimator.summary()
+    tables = _tables(raw, estimator, limits, found.coefficients)
     for name, table in tables.items():
         _write_parquet(folder / f"{name}.parquet", table)
-    found = summary_of(estimator.model_, list(raw.feature_names), choice, estimator.n_support)
     with whole(folder / "summary.txt") as beside:
         beside.write_text(f"{found}\n", encoding="utf-8")
     with style.context():
@@ -101,7 +100,9 @@ def write_results(
     return f"{folder}/: {', '.join(_FIGURES)}, summary.txt, summary.json; {', '.join(tables)} (.parquet)"
 
 
-def _tables(raw: GroupedTable, estimator: MAMLRegressorCV, limits: np.ndarray) -> dict[str, dict[str, Any]]:
+def _tables(
+    raw: GroupedTable, estimator: MAMLRegressorCV, limits: np.ndarray, coefficients: tuple[Coefficient, ...]
+) -> dict[str, dict[str, Any]]:
     """Columns of each table: the curve over train rates, strategies, held-out tasks, and common weights."""
     import numpy as np
 
@@ -112,7 +113,6 @@ def _tables(raw: GroupedTable, estimator: MAMLRegressorCV, limits: np.ndarray) -
     rates, adapt = np.abs(curve.train_rates), np.array(curve.adapt_rates)
     # Plus and minus infinity are one point, written in one way.
     rates = np.where(np.isinf(rates), rates, curve.train_rates)
-    coefficients = estimator.summary().coefficients
     of_tasks = dict(zip(raw.ids.tolist(), limits, strict=True))
     strategies = [
         {"strategy": name, "mse_over_variance": one.mse, "standard_error": one.standard_error}

@@ -234,7 +234,7 @@ def _mixed(rows: TaskRows, rule: MixedRule, settings: Given) -> Trained:
         return found, mean_sums(found, statistics)
 
     fits, means = zip(*each(fit, range(rows.y.shape[1]), settings.n_jobs), strict=True)
-    rules = [ProximalRule(max(fit.noise_variance, 1e-12), fit.task_covariance) for fit in fits]
+    rules = [fit.rule for fit in fits]
     # The spectral unit is that of the tasks' mean second moment, as with drawn support rows.
     support = np.zeros((rows.n_columns, rows.n_columns))
     for tasks in np.array_split(np.arange(rows.n_tasks), max(1, rows.n_tasks // 64)):

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from undertow._batch import TaskBatch
 from undertow.linear.proximal_step import ridge_adapt
+from undertow.linear.rules import ProximalRule
 from undertow.mixed.scoring import Search, root_of
 from undertow.mixed.steps import NOISE_FLOOR
 from undertow.problem import MixedLinearRegression
@@ -54,6 +55,16 @@ class MixedFit:
     def variances(self) -> Float[np.ndarray, " p"]:
         """(p,) variance of each weight over tasks."""
         return self.task_covariance if self.task_covariance.ndim == 1 else np.diagonal(self.task_covariance)
+
+    @property
+    def full_covariance(self) -> Float[np.ndarray, "p p"]:
+        """Sigma_w as a matrix, also where it is diagonal."""
+        return np.diag(self.task_covariance) if self.task_covariance.ndim == 1 else self.task_covariance
+
+    @property
+    def rule(self) -> ProximalRule:
+        """Its adaptation from the mean, as a rule: next to no noise is still a penalty."""
+        return ProximalRule(max(self.noise_variance, 1e-12), self.task_covariance)
 
     @property
     def penalties(self) -> Float[np.ndarray, " p"]:

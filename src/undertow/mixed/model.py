@@ -138,7 +138,7 @@ def shrunk_fit(stats: TaskStatistics, full: MixedFit, diagonal: MixedFit, share:
     if share > 1:
         raise InputError("share", share, "it must be at most 1, which is the diagonal fit.")
     ratio = stats.target_unit / stats.unit
-    covariance = (1 - share) * _square(full.task_covariance) + share * _square(diagonal.task_covariance)
+    covariance = (1 - share) * full.full_covariance + share * diagonal.full_covariance
     noise = (1 - share) * full.noise_variance + share * diagonal.noise_variance
     rule = MixedRule("full", full.method, math.inf if full.mean_scale == math.inf else None)
     model = _model(stats, rule)
@@ -146,10 +146,6 @@ def shrunk_fit(stats: TaskStatistics, full: MixedFit, diagonal: MixedFit, share:
     end = evaluate(stats, root_of(inside), noise / stats.target_unit**2, model, keep=False)
     found = Search(inside, end.noise, end, full.converged and diagonal.converged, [end.value], 1)
     return _record(stats, stats, rule, model, found)
-
-
-def _square(covariance: np.ndarray) -> np.ndarray:
-    return np.diag(covariance) if covariance.ndim == 1 else covariance
 
 
 def _model(stats: TaskStatistics, rule: MixedRule) -> Model:

@@ -108,14 +108,15 @@ def fit(
     for value, role in ((task, "task"), (target, "target")):
         if value is None:
             raise InputError(role, None, "it is not given.", "Name the column.")
-    with _folder(work) as place:
+    with work_folder(work) as place:
         table = sort(source, str(task), str(target), features, folder=place, memory=memory)
         kept = None if work is None else place / "sums"
         return fit_sorted(estimator, table, Run(ceiling, executor, kept), on_constant, like)
 
 
 @contextmanager
-def _folder(work: Any) -> Iterator[Path]:
+def work_folder(work: str | os.PathLike[str] | None) -> Iterator[Path]:
+    """A folder for sorted rows and sums: the given one, or a temporary one that goes away."""
     if work is not None:
         yield Path(work)
         return
