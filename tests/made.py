@@ -96,3 +96,12 @@ def errors_by_hand(batches, omega, rule):
 def cv(**settings):
     """A quick search."""
     return ut.MAMLRegressorCV(**({"n_draws": 2, "n_rates": 21, "ridges": (1e-4, 1e-2)} | settings))
+
+
+# An estimator for each kind of rule.
+MODELS = {
+    "rates": ut.MAMLRegressor(-0.3, 0.4, steps=2),
+    "proximal": ut.MAMLRegressor(rule=ut.ProximalRule(2.0)),
+    "mixed": ut.MAMLRegressor(rule=ut.MixedRule("full")),
+    "blend": cv(ridges=(1e-3,), n_rates=11, n_draws=1),
+}

@@ -1,4 +1,4 @@
-"""Tables whose tasks are scattered over files, for the tests of the scale room."""
+"""Tables whose tasks are scattered over files, for the tests of the scale room and of its command."""
 
 import numpy as np
 import pandas as pd

@@ -17,6 +17,7 @@ import undertow as ut
 from undertow.choice import words
 from undertow.cli import app
 from undertow.cli.saved_model import Columns, load_model
+from undertow.estimators.summary import summary_of
 
 RUN = CliRunner()
 
@@ -94,9 +95,8 @@ def test_what_is_written_is_what_the_estimator_holds(written, model):
     tasks = pq.read_table(folder / "tasks.parquet")
     assert tasks["task"].to_pylist() == model.task_ids_.tolist()
     np.testing.assert_array_equal(tasks[weights["feature"][0]], model.task_coef_[:, 0])
-    said = (folder / "summary.txt").read_text()
-    assert f"{found.error:.4g} with" in said
-    assert all(name in said for name in weights["feature"][:-1])
+    named = summary_of(model.model_, weights["feature"][:-1], choice, model.n_support)
+    assert (folder / "summary.txt").read_text() == f"{named}\n"
     assert (folder / "figure.png").stat().st_size > 20_000
     assert "<svg" in (folder / "figure.svg").read_text()[:500]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from made import cv, table
+from made import MODELS, table
 from sklearn.base import clone
 
 import undertow as ut
@@ -10,12 +10,6 @@ import undertow as ut
 X, Y, G = table(m=12, seed=5)
 BOTH = np.c_[Y, 3 - X[:, 0] + 0.01 * Y**2]
 WEIGHTS = np.random.default_rng(3).uniform(0.2, 3, len(X))
-MODELS = {
-    "rates": ut.MAMLRegressor(-0.3, 0.4, steps=2),
-    "proximal": ut.MAMLRegressor(rule=ut.ProximalRule(2.0)),
-    "mixed": ut.MAMLRegressor(rule=ut.MixedRule("full")),
-    "blend": cv(ridges=(1e-3,), n_rates=11, n_draws=1),
-}
 FIRST = np.arange(len(X)) % 3 > 0
 
 

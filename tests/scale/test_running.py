@@ -116,7 +116,7 @@ def test_a_call_after_kill_9_goes_on_and_gives_the_same_digits(tmp_path):
     expected = fitted(alone)
     n = len(alone.fragments(streamed().ceiling.fragment))
     work, writes = tmp_path / "work", n + 3
-    code = KILLED.format(tests=str(Path(__file__).parent), writes=writes, work=str(work), source=source)
+    code = KILLED.format(tests=str(Path(__file__).parents[1]), writes=writes, work=str(work), source=source)
     died = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert len(list(work.rglob("*.safetensors"))) == writes
