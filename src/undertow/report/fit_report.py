@@ -13,6 +13,7 @@ from undertow._check import InputError
 from undertow.choice import words as said
 from undertow.choice.record import Choice, RateInterval
 from undertow.estimators.regressor import MAMLRegressorCV
+from undertow.estimators.summary import Summary
 from undertow.linear.surface import LossSurface
 from undertow.report import page, tables, words
 from undertow.report.charts.circle import circle
@@ -78,7 +79,7 @@ def write_fit_report(
         choice=choice,
         headline=said.recommended(choice),
         sentences=[words.typeset(text) for text in _sentences(choice)],
-        keys=_keys(choice, raw),
+        keys=_keys(choice, raw, estimator.summary()),
         figures=dict.fromkeys(figures) | made,
         stable=stable,
         task_figures=_task_figures(held_out, choice.strategy),
@@ -132,18 +133,19 @@ def _sentences(choice: Choice) -> list[str]:
     ]
 
 
-def _keys(choice: Choice, raw: GroupedTable) -> list[Key]:
+def _keys(choice: Choice, raw: GroupedTable, found: Summary) -> list[Key]:
     """Key figures of the first screen."""
+    assert found.error is not None  # there is a choice
+    assert found.error_at_zero is not None
     step, kind, signed = choice.gains["step"], words.level(choice.interval.level), choice.signed
-    std, used, common = float(np.std(raw.y)), choice.mse, choice.candidates["joint"].mse
     return [
         Key(
             f"Error on a new task, {raw.target}",
-            _root(used, std),
+            words.number(found.error),
             f"root mean squared, after {words.count(choice.n_support, 'support row')}; without adaptation "
-            f"{_root(common, std)}",
+            f"{words.number(found.error_at_zero)}",
         ),
-        Key("Strategy used", words.strategy(choice.strategy), f"MSE {words.loss(used)} of the target's variance"),
+        Key("Strategy used", words.strategy(choice.strategy), f"MSE {words.loss(choice.mse)} of the target's variance"),
         Key(
             "Gain of a signed train rate over no inner loop",
             words.percent(step.percent),
@@ -163,11 +165,6 @@ def _keys(choice: Choice, raw: GroupedTable) -> list[Key]:
             + (f"; {words.count(raw.n_left_out, 'task')} left out" if raw.n_left_out else ""),
         ),
     ]
-
-
-def _root(mse: float, target_std: float) -> str:
-    """Root mean squared error in the target's unit, from a mean squared error over the variance."""
-    return words.number(math.sqrt(max(mse, 0.0)) * target_std)
 
 
 def _stability(limits: np.ndarray | None, raw: GroupedTable, choice: Choice) -> Any:
