@@ -8,6 +8,7 @@ import pytest
 import undertow as ut
 from undertow.experiments import direction_runs, network_runs, outer_loop
 from undertow.experiments.conv_net import conv_net
+from undertow.gradient.ntk import Linearisation
 from undertow.kernel import kernel_path, linear_kernel
 
 RATES = np.array([-1.0, 0.0, 0.4])
@@ -127,3 +128,14 @@ def test_rows_of_the_convolutional_network_do_not_see_each_other():
     np.testing.assert_allclose(
         apply(params, changed)[jnp.array([0, 2])], apply(params, x)[jnp.array([0, 2])], rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("antisymmetric", [True, False])
+def test_the_tangent_in_closed_form_is_that_of_contracted_jacobians(antisymmetric):
+    model = outer_loop.TwoLayer(4, 32, antisymmetric)
+    params = {name: np.asarray(value, np.float64) for name, value in model.start(network_runs.key(3)).items()}
+    around, tangent = Linearisation(model.apply, params), network_runs.Tangent.of(params)
+    x, z = np.random.default_rng(0).standard_normal((2, 7, 4))
+    np.testing.assert_allclose(tangent.kernel(x, z[:5]), around.kernel(x, z[:5]), rtol=1e-12)
+    np.testing.assert_allclose(tangent.kernel(x), around.kernel(x, x), rtol=1e-12)
+    np.testing.assert_allclose(tangent.f0(x), around.f0(x), rtol=1e-12, atol=1e-12)

@@ -111,7 +111,6 @@ def network(
     The zero start is antisymmetric (f0 = 0 with random features), the random one is a random function.
     """
     from undertow.experiments import outer_loop
-    from undertow.gradient.ntk import Linearisation
 
     most, adam_most, tolerance, early, adam_early = limits
     data = network_runs.draws(part, cell)
@@ -121,13 +120,11 @@ def network(
     tables = []
     for start, antisymmetric in (("zero", True), ("random", False)):
         model = outer_loop.TwoLayer(part.problem.n_features, part.width, antisymmetric)
-        around: Linearisation | None = None
         exact: list[dict[str, np.ndarray]] = []
         values, numbers = [], []
         for batch, test, seed in zip(data.tasks, data.new, data.seeds, strict=True):
-            params = model.start(network_runs.key(seed))
-            around = Linearisation(model.apply, params) if around is None else around.around(params)
-            path = kernel_path(around.kernel, batch, rates, f0=around.f0)
+            tangent = network_runs.Tangent.of(model.start(network_runs.key(seed)))
+            path = kernel_path(tangent.kernel, batch, rates, f0=tangent.f0)
             adapted, loss = network_runs.kernel_values(path, test, adapt)
             exact.append({"test_loss": loss, **_kernel_losses(path, batch, test, rates)})
             values.append(adapted)

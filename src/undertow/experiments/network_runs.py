@@ -77,6 +77,40 @@ def draws(part: Part, cell: Cell) -> Draws:
     return Draws(tasks, new, seeds)
 
 
+@dataclass(frozen=True)
+class Tangent:
+    r"""The two-layer network of ``outer_loop.TwoLayer`` at given parameters: its values and its tangent kernel.
+
+    With x~ = (x, 1) and h_j = w_j.x~, K(x, z) = [sum_j relu(h_j(x)) relu(h_j(z)) + x~.z~ sum_j a_j^2 1(h_j(x) > 0)
+    1(h_j(z) > 0)] / width: products of (n, width) matrices, where ``gradient.ntk`` contracts whole Jacobians.
+    """
+
+    first: np.ndarray
+    """(p + 1, width), the last row that of the constant"""
+    second: np.ndarray
+    """(width,)"""
+
+    @classmethod
+    def of(cls, params: Any) -> Tangent:
+        """From the network's parameters, in float64."""
+        return cls(*(np.asarray(params[name], np.float64) for name in ("first", "second")))
+
+    def f0(self, x: np.ndarray) -> np.ndarray:
+        """Values at rows (n, p): (n,)."""
+        return np.maximum(self._hidden(x), 0.0) @ self.second / np.sqrt(len(self.second))
+
+    def kernel(self, x: np.ndarray, z: np.ndarray | None = None) -> np.ndarray:
+        """(n, q) kernel of rows x (n, p) and z (q, p), which are x where left out."""
+        first = self._hidden(x)
+        second, z = (first, x) if z is None else (self._hidden(z), z)
+        values = np.maximum(first, 0.0) @ np.maximum(second, 0.0).T
+        values += (x @ z.T + 1.0) * (((first > 0) * self.second**2) @ (second > 0).astype(np.float64).T)
+        return values / len(self.second)
+
+    def _hidden(self, x: np.ndarray) -> np.ndarray:
+        return x @ self.first[:-1] + self.first[-1]
+
+
 def hessians(path: KernelPath, rates: np.ndarray) -> np.ndarray:
     """(k, N, N) matrices with the nonzero spectrum of the outer problem's Hessian at these rates, in the kernel."""
     coefficients = np.stack([np.ones_like(rates), -rates], axis=1)
@@ -98,22 +132,19 @@ def compute(part: Part, cell: Cell, most: int, tolerance: float, early: int = 0)
     converged: whether the gradient fell by ``tolerance``. The columns of LOSSES are the network's.
     """
     from undertow.experiments import outer_loop
-    from undertow.gradient.ntk import Linearisation
 
     data = draws(part, cell)
     rates, adapt = np.array(part.train_rates) * part.unit, part.adapt_rate * part.unit
     model = outer_loop.TwoLayer(part.problem.n_features, part.width, part.antisymmetric)
-    linear: Linearisation | None = None
     references: list[dict[str, Any]] = []
     numbers = []
     for tasks, new, seed in zip(data.tasks, data.new, data.seeds, strict=True):
         params = model.start(key(seed))
-        linear = Linearisation(model.apply, params) if linear is None else linear.around(params)
-        f0 = None if part.antisymmetric else linear.f0
-        # Rows in float32 would give the exact solve of the empirical kernel rounding errors of that size.
+        tangent = Tangent.of(params)
+        f0 = None if part.antisymmetric else tangent.f0
         paths = {
             "analytic": kernel_path(relu_ntk, tasks, rates, f0=f0),
-            "empirical": kernel_path(linear.kernel, tasks, rates, f0=f0),
+            "empirical": kernel_path(tangent.kernel, tasks, rates, f0=f0),
         }
         references.append({name: kernel_values(path, new, adapt) for name, path in paths.items()})
         numbers.append(outer_loop.descent_numbers(hessians(paths["analytic"], rates), 0.7, momentum=True))
