@@ -24,9 +24,11 @@ def curvatures(
     moving, still = part(trained, adapts)
     flat, back = ravel_pytree(moving)
     gradient = jax.grad(lambda v: task_loss(loss_fn, join(join(back(v), still), rest), *support))
-    product = lambda v: jax.jvp(gradient, (flat,), (v,))[1]  # noqa: E731
+    # Half precision has no eigenvalue routine, and would lose the orthogonal basis.
+    real = jnp.promote_types(flat.dtype, jnp.float32)
+    product = lambda v: jax.jvp(gradient, (flat,), (v.astype(flat.dtype),))[1].astype(real)  # noqa: E731
     n = min(iterations, flat.size)
-    start = jax.random.normal(jax.random.key(0, impl="threefry2x32"), flat.shape, flat.dtype)
+    start = jax.random.normal(jax.random.key(0, impl="threefry2x32"), flat.shape, real)
 
     def step(carry: Any, j: Any) -> Any:
         basis, vector = carry
@@ -37,11 +39,11 @@ def curvatures(
         for _ in range(2):
             image = image - basis.T @ (basis @ image)
         length = jnp.linalg.norm(image)
-        tiny = jnp.finfo(flat.dtype).eps * (jnp.abs(diagonal) + 1e-30)
+        tiny = jnp.finfo(real).eps * (jnp.abs(diagonal) + 1e-30)
         vector = jnp.where(length > tiny, image / jnp.maximum(length, tiny), 0)
         return (basis, vector), (diagonal, jnp.where(length > tiny, length, 0))
 
-    carry = (jnp.zeros((n, flat.size), flat.dtype), start / jnp.linalg.norm(start))
+    carry = (jnp.zeros((n, flat.size), real), start / jnp.linalg.norm(start))
     _, (diagonal, beside) = jax.lax.scan(step, carry, jnp.arange(n))
     values = jnp.linalg.eigvalsh(jnp.diag(diagonal) + jnp.diag(beside[:-1], 1) + jnp.diag(beside[:-1], -1))
     return values[0], values[-1]

@@ -45,10 +45,15 @@ class Implicit:
     """at most so many iterations of conjugate gradients"""
     tolerance: float = 1e-6
     """relative size of the residual at which they stop"""
+    max_residual: float | None = 1.0
+    """``train`` and ``sweep`` stop where |theta - omega + rate grad L(theta)| is more than so many times
+    |theta - omega| for a task, since theta then solves nothing; None means never"""
 
     def __post_init__(self) -> None:
         _check.whole_number(self.cg_iterations, "cg_iterations")
         _check.real(self.tolerance, "tolerance", minimum=0.0)
+        if self.max_residual is not None:
+            _check.real(self.max_residual, "max_residual", minimum=0.0)
 
 
 Rule = Explicit | Implicit | Reptile
@@ -107,6 +112,15 @@ class InnerLoop:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, InnerLoop) and self._identity == other._identity
+
+    @property
+    def max_residual(self) -> float | None:
+        """Residual above which an inner problem counts as not solved; None where there is no such limit."""
+        return self.rule.max_residual if isinstance(self.rule, Implicit) and self.steps else None
+
+    def with_first_order(self) -> InnerLoop:
+        """The same loop without second derivatives."""
+        return self if isinstance(self.rule, Reptile) else replace(self, first_order=True)
 
     def forward(self, steps: int) -> InnerLoop:
         """The same loop with another number of steps, where nothing is differentiated through it."""

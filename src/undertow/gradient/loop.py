@@ -82,6 +82,13 @@ def objective(plan: Plan, variables: Tree, given: Given, tasks: TaskBatch) -> tu
     return meta_loss(plan.loss_fn, params, tasks, rate, plan.inner, plan.weighting)
 
 
+def solved(plan: Plan, info: MetaInfo) -> jax.Array:
+    """(m,) whether each task's implicit inner problem is solved; True for other rules."""
+    if info.residual is None or plan.inner.max_residual is None:
+        return jnp.ones(info.query_after.shape, bool)
+    return info.residual <= plan.inner.max_residual
+
+
 def init_optimizer(plan: Plan, variables: Tree) -> Any:
     """State of the optimiser, or of both."""
     if plan.rate_optimizer is None:
@@ -140,7 +147,7 @@ def iterate(plan: Plan, given: Given, carry: Carry) -> tuple[Carry, dict[str, An
     size = norm(grads)
     status = jnp.where(size <= given.tolerance, TOLERANCE, GO)
     status = jnp.where(loss <= given.target, TARGET, status)
-    status = jnp.where(jnp.isfinite(loss) & jnp.isfinite(size), status, NON_FINITE)
+    status = jnp.where(jnp.isfinite(loss) & jnp.isfinite(size) & solved(plan, info).all(), status, NON_FINITE)
     new = _update(plan, grads, carry, loss, lambda v: value(v)[0])
     going = status == GO
     kept: tuple[Tree, Any] = jax.tree.map(
@@ -152,6 +159,8 @@ def iterate(plan: Plan, given: Given, carry: Carry) -> tuple[Carry, dict[str, An
         "support_after": info.support_after.mean(),
         "gradient_norm": size,
     }
+    if info.residual is not None:
+        seen["residual"] = info.residual.max()
     rates = [jnp.ravel(leaf) for leaf in jax.tree.leaves(carry.variables[1])] if plan.learn_rate else []
     seen["rate_mean"] = jnp.array([leaf.mean() for leaf in rates])
     seen["rate_negative"] = jnp.array([(leaf < 0).mean() for leaf in rates])
@@ -182,12 +191,14 @@ def run_chunk(
 
 @partial(jax.jit, static_argnames=("plan",))
 def look(plan: Plan, given: Given, variables: Tree, iteration: Any) -> tuple[TaskBatch, jax.Array]:
-    """Return (tasks, bad): the batch of an iteration, and which of its tasks have no finite loss and gradient."""
+    """Return (tasks, bad): the batch of an iteration, and which of its tasks have no finite loss and gradient, or no
+    solution of their inner problem."""
     tasks = batch_at(plan, given, iteration, order_at(plan, given, iteration))
 
     def finite(task: TaskBatch) -> jax.Array:
         alone = jax.tree.map(lambda a: a[None], task)
-        loss, grads = jax.value_and_grad(lambda v: objective(plan, v, given, alone)[0])(variables)
-        return jnp.isfinite(loss) & jnp.isfinite(norm(grads))
+        value = lambda v: objective(plan, v, given, alone)  # noqa: E731
+        (loss, info), grads = jax.value_and_grad(value, has_aux=True)(variables)
+        return jnp.isfinite(loss) & jnp.isfinite(norm(grads)) & solved(plan, info).all()
 
     return tasks, ~jax.vmap(finite)(tasks)

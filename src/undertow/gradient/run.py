@@ -1,4 +1,4 @@
-"""A training run between two compiled calls: its state, its validation tasks, and what it says when it blows up."""
+"""A training run between two compiled calls: its state and its validation tasks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from undertow._check import InputError, Setting
 from undertow.gradient import checkpoint as store
 from undertow.gradient.checkpoint import Checkpoint
-from undertow.gradient.curvature import stable_interval
 from undertow.gradient.keys import as_key
 from undertow.gradient.leaves import Tree, join
-from undertow.gradient.loop import STOPPED, Given, Plan, look, order_at, run_chunk
-from undertow.gradient.source import Source, fingerprint, identify, per_epoch
-from undertow.gradient.state import NonFiniteError, Records, TrainState
+from undertow.gradient.loop import STOPPED, Given, Plan, run_chunk
+from undertow.gradient.source import Source, fingerprint, identify
+from undertow.gradient.state import Records, TrainState
 from undertow.gradient.validation import Validation
 
 
@@ -165,43 +164,6 @@ class Run:
         # A run that ended because its iterations were done goes on when more are asked for.
         # A loss that was low enough then is looked at again: the limit may be another one now.
         self.stopped = "iterations" if facts["stopped"] in ("target_loss", "tolerance") else facts["stopped"]
-
-
-def explain(run: Run) -> NonFiniteError:
-    """Find the first task at fault and the stable interval of the rate on it."""
-    state, history = run.state(), run.records.history()
-    tasks, bad = look(run.plan, run.given, run.variables, jnp.asarray(run.iteration, jnp.int32))
-    place = int(np.asarray(bad).argmax())
-    task = jax.tree.map(lambda a: a[place], tasks)
-    support = (task.support_x, task.support_y, task.support_mask)
-    low, high = stable_interval(run.plan.loss_fn, state.params, support, adapts=run.plan.inner.adapts)
-    position = place
-    meta_batch = run.plan.feed.meta_batch
-    if run.plan.feed.problem.tree is None and meta_batch is not None:
-        order = order_at(run.plan, run.given, run.iteration)
-        start = run.iteration % per_epoch(len(order), meta_batch) * meta_batch
-        position = int(order[start + place])
-    sizes = [float(np.abs(np.asarray(value)).max()) for value in jax.tree.leaves(state.rate)]
-    rate = f"{float(jax.tree.leaves(state.rate)[0]):g}" if np.size(jax.tree.leaves(state.rate)[0]) == 1 else ""
-    shown = rate if len(sizes) == 1 and rate else f"a tree of rates of size up to {max(sizes):g}"
-    before = history.meta_loss[:-1]
-    earlier = f"The meta-loss was {before[0]:.4g} at first and {before[-1]:.4g} just before. " if len(before) else ""
-    message = (
-        f"iteration {run.iteration}, task {position}: the loss or its gradient is not finite, with train_rate {shown} "
-        f"and steps={run.plan.inner.steps}. {earlier}At these parameters the stable interval of the rate on this task "
-        f"is [{low:g}, {high:.4g}]; outside of it, so at every negative rate, an inner step grows. Use a rate nearer "
-        "to it, fewer steps, a smaller learning rate of the optimiser, or optax.clip_by_global_norm. The parameters "
-        "before this iteration are in the error's state."
-    )
-    return NonFiniteError(
-        message,
-        iteration=run.iteration,
-        task=position,
-        rate=state.rate,
-        stable_interval=(low, high),
-        state=state,
-        history=history,
-    )
 
 
 def settings_of(

@@ -177,13 +177,31 @@ def as_arrays(tasks: Any, name: str = "source") -> TaskBatch:
         for axis in ("x", "y"):
             for leaf in jax.tree.leaves(getattr(tasks, f"{part}_{axis}")):
                 _check_real_rows(np.asarray(leaf), mask, f"{name}.{part}_{axis}")
-    return jax.tree.map(jnp.asarray, tasks)
+    with np.errstate(over="ignore"):  # padded rows may hold anything
+        return jax.tree.map(jnp.asarray, tasks)
+
+
+def _check_range(array: np.ndarray, name: str) -> None:
+    """Raise InputError where a finite number is not so in the type that JAX computes in."""
+    kind = jax.dtypes.canonicalize_dtype(array.dtype)
+    if kind == array.dtype:
+        return
+    bad = np.abs(array) > float(jnp.finfo(kind).max)
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise InputError(
+            None,
+            rule=f"{name}[{', '.join(map(str, where))}] is {array[where]:g}, which overflows {kind}.",
+            way_out="Divide by a larger unit, or compute within jax.enable_x64(True).",
+        )
 
 
 def _check_real_rows(array: np.ndarray, mask: Any, name: str) -> None:
     if np.issubdtype(array.dtype, np.inexact):
         keep = None if mask is None else np.asarray(mask).reshape(array.shape[:2] + (1,) * (array.ndim - 2))
-        _check.finite(array if keep is None else np.where(keep, array, 0), name)
+        real = array if keep is None else np.where(keep, array, 0)
+        _check.finite(real, name)
+        _check_range(real, name)
 
 
 def check_problem(problem: Any, design: Any, name: str = "source") -> None:

@@ -53,6 +53,8 @@ class History:
     """(t, l) share of negative numbers in each leaf of a learned rate"""
     rate_names: tuple[str, ...] = ()
     """names of these leaves"""
+    residual: np.ndarray | None = None
+    """(t,) the largest ``MetaInfo.residual`` of the tasks; None but for the rule Implicit"""
     validation_iteration: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     """(v,) number of updates made when the validation tasks were evaluated"""
     validation_loss: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -63,6 +65,8 @@ class History:
         validation loss, which is null where it was not evaluated."""
         n = len(self.meta_loss)
         columns: dict[str, Any] = {"iteration": np.arange(n)} | {name: getattr(self, name) for name in _SERIES}
+        if self.residual is not None:
+            columns["residual"] = self.residual
         for j, name in enumerate(self.rate_names):
             columns[f"rate_mean {name}"] = self.rate_mean[:, j]
             columns[f"rate_negative {name}"] = self.rate_negative[:, j]
@@ -73,7 +77,7 @@ class History:
 
 
 class NonFiniteError(ArithmeticError):
-    """Training met a loss or a gradient that is not finite, and stopped before using it."""
+    """Training met a loss or a gradient that is not finite or stands for no solution, and stopped before using it."""
 
     def __init__(
         self,
@@ -81,6 +85,7 @@ class NonFiniteError(ArithmeticError):
         *,
         iteration: int,
         task: int,
+        cause: str,
         rate: Any,
         stable_interval: tuple[float, float],
         state: TrainState,
@@ -91,10 +96,15 @@ class NonFiniteError(ArithmeticError):
         """iteration, counted from 0"""
         self.task = task
         """position of the first such task in that iteration's batch (in the TaskBatch, if it is the source)"""
+        self.cause = cause
+        """what is to blame: "rate" (the inner steps grew), "unsolved" (an implicit inner problem without solution),
+        "start" (a loss before any step), "derivative" or "second_derivative" (the loss has none there), "data",
+        "params" (not finite after the update before), or "sum" (each task is finite, their mean is not)"""
         self.rate = rate
         """train rate"""
         self.stable_interval = stable_interval
-        """rates between which repeated inner steps on that task do not grow, at the parameters before the step"""
+        """rates between which repeated inner steps on that task do not grow, at the parameters before the step; the
+        upper end is NaN where the loss has no finite second derivative"""
         self.state = state
         """the state before that iteration: its parameters are finite"""
         self.history = history

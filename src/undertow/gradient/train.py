@@ -13,6 +13,7 @@ import optax
 
 from undertow import _check
 from undertow._check import InputError, Setting
+from undertow.gradient.blow_up import explain
 from undertow.gradient.checkpoint import Checkpoint
 from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, Reptile, check_inner
 from undertow.gradient.keys import SHUFFLE, TASKS, as_key
@@ -20,7 +21,7 @@ from undertow.gradient.leaves import Static, Tree, names, split
 from undertow.gradient.loop import Given, Plan, init_optimizer
 from undertow.gradient.losses import LossFn
 from undertow.gradient.progress import Progress, Report, reporter
-from undertow.gradient.run import Run, check_optimizer, explain, settings_of, task_mesh
+from undertow.gradient.run import Run, check_optimizer, settings_of, task_mesh
 from undertow.gradient.source import Feed, Source
 from undertow.gradient.state import History, TrainState
 from undertow.gradient.validation import Validation
@@ -64,8 +65,8 @@ def train(
         of (iteration, iterations, meta_loss).
     devices: a number of JAX devices, or the devices: each computes an equal share of the tasks.
 
-    Raises NonFiniteError at the first loss or gradient that is not finite, naming iteration, task, rate and the stable
-    interval of the rate; InputError when arguments do not fit.
+    Raises NonFiniteError at the first loss or gradient that is not finite, or at an implicit inner problem that is not
+    solved, naming iteration, task and cause; InputError when arguments do not fit.
     """
     iterations = _check.whole_number(iterations, "iterations", minimum=0)
     chunk = _check.whole_number(chunk, "chunk")
