@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from undertow.choice.influence import Influences
 from undertow.choice.record import Gain, RateCurve, RateInterval, Verdict
-from undertow.tasks.losses import NEGLIGIBLE, mean_over_tasks
+from undertow.tasks.losses import NEGLIGIBLE, mean_over_tasks, t_quantile
 
 # The variance over tasks ignores that fits share training tasks; factor 2 was set by benchmarks/calibration.py.
 _GAIN_FACTOR = 2.0
@@ -95,7 +95,7 @@ def gain(rival: np.ndarray, ours: np.ndarray, weights: np.ndarray, level: float 
         return Gain(0.0, 0.0, 0.0, 0.0)
     mean, error = mean_over_tasks(rival - ours, weights)
     error *= math.sqrt(_GAIN_FACTOR)
-    bound = float(stdtrit(max(len(weights) - 1, 1), 0.5 + level / 2))
+    bound = t_quantile(weights, level)
     share, error = 100 * mean / base, 100 * error / base
     # No loss falls by more than all of it.
     return Gain(share, share - bound * error, min(share + bound * error, 100.0), error)

@@ -76,17 +76,21 @@ class Plan:
     limits: Limits = LIMITS
     n_jobs: int | None = None
     """number of workers, see ``undertow._workers``; no digit depends on it"""
+    weighting: str = "tasks"
+    """what counts once in training and in errors, see ``undertow.tasks.losses.WEIGHTINGS``"""
 
     def draws(
-        self, rows: TaskRows, labels: np.ndarray | None = None, inner: bool = False
+        self, rows: TaskRows, labels: np.ndarray | None = None, inner: bool = False, weighting: str | None = None
     ) -> Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]:
         """Yield tasks of one label with support and query rows, their numbers, and the weight of their query rows.
 
         Draws of small batches are taken together, so that calls cost little: the same tasks, once for each draw.
+        weighting: None for the plan's.
         """
+        how = weighting or self.weighting
         n_draws = self.n_inner_draws if inner else self.n_draws
         seeds = [np.random.SeedSequence(self.seed, spawn_key=(k,)) for k in range(n_draws)]
-        for same in zip(*(rows.draw(self.n_support, seed, labels) for seed in seeds), strict=True):
+        for same in zip(*(rows.draw(self.n_support, seed, labels, how) for seed in seeds), strict=True):
             size = max(1, _NUMBERS // same[0][0].query_x.size)
             for first in range(0, n_draws, size):
                 yield _joined(same[first : first + size])

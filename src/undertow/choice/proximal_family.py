@@ -146,7 +146,8 @@ def gather_moments(
                     own[:] = [sum_ridge_moments([*own, RidgeMoments.from_tasks(of_target(batch, j), ratios)])]
                 yield batch, numbers, weight
 
-        return BlockMoments.from_batches(batches(), blocks[tasks] - share[0], of_block[share], steps), proximal
+        own = blocks[tasks] - share[0], of_block[share], steps, plan.weighting
+        return BlockMoments.from_batches(batches(), *own), proximal
 
     # Shares of a fold, so many that two workers have the same to do.
     n_shares = 2 if plan.is_large else 1

@@ -135,6 +135,14 @@ class Prediction:
     """what was assumed, or why nothing could be said"""
 
 
+class LargestTask(NamedTuple):
+    """The task with most rows."""
+
+    id: str
+    share: float
+    """of all rows, or of their weight"""
+
+
 @dataclass(frozen=True)
 class Choice:
     """The choice of an estimator's search, with the figures behind it: one held-out error for each strategy."""
@@ -157,6 +165,12 @@ class Choice:
     """spectral unit of a rate"""
     n_tasks: int
     """number of tasks that the errors were measured on"""
+    weighting: str
+    """what counts once in training, errors and intervals: each of the "tasks", or each of their query "rows" """
+    n_effective: float
+    """number of equally weighted tasks that the errors rest on"""
+    largest: LargestTask
+    """the task with most rows"""
     n_support: int
     n_folds: int
     n_draws: int
@@ -181,6 +195,7 @@ class Choice:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold (infinities as the words "inf" and "-inf")."""
         values = asdict(self)
+        values["largest"] = self.largest._asdict()
         values["candidates"] = {
             name: asdict(one) | {"gain": one.gain._asdict()} for name, one in self.candidates.items()
         }
@@ -199,6 +214,7 @@ class Choice:
         }
         for name in ("gains", "best_gains"):
             raw[name] = {rival: Gain(**one) for rival, one in raw[name].items()}
+        raw["largest"] = LargestTask(**raw["largest"])
         raw["interval"] = RateInterval(**raw["interval"])
         raw["curve"] = RateCurve(**{name: tuple(column) for name, column in raw["curve"].items()})
         raw["prediction"] = Prediction(**raw["prediction"])

@@ -18,7 +18,7 @@ from undertow.choice.limits import LIMITS, Limits
 from undertow.choice.mixed_family import PREFIX, MixedFamily
 from undertow.choice.plan import Family, Found, Plan, default_draws
 from undertow.choice.proximal_family import PROXIMAL, ProximalFamily, default_ratios, gather_moments
-from undertow.choice.record import Candidate, Choice, Gain, RateCurve, RateInterval
+from undertow.choice.record import Candidate, Choice, Gain, LargestTask, RateCurve, RateInterval
 from undertow.choice.theory_rates import predicted
 from undertow.choice.uncertainty import Uncertainty, calibrated
 from undertow.choice.words import STRATEGIES
@@ -26,7 +26,7 @@ from undertow.linear.block_moments import BlockMoments
 from undertow.linear.rules import blend_of
 from undertow.linear.surface import LossSurface
 from undertow.tasks import folds
-from undertow.tasks.losses import NEGLIGIBLE, TaskLosses, balance, mean_over_tasks
+from undertow.tasks.losses import NEGLIGIBLE, TaskLosses, effective_number, mean_over_tasks
 from undertow.tasks.rows import TaskRows
 
 RULES = ("gradient", "proximal", "mixed")
@@ -61,6 +61,8 @@ class Settings:
     seed: int = 0
     n_jobs: int | None = None
     """number of workers, see ``undertow._workers``"""
+    weighting: str = "tasks"
+    """what counts once in training and in errors: each of the "tasks", or each of their query "rows" """
     rotated: bool = False
     """whether the columns are directions that mean nothing by themselves: no variance for each of them"""
     limits: Limits = LIMITS
@@ -121,6 +123,9 @@ def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched
         curve=curve,
         scale=moments.scale,
         n_tasks=len(tried.weights),
+        weighting=settings.weighting,
+        n_effective=effective_number(tried.weights),
+        largest=_largest(rows),
         n_support=plan.n_support,
         n_folds=len(plan.folds),
         n_draws=plan.n_draws,
@@ -139,7 +144,16 @@ def _plan(everything: TaskRows, rows: TaskRows, settings: Settings) -> Plan:
     parts = folds(rows.ids, min(cv, rows.n_tasks), settings.seed) if isinstance(cv, int) else cv
     if n_draws is None:
         n_draws = default_draws(len(rows.y), rows.n_columns, max(settings.steps), limits.most_draws, limits)
-    return Plan(rows, everything, parts, settings.n_support, n_draws, settings.seed, limits, settings.n_jobs)
+    return Plan(
+        rows, everything, parts, settings.n_support, n_draws, settings.seed, limits, settings.n_jobs, settings.weighting
+    )
+
+
+def _largest(rows: TaskRows) -> LargestTask:
+    """The task with most rows, or with most of their weight."""
+    sizes = rows.counts.astype(float) if rows.weights is None else np.add.reduceat(rows.weights, rows.offsets[:-1])
+    most = int(sizes.argmax())
+    return LargestTask(str(rows.ids[most]), float(sizes[most] / sizes.sum()))
 
 
 def default_rates(n_columns: int, limits: Limits = LIMITS) -> int:
@@ -196,7 +210,7 @@ class _Tried:
 def _tried(plan: Plan, families: Mapping[str, Family], settings: Settings) -> _Tried:
     names = list(families)
     held_out, every = held_out_errors(plan, names, families)
-    task_weights = balance(held_out.weights)
+    task_weights = held_out.weights / held_out.weights.sum()
     # The gradient rule is searched for its verdict even where it may not be used.
     allowed = [name for name in names if STRATEGIES[name].rule in settings.rules]
     mse = dict(zip(names, held_out.mse.T, strict=True))
@@ -228,7 +242,7 @@ def _nested_blend(
     mse, parts = np.empty(len(products)), []
     for fold in range(len(plan.folds)):
         inner, _ = held_out_errors(plan, names, families, fold)
-        share = shares(inner.products, balance(inner.weights), seed, _least_share(plan))
+        share = shares(inner.products, inner.weights, seed, _least_share(plan))
         own = held_out.folds == fold
         mse[own] = blended(products[own], share)
         parts.append(share)
@@ -261,8 +275,7 @@ def _uncertainty(plan: Plan, tried: _Tried, mixed: MixedFamily | None, rotated: 
     """Intervals of the strategy used, shaped by the mixed model with the least held-out error."""
     if mixed is None or rotated:
         return calibrated(plan, tried.without, None, None)
-    task_weights = balance(tried.weights)
-    name = min(mixed.names, key=lambda one: float(task_weights @ tried.mse[one])).removeprefix(PREFIX)
+    name = min(mixed.names, key=lambda one: float(tried.weights @ tried.mse[one])).removeprefix(PREFIX)
     whole = mixed.fits(name)
     # On a large table one fit serves all folds.
     fits = [whole if mixed.pooled is not None else mixed.fits(name, fold) for fold in range(len(plan.folds))]

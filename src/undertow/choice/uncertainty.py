@@ -126,7 +126,7 @@ def calibrated(
     expected = np.zeros((q, 2))
     for fold, strategy in enumerate(found):
         rows = plan.rows.select(plan.tested(fold))
-        for batch, _, _ in plan.draws(rows, inner=True):
+        for batch, _, _ in plan.draws(rows, inner=True, weighting="rows"):
             real = (batch.query_x != 0).any(axis=2)
             counts = real.sum(axis=1)
             shares.append(np.broadcast_to(1.0 / np.maximum(counts, 1)[:, None], real.shape)[real])

@@ -9,6 +9,9 @@ from typing import NamedTuple
 from undertow.choice.record import Choice, Gain, RateInterval, Verdict
 from undertow.tasks.losses import NEGLIGIBLE
 
+# A task with a larger share of all rows is named.
+_MUCH = 0.1
+
 
 class Strategy(NamedTuple):
     """How a strategy trains the common weights and adapts them to a task."""
@@ -53,6 +56,8 @@ def short(strategy: str) -> str:
 
 def percent(value: float) -> str:
     """Return a percentage with its sign: two decimals, or whole where it is 10 or more."""
+    if math.isinf(value):
+        return f"{value:+} %"
     # Adding 0 takes the sign from a rounded zero.
     return f"{round(value):+d} %" if abs(value) >= 9.995 else f"{round(value, 2) + 0.0:+.2f} %"
 
@@ -105,6 +110,20 @@ def parts_of_blend(choice: Choice, most: int = 3) -> str:
     parts = [f"{100 * share:.0f} % {short(name)}" for name, share in choice.settings.items()]
     rest = len(parts) - most
     return "; ".join(parts[:most]) + (f"; {rest} more" if rest > 0 else "")
+
+
+def weight_note(choice: Choice) -> str:
+    """Say where one task has far more rows than others, and what follows; an empty text where none has.
+
+    That is: more than a tenth of the rows, and more than twice the mean.
+    """
+    task, held = choice.largest
+    if held <= max(_MUCH, 2 / choice.n_tasks):
+        return ""
+    rows = f"Task {task} has {100 * held:.0f} % of the rows"
+    if choice.weighting == "tasks":
+        return f"{rows}; every task counts once, in training and in errors."
+    return f"{rows}, and each row counts: errors rest on {choice.n_effective:.3g} of {choice.n_tasks} tasks in effect."
 
 
 def recommended(choice: Choice) -> str:

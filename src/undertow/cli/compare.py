@@ -27,6 +27,7 @@ from undertow.cli.options import (
     TableName,
     TargetColumn,
     TaskColumn,
+    Weighting,
 )
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def compare(
     categories: Categories = "raise",
     categorical: Categorical = None,
     on_small: OnSmall = None,
+    weighting: Weighting = "tasks",
     on_missing: OnMissing = "refuse",
     on_constant: OnConstant = "drop",
     sep: Sep = None,
@@ -108,7 +110,7 @@ def _compared(job: Job, raw: GroupedTable, time_limit: float | None) -> Comparis
 
         return compare_rivals(
             raw,
-            Plan(settings["n_support"], settings["folds"], settings["draws"], settings["clip"], settings["seed"]),
+            Plan(*(settings[name] for name in ("n_support", "folds", "draws", "clip", "seed", "weighting"))),
             n_repeats=settings["repeats"],
             rivals=settings["rivals"],
             level=settings["level"],

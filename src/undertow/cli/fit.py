@@ -24,6 +24,7 @@ from undertow.cli.options import (
     TableName,
     TargetColumn,
     TaskColumn,
+    Weighting,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def fit(
     categories: Categories = "raise",
     categorical: Categorical = None,
     on_small: OnSmall = None,
+    weighting: Weighting = "tasks",
     on_missing: OnMissing = "refuse",
     on_constant: OnConstant = "drop",
     sep: Sep = None,
@@ -117,6 +119,7 @@ def estimator_of(settings: dict[str, Any], on_small: str) -> MAMLRegressorCV:
         n_draws=settings["draws"],
         clip=settings["clip"],
         on_small=on_small,
+        weighting=settings["weighting"],
         random_state=settings["seed"],
     )
 

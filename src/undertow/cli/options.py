@@ -23,6 +23,9 @@ OnSmall = Annotated[
     str | None,
     typer.Option(help="Tasks with too few rows: raise, or drop.", show_default="raise; drop for our data sets"),
 ]
+Weighting = Annotated[
+    str, typer.Option(help="What counts once in training and in errors: tasks, or rows (of tasks in proportion).")
+]
 OnConstant = Annotated[str, typer.Option(help="Features with one value only: drop, keep or raise.")]
 OnMissing = Annotated[
     str, typer.Option(help="Missing values: refuse; drop their rows; mean, put a feature's mean for them.")

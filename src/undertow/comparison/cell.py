@@ -33,6 +33,8 @@ class Plan(NamedTuple):
     """largest standardised value of a feature; None for no limit"""
     seed: int = 0
     """of folds and draws"""
+    weighting: str = "tasks"
+    """what counts once in mean losses, and where rivals are tuned: each of the "tasks", or of their query "rows" """
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def training_of(
     kept[part] = False
     raw = table.select(kept)
     data, standard = raw.standardized(plan.clip, target=True)
-    training = Training(raw, data.with_intercept(), standard, plan.n_support, plan.seed, deadline)
+    training = Training(raw, data.with_intercept(), standard, plan.n_support, plan.seed, deadline, plan.weighting)
     return training, table.select(part), part
 
 

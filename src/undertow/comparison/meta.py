@@ -48,7 +48,7 @@ def _fit(training: Training, strategy: str) -> Fitted:
     )
     rows = TaskRows.of_table(raw, standard)
     parts = folds(raw.ids, min(INNER_FOLDS, raw.n_tasks), training.seed)
-    plan = Plan(rows, rows, parts, training.n_support, INNER_DRAWS, training.seed)
+    plan = Plan(rows, rows, parts, training.n_support, INNER_DRAWS, training.seed, weighting=training.weighting)
     proximal = strategy == "pooled_ridge"
     moments, ridge_moments = gather_moments(plan, 1, default_ratios(plan) if proximal else None)
     if ridge_moments is None:
@@ -72,7 +72,9 @@ def _notes(found: Found, strategy: str) -> tuple[str, ...]:
 
 def fit_default(training: Training) -> Fitted:
     """``MAMLRegressorCV`` as it comes, told only the number of support rows (and the limit of standardised values)."""
-    estimator = MAMLRegressorCV(training.n_support, clip=training.standard.clip, random_state=training.seed)
+    estimator = MAMLRegressorCV(
+        training.n_support, clip=training.standard.clip, weighting=training.weighting, random_state=training.seed
+    )
     fit_table(estimator, training.raw)
     return Fitted(LearnedModel(estimator.model_), (f"used {estimator.strategy_}",))
 

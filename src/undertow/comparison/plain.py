@@ -35,7 +35,7 @@ def fit_alone(training: Training) -> Fitted:
     """
     data = training.data
     total = sum_ridge_moments(
-        RidgeMoments.from_tasks([_centred(batch) for batch in draw], RATIOS)
+        RidgeMoments.from_tasks([_centred(batch) for batch in draw], RATIOS, weighting=training.weighting)
         for draw in inner_draws(data, training.n_support, training.seed)
     )
     # From weights 0 the proximal rule is plain ridge regression.

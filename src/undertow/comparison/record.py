@@ -39,7 +39,7 @@ class Comparison:
     task_ids: np.ndarray
     """(m,) tasks"""
     task_rows: np.ndarray
-    """(m,) query rows of each task in a draw: its weight in all means"""
+    """(m,) query rows of each task in a draw"""
     task_losses: np.ndarray
     """(m, c) loss of each task when it was held out, mean over draws and repeats"""
     fold_losses: np.ndarray
@@ -51,7 +51,7 @@ class Comparison:
     notes: dict[str, str]
     """rival -> what its fits said, or why it was left out; empty where there is nothing to say"""
     settings: dict[str, Any]
-    """n_support, n_folds, n_draws, n_repeats, clip, seed, level, target_variance"""
+    """n_support, n_folds, n_draws, n_repeats, clip, seed, weighting, level, target_variance"""
 
     @property
     def level(self) -> float:
@@ -76,9 +76,14 @@ class Comparison:
         """Losses (m,) of the tasks under one rival. Raises InputError for one that was not measured."""
         return self.task_losses[:, self.names.index(_check.one_of(name, "name", self.measured))]
 
+    @property
+    def weights(self) -> np.ndarray:
+        """(m,) how much each task counts: 1, or with weighting "rows" its query rows."""
+        return np.ones(len(self.task_rows)) if self.settings["weighting"] == "tasks" else self.task_rows
+
     def mean_loss(self, name: str) -> tuple[float, float]:
-        """Mean loss over query rows, and its standard error over tasks."""
-        return mean_over_tasks(self.losses(name), self.task_rows)
+        """Mean loss over tasks, and its standard error."""
+        return mean_over_tasks(self.losses(name), self.weights)
 
     def difference(self, a: str, b: str, level: float | None = None) -> Difference:
         """Mean loss of ``a`` minus that of ``b``, paired by task, with an interval at ``level``.
@@ -87,7 +92,7 @@ class Comparison:
         level: None for that of ``compare``. Raises InputError for names that were not measured.
         """
         gaps = self.losses(a) - self.losses(b)
-        return corrected(gaps, self.task_rows, int(self.settings["n_folds"]), self.level if level is None else level)
+        return corrected(gaps, self.weights, int(self.settings["n_folds"]), self.level if level is None else level)
 
     def ranking(self) -> list[str]:
         """Names of the measured rivals, from the least mean loss up."""

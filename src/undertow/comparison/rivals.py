@@ -27,6 +27,8 @@ class Training:
     seed: int
     deadline: float | None = None
     """``time.monotonic()`` at which a fit that can stop early must stop; None for no limit"""
+    weighting: str = "tasks"
+    """what counts once where a rival is tuned, see ``Plan`` """
 
 
 @runtime_checkable

@@ -21,6 +21,7 @@ from undertow.comparison.registry import chosen
 from undertow.comparison.rivals import Rival
 from undertow.comparison.worker import Worker
 from undertow.tasks import GroupedTable
+from undertow.tasks.losses import WEIGHTINGS
 
 
 def compare(
@@ -40,7 +41,7 @@ def compare(
     it ``plan.n_support`` rows and is measured on its other rows, the same rows for all rivals.
 
     table: raw features and target, without an intercept; every task with more rows than that. plan: support rows,
-        folds, draws, limit of standardised values and seed. n_repeats: times that folds are drawn anew.
+        folds, draws, limit of standardised values, seed and weighting. n_repeats: times that folds are drawn anew.
     rivals: names, see ``RIVALS``; None for all. level: of the intervals.
     time_limit: seconds that a rival may take for a fold; one that takes longer is left out. Rivals then run in a second
         process; with None they run in this one, without a limit.
@@ -100,6 +101,7 @@ def _checked(plan: Plan) -> Plan:
         _check.whole_number(plan.n_draws, "n_draws"),
         None if plan.clip is None else _positive(plan.clip, "clip"),
         _check.whole_number(plan.seed, "seed", minimum=0),
+        _check.one_of(plan.weighting, "weighting", WEIGHTINGS),
     )
 
 
@@ -155,7 +157,8 @@ def _gathered(
         part, i = parts[cell.repeat][cell.fold], column[cell.rival]
         number = cell.repeat * plan.n_folds + cell.fold
         losses[cell.repeat, part, i] = cell.losses
-        of_folds[number, i] = rows[part] @ np.array(cell.losses) / rows[part].sum()
+        weights = rows[part] if plan.weighting == "rows" else np.ones(len(part))
+        of_folds[number, i] = weights @ np.array(cell.losses) / weights.sum()
         seconds[:, number, i] = cell.fit_seconds, cell.adapt_seconds
         notes[cell.rival].update(cell.notes)
     if len(unfit) == c:

@@ -80,7 +80,10 @@ def merged(estimator: Any, other: Any) -> Any:
 
 def _same(first: Recipe, second: Recipe) -> bool:
     plain = replace(first, standard=second.standard, covariance=None, spreads={}, priors={})
-    if any(getattr(plain, name) != getattr(second, name) for name in ("n_support", "n_draws", "steps", "ratios")):
+    if any(
+        getattr(plain, name) != getattr(second, name)
+        for name in ("n_support", "n_draws", "steps", "ratios", "weighting")
+    ):
         return False
     return _arrays(first, first.standard).keys() == _arrays(second, second.standard).keys() and all(
         np.array_equal(one, _arrays(second, second.standard)[name])

@@ -22,6 +22,7 @@ from undertow.estimators.inputs import as_array, group_values, places, task_code
 from undertow.estimators.summary import Summary, summary_of
 from undertow.estimators.targets import Kind, Labels, Numbers
 from undertow.estimators.training import Trained
+from undertow.tasks.losses import WEIGHTINGS
 from undertow.tasks.rows import TaskRows
 from undertow.tasks.standard import Standard
 
@@ -129,6 +130,7 @@ class MetaEstimator(BaseEstimator):
     def _check_shared(self) -> None:
         _check.whole_number(self.n_support, "n_support")
         _check.one_of(self.on_small, "on_small", ("drop", "raise"))
+        _check.one_of(self.weighting, "weighting", WEIGHTINGS)
         n_workers(self.n_jobs)
         if self.clip is None or self.clip == math.inf:
             return

@@ -34,6 +34,7 @@ class Given(MetaEstimator):
         clip: float | None = 4.0,
         fit_intercept: bool = True,
         on_small: str = "drop",
+        weighting: str = "tasks",
         n_jobs: int | None = None,
         random_state: Any = 0,
     ) -> None:
@@ -49,6 +50,7 @@ class Given(MetaEstimator):
         self.clip = clip
         self.fit_intercept = fit_intercept
         self.on_small = on_small
+        self.weighting = weighting
         self.n_jobs = n_jobs
         self.random_state = random_state
 
@@ -79,6 +81,7 @@ class Searched(MetaEstimator):
         clip: float | None = 4.0,
         fit_intercept: bool = True,
         on_small: str = "drop",
+        weighting: str = "tasks",
         n_jobs: int | None = None,
         random_state: Any = 0,
     ) -> None:
@@ -95,6 +98,7 @@ class Searched(MetaEstimator):
         self.clip = clip
         self.fit_intercept = fit_intercept
         self.on_small = on_small
+        self.weighting = weighting
         self.n_jobs = n_jobs
         self.random_state = random_state
 

@@ -43,6 +43,7 @@ def sums_of_search(found: Searched, everything: TaskRows, settings: Settings) ->
         seed=settings.seed,
         steps=blocks.steps,
         ratios=ratios,
+        weighting=settings.weighting,
         spreads={
             name: tuple((rule.covariance, rule.ratio) for rule in part.rules)  # type: ignore[union-attr]
             for name, part in found.parts.items()

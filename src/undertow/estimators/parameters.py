@@ -22,7 +22,7 @@ from undertow.tasks.rows import TaskRows
 _IDLE = {
     GradientRule: ("adapt_rate", "steps"),
     ProximalRule: ("train_rate", "adapt_rate", "steps", "rate_unit"),
-    MixedRule: ("train_rate", "adapt_rate", "steps", "rate_unit", "ridge", "n_draws"),
+    MixedRule: ("train_rate", "adapt_rate", "steps", "rate_unit", "ridge", "n_draws", "weighting"),
 }
 
 
@@ -71,6 +71,7 @@ def given_settings(estimator: Any, seed: int) -> tuple[Given, tuple[str, ...]]:
         n_draws=estimator.n_draws,
         seed=seed,
         n_jobs=estimator.n_jobs,
+        weighting=estimator.weighting,
     )
     notes = ()
     if isinstance(rule, GradientRule) and rule.rate < 0:
@@ -126,6 +127,7 @@ def search_settings(estimator: Any, rows: TaskRows, seed: int) -> Settings:
         level=estimator.level,
         seed=seed,
         n_jobs=estimator.n_jobs,
+        weighting=estimator.weighting,
     )
 
 

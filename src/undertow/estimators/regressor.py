@@ -34,6 +34,8 @@ class MAMLRegressor(RegressorMixin, Given):  # type: ignore[override]
     n_draws: random draws of support and query rows of each task; None for 5, fewer on large tables.
     standardize, clip, fit_intercept: see above; ``clip`` is the largest standardised value, None for no limit.
     on_small: tasks with no more than n_support rows are left out ("drop", with a warning), or "raise".
+    weighting: what counts once in training and in held-out errors: each of the "tasks", as a new task is what is
+        predicted, or each of their query "rows", where new rows come from tasks in proportion to their size.
     n_jobs: workers (threads) that share the work of ``fit``; None for 1, -1 for every core. No digit depends on it.
 
     With one task, or without groups, all rows are both support and query rows.

@@ -43,6 +43,8 @@ class Recipe:
     priors: Mapping[str, np.ndarray] = field(default_factory=dict)
     """mixed strategy whose mean is solved from sums -> (q, d) prior precision of the mean; the mean of others is the
     weights of the strategy "joint", as on a large table"""
+    weighting: str = "tasks"
+    """what counts once: each of the "tasks", or each of their query "rows" """
 
     def pack(self, arrays: dict[str, np.ndarray], prefix: str = "") -> dict[str, Any]:
         """Put the arrays into ``arrays``, but for those of the standardisation, and return all else as plain values."""
@@ -58,6 +60,7 @@ class Recipe:
             "n_draws": self.n_draws,
             "seed": self.seed,
             "steps": self.steps,
+            "weighting": self.weighting,
             "ratios": list(self.ratios),
             "covariance": self.covariance is not None,
             "noise": {name: [noise for _, noise in spreads] for name, spreads in self.spreads.items()},
@@ -72,6 +75,7 @@ class Recipe:
         return cls(
             standard=standard,
             **{name: int(stored[name]) for name in ("n_support", "n_draws", "seed", "steps")},
+            weighting=stored["weighting"],
             ratios=tuple(stored["ratios"]),
             covariance=arrays[f"{prefix}covariance"] if stored["covariance"] else None,
             spreads={
@@ -135,6 +139,7 @@ class Sums:
             "n_rows": blocks.n_rows,
             "n_tasks": blocks.n_tasks,
             "n_targets": blocks.n_targets,
+            "weighting": blocks.weighting,
             "eps": blocks.eps,
             "ratios": self.ridge[0].ratios.tolist() if self.ridge else [],
             "mixed": list(self.mixed),
@@ -153,6 +158,7 @@ class Sums:
             support=arrays[f"{prefix}support"],
             support_tasks=stored["support_tasks"],
             n_targets=stored["n_targets"],
+            weighting=stored["weighting"],
             **counts,
         )
         ratios = np.array(stored["ratios"])
@@ -174,7 +180,7 @@ def partial(rows: TaskRows, recipe: Recipe) -> Sums:
         drawn = rows.select(large)
         for k in range(recipe.n_draws):
             seed = np.random.SeedSequence(recipe.seed, spawn_key=(k,))
-            for batch, tasks, weight in drawn.draw(recipe.n_support, seed):
+            for batch, tasks, weight in drawn.draw(recipe.n_support, seed, None, recipe.weighting):
                 for j in range(q if recipe.ratios else 0):
                     # The rows of a batch go into all sums while they are in the cache; sums stay one.
                     own = RidgeMoments.from_tasks(of_target(batch, j), recipe.ratios, recipe.covariance)
@@ -183,7 +189,8 @@ def partial(rows: TaskRows, recipe: Recipe) -> Sums:
 
     one = np.zeros(1, dtype=np.int64)
     if len(large) and recipe.n_draws:
-        blocks = BlockMoments.from_batches(batches(), np.zeros(len(large), dtype=np.int64), one, recipe.steps)
+        of_one = np.zeros(len(large), dtype=np.int64)
+        blocks = BlockMoments.from_batches(batches(), of_one, one, recipe.steps, recipe.weighting)
         ridge = tuple(own[0] for own in each if own)
     else:
         blocks, ridge = _none(rows, recipe)
@@ -201,7 +208,8 @@ def _none(rows: TaskRows, recipe: Recipe) -> tuple[BlockMoments, tuple[RidgeMome
     d, q, s, r = rows.n_columns, rows.y.shape[1], recipe.steps + 1, len(recipe.ratios)
     gram, support = np.zeros((1, s, d + q, s, d + q)), np.zeros((d, d))
     eps = float(np.finfo(rows.x.dtype).eps)
-    blocks = BlockMoments(gram, np.zeros(1), np.zeros(1, dtype=np.int64), support, 0.0, 0, 0, q, eps)
+    one = np.zeros(1, dtype=np.int64)
+    blocks = BlockMoments(gram, np.zeros(1), one, support, 0.0, 0, 0, q, eps, recipe.weighting)
     empty = RidgeMoments(np.array(recipe.ratios), np.zeros((r, d + 1, d + 1)), 0.0, 0, 0, eps)
     return blocks, (empty,) * (q if r else 0)
 
@@ -212,6 +220,7 @@ def merge(first: Sums, second: Sums) -> Sums:
     same = (
         a.gram.shape == b.gram.shape
         and a.n_targets == b.n_targets
+        and a.weighting == b.weighting
         and len(first.ridge) == len(second.ridge)
         and all(np.array_equal(one.ratios, two.ratios) for one, two in zip(first.ridge, second.ridge, strict=True))
         and list(first.mixed) == list(second.mixed)
@@ -219,7 +228,7 @@ def merge(first: Sums, second: Sums) -> Sums:
     if not same:
         raise InputError(
             None,
-            rule="sums of different columns, steps, ratios or mixed models cannot be added.",
+            rule="sums of different columns, steps, ratios, weighting or mixed models cannot be added.",
             way_out="Make both by one recipe.",
         )
     # ``+`` of blocks is for another draw of the same tasks.

@@ -96,6 +96,8 @@ class Given:
     n_draws: int | None
     seed: int
     n_jobs: int | None = None
+    weighting: str = "tasks"
+    """what counts once in training: each of the "tasks", or each of their query "rows" """
 
 
 def given(everything: TaskRows, rows: TaskRows, settings: Given) -> Trained:
@@ -115,7 +117,9 @@ def given(everything: TaskRows, rows: TaskRows, settings: Given) -> Trained:
     drawn = (
         batch
         for k in range(n_draws)
-        for batch in rows.draw(settings.n_support, np.random.SeedSequence(settings.seed, spawn_key=(k,)))
+        for batch in rows.draw(
+            settings.n_support, np.random.SeedSequence(settings.seed, spawn_key=(k,)), weighting=settings.weighting
+        )
     )
     trained = _on_batches([batch for batch, _, _ in drawn], rows, settings)
     return _with_stability_note(trained, rows, settings) if isinstance(rule, GradientRule) else trained
@@ -138,7 +142,9 @@ def recipe_of(settings: Given, standard: Standard, n_draws: int) -> Recipe:
     steps, ratios, covariance = (rule.steps, (), None) if isinstance(rule, GradientRule) else (0, (), None)
     if isinstance(rule, ProximalRule):
         ratios, covariance = (float(rule.train_ratio),), rule.covariance
-    return Recipe(standard, settings.n_support, n_draws, settings.seed, steps, ratios, covariance)
+    return Recipe(
+        standard, settings.n_support, n_draws, settings.seed, steps, ratios, covariance, weighting=settings.weighting
+    )
 
 
 def trained_by_sums(settings: Given, rows: TaskRows, sums: Sums) -> Trained:

@@ -55,6 +55,8 @@ class BlockMoments:
     """q"""
     eps: float
     """unit roundoff of the precision in which the sums were made"""
+    weighting: str = "rows"
+    """what counts once: each query row, or each of the "tasks" """
 
     @classmethod
     def from_batches(
@@ -63,10 +65,12 @@ class BlockMoments:
         blocks: Numbers,
         folds: BlockNumbers,
         steps: int,
+        weighting: str = "rows",
     ) -> BlockMoments:
         """Make them in one pass over (batch, task numbers (c,), weight of each task's query rows (c,)).
 
-        Targets have shape (c, n, q). blocks: (m,) block of each task. folds: (B,) fold of each block.
+        Targets have shape (c, n, q). blocks: (m,) block of each task. folds: (B,) fold of each block. weighting: how
+        the query rows of the batches have been scaled, see ``TaskRows.draw``.
         """
         gram, weight, support = np.zeros((0, 0, 0)), np.zeros(0), np.zeros((0, 0))
         support_tasks, n_rows, q, eps = 0.0, 0, 1, 0.0
@@ -104,6 +108,7 @@ class BlockMoments:
             n_tasks=len(blocks),
             n_targets=q,
             eps=eps,
+            weighting=weighting,
         )
 
     @property
@@ -158,6 +163,7 @@ class BlockMoments:
             n_rows=self.n_rows,
             n_tasks=self.n_tasks,
             eps=self.eps,
+            weighting=self.weighting,
         )
 
 

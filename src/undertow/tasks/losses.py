@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 from undertow import _check
 from undertow._types import Ids, Losses, PerTask
 
+WEIGHTINGS = ("tasks", "rows")
+"""What counts once in a mean over tasks: each task, or each of their query rows."""
 # Per cent of the held-out loss. With many tasks a smaller difference can be told from chance, but not put to use.
 NEGLIGIBLE = 0.5
 
@@ -24,7 +28,7 @@ class TaskLosses:
     mse: Losses
     """(m, n) error of each task under each strategy, mean over its query rows, draws and targets"""
     weights: PerTask
-    """(m,) number of query rows of each task, or the sum of their weights"""
+    """(m,) how much each task counts: 1, or with weighting "rows" its query rows, or the sum of their weights"""
 
     def of(self, name: str) -> PerTask:
         """Errors (m,) under one strategy. Raises InputError for a name that was not tried."""
@@ -35,19 +39,29 @@ class TaskLosses:
         return self.of(base) - self.of(name)
 
 
-def mean_over_tasks(values: PerTask, rows: PerTask) -> tuple[float, float]:
-    """Mean of a task's values weighted by its rows, and its standard error with tasks as the independent units."""
-    mean = float(rows @ values / rows.sum())
-    spread = rows * (values - mean)
-    m = len(values)
-    return mean, float(np.sqrt(m / max(m - 1, 1) * (spread**2).sum()) / rows.sum())
+def mean_over_tasks(values: PerTask, weights: PerTask) -> tuple[float, float]:
+    r"""Weighted mean of the tasks' values, and its standard error with tasks as the independent units.
 
-
-def balance(rows: PerTask) -> PerTask:
-    """Weights r / (r + 10) of tasks with r query rows, scaled to sum 1.
-
-    Tasks differ from each other, so that a task of 1,000 rows says hardly more about which model is better than one of
-    100: weighing by rows would leave the choice to the few largest.
+    A task of share h of the weight pulls the mean towards itself: its squared deviation is divided by 1 - h, which
+    makes the variance of a weighted mean unbiased where tasks vary alike (HC2 of MacKinnon and White, Journal of
+    Econometrics 29, 1985), and for equal weights gives the standard error of a mean.
     """
-    weights = rows / (rows + 10.0)
-    return weights / weights.sum()
+    share = weights / weights.sum()
+    mean = float(share @ values)
+    left = 1.0 - share
+    squares = np.divide((share * (values - mean)) ** 2, left, out=np.zeros_like(left), where=left > 0)
+    return mean, float(np.sqrt(squares.sum()))
+
+
+def effective_number(weights: PerTask) -> float:
+    """Number of equal weights that say as much as these: (sum w)^2 / sum w^2 (Kish, Survey Sampling, 1965)."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
+def t_quantile(weights: PerTask, level: float) -> float:
+    """Quantile of Student's t for an interval at ``level`` of a weighted mean, by the effective number of tasks.
+
+    Infinity below two tasks in effect, where nothing is known of how tasks vary.
+    """
+    freedom = effective_number(weights) - 1.0
+    return float(stdtrit(freedom, 0.5 + level / 2)) if freedom > 0.999 else math.inf

@@ -109,7 +109,11 @@ class TaskRows(ByTask):
         return TaskBatch(x * support[..., None], y * support[..., None], x * query[:, None], y * query[:, None])
 
     def draw(
-        self, n_support: int, seed: np.random.SeedSequence, labels: TaskNumbers | None = None
+        self,
+        n_support: int,
+        seed: np.random.SeedSequence,
+        labels: TaskNumbers | None = None,
+        weighting: str = "rows",
     ) -> Iterator[tuple[TaskBatch, TaskNumbers, PerTask]]:
         """Yield (batch, task numbers (c,), weight of their query rows (c,)): a random choice of support rows of each
         task, and all others as query rows.
@@ -117,6 +121,7 @@ class TaskRows(ByTask):
         Batches hold tasks of like length, and of one label where there are ``labels`` (m,); they are small, so that
         what is made of one is still in the cache when it is used. Targets have shape (c, n, q). The choice in a task
         depends on the seed and the numbers of its rows only. Every task must have more than ``n_support`` rows.
+        weighting: "rows", or "tasks": query rows are scaled so that each task's weigh 1 together.
         """
         order = self.random_order(seed)
         left = self.counts - n_support
@@ -126,8 +131,11 @@ class TaskRows(ByTask):
             support_y, query_y = self.y[support], self.y[query]
             weight = left[tasks].astype(float)
             ragged = not mask.all()
-            if ragged or self.weights is not None:
+            alike = weighting == "tasks"
+            if ragged or alike or self.weights is not None:
                 by = self._weigh_query(query) * mask
+                if alike:
+                    by *= _unit_root(by)
                 query_x *= by[..., None]
                 query_y = query_y * by[..., None]
             if self.weights is not None:
@@ -135,6 +143,8 @@ class TaskRows(ByTask):
                 support_x *= by
                 support_y = support_y * by
                 weight = (self.weights[query] * mask).sum(axis=1)
+            if alike:
+                weight = (weight > 0).astype(float)
             yield (
                 TaskBatch(
                     support_x,
@@ -175,6 +185,12 @@ class TaskRows(ByTask):
         if self.weights is None:
             return np.ones(self.rows[positions].shape, self.x.dtype)
         return np.sqrt(self.weights[positions]).astype(self.x.dtype)
+
+
+def _unit_root(by: Real) -> Real:
+    """What roots of weights (c, n) are multiplied by so that the weights of each task sum to 1; 1 where all are 0."""
+    total = (by**2).sum(axis=1, keepdims=True)
+    return np.where(total > 0, total, 1) ** -0.5
 
 
 def of_target(batch: TaskBatch, j: int) -> TaskBatch:
