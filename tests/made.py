@@ -49,9 +49,9 @@ def task_rows(x, y, groups, weights=None):
 
 
 def plan_of(x, y, groups, n_folds=4, n_support=4, n_draws=2, limits=LIMITS):
-    """A plan of a search, its draws those of ``draws``."""
+    """A plan of a search, its draws those of ``draws``, in which each row counts once."""
     rows = task_rows(x, y, groups)
-    return Plan(rows, rows, folds(rows.ids, n_folds, 0), n_support, n_draws, 0, limits)
+    return Plan(rows, rows, folds(rows.ids, n_folds, 0), n_support, n_draws, 0, limits, weighting="rows")
 
 
 def outer_problem(batches, rate, steps=1):

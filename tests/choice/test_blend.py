@@ -15,7 +15,6 @@ from undertow.choice.gradient_family import GRADIENT, GradientFamily
 from undertow.choice.held_out import held_out_errors
 from undertow.choice.proximal_family import PROXIMAL, ProximalFamily, default_ratios, gather_moments
 from undertow.linear.rules import BlendRule, GradientRule, ProximalRule, blend_of
-from undertow.tasks.losses import balance
 
 X, Y, G = table(m=24, seed=5, task_std=0.7)
 
@@ -64,7 +63,7 @@ def test_two_strategies_have_the_share_of_the_formula():
 
 def test_shares_are_half_the_mean_minimum_and_half_the_odds_of_being_best():
     products = products_of(errors(seed=7))
-    weights = balance(np.linspace(1, 30, 40))
+    weights = np.linspace(1, 30, 40) / 620
     found = shares(products, weights, seed=3, least_share=0.02)
     drawn = np.random.default_rng(3).exponential(size=(200, 40)) * weights
     best, minima = np.zeros(4), []
@@ -215,19 +214,19 @@ def test_further_rows_go_on_from_where_the_parts_are(model, weights):
     assert error == sorted(error, reverse=True)
 
 
-def test_the_blend_is_made_from_held_out_errors_with_tasks_balanced_and_judged_without_the_fold():
-    found = cv(rules="proximal", n_support=4, cv=4).fit(X, Y, groups=G)
+def test_the_blend_is_made_from_held_out_errors_and_judged_without_the_fold():
+    found = cv(rules="proximal", n_support=4, cv=4, weighting="rows").fit(X, Y, groups=G)
     plan = plan_of(X, Y, G)
     _, proximal = gather_moments(plan, 1, default_ratios(plan))
     families = dict.fromkeys(PROXIMAL, ProximalFamily(plan, proximal, (1e-4, 1e-2)))
     held_out, _ = held_out_errors(plan, PROXIMAL, families)
     blend = found.choice_.candidates["blend"]
-    share = shares(held_out.products, balance(held_out.weights), 0, plan.limits.least_share)
+    share = shares(held_out.products, held_out.weights, 0, plan.limits.least_share)
     assert blend.settings == pytest.approx({name: one for name, one in zip(PROXIMAL, share, strict=True) if one > 0})
     mse = found.held_out_.of("blend")
     for fold in range(4):
         inner, _ = held_out_errors(plan, PROXIMAL, families, fold)
-        share = shares(inner.products, balance(inner.weights), 0, plan.limits.least_share)
+        share = shares(inner.products, inner.weights, 0, plan.limits.least_share)
         chosen = {name: one for name, one in zip(PROXIMAL, share, strict=True) if one > 0}
         assert blend.of_folds[fold] == pytest.approx(chosen)
         own = held_out.folds == fold
@@ -257,8 +256,8 @@ def single():
 
 def test_without_a_blend_or_with_the_gradient_rule_alone_one_strategy_is_used(model, single):
     assert "blend" not in single.choice_.candidates
-    balanced = balance(single.held_out_.weights) @ single.held_out_.mse
-    assert single.strategy_ == single.held_out_.names[int(balanced.argmin())]
+    mse = single.held_out_.mse.mean(axis=0)
+    assert single.strategy_ == single.held_out_.names[int(mse.argmin())]
     for name, one in single.choice_.candidates.items():
         assert one == model.choice_.candidates[name]
     gradient = cv(rules="gradient").fit(X, Y, groups=G)
@@ -275,7 +274,7 @@ def shares_of(monkeypatch, name, names):
 
 def test_a_blend_that_is_clearly_worse_on_held_out_tasks_is_not_used(single, monkeypatch):
     names = single.held_out_.names
-    worst = names[int((balance(single.held_out_.weights) @ single.held_out_.mse).argmax())]
+    worst = names[int(single.held_out_.mse.mean(axis=0).argmax())]
     shares_of(monkeypatch, worst, names)
     found = cv().fit(X, Y, groups=G)
     np.testing.assert_allclose(found.held_out_.of("blend"), single.held_out_.of(worst), rtol=1e-12)
@@ -295,7 +294,7 @@ def test_an_outlier_that_makes_the_standard_error_large_does_not_excuse_a_blend_
     worse, used, single, monkeypatch
 ):
     best = single.held_out_.names.index(single.strategy_)
-    weights = balance(single.held_out_.weights)
+    weights = np.full(24, 1 / 24)
     # All of it in the first task that is tested: less than three standard errors.
     outlier = [worse * (weights @ single.held_out_.of(single.strategy_)) / weights[0]]
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from made import plan_of, table
+from scipy import stats
 
 from undertow import _circle
 from undertow.choice.influence import Influences, influences
@@ -200,10 +201,11 @@ def test_gain_is_a_paired_share_of_the_rivals_loss():
     rng = np.random.default_rng(0)
     rival = rng.uniform(1, 3, 50)
     rows = rng.integers(1, 9, 50).astype(float)
+    freedom = rows.sum() ** 2 / (rows**2).sum() - 1
     one = gain(rival, 0.9 * rival, rows)
     assert one.percent == pytest.approx(10)
     assert one.low < 10 < one.high
-    assert (one.high - one.low) / one.standard_error == pytest.approx(2 * 2.0096, rel=1e-3)
+    assert (one.high - one.low) / one.standard_error == pytest.approx(2 * stats.t.ppf(0.975, freedom))
     uneven = gain(rival, rival - np.arange(50) / 100, rows)
     mean, error = mean_over_tasks(np.arange(50) / 100, rows)
     base = rows @ rival / rows.sum()

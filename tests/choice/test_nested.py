@@ -152,7 +152,7 @@ def test_shares_of_a_blend_with_mixed_models_are_those_of_the_other_folds():
 
 def test_held_out_errors_of_the_first_strategies_are_those_of_nested_cross_validation_on_rows():
     """Ridge and adapt rate chosen on the other folds by fits without the fold, then refitted without it."""
-    model = cv(cv=4, n_support=4, ridges=RIDGES, rules="gradient").fit(X, Y, groups=G)
+    model = cv(cv=4, n_support=4, ridges=RIDGES, rules="gradient", weighting="rows").fit(X, Y, groups=G)
     plan, (data, _) = PLANS["pairs of folds"], by_hand(X, Y, G)
 
     def problem(tasks, rate):

@@ -5,7 +5,7 @@ import numpy as np
 from undertow.comparison.cell import Plan, training_of
 from undertow.tasks import GroupedTable
 
-PLAN = Plan(n_support=3, n_folds=4, n_draws=2, clip=4.0, seed=7)
+PLAN = Plan(n_support=3, n_folds=4, n_draws=2, clip=4.0, seed=7, weighting="rows")
 
 
 def small(m=12, p=2, seed=0, task_std=0.7, noise=0.5):

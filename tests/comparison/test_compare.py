@@ -46,10 +46,12 @@ def test_the_record_has_each_task_once_and_folds_add_up_to_it():
     np.testing.assert_array_equal(found.task_ids, table.ids)
     np.testing.assert_array_equal(found.task_rows, table.counts - 3)
     assert found.fold_losses.shape == (6, 2)
-    # Without repeats the folds' means, weighted by their rows, are the mean over tasks.
-    once = quick(table)
-    rows = [once.task_rows[part].sum() for part in folds(table.ids, 3, 0)]
-    np.testing.assert_allclose(np.average(once.fold_losses[:, 1], weights=rows), once.mean_loss("alone")[0], rtol=1e-12)
+    # Without repeats the folds' means, weighted by their tasks or rows, are the mean over tasks.
+    for weighting in ("rows", "tasks"):
+        once = quick(table, weighting=weighting)
+        held = [once.weights[part].sum() for part in folds(table.ids, 3, 0)]
+        mean = np.average(once.fold_losses[:, 1], weights=held)
+        np.testing.assert_allclose(mean, once.mean_loss("alone")[0], rtol=1e-12)
     np.testing.assert_array_equal(found.fold_losses[:3], once.fold_losses)
     assert (found.fit_seconds > 0).all()
     assert (found.adapt_seconds > 0).all()

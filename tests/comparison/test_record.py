@@ -12,7 +12,7 @@ from undertow.comparison import Comparison, Standing
 from undertow.comparison.interval import corrected
 
 
-def made(columns, rows=None, n_folds=5, level=0.95, notes=None):
+def made(columns, rows=None, n_folds=5, level=0.95, notes=None, weighting="tasks"):
     """A record with these losses: name -> (m,), or None for a rival that was left out."""
     m = max(len(v) for v in columns.values() if v is not None)
     losses = np.column_stack([np.full(m, np.nan) if v is None else v for v in columns.values()])
@@ -21,7 +21,7 @@ def made(columns, rows=None, n_folds=5, level=0.95, notes=None):
     return Comparison(
         tuple(columns), tuple(f"the {name}" for name in columns), np.arange(m), np.ones(m) if rows is None else rows,
         losses, np.full((n_folds, c), 1.0), seconds, seconds / 10, {n: "" for n in columns} | (notes or {}),
-        {"n_folds": n_folds, "level": level, "n_support": 3},
+        {"n_folds": n_folds, "level": level, "n_support": 3, "weighting": weighting},
     )  # fmt: skip
 
 
@@ -35,11 +35,12 @@ def test_the_corrected_interval_is_the_formula_written_out(noise):
     found = corrected(d, w, 5, 0.9)
     m = len(d)
     mean = sum(w[i] * d[i] for i in range(m)) / sum(w)
-    variance = m / (m - 1) * sum((w[i] * (d[i] - mean)) ** 2 for i in range(m)) / sum(w) ** 2
+    share = w / sum(w)
+    variance = sum((share[i] * (d[i] - mean)) ** 2 / (1 - share[i]) for i in range(m))
     error = math.sqrt(variance * (1 + 5 / 4))
     assert found.estimate == pytest.approx(mean)
     assert found.standard_error == pytest.approx(error)
-    assert found.high - mean == pytest.approx(stats.t.ppf(0.95, m - 1) * error)
+    assert found.high - mean == pytest.approx(stats.t.ppf(0.95, 1 / sum(share**2) - 1) * error)
     assert mean - found.low == pytest.approx(found.high - mean)
 
 
@@ -63,9 +64,10 @@ def test_differences_are_paired_by_task(noise):
     assert found.difference("b", "a", level=0.5).high < gap.high
 
 
-def test_means_weigh_tasks_by_their_rows():
-    found = made({"a": np.array([1.0, 3.0])}, rows=np.array([30.0, 10.0]))
-    assert found.mean_loss("a")[0] == pytest.approx(1.5)
+def test_means_weigh_tasks_alike_or_by_their_rows():
+    found = {w: made({"a": np.array([1.0, 3.0])}, np.array([30.0, 10.0]), weighting=w) for w in ("tasks", "rows")}
+    assert found["tasks"].mean_loss("a")[0] == pytest.approx(2)
+    assert found["rows"].mean_loss("a")[0] == pytest.approx(1.5)
 
 
 def test_ranking_base_and_best(noise):

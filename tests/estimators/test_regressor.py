@@ -26,7 +26,7 @@ def test_coefficients_are_those_of_the_rate_path_on_the_same_draws(rate, steps, 
     data, standard = by_hand(X, Y, G)
     path = ut.rate_path(draws(data, 4, 2, seed=3), rate, ridge=1e-2, steps=steps, rate_unit=unit)
     model = ut.MAMLRegressor(
-        rate, 0.2, n_support=4, ridge=1e-2, steps=steps, rate_unit=unit, n_draws=2, random_state=3
+        rate, 0.2, n_support=4, ridge=1e-2, steps=steps, rate_unit=unit, n_draws=2, weighting="rows", random_state=3
     ).fit(X, Y, groups=G)
     coef, intercept = in_user_units(path.weights[0], standard)
     np.testing.assert_allclose(model.coef_, coef, rtol=1e-8)
@@ -48,7 +48,7 @@ def test_predictions_are_linear_in_the_users_units_where_nothing_is_clipped():
 
 
 def test_without_intercept_nothing_is_centred():
-    model = ut.MAMLRegressor(fit_intercept=False, ridge=0.0, standardize=False).fit(X, Y, groups=G)
+    model = ut.MAMLRegressor(fit_intercept=False, ridge=0.0, standardize=False, weighting="rows").fit(X, Y, groups=G)
     assert model.intercept_ == 0
     path = ut.rate_path(draws(ut.tasks.GroupedTable.from_arrays(X, Y, G), 5, 5), 0.0)
     np.testing.assert_allclose(model.coef_, path.weights[0], rtol=1e-9)
@@ -185,7 +185,8 @@ def test_groups_of_another_kind_are_tasks_that_were_not_seen():
 
 def test_weights_enter_the_outer_problem_as_squares():
     weights = np.random.default_rng(1).uniform(0.2, 3, len(X))
-    model = ut.MAMLRegressor(0.0, ridge=0.0, n_draws=1, clip=None).fit(X, Y, groups=G, sample_weight=weights)
+    model = ut.MAMLRegressor(0.0, ridge=0.0, n_draws=1, clip=None, weighting="rows")
+    model.fit(X, Y, groups=G, sample_weight=weights)
     order = np.argsort(G, kind="stable")
     data = ut.tasks.GroupedTable.from_arrays(X, np.arange(len(X), dtype=float), G)
     drawn = data.draw(5, np.random.SeedSequence(0, spawn_key=(0,)))

@@ -174,6 +174,7 @@ def compared(arguments):
             "n_repeats": 1,
             "clip": 4.0,
             "seed": 0,
+            "weighting": "tasks",
             "level": 0.95,
             "target_variance": float(np.var(raw.y)),
         },

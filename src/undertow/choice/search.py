@@ -132,7 +132,11 @@ def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched
         prediction=predicted(plan, mixed, moments, steps=pick.steps),
     )
     held_out = TaskLosses(
-        tuple(tried.mse), rows.ids[tried.numbers], np.stack(list(tried.mse.values()), axis=1), tried.weights
+        tuple(tried.mse),
+        rows.ids[tried.numbers],
+        np.stack(list(tried.mse.values()), axis=1),
+        tried.weights,
+        rows.counts[tried.numbers] - plan.n_support,
     )
     uncertainty = _uncertainty(plan, tried, mixed, settings.rotated)
     surface = gradient.searches[pick.steps].surface()

@@ -116,7 +116,6 @@ def _tables(
     # Plus and minus infinity are one point, written in one way.
     rates = np.where(np.isinf(rates), rates, curve.train_rates)
     of_tasks = dict(zip(raw.ids.tolist(), limits, strict=True))
-    rows_of = dict(zip(raw.ids.tolist(), raw.counts - estimator.n_support, strict=True))
     strategies = [
         {"strategy": name, "mse_over_variance": one.mse, "standard_error": one.standard_error}
         | {f"gain_percent_{key}": value for key, value in one.gain._asdict().items()}
@@ -136,7 +135,7 @@ def _tables(
         "strategies": {key: [row[key] for row in strategies] for key in strategies[0]},
         "held_out": {
             "task": held_out.task_ids,
-            "query_rows": [rows_of[task] for task in held_out.task_ids.tolist()],
+            "query_rows": held_out.rows,
             "weight": held_out.weights,
             "stable_adapt_rate": [of_tasks[task] for task in held_out.task_ids.tolist()],
         }

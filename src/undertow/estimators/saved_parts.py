@@ -152,20 +152,22 @@ def unpack_surface(stored: dict[str, Any], arrays: Arrays, name: str) -> LossSur
 
 def pack_losses(losses: TaskLosses, arrays: Arrays, name: str, task_ids: np.ndarray) -> dict[str, Any]:
     """Pack the losses; their tasks are kept as positions among ``task_ids``, which is sorted."""
-    arrays[f"{name}.mse"], arrays[f"{name}.weights"] = losses.mse, losses.weights
+    for field in ("mse", "weights", "rows"):
+        arrays[f"{name}.{field}"] = getattr(losses, field)
     arrays[f"{name}.tasks"] = labels.places(task_ids, losses.task_ids)
     return {"names": list(losses.names)}
 
 
 def unpack_losses(stored: dict[str, Any], arrays: Arrays, name: str, task_ids: np.ndarray) -> TaskLosses:
     """Return the losses."""
-    mse, weights, tasks = (arrays[f"{name}.{field}"] for field in ("mse", "weights", "tasks"))
+    mse, weights, rows, tasks = (arrays[f"{name}.{field}"] for field in ("mse", "weights", "rows", "tasks"))
     names = tuple(str(one) for one in stored["names"])
     _shape(mse, (len(tasks), len(names)), f"{name}.mse")
-    _shape(weights, (len(tasks),), f"{name}.weights")
+    for field, one in (("weights", weights), ("rows", rows)):
+        _shape(one, (len(tasks),), f"{name}.{field}")
     if tasks.dtype.kind not in "iu" or tasks.min() < 0 or tasks.max() >= len(task_ids):
         raise ValueError(f"{name!r} with tasks that the estimator has not seen")
-    return TaskLosses(names, task_ids[tasks], mse, weights)
+    return TaskLosses(names, task_ids[tasks], mse, weights, rows)
 
 
 _UNCERTAINTY = (

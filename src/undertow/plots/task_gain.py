@@ -65,6 +65,7 @@ class TaskGainDisplay:
             held_out.mse,
             held_out.names,
             held_out.weights,
+            held_out.rows,
             strategy,
             base,
             estimator.level,
@@ -104,9 +105,7 @@ class TaskGainDisplay:
         assert surface.task_ids is not None
         rows = surface.task_rows.astype(float)
         weights = rows if surface.weighting == "rows" else np.ones(len(rows))
-        made = cls._of(surface.task_ids, np.stack(losses, axis=1), tuple(pairs), weights, strategy, base, level)
-        made.rows = rows
-        return made
+        return cls._of(surface.task_ids, np.stack(losses, axis=1), tuple(pairs), weights, rows, strategy, base, level)
 
     @classmethod
     def _of(
@@ -115,6 +114,7 @@ class TaskGainDisplay:
         losses: np.ndarray,
         names: tuple[str, ...],
         weights: np.ndarray,
+        rows: np.ndarray,
         strategy: str,
         base: str,
         level: float,
@@ -129,7 +129,7 @@ class TaskGainDisplay:
             )  # fmt: skip
         mean_loss = float(weights @ rival / weights.sum())
         gains = 100 * (rival - ours) / mean_loss if mean_loss > 0 else np.zeros(len(rival))
-        return cls(task_ids, gains, weights, gain(rival, ours, weights, level), strategy, base, level)
+        return cls(task_ids, gains, rows, gain(rival, ours, weights, level), strategy, base, level)
 
     @property
     def share_losing(self) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from undertow import _check
-from undertow._types import Ids, Losses, PerTask
+from undertow._types import Counts, Ids, Losses, PerTask
 
 WEIGHTINGS = ("tasks", "rows")
 """What counts once in a mean over tasks: each task, or each of their query rows."""
@@ -29,6 +29,8 @@ class TaskLosses:
     """(m, n) error of each task under each strategy, mean over its query rows, draws and targets"""
     weights: PerTask
     """(m,) how much each task counts: 1, or with weighting "rows" its query rows, or the sum of their weights"""
+    rows: Counts
+    """(m,) number of query rows of each task"""
 
     def of(self, name: str) -> PerTask:
         """Errors (m,) under one strategy. Raises InputError for a name that was not tried."""
