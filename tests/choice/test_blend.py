@@ -312,7 +312,7 @@ def test_an_outlier_that_makes_the_standard_error_large_does_not_excuse_a_blend_
 
 def test_several_targets_share_their_shares_but_not_their_weights():
     both = np.c_[Y, X[:, 0] - 0.1 * Y]
-    model = cv(n_support=4, cv=4, rules=("gradient", "proximal")).fit(X, both, groups=G)
+    model = cv(n_support=4, cv=4, rules=("gradient", "proximal"), weighting="rows").fit(X, both, groups=G)
     assert model.strategy_ == "blend"
     plan = plan_of(X, both, G)
     moments, proximal = gather_moments(plan, 1, default_ratios(plan))

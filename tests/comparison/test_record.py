@@ -36,7 +36,7 @@ def test_the_corrected_interval_is_the_formula_written_out(noise):
     m = len(d)
     mean = sum(w[i] * d[i] for i in range(m)) / sum(w)
     share = w / sum(w)
-    variance = sum((share[i] * (d[i] - mean)) ** 2 / (1 - share[i]) for i in range(m))
+    variance = sum((share[i] * (d[i] - mean)) ** 2 / (1 - 2 * share[i] + sum(share**2)) for i in range(m))
     error = math.sqrt(variance * (1 + 5 / 4))
     assert found.estimate == pytest.approx(mean)
     assert found.standard_error == pytest.approx(error)

@@ -150,7 +150,7 @@ def test_maml_rivals_take_the_rates_with_the_least_loss_on_training_tasks_left_o
 
 def test_a_rivals_settings_are_those_of_the_estimators_search(table):
     training, _, _ = training_of(table, PLAN, 0, 0)
-    estimator = MAMLRegressorCV(PLAN.n_support, n_draws=5, random_state=PLAN.seed)
+    estimator = MAMLRegressorCV(PLAN.n_support, n_draws=5, weighting=PLAN.weighting, random_state=PLAN.seed)
     choice = fit_table(estimator, training.raw).choice_
     for name in ("step", "tied", "signed"):
         settings, [rule] = choice.candidates[name].settings, BY_NAME[name].fit(training).model.model.rules
@@ -162,7 +162,7 @@ def test_a_rivals_settings_are_those_of_the_estimators_search(table):
 def test_the_default_is_the_estimator_through_its_public_methods(table):
     def predict(training):
         raw = training.raw
-        estimator = fit_table(MAMLRegressorCV(PLAN.n_support, random_state=PLAN.seed), raw)
+        estimator = fit_table(MAMLRegressorCV(PLAN.n_support, weighting=PLAN.weighting, random_state=PLAN.seed), raw)
         del estimator.feature_names_in_  # so that arrays may be given
         return lambda x, y, query: estimator.adapt(x, y).predict(query)
 
@@ -180,7 +180,7 @@ def test_the_default_clips_as_the_estimator_does():
     batch = test.draw(PLAN.n_support, 0, n_query=3)
     ours = BY_NAME["default"].fit(training).model.predict(batch.support_x, batch.support_y, batch.query_x)
     raw = training.raw
-    estimator = fit_table(MAMLRegressorCV(PLAN.n_support, random_state=PLAN.seed), raw)
+    estimator = fit_table(MAMLRegressorCV(PLAN.n_support, weighting=PLAN.weighting, random_state=PLAN.seed), raw)
     del estimator.feature_names_in_
     theirs = [
         estimator.adapt(x, y).predict(query)

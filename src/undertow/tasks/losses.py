@@ -42,16 +42,17 @@ class TaskLosses:
 
 
 def mean_over_tasks(values: PerTask, weights: PerTask) -> tuple[float, float]:
-    r"""Weighted mean of the tasks' values, and its standard error with tasks as the independent units.
+    """Weighted mean of the tasks' values, and its standard error with tasks as the independent units.
 
-    A task of share h of the weight pulls the mean towards itself: its squared deviation is divided by 1 - h, which
-    makes the variance of a weighted mean unbiased where tasks vary alike (HC2 of MacKinnon and White, Journal of
-    Econometrics 29, 1985), and for equal weights gives the standard error of a mean.
+    Where tasks vary alike, with variance s^2, the squared deviation of a task of share h from the mean is on average
+    s^2 (1 - 2 h + H), H the sum of all h^2, for it pulls the mean towards itself. Divided by that factor, the variance
+    of the mean is unbiased whatever the weights; for equal ones it is that of a plain mean.
     """
     share = weights / weights.sum()
     mean = float(share @ values)
-    left = 1.0 - share
-    squares = np.divide((share * (values - mean)) ** 2, left, out=np.zeros_like(left), where=left > 0)
+    left = 1.0 - 2.0 * share + share @ share
+    # A single task leaves 0, and has nothing to say of how tasks vary.
+    squares = np.divide((share * (values - mean)) ** 2, left, out=np.zeros_like(left), where=left > 1e-12)
     return mean, float(np.sqrt(squares.sum()))
 
 
