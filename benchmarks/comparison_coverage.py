@@ -23,25 +23,48 @@ from undertow.tasks.losses import mean_over_tasks
 
 RIVALS = ("pooled", "alone", "pooled_ridge", "step", "signed")
 
-# name: tasks, folds, repeats, features, deviation of the tasks' weights, of the noise, heavy tails of both
+# name: tasks, folds, repeats, features, deviation of the tasks' weights, of the noise, heavy tails of both, sizes
 CASES = {
-    "10 tasks": (10, 5, 1, 3, 0.5, 1.0, False),
-    "20 tasks": (20, 5, 1, 3, 0.5, 1.0, False),
-    "50 tasks": (50, 5, 1, 3, 0.5, 1.0, False),
-    "50 tasks, 10 folds": (50, 10, 1, 3, 0.5, 1.0, False),
-    "30 tasks, 3 repeats": (30, 5, 3, 3, 0.5, 1.0, False),
-    "30 tasks, nearly alike": (30, 5, 1, 3, 0.1, 1.0, False),
-    "30 tasks, 10 features": (30, 5, 1, 10, 0.3, 1.0, False),
-    "40 tasks, heavy tails": (40, 5, 1, 3, 0.5, 1.0, True),
+    "10 tasks": (10, 5, 1, 3, 0.5, 1.0, False, "uniform"),
+    "20 tasks": (20, 5, 1, 3, 0.5, 1.0, False, "uniform"),
+    "50 tasks": (50, 5, 1, 3, 0.5, 1.0, False, "uniform"),
+    "50 tasks, 10 folds": (50, 10, 1, 3, 0.5, 1.0, False, "uniform"),
+    "30 tasks, 3 repeats": (30, 5, 3, 3, 0.5, 1.0, False, "uniform"),
+    "30 tasks, nearly alike": (30, 5, 1, 3, 0.1, 1.0, False, "uniform"),
+    "30 tasks, 10 features": (30, 5, 1, 10, 0.3, 1.0, False, "uniform"),
+    "40 tasks, heavy tails": (40, 5, 1, 3, 0.5, 1.0, True, "uniform"),
+    "60 tasks, equal sizes": (60, 5, 1, 1, 0.7, 1.0, False, "equal"),
+    "60 tasks, log-normal sizes": (60, 5, 1, 1, 0.7, 1.0, False, "lognormal"),
+    "60 tasks, Pareto sizes": (60, 5, 1, 1, 0.7, 1.0, False, "pareto"),
+    "60 tasks, one of 2000 rows": (60, 5, 1, 1, 0.7, 1.0, False, "hub"),
+    "60 tasks, slopes that go with log-normal sizes": (60, 5, 1, 1, 0.7, 1.0, False, "informative"),
 }
 
 
-def drawn(m: int, p: int, task_std: float, noise_std: float, heavy: bool, rng: np.random.Generator) -> GroupedTable:
-    counts = rng.integers(8, 25, m)
+def sizes(law: str, m: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of each task, at least 6."""
+    if law == "uniform":
+        return rng.integers(8, 25, m)
+    if law in ("lognormal", "informative"):
+        return 6 + np.rint(10 * rng.lognormal(0.0, 1.0, m)).astype(int)
+    if law == "pareto":
+        return 6 + np.minimum(np.rint(5 * rng.pareto(1.0, m)), 20_000).astype(int)
+    counts = np.full(m, 12 if law == "equal" else 6)
+    if law == "hub":
+        counts[0] = 2000
+    return counts
+
+
+def drawn(
+    m: int, p: int, task_std: float, noise_std: float, heavy: bool, law: str, rng: np.random.Generator
+) -> GroupedTable:
+    counts = sizes(law, m, rng)
     codes = np.repeat(np.arange(m), counts)
     x = rng.standard_normal((len(codes), p))
     spread = np.sqrt(3 / rng.chisquare(3, m)) if heavy else np.ones(m)
     weights = 0.5 + task_std * spread[:, None] * rng.standard_normal((m, p + 1))
+    if law == "informative":
+        weights[:, 0] += 0.5 * (np.log(counts) - 2.8)
     noise = noise_std * rng.standard_normal(len(codes))
     if heavy:
         noise *= np.sqrt(3 / rng.chisquare(3, m))[codes]
@@ -65,7 +88,7 @@ def main() -> None:
             plan = Plan(5, k, 2, seed=t)
             one = compare(table, plan, n_repeats=repeats, rivals=rivals, time_limit=None)
             for j, (a, b) in enumerate(pairs):
-                mean, error = mean_over_tasks(one.task_losses[:, a] - one.task_losses[:, b], one.task_rows)
+                mean, error = mean_over_tasks(one.task_losses[:, a] - one.task_losses[:, b], one.weights)
                 gaps = one.fold_losses[:, a] - one.fold_losses[:, b]
                 fold_error = np.sqrt((1 / len(gaps) + 1 / (k - 1)) * gaps.var(ddof=1))
                 found[t, j] = mean, error, fold_error
