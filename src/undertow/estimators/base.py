@@ -43,6 +43,7 @@ class MetaEstimator(BaseEstimator):
     clip: float | None
     fit_intercept: bool
     on_small: str
+    weighting: str
     n_jobs: int | None
     random_state: Any
     n_features_in_: int
