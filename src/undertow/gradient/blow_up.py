@@ -11,9 +11,9 @@ import numpy as np
 from undertow._batch import TaskBatch
 from undertow.gradient.curvature import stable_interval
 from undertow.gradient.inner import solve
-from undertow.gradient.leaves import Tree, join, part, split
+from undertow.gradient.leaves import Tree, join, part, split, unwrap, wrap
 from undertow.gradient.loop import look, order_at
-from undertow.gradient.losses import task_loss
+from undertow.gradient.losses import Keyed, key_of, task_loss
 from undertow.gradient.meta import meta_loss
 from undertow.gradient.run import Run
 from undertow.gradient.source import per_epoch
@@ -37,9 +37,12 @@ def explain(run: Run) -> NonFiniteError:
     place = int(np.asarray(bad).argmax())
     task = jax.tree.map(lambda a: a[place], tasks)
     support = (task.support_x, task.support_y, task.support_mask)
-    low, high = stable_interval(run.plan.loss_fn, state.params, support, adapts=run.plan.inner.adapts)
+    loss_fn: Any = run.plan.loss_fn
+    if run.given.noise_key is not None:
+        loss_fn = Keyed(loss_fn, jax.random.fold_in(run.given.noise_key, run.iteration), place)
+    low, high = stable_interval(loss_fn, state.params, support, adapts=run.plan.inner.adapts)
     if bool(np.asarray(bad).any()):
-        cause = _cause(run, state.params, state.rate, task, high)
+        cause = _cause(run, loss_fn, state.params, state.rate, task, high)
         where = f"task {_position(run, place)}: {cause.sentence}"
     else:
         cause = Cause("sum", "", "Make the losses smaller, or compute in a wider type of numbers.")
@@ -71,13 +74,20 @@ def _position(run: Run, place: int) -> int:
     return int(order[run.iteration % per_epoch(len(order), meta_batch) * meta_batch + place])
 
 
-def _cause(run: Run, params: Tree, rate: Any, task: TaskBatch, high: float) -> Cause:
+def _cause(run: Run, loss_fn: Any, params: Tree, rate: Any, task: TaskBatch, high: float) -> Cause:
     """Follow one task from its numbers to its meta-gradient; the first that is not finite is the cause."""
     plan, inner = run.plan, run.plan.inner
+    params, state = unwrap(params)
     trained, rest = split(params)
+    bare, keyed = key_of(loss_fn)
+    key = None if keyed is None else keyed.of_tasks(1)[0]
+    noise = lambda call: None if key is None else jax.random.fold_in(key, call)  # noqa: E731
     support = (task.support_x, task.support_y, task.support_mask)
     query = (task.query_x, task.query_y, task.query_mask)
-    at = lambda weights, rows: task_loss(plan.loss_fn, join(weights, rest), *rows)  # noqa: E731
+
+    def at(weights: Tree, rows: Any, call: Any = 0) -> jax.Array:
+        return task_loss(bare, join(weights, rest), *rows, key=noise(call), state=state)[0]
+
     shown = f"train_rate {_rate_text(rate)} and steps={inner.steps}"
     if not _finite(trained):
         sentence = "the parameters are not finite, before anything is computed from them."
@@ -99,19 +109,21 @@ def _cause(run: Run, params: Tree, rate: Any, task: TaskBatch, high: float) -> C
     moving, still = part(trained, inner.adapts)
     if not _finite(jax.grad(lambda m: at(join(m, still), support))(moving)):
         return _no_derivative("support", at(trained, support), "these parameters", shown)
-    found = solve(lambda t: at(t, support), trained, rate, inner)
+    found = solve(lambda t, step: at(t, support, step), trained, rate, inner)
     limit = inner.max_residual
     if limit is not None and not float(found.residual) <= limit:
         return _unsolved(float(found.residual), limit, shown)
-    ends = (found.trained, at(found.trained, support), at(found.trained, query))
+    ends = (found.trained, at(found.trained, support, inner.steps + 1), at(found.trained, query, inner.steps))
     blown = _too_large(shown, high)
     if not _finite(ends):
         return blown
-    if not _finite(jax.grad(lambda t: at(t, query))(found.trained)):
+    if not _finite(jax.grad(lambda t: at(t, query, inner.steps))(found.trained)):
         return _no_derivative("query", ends[2], "the adapted weights", shown)
     one = jax.tree.map(lambda a: a[None], task)
     first = inner.with_first_order()
-    outer = jax.grad(lambda t: meta_loss(plan.loss_fn, join(t, rest), one, rate, first, plan.weighting)[0])(trained)
+    outer = jax.grad(lambda t: meta_loss(loss_fn, wrap(join(t, rest), state), one, rate, first, plan.weighting)[0])(
+        trained
+    )
     if np.isfinite(high) or not _finite(outer):
         return blown
     return Cause(

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from undertow.gradient.leaves import Tree, join, part, split
-from undertow.gradient.losses import LossFn, task_loss
+from undertow.gradient.inner import one_support
+from undertow.gradient.leaves import Tree, join, part, split, unwrap
+from undertow.gradient.losses import LossFn, key_of, task_loss
 
 
 def curvatures(
@@ -20,10 +21,15 @@ def curvatures(
     support: (x, y) or (x, y, mask). adapts: which leaves move; the Hessian is taken with respect to these.
     iterations: number of products of the Hessian and a vector. Both ends converge from inside the spectrum.
     """
+    params, state = unwrap(params)
+    support = one_support(loss_fn, params, support)
+    bare, keyed = key_of(loss_fn)
+    key = None if keyed is None else jax.random.fold_in(keyed.of_tasks(1)[0], 0)
+    loss = lambda p: task_loss(bare, p, *support, key=key, state=state)[0]  # noqa: E731
     trained, rest = split(params)
     moving, still = part(trained, adapts)
     flat, back = ravel_pytree(moving)
-    gradient = jax.grad(lambda v: task_loss(loss_fn, join(join(back(v), still), rest), *support))
+    gradient = jax.grad(lambda v: loss(join(join(back(v), still), rest)))
     # Half precision has no eigenvalue routine, and would lose the orthogonal basis.
     real = jnp.promote_types(flat.dtype, jnp.float32)
     product = lambda v: jax.jvp(gradient, (flat,), (v.astype(flat.dtype),))[1].astype(real)  # noqa: E731

@@ -20,10 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.gradient.inner_loop import ONE_STEP, Implicit, InnerLoop, Reptile, check_inner
-from undertow.gradient.leaves import Tree, join, part, split
-from undertow.gradient.losses import LossFn, task_loss
+from undertow.gradient.leaves import Tree, join, part, split, unwrap, wrap
+from undertow.gradient.losses import LossFn, key_of, task_loss
+from undertow.gradient.masks import check_rows, without_full_masks
 from undertow.gradient.rates import align
 
 _HALVINGS = 8
@@ -45,8 +47,8 @@ class Adapted(NamedTuple):
 def adapt(loss_fn: LossFn, params: Tree, support: tuple[Any, ...], rate: Any, inner: InnerLoop = ONE_STEP) -> Tree:
     """Return the parameters adapted to one task, theta = params - rate * gradient of the support loss (k times).
 
-    loss_fn: loss_fn(params, x, y) -> scalar, a mean over rows.
-    params: any pytree. Its arrays of floating point numbers adapt; everything else is kept.
+    loss_fn: loss_fn(params, x, y) -> scalar, a mean over rows; also with_key(loss_fn, key). More in ``meta_loss``.
+    params: any pytree, or Stateful. Its arrays of floating point numbers adapt; everything else is kept.
     support: (x, y), or (x, y, mask) with mask (n,) True where a row is real.
     rate: one number of either sign (a positive one goes down the support loss, a negative one up), a tree of rates, or
         PerStep. It is a traced value.
@@ -64,8 +66,26 @@ def adapt(loss_fn: LossFn, params: Tree, support: tuple[Any, ...], rate: Any, in
     if len(support) == 3 and support[2] is not None and _is_empty(support[2]):
         raise InputError("support", rule="it has no real row (its mask is False everywhere).", way_out="Give a row.")
     check_inner(inner, rate)
+    params, state = unwrap(params)
     trained, rest = split(params)
-    return join(solve(lambda t: task_loss(loss_fn, join(t, rest), *support), trained, rate, inner).trained, rest)
+    support = one_support(loss_fn, params, support)
+    loss_fn, keyed = key_of(loss_fn)
+    key = None if keyed is None else keyed.of_tasks(1)[0]
+
+    def loss(weights: Tree, step: Any) -> jax.Array:
+        noise = None if key is None else jax.random.fold_in(key, step)
+        return task_loss(loss_fn, join(weights, rest), *support, key=noise, state=state)[0]
+
+    return wrap(join(solve(loss, trained, rate, inner).trained, rest), state)
+
+
+def one_support(loss_fn: LossFn, params: Tree, support: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The rows (x, y, mask) of one task, without a mask that is True everywhere; checked as in ``check_rows``."""
+    rows = jax.tree.map(lambda a: jnp.asarray(a)[None], (*support, None)[:3])
+    x, y, mask = rows
+    tasks = without_full_masks(TaskBatch(x, y, x, y, mask))
+    check_rows(loss_fn, params, tasks)
+    return (*support[:2], None if tasks.support_mask is None else support[2])
 
 
 def _is_empty(mask: Any) -> bool:
@@ -76,19 +96,22 @@ def _is_empty(mask: Any) -> bool:
         return False
 
 
-def solve(loss: Callable[[Tree], jax.Array], trained: Tree, rate: Any, inner: InnerLoop, name: str = "rate") -> Adapted:
-    """Solve the inner problem of one task for ``loss``, a function of the trained leaves.
+def solve(
+    loss: Callable[[Tree, Any], jax.Array], trained: Tree, rate: Any, inner: InnerLoop, name: str = "rate"
+) -> Adapted:
+    """Solve the inner problem of one task for ``loss``, a function of the trained leaves and the number of the step.
 
     The rate goes with the loop (``check_inner``); ``name`` is what the caller calls it.
     """
     moving, still = part(trained, inner.adapts)
     aligned, stepwise = align(rate, trained, inner.adapts, inner.steps, name)
-    objective = lambda m: loss(join(m, still))  # noqa: E731
+    objective = lambda m, step: loss(join(m, still), step)  # noqa: E731
     if inner.steps == 0:
-        return Adapted(trained, objective(moving), jax.tree.map(jnp.zeros_like, moving), None)
+        return Adapted(trained, objective(moving, 0), jax.tree.map(jnp.zeros_like, moving), None)
     if isinstance(inner.rule, Implicit):
-        theta, residual = _implicit(loss, moving, still, rate, inner.steps, inner.rule)
-        before = objective(moving)
+        # One objective for all Newton steps: its random numbers, if it has any, stay the same.
+        theta, residual = _implicit(lambda t: loss(t, 0), moving, still, rate, inner.steps, inner.rule)
+        before = objective(moving, 0)
         if inner.first_order:
             theta = jax.tree.map(lambda t, w: w + jax.lax.stop_gradient(t - w), theta, moving)
         return Adapted(join(theta, still), before, None, residual)
@@ -97,14 +120,15 @@ def solve(loss: Callable[[Tree], jax.Array], trained: Tree, rate: Any, inner: In
 
 
 def _explicit(
-    objective: Callable[[Tree], jax.Array], start: Tree, rates: Tree, stepwise: bool, inner: InnerLoop
+    objective: Callable[[Tree, Any], jax.Array], start: Tree, rates: Tree, stepwise: bool, inner: InnerLoop
 ) -> tuple[Tree, jax.Array, Tree]:
     keep_sum = isinstance(inner.rule, Reptile)
     first_order, steps = inner.first_order or keep_sum, inner.steps
 
-    def step(carry: Any, rate: Any) -> Any:
+    def step(carry: Any, at: Any) -> Any:
         theta, total = carry
-        loss, gradient = jax.value_and_grad(objective)(theta)
+        rate, number = at
+        loss, gradient = jax.value_and_grad(objective)(theta, number)
         if first_order:
             gradient = jax.lax.stop_gradient(gradient)
         rate = rate if stepwise else rates
@@ -116,9 +140,9 @@ def _explicit(
         step = jax.checkpoint(step)
     carry = (start, jax.tree.map(jnp.zeros_like, start) if keep_sum else None)
     if steps == 1:
-        (theta, total), loss = step(carry, jax.tree.map(lambda r: r[0], rates) if stepwise else None)
+        (theta, total), loss = step(carry, (jax.tree.map(lambda r: r[0], rates) if stepwise else None, 0))
         return theta, loss, total
-    (theta, total), losses = jax.lax.scan(step, carry, rates if stepwise else None, length=steps)
+    (theta, total), losses = jax.lax.scan(step, carry, (rates if stepwise else None, jnp.arange(steps)))
     return theta, losses[0], total
 
 

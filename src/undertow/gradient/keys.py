@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from undertow import _check
 
 # One key per purpose, folded into the seed's key.
-TASKS, SHUFFLE, TEST, INIT = range(4)
+TASKS, SHUFFLE, TEST, INIT, NOISE = range(5)
 
 
 class KeySource:

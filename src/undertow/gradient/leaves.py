@@ -7,6 +7,7 @@ functions, Python scalars) is carried along unchanged. A tree of booleans, or a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,6 +17,32 @@ import numpy as np
 from undertow._check import InputError
 
 Tree = Any
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Stateful:
+    """A model with a state that no gradient trains, such as the running statistics of a batch normalisation.
+
+    Hand it over in place of ``params``. The loss is then loss_fn(params, x, y, state=...) and returns (loss, aux, new
+    state); aux may be None. All calls of an iteration read the state before it; the state after it is the mean over
+    tasks of what the query losses at the adapted weights return.
+    """
+
+    params: Any
+    """any pytree, as for a model without state"""
+    state: Any
+    """any pytree of arrays"""
+
+
+def unwrap(params: Tree) -> tuple[Tree, Any]:
+    """Return (params, state); a model that is not Stateful has the state None."""
+    return (params.params, params.state) if isinstance(params, Stateful) else (params, None)
+
+
+def wrap(params: Tree, state: Any) -> Tree:
+    """Undo ``unwrap``."""
+    return params if state is None else Stateful(params, state)
 
 
 def is_trained(leaf: Any) -> bool:

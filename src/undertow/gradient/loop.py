@@ -18,10 +18,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from undertow._batch import TaskBatch
 from undertow.gradient.inner import norm
 from undertow.gradient.inner_loop import InnerLoop
-from undertow.gradient.leaves import Static, Tree, join
-from undertow.gradient.losses import LossFn
+from undertow.gradient.leaves import Static, Tree, join, wrap
+from undertow.gradient.losses import Keyed, LossFn
 from undertow.gradient.meta import MetaInfo, meta_loss
 from undertow.gradient.source import Feed, draw_tasks, epoch_order, per_epoch
+from undertow.gradient.state import AUX
 
 GO, NON_FINITE, TARGET, TOLERANCE = range(4)
 STOPPED = {GO: "iterations", NON_FINITE: "non_finite", TARGET: "target_loss", TOLERANCE: "tolerance"}
@@ -59,6 +60,10 @@ class Given(NamedTuple):
     """stop when the meta-loss is at most this"""
     tolerance: Any
     """stop when the norm of the gradient is at most this"""
+    noise_key: Any = None
+    """for the random numbers of the loss; None where it takes no key"""
+    state: Any = None
+    """state of a Stateful model when the chunk starts"""
 
 
 class Carry(NamedTuple):
@@ -71,15 +76,28 @@ class Carry(NamedTuple):
     status: Any
     order: Any
     """order of the tasks in the current epoch; None without mini-batches"""
+    state: Any = None
+    """state of a Stateful model"""
 
 
-def objective(plan: Plan, variables: Tree, given: Given, tasks: TaskBatch) -> tuple[jax.Array, MetaInfo]:
-    """Meta-loss of the variables on a batch."""
+def objective(
+    plan: Plan, variables: Tree, given: Given, tasks: TaskBatch, iteration: Any, state: Any = None, first: Any = 0
+) -> tuple[jax.Array, MetaInfo]:
+    """Meta-loss of the variables on the batch of an iteration, or on its tasks from number ``first`` on."""
     trained, rate = variables if plan.learn_rate else (variables, given.rate)
     # A sweep keeps all other leaves in one tree; it has none that is static.
     rest = given.rest if plan.rest.tree is None else join(given.rest, plan.rest.tree)
-    params = join(trained, rest)
-    return meta_loss(plan.loss_fn, params, tasks, rate, plan.inner, plan.weighting)
+    params = wrap(join(trained, rest), state)
+    loss_fn: Any = plan.loss_fn
+    if given.noise_key is not None:
+        loss_fn = Keyed(loss_fn, jax.random.fold_in(given.noise_key, iteration), first)
+    return meta_loss(loss_fn, params, tasks, rate, plan.inner, plan.weighting)
+
+
+def aux_names(aux: Tree) -> list[str]:
+    """What the leaves of ``aux`` are called in a history: their paths, as "accuracy" or "layer.0"."""
+    paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(aux))
+    return [jax.tree_util.keystr(path, simple=True, separator=".") or "aux" for path in paths]
 
 
 def solved(plan: Plan, info: MetaInfo) -> jax.Array:
@@ -142,7 +160,7 @@ def iterate(plan: Plan, given: Given, carry: Carry) -> tuple[Carry, dict[str, An
         at_start = i % per_epoch(order.shape[0], plan.feed.meta_batch) == 0  # type: ignore[arg-type]
         order = jax.lax.cond(at_start, lambda: order_at(plan, given, i), lambda: order)
     tasks = batch_at(plan, given, i, order)
-    value = lambda v: objective(plan, v, given, tasks)  # noqa: E731
+    value = lambda v: objective(plan, v, given, tasks, i, carry.state)  # noqa: E731
     (loss, info), grads = jax.value_and_grad(value, has_aux=True)(carry.variables)
     size = norm(grads)
     status = jnp.where(size <= given.tolerance, TOLERANCE, GO)
@@ -150,8 +168,8 @@ def iterate(plan: Plan, given: Given, carry: Carry) -> tuple[Carry, dict[str, An
     status = jnp.where(jnp.isfinite(loss) & jnp.isfinite(size) & solved(plan, info).all(), status, NON_FINITE)
     new = _update(plan, grads, carry, loss, lambda v: value(v)[0])
     going = status == GO
-    kept: tuple[Tree, Any] = jax.tree.map(
-        lambda a, b: jnp.where(going, a, b), new, (carry.variables, carry.optimizer_state)
+    kept: tuple[Tree, Any, Any] = jax.tree.map(
+        lambda a, b: jnp.where(going, a, b), (*new, info.state), (carry.variables, carry.optimizer_state, carry.state)
     )
     seen = {
         "meta_loss": loss,
@@ -161,21 +179,24 @@ def iterate(plan: Plan, given: Given, carry: Carry) -> tuple[Carry, dict[str, An
     }
     if info.residual is not None:
         seen["residual"] = info.residual.max()
+    for name, leaf in zip(aux_names(info.aux), jax.tree.leaves(info.aux), strict=True):
+        seen[AUX + name] = leaf.mean(axis=0)
     rates = [jnp.ravel(leaf) for leaf in jax.tree.leaves(carry.variables[1])] if plan.learn_rate else []
     seen["rate_mean"] = jnp.array([leaf.mean() for leaf in rates])
     seen["rate_negative"] = jnp.array([(leaf < 0).mean() for leaf in rates])
-    return Carry(kept[0], kept[1], i + going, status, order), seen
+    return Carry(kept[0], kept[1], i + going, status, order, kept[2]), seen
 
 
 @partial(jax.jit, static_argnames=("plan", "length"))
 def run_chunk(
     plan: Plan, length: int, given: Given, variables: Tree, optimizer_state: Any, start: Any, stop: Any
-) -> tuple[Tree, Any, Any, Any, dict[str, Any], Any]:
+) -> tuple[Tree, Any, Any, Any, Any, dict[str, Any], Any]:
     """Run iterations start..stop-1, at most ``length`` of them.
 
-    Returns (variables, optimizer_state, updates made in all, status, series (length, ...), rows of them that are used).
+    Returns (variables, optimizer_state, state of the model, updates made in all, status, series (length, ...), rows of
+    them that are used).
     """
-    carry = Carry(variables, optimizer_state, start, jnp.asarray(GO), order_at(plan, given, start))
+    carry = Carry(variables, optimizer_state, start, jnp.asarray(GO), order_at(plan, given, start), given.state)
     shapes = jax.eval_shape(lambda c: iterate(plan, given, c)[1], carry)
     series = jax.tree.map(lambda s: jnp.zeros((length, *s.shape), s.dtype), shapes)
 
@@ -186,7 +207,7 @@ def run_chunk(
 
     going = lambda loop: (loop[0].iteration < stop) & (loop[0].status == GO)  # noqa: E731
     carry, series, rows = jax.lax.while_loop(going, body, (carry, series, jnp.asarray(0)))
-    return carry.variables, carry.optimizer_state, carry.iteration, carry.status, series, rows
+    return carry.variables, carry.optimizer_state, carry.state, carry.iteration, carry.status, series, rows
 
 
 @partial(jax.jit, static_argnames=("plan",))
@@ -195,10 +216,10 @@ def look(plan: Plan, given: Given, variables: Tree, iteration: Any) -> tuple[Tas
     solution of their inner problem."""
     tasks = batch_at(plan, given, iteration, order_at(plan, given, iteration))
 
-    def finite(task: TaskBatch) -> jax.Array:
+    def finite(task: TaskBatch, number: Any) -> jax.Array:
         alone = jax.tree.map(lambda a: a[None], task)
-        value = lambda v: objective(plan, v, given, alone)  # noqa: E731
+        value = lambda v: objective(plan, v, given, alone, iteration, given.state, number)  # noqa: E731
         (loss, info), grads = jax.value_and_grad(value, has_aux=True)(variables)
         return jnp.isfinite(loss) & jnp.isfinite(norm(grads)) & solved(plan, info).all()
 
-    return tasks, ~jax.vmap(finite)(tasks)
+    return tasks, ~jax.vmap(finite)(tasks, jnp.arange(jax.tree.leaves(tasks.support_y)[0].shape[0]))

@@ -12,8 +12,9 @@ from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.gradient.inner import solve
 from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, Reptile, check_inner
-from undertow.gradient.leaves import Tree, join, part, split
-from undertow.gradient.losses import LossFn, task_loss
+from undertow.gradient.leaves import Tree, join, part, split, unwrap
+from undertow.gradient.losses import LossFn, key_of, task_loss
+from undertow.gradient.masks import check_rows, without_full_masks
 
 
 class MetaInfo(NamedTuple):
@@ -29,6 +30,10 @@ class MetaInfo(NamedTuple):
     """(m,) mean query loss at the adapted weights; the meta-loss is their mean"""
     residual: Any = None
     """(m,) how well the implicit inner problem was solved, relative to |theta - omega|; None for other rules"""
+    aux: Any = None
+    """what the query loss at the adapted weights returns beside its value, with a leading axis of tasks (m, ...)"""
+    state: Any = None
+    """the new state of a Stateful model: the mean over tasks of what these losses return"""
 
 
 def meta_loss(
@@ -41,8 +46,11 @@ def meta_loss(
 ) -> tuple[jax.Array, MetaInfo]:
     """Return (loss, info): the mean query loss after each task's inner step, and the losses of each task.
 
-    loss_fn: loss_fn(params, x, y) -> scalar, a mean over rows. It must treat rows one by one (no batch normalisation
-        over rows): otherwise query rows would tell each other about the task.
+    loss_fn: loss_fn(params, x, y) -> scalar, or (scalar, aux) with a tree of numbers to look at. A mean over rows that
+        treats them one by one; a loss that does not (class weights, batch statistics) must have an argument ``mask``
+        where tasks have masks. It may have arguments ``mask`` (n,) (True where a row is real), ``key`` (see
+        ``with_key``) and ``state`` (see ``Stateful``).
+    params: any pytree, or Stateful.
     tasks: a TaskBatch of arrays (m, n, ...), possibly with masks; padded rows have no influence, whatever they hold.
     train_rate, inner: the rate, of either sign, and the inner loop, as in ``adapt``.
     weighting: "rows" (each query row counts once) or "tasks" (each task once). They differ only for ragged tasks.
@@ -56,18 +64,30 @@ def meta_loss(
     _check.one_of(weighting, "weighting", ("rows", "tasks"))
     check_inner(inner, train_rate, "train_rate")
     check_shapes(tasks)
+    params, state = unwrap(params)
+    tasks = without_full_masks(tasks._replace(ids=None))
+    check_rows(loss_fn, params, tasks)
+    loss_fn, keyed = key_of(loss_fn)
     trained, rest = split(params)
+    state = jax.tree.map(jax.lax.stop_gradient, state)
 
-    def one_task(task: TaskBatch) -> tuple[MetaInfo, Tree]:
+    def one_task(task: TaskBatch, key: Any) -> tuple[MetaInfo, Tree]:
         support = (task.support_x, task.support_y, task.support_mask)
         query = (task.query_x, task.query_y, task.query_mask)
-        at = lambda t, rows: task_loss(loss_fn, join(t, rest), *rows)  # noqa: E731
-        found = solve(lambda t: at(t, support), trained, train_rate, inner, "train_rate")
-        after = found.trained
-        info = MetaInfo(found.loss_before, at(after, support), at(trained, query), at(after, query), found.residual)
-        return info, found.gradient_sum
 
-    info, sums = jax.vmap(one_task)(tasks._replace(ids=None))
+        def at(weights: Tree, rows: Any, call: Any) -> tuple[jax.Array, Any]:
+            noise = None if key is None else jax.random.fold_in(key, call)
+            return task_loss(loss_fn, join(weights, rest), *rows, key=noise, state=state)
+
+        k = inner.steps
+        found = solve(lambda t, step: at(t, support, step)[0], trained, train_rate, inner, "train_rate")
+        last, seen = at(found.trained, query, k)
+        losses = found.loss_before, at(found.trained, support, k + 1)[0], at(trained, query, k + 2)[0], last
+        return MetaInfo(*losses, found.residual, *jax.lax.stop_gradient(seen)), found.gradient_sum
+
+    m = jax.tree.leaves(tasks.support_y)[0].shape[0]
+    info, sums = jax.vmap(one_task)(tasks, None if keyed is None else keyed.of_tasks(m))
+    info = info._replace(state=jax.tree.map(lambda leaf: leaf.mean(axis=0).astype(leaf.dtype), info.state))
     loss = _mean(info.query_after, tasks.query_mask if weighting == "rows" else None)
     if isinstance(inner.rule, Reptile):
         loss = _with_gradient(loss, part(trained, inner.adapts)[0], jax.tree.map(lambda g: g.mean(axis=0), sums))

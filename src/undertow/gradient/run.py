@@ -16,7 +16,7 @@ from undertow._check import InputError, Setting
 from undertow.gradient import checkpoint as store
 from undertow.gradient.checkpoint import Checkpoint
 from undertow.gradient.keys import as_key
-from undertow.gradient.leaves import Tree, join
+from undertow.gradient.leaves import Tree, join, wrap
 from undertow.gradient.loop import STOPPED, Given, Plan, run_chunk
 from undertow.gradient.source import Source, fingerprint, identify
 from undertow.gradient.state import Records, TrainState
@@ -58,7 +58,7 @@ class Run:
         self.plan, self.given = plan, given
         self.variables, self.optimizer_state = variables, optimizer_state
         self.iteration, self.stopped, self.waited = 0, "iterations", 0
-        self.best, self.best_loss, self.best_iteration = variables, float("inf"), 0
+        self.best, self.best_loss, self.best_iteration = self.now(), float("inf"), 0
         self.validated = False
         self.checkpoint: Checkpoint | None = None
         self.settings: dict[str, Any] = {}
@@ -77,33 +77,39 @@ class Run:
     def advance(self, chunk: int, stop: int) -> float:
         """Run up to ``stop`` updates in all; return the last meta-loss."""
         before = jnp.asarray(self.iteration, jnp.int32)
-        variables, state, iteration, status, series, rows = run_chunk(
+        variables, state, model_state, iteration, status, series, rows = run_chunk(
             self.plan, chunk, self.given, self.variables, self.optimizer_state, before, jnp.asarray(stop, jnp.int32)
         )
         self.variables, self.optimizer_state = variables, state
+        self.given = self.given._replace(state=model_state)
         self.iteration, self.stopped = int(iteration), STOPPED[int(status)]
         self.records.add(series, int(rows))
         return float(series["meta_loss"][int(rows) - 1])
 
     def validate(self, validation: Validation) -> None:
         """Evaluate the validation tasks and take down their loss; stop when patience is at its end."""
-        loss = validation.loss(self.plan, self.given.rest, self.variables)
+        loss = validation.loss(self.plan, self.given, self.variables)
         self.validated = True
         self.records.validation.append((self.iteration, loss))
         self.waited += 1
         if loss < self.best_loss:
-            self.best, self.best_loss, self.best_iteration, self.waited = self.variables, loss, self.iteration, 0
+            self.best, self.best_loss, self.best_iteration, self.waited = self.now(), loss, self.iteration, 0
         if validation.patience is not None and self.waited >= validation.patience:
             self.stopped = "patience"
+
+    def now(self) -> tuple[Tree, Any]:
+        """What is evaluated: (variables, state of the model)."""
+        return self.variables, self.given.state
 
     def state(self) -> TrainState:
         """What the caller gets."""
 
-        def whole(variables: Tree) -> tuple[Tree, Any]:
+        def whole(at: tuple[Tree, Any]) -> tuple[Tree, Any]:
+            variables, model_state = at
             trained, rate = variables if self.plan.learn_rate else (variables, self.given.rate)
-            return join(trained, join(self.given.rest, self.plan.rest.tree)), rate
+            return wrap(join(trained, join(self.given.rest, self.plan.rest.tree)), model_state), rate
 
-        params, rate = whole(self.variables)
+        params, rate = whole(self.now())
         best, best_rate = whole(self.best) if self.validated else (None, None)
         return TrainState(
             params,
@@ -127,7 +133,9 @@ class Run:
             "params": params,
             "rate": rate,
             "optimizer_state": self.optimizer_state,
-            "best": self.best,
+            "best": self.best[0],
+            "model_state": self.given.state,
+            "best_model_state": self.best[1],
             "history": self.records.arrays(),
         }
         facts = {
@@ -155,7 +163,8 @@ class Run:
         else:
             self.variables = take("params", self.variables)
         self.optimizer_state = take("optimizer_state", self.optimizer_state)
-        self.best = take("best", self.best)
+        self.given = self.given._replace(state=take("model_state", self.given.state))
+        self.best = (take("best", self.best[0]), take("best_model_state", self.best[1]))
         prefix = "history['"
         self.records.restore({n[len(prefix) : -2]: a for n, a in arrays.items() if n.startswith(prefix)})
         self.iteration, self.waited, self.validated = facts["iteration"], facts["waited"], facts["validated"]

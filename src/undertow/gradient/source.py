@@ -20,6 +20,7 @@ from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.gradient.keys import TASKS, as_key
 from undertow.gradient.leaves import Static
+from undertow.gradient.masks import without_full_masks
 from undertow.gradient.meta import check_shapes
 from undertow.problem import Design
 
@@ -178,7 +179,7 @@ def as_arrays(tasks: Any, name: str = "source") -> TaskBatch:
             for leaf in jax.tree.leaves(getattr(tasks, f"{part}_{axis}")):
                 _check_real_rows(np.asarray(leaf), mask, f"{name}.{part}_{axis}")
     with np.errstate(over="ignore"):  # padded rows may hold anything
-        return jax.tree.map(jnp.asarray, tasks)
+        return jax.tree.map(jnp.asarray, without_full_masks(tasks))
 
 
 def _check_range(array: np.ndarray, name: str) -> None:

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+# Series that hold what the loss returns beside its value.
+AUX = "aux "
+
 
 class TrainState(NamedTuple):
     """Where training stands. A value: nothing in it changes later."""
@@ -55,6 +58,8 @@ class History:
     """names of these leaves"""
     residual: np.ndarray | None = None
     """(t,) the largest ``MetaInfo.residual`` of the tasks; None but for the rule Implicit"""
+    aux: dict[str, np.ndarray] = field(default_factory=dict)
+    """(t, ...) what the loss returns beside its value, averaged over tasks, by the path of each leaf"""
     validation_iteration: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     """(v,) number of updates made when the validation tasks were evaluated"""
     validation_loss: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -67,6 +72,7 @@ class History:
         columns: dict[str, Any] = {"iteration": np.arange(n)} | {name: getattr(self, name) for name in _SERIES}
         if self.residual is not None:
             columns["residual"] = self.residual
+        columns |= {f"aux {name}": values for name, values in self.aux.items() if values.ndim == 1}
         for j, name in enumerate(self.rate_names):
             columns[f"rate_mean {name}"] = self.rate_mean[:, j]
             columns[f"rate_negative {name}"] = self.rate_negative[:, j]
@@ -142,4 +148,6 @@ class Records:
 
     def history(self) -> History:
         """Return what was recorded."""
-        return History(rate_names=self.rate_names, **self.arrays())
+        arrays = self.arrays()
+        aux = {name.removeprefix(AUX): arrays.pop(name) for name in list(arrays) if name.startswith(AUX)}
+        return History(rate_names=self.rate_names, aux=aux, **arrays)

@@ -18,8 +18,8 @@ from undertow._batch import TaskBatch
 from undertow._check import InputError, Setting
 from undertow.gradient.block_folder import BlockFolder
 from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, check_inner
-from undertow.gradient.keys import INIT, SHUFFLE, TASKS, TEST, as_key
-from undertow.gradient.leaves import Static, Tree, join, split
+from undertow.gradient.keys import INIT, NOISE, SHUFFLE, TASKS, TEST, as_key
+from undertow.gradient.leaves import Static, Tree, join, split, unwrap, wrap
 from undertow.gradient.loop import (
     GO,
     STOPPED,
@@ -32,7 +32,8 @@ from undertow.gradient.loop import (
     objective,
     order_at,
 )
-from undertow.gradient.losses import LossFn
+from undertow.gradient.losses import LossFn, evaluating, takes
+from undertow.gradient.masks import check_rows, without_full_masks
 from undertow.gradient.meta import meta_loss
 from undertow.gradient.progress import Progress, reporter
 from undertow.gradient.run import check_optimizer
@@ -134,6 +135,10 @@ def sweep(
         settings = {"train_rates": rates.tolist(), "seeds": numbers, "adapt_rates": adapt.tolist(), "block": size}
         settings["stop_at"] = [repr(value) for value in stop_at]
         folder = BlockFolder(store, settings | _settings(program, source, fixed_test))
+    for batch in (source.tasks, fixed_test):
+        if isinstance(batch, TaskBatch) and not (batch.support_mask is None and batch.query_mask is None):
+            start, _ = unwrap(init_fn(jax.random.fold_in(as_key(numbers[0]), INIT)))
+            check_rows(loss_fn, start, without_full_masks(batch))
     cells = [(rate, seed) for rate in rates for seed in numbers]
     # The tasks of a problem that are drawn once are drawn for each seed, within its run.
     tasks = None if once else source.fixed_tasks(as_key(0))
@@ -178,18 +183,26 @@ def _one_run(
         lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf,
         program.init_fn(jax.random.fold_in(key, INIT)),
     )
+    params, state = unwrap(params)
     trained, rest = split(params)
     given = Given(
-        tasks, rate, rest, jax.random.fold_in(key, TASKS), jax.random.fold_in(key, SHUFFLE), target, tolerance
+        tasks,
+        rate,
+        rest,
+        jax.random.fold_in(key, TASKS),
+        jax.random.fold_in(key, SHUFFLE),
+        target,
+        tolerance,
+        jax.random.fold_in(key, NOISE) if "key" in takes(plan.loss_fn) else None,
     )
     zero = jnp.asarray(0, jnp.int32)
-    carry = Carry(trained, init_optimizer(plan, trained), zero, jnp.asarray(GO), order_at(plan, given, zero))
+    carry = Carry(trained, init_optimizer(plan, trained), zero, jnp.asarray(GO), order_at(plan, given, zero), state)
     carry = jax.lax.while_loop(
         lambda c: (c.iteration < iterations) & (c.status == GO), lambda c: iterate(plan, given, c)[0], carry
     )
     # The batch that the next iteration would see: with fixed tasks it is the training set itself.
     last = batch_at(plan, given, carry.iteration, order_at(plan, given, carry.iteration))
-    loss, info = objective(plan, carry.variables, given, last)
+    loss, info = objective(plan, carry.variables, given, last, carry.iteration, carry.state)
     out = {
         "iterations": carry.iteration,
         "status": carry.status,
@@ -202,8 +215,9 @@ def _one_run(
         drawn = draw_tasks(program.test_problem.tree, program.test, jax.random.fold_in(key, TEST))
         test = drawn
     if test is not None:
-        params = join(carry.variables, rest)
-        after = lambda r: meta_loss(plan.loss_fn, params, test, r, program.test_inner, plan.weighting)[0]  # noqa: E731
+        params = wrap(join(carry.variables, rest), carry.state)
+        loss_fn = evaluating(plan.loss_fn)
+        after = lambda r: meta_loss(loss_fn, params, test, r, program.test_inner, plan.weighting)[0]  # noqa: E731
         out["test_loss"] = jax.lax.map(after, adapt_rates)
     return out
 

@@ -16,10 +16,11 @@ from undertow._check import InputError, Setting
 from undertow.gradient.blow_up import explain
 from undertow.gradient.checkpoint import Checkpoint
 from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, Reptile, check_inner
-from undertow.gradient.keys import SHUFFLE, TASKS, as_key
-from undertow.gradient.leaves import Static, Tree, names, split
+from undertow.gradient.keys import NOISE, SHUFFLE, TASKS, as_key
+from undertow.gradient.leaves import Static, Tree, names, split, unwrap
 from undertow.gradient.loop import Given, Plan, init_optimizer
-from undertow.gradient.losses import LossFn
+from undertow.gradient.losses import LossFn, takes
+from undertow.gradient.masks import check_rows
 from undertow.gradient.progress import Progress, Report, reporter
 from undertow.gradient.run import Run, check_optimizer, settings_of, task_mesh
 from undertow.gradient.source import Feed, Source
@@ -73,9 +74,9 @@ def train(
     check_inner(inner, train_rate, "train_rate")
     _check_learning(learn_rate, rate_optimizer, inner)
     source, key = Source.of(source), as_key(seed)
-    trained, rest = split(
-        jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, params)
-    )
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, params)
+    params, model_state = unwrap(params)
+    trained, rest = split(params)
     arrays = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else None, rest)
     others = jax.tree.map(lambda leaf: None if isinstance(leaf, jax.Array) else leaf, rest)
     real = jnp.result_type(float)
@@ -97,14 +98,20 @@ def train(
             kind = type(validation).__name__
             raise InputError("validation", rule=f"it must be Validation(tasks, adapt_rate), and is of type {kind}.")
         validation = validation.ready(plan)
+    tasks = source.fixed_tasks(key)
+    for batch in (tasks, None if validation is None else validation.tasks):
+        if batch is not None:
+            check_rows(loss_fn, params, batch)
     given = Given(
-        source.fixed_tasks(key),
+        tasks,
         None if learn_rate else rate,
         arrays,
         jax.random.fold_in(key, TASKS),
         jax.random.fold_in(key, SHUFFLE),
         jnp.asarray(target_loss, real),
         jnp.asarray(-1.0 if tolerance is None else tolerance, real),
+        jax.random.fold_in(key, NOISE) if "key" in takes(loss_fn) else None,
+        model_state,
     )
     variables = (trained, rate) if learn_rate else trained
     run = Run(plan, given, variables, init_optimizer(plan, variables), names(rate, "train_rate") if learn_rate else [])

@@ -13,8 +13,9 @@ from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.gradient.inner_loop import check_inner
-from undertow.gradient.leaves import Tree, join
-from undertow.gradient.loop import Plan
+from undertow.gradient.leaves import Tree, join, wrap
+from undertow.gradient.loop import Given, Plan
+from undertow.gradient.losses import evaluating
 from undertow.gradient.meta import meta_loss
 from undertow.gradient.rates import check_finite
 from undertow.gradient.source import as_arrays
@@ -66,14 +67,14 @@ class Validation:
         steps = plan.inner.steps if self.steps is None else self.steps
         return replace(self, tasks=as_arrays(self.tasks, "validation"), adapt_rate=rate, steps=steps)
 
-    def loss(self, plan: Plan, rest: Tree, variables: Tree) -> float:
-        """Mean query loss of the tasks after adaptation. ``rest``: arrays in params that are not trained."""
+    def loss(self, plan: Plan, given: Given, variables: Tree) -> float:
+        """Mean query loss of the tasks after adaptation."""
         trained, learned = variables if plan.learn_rate else (variables, None)
         rate = learned if self.adapt_rate is None else self.adapt_rate
-        return float(_evaluate(plan, self.steps, join(trained, rest), self.tasks, rate))
+        return float(_evaluate(plan, self.steps, join(trained, given.rest), given.state, self.tasks, rate))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _evaluate(plan: Plan, steps: int, params: Tree, tasks: TaskBatch, rate: Any) -> jax.Array:
-    params = join(params, plan.rest.tree)
-    return meta_loss(plan.loss_fn, params, tasks, rate, plan.inner.forward(steps), plan.weighting)[0]
+def _evaluate(plan: Plan, steps: int, params: Tree, state: Any, tasks: TaskBatch, rate: Any) -> jax.Array:
+    params = wrap(join(params, plan.rest.tree), state)
+    return meta_loss(evaluating(plan.loss_fn), params, tasks, rate, plan.inner.forward(steps), plan.weighting)[0]

@@ -1,0 +1,84 @@
+"""Masks and losses that do not go together: a loss that looks at all rows of a task at once needs the mask itself."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from undertow._batch import TaskBatch
+from undertow._check import InputError
+from undertow.gradient.losses import fill, key_of, parts_of, row_losses, takes
+
+
+def without_full_masks(tasks: TaskBatch) -> TaskBatch:
+    """The same tasks, but without a mask that is known to be True everywhere: such rows are as good as unmasked."""
+    full = {
+        name: None
+        for name in ("support_mask", "query_mask")
+        if (known := _known(getattr(tasks, name))) is not None and known.all()
+    }
+    return tasks._replace(**full) if full else tasks
+
+
+def check_rows(loss_fn: Any, params: Any, tasks: TaskBatch) -> None:
+    """Raise InputError where tasks have masks, and the loss has no argument ``mask`` and is no mean over rows.
+
+    Rows of padding are filled with real ones and the loss of them all is compared with the mean of their own losses.
+    Nothing is checked within a compiled function, where values are not known.
+    """
+    loss_fn, _ = key_of(loss_fn)
+    tasks = tasks._replace(ids=None)
+    leaves = jax.tree.leaves((params, tasks))
+    if takes(loss_fn) or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        return
+    passed = _passed(loss_fn)
+    shapes = tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(tasks))
+    if shapes in passed:
+        return
+    for name in ("support", "query"):
+        x, y, mask = (getattr(tasks, f"{name}_{part}") for part in ("x", "y", "mask"))
+        if mask is None:
+            continue
+        few = jax.tree.map(lambda a: jnp.asarray(a)[:16], (x, y, mask))
+
+        def both(x: Any, y: Any, mask: Any) -> tuple[jax.Array, jax.Array]:
+            x, y = fill(x, jnp.asarray(mask, bool)), fill(y, jnp.asarray(mask, bool))
+            return parts_of(loss_fn(params, x, y), None)[0], row_losses(loss_fn, params, x, y)[0]
+
+        found = jax.jit(jax.vmap(both))(*few)
+        if isinstance(found[0], jax.core.Tracer):
+            return  # known arrays within a compiled function
+        tolerance = float(jnp.finfo(found[0].dtype).eps) ** 0.5
+        whole, rows = (np.asarray(a, np.float64) for a in found)
+        off = np.abs(whole - rows.mean(axis=1)) > tolerance * np.abs(rows).mean(axis=1)
+        if (off & np.isfinite(whole)).any():
+            one = int(off.argmax())
+            raise InputError(
+                "loss_fn",
+                rule=f"it is not a mean over rows: for the {name} rows of task {one} it gives {whole[one]:.6g}, "
+                f"and the mean of its rows' own losses is {rows[one].mean():.6g}. These tasks have masks, so rows are "
+                "evaluated one by one.",
+                way_out="Give it an argument mask (n,), True where a row is real, and weigh the rows with it.",
+            )
+    passed.add(shapes)
+
+
+_PASSED: weakref.WeakKeyDictionary[Any, set[Any]] = weakref.WeakKeyDictionary()
+
+
+def _passed(loss_fn: Any) -> set[Any]:
+    """The shapes of tasks on which a loss was found to be a mean over rows: a check compiles, so once is enough."""
+    try:
+        return _PASSED.setdefault(loss_fn, set())
+    except TypeError:
+        return set()
+
+
+def _known(mask: Any) -> np.ndarray | None:
+    """The mask where its values are known: not within a compiled function."""
+    return None if mask is None or isinstance(mask, jax.core.Tracer) else np.asarray(mask, bool)
