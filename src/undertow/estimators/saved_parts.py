@@ -11,37 +11,40 @@ from typing import Any
 
 import numpy as np
 
+from undertow import _check
+from undertow.choice.record import Choice
 from undertow.choice.uncertainty import LEVELS, Uncertainty
+from undertow.estimators.saved_checks import check_shape, check_squares, check_values, conform, whole
 from undertow.linear.moments import Moments
 from undertow.linear.outer_problem import OuterProblem
 from undertow.linear.path import RatePath
+from undertow.linear.proximal_step import checked_ratios, covariance_root
 from undertow.linear.rules import BlendRule, GradientRule, ProximalRule, Rule
 from undertow.linear.solvers import REMEDY
 from undertow.linear.surface import LossSurface
 from undertow.tasks import labels
-from undertow.tasks.losses import TaskLosses
+from undertow.tasks.losses import WEIGHTINGS, TaskLosses
 
 Arrays = dict[str, np.ndarray]
 
 _OUTCOMES = tuple(REMEDY)
 _PATH = ("train_rates", "weights", "meta_loss", "condition", "rank", "ridges")
-
-INFINITE = ("train_rates", "meta_loss", "condition")
-"""Last parts of the names of arrays that may hold infinities."""
+_PATH_VALUES = {"scale": float, "steps": int, "support_tasks": float, "weight": float, "n_rows": int, "n_tasks": int}
+_PATH_VALUES |= {"eps": float, "weighting": str}
 
 
 def pack_rule(rule: Rule, arrays: Arrays, name: str) -> dict[str, Any]:
     """Pack an adaptation rule."""
     if isinstance(rule, GradientRule):
-        return {"kind": "gradient", "rate": rule.rate, "steps": rule.steps}
+        return {"kind": "gradient", "rate": float(rule.rate), "steps": rule.steps}
     if isinstance(rule, ProximalRule):
         if rule.covariance is not None:
             arrays[f"{name}.covariance"] = rule.covariance
         return {
             "kind": "proximal",
-            "ratio": rule.ratio,
+            "ratio": float(rule.ratio),
             "covariance": rule.covariance is not None,
-            "train_ratio": rule.train_ratio,
+            "train_ratio": float(rule.train_ratio),
         }
     arrays[f"{name}.shares"], arrays[f"{name}.starts"] = rule.shares, rule.starts
     return {"kind": "blend", "parts": [pack_rule(part, arrays, f"{name}.{i}") for i, part in enumerate(rule.parts)]}
@@ -55,21 +58,35 @@ def unpack_rule(stored: dict[str, Any], arrays: Arrays, name: str, d: int) -> Ru
         if any(part["kind"] == "blend" for part in parts):
             raise ValueError("a blend of blends")
         shares, starts = arrays[f"{name}.shares"], arrays[f"{name}.starts"]
-        _shape(starts, (len(parts), d), f"{name}.starts")
-        _shape(shares, (len(parts),), f"{name}.shares")
+        check_shape(starts, (len(parts), d), f"{name}.starts")
+        check_shape(shares, (len(parts),), f"{name}.shares")
         return BlendRule(
             tuple(unpack_rule(part, arrays, f"{name}.{i}", d) for i, part in enumerate(parts)),  # type: ignore[misc]
             shares,
             starts,
         )
     if kind == "gradient":
-        return GradientRule(float(stored["rate"]), int(stored["steps"]))
+        return GradientRule(_check.real(stored["rate"], "rate"), whole(stored["steps"], "steps", 1))
     if kind != "proximal":
         raise ValueError(f"an unknown rule {kind!r}")
     covariance = arrays[f"{name}.covariance"] if stored["covariance"] else None
-    if covariance is not None and covariance.shape not in ((d,), (d, d)):
-        raise ValueError(f"a task covariance of shape {covariance.shape} for {d} columns")
-    return ProximalRule(float(stored["ratio"]), covariance, float(stored["train_ratio"]))
+    covariance_root(covariance, d)
+    ratio, train_ratio = checked_ratios([stored["ratio"], stored["train_ratio"]]).tolist()
+    return ProximalRule(ratio, covariance, train_ratio)
+
+
+def unpack_choice(stored: Any) -> Choice:
+    """Return the record of ``Choice.to_dict``."""
+    choice = Choice.from_dict(stored)
+    conform(choice, Choice, "choice")
+    if not {choice.strategy, "signed", "joint"} <= choice.candidates.keys():
+        raise ValueError(f"no errors of the strategy {choice.strategy!r}, or of the signed rate")
+    if any(one.mse < 0 or one.standard_error < 0 for one in choice.candidates.values()):
+        raise ValueError("errors below 0")
+    curve = choice.curve
+    if len({len(curve.train_rates), len(curve.adapt_rates), len(curve.mse), len(curve.standard_errors)}) > 1:
+        raise ValueError("a curve of columns of different lengths")
+    return choice
 
 
 def pack_path(path: RatePath, arrays: Arrays, name: str) -> dict[str, Any]:
@@ -97,40 +114,44 @@ def pack_path(path: RatePath, arrays: Arrays, name: str) -> dict[str, Any]:
 
 def unpack_path(stored: dict[str, Any], arrays: Arrays, name: str, d: int) -> RatePath:
     """Return the path; further rates can be asked of it as before."""
+    check_values(stored, _PATH_VALUES, name)
     fields = {field: arrays[f"{name}.{field}"] for field in _PATH}
-    k, steps = len(fields["train_rates"]), int(stored["steps"])
-    _shape(fields["weights"], (k, d), f"{name}.weights")
+    k, steps = len(fields["train_rates"]), whole(stored["steps"], "steps", 1)
+    check_shape(fields["weights"], (k, d), f"{name}.weights")
     outcome = arrays[f"{name}.outcome"]
     for field in ("train_rates", "meta_loss", "condition", "rank"):
-        _shape(fields[field], (k,), f"{name}.{field}")
-    _shape(outcome, (k,), f"{name}.outcome")
-    if outcome.dtype.kind not in "iu" or outcome.min() < 0 or outcome.max() >= len(_OUTCOMES):
+        check_shape(fields[field], (k,), f"{name}.{field}")
+    check_shape(outcome, (k,), f"{name}.outcome")
+    check_shape(fields["ridges"], (1,), f"{name}.ridges")
+    if outcome.min(initial=0) < 0 or outcome.max(initial=0) >= len(_OUTCOMES):
         raise ValueError(f"an unknown outcome in {name!r}")
     gram, support, basis = arrays[f"{name}.gram"], arrays[f"{name}.support"], arrays.get(f"{name}.basis")
     r = d
     if basis is not None:
         r = basis.shape[-1]
-        _shape(basis, (d, r), f"{name}.basis")
-    _shape(gram, (steps + 1, r + 1, steps + 1, r + 1), f"{name}.gram")
-    _shape(support, (r, r), f"{name}.support")
+        check_shape(basis, (d, r), f"{name}.basis")
+    check_shape(gram, (steps + 1, r + 1, steps + 1, r + 1), f"{name}.gram")
+    check_shape(support, (r, r), f"{name}.support")
+    check_squares(gram, "iaia->ia", f"{name}.gram")
+    check_squares(support, "aa->a", f"{name}.support")
     moments = Moments(
         gram,
         support,
-        float(stored["support_tasks"]),
-        float(stored["weight"]),
-        int(stored["n_rows"]),
-        int(stored["n_tasks"]),
-        float(stored["eps"]),
-        str(stored["weighting"]),
+        stored["support_tasks"],
+        stored["weight"],
+        stored["n_rows"],
+        stored["n_tasks"],
+        stored["eps"],
+        _check.one_of(stored["weighting"], "weighting", WEIGHTINGS),
     )
     return RatePath(
         **fields,
         outcome=np.array(_OUTCOMES)[outcome],
-        scale=float(stored["scale"]),
+        scale=stored["scale"],
         steps=steps,
         init=np.zeros(d),
-        n_rows=int(stored["n_rows"]),
-        n_tasks=int(stored["n_tasks"]),
+        n_rows=stored["n_rows"],
+        n_tasks=stored["n_tasks"],
         problem=replace(OuterProblem.of(moments, steps, None, None, "gram"), basis=basis),
     )
 
@@ -144,10 +165,12 @@ def pack_surface(surface: LossSurface, arrays: Arrays, name: str) -> dict[str, A
 
 def unpack_surface(stored: dict[str, Any], arrays: Arrays, name: str) -> LossSurface:
     """Return the surface."""
+    check_values(stored, {"scale": float, "weighting": str}, name)
     rates, products, ridges = (arrays[f"{name}.{field}"] for field in ("train_rates", "products", "ridges"))
     if products.ndim != 4 or products.shape[:2] != (len(rates), len(ridges)) or len({*products.shape[2:]}) != 1:
         raise ValueError(f"{name!r} with products of shape {products.shape}")
-    return LossSurface(rates, products, float(stored["scale"]), ridges, weighting=str(stored["weighting"]))
+    weighting = _check.one_of(stored["weighting"], "weighting", WEIGHTINGS)
+    return LossSurface(rates, products, stored["scale"], ridges, weighting=weighting)
 
 
 def pack_losses(losses: TaskLosses, arrays: Arrays, name: str, task_ids: np.ndarray) -> dict[str, Any]:
@@ -161,11 +184,12 @@ def pack_losses(losses: TaskLosses, arrays: Arrays, name: str, task_ids: np.ndar
 def unpack_losses(stored: dict[str, Any], arrays: Arrays, name: str, task_ids: np.ndarray) -> TaskLosses:
     """Return the losses."""
     mse, weights, rows, tasks = (arrays[f"{name}.{field}"] for field in ("mse", "weights", "rows", "tasks"))
-    names = tuple(str(one) for one in stored["names"])
-    _shape(mse, (len(tasks), len(names)), f"{name}.mse")
+    check_values(stored, {"names": list[str]}, name)
+    names = tuple(stored["names"])
+    check_shape(mse, (len(tasks), len(names)), f"{name}.mse")
     for field, one in (("weights", weights), ("rows", rows)):
-        _shape(one, (len(tasks),), f"{name}.{field}")
-    if tasks.dtype.kind not in "iu" or tasks.min() < 0 or tasks.max() >= len(task_ids):
+        check_shape(one, (len(tasks),), f"{name}.{field}")
+    if tasks.min(initial=0) < 0 or tasks.max(initial=0) >= len(task_ids):
         raise ValueError(f"{name!r} with tasks that the estimator has not seen")
     return TaskLosses(names, task_ids[tasks], mse, weights, rows)
 
@@ -192,17 +216,11 @@ def pack_uncertainty(uncertainty: Uncertainty, arrays: Arrays) -> dict[str, Any]
 def unpack_uncertainty(stored: dict[str, Any], arrays: Arrays, q: int, d: int) -> Uncertainty:
     """Return it for q targets and d columns."""
     fields = {field: arrays[f"uncertainty.{field}"] for field in _UNCERTAINTY}
-    structure = str(stored["structure"])
+    check_values(stored, {"structure": str, "n_adapted": int, "n_support": int}, "uncertainty")
+    structure = stored["structure"]
     d = d if structure else 0
     shapes = {"noise": (q,), "second_moment": (d, d)} | dict.fromkeys(("at_zero", "at_support"), (q, len(LEVELS)))
     shapes["expected_mse"] = (q, 2)
     for field, array in fields.items():
-        _shape(array, shapes.get(field, (q, d, d)), f"uncertainty.{field}")
-    return Uncertainty(
-        **fields, structure=structure, n_adapted=int(stored["n_adapted"]), n_support=int(stored["n_support"])
-    )
-
-
-def _shape(array: np.ndarray, expected: tuple[int, ...], name: str) -> None:
-    if array.shape != expected:
-        raise ValueError(f"{name!r} of shape {array.shape} where {expected} is needed")
+        check_shape(array, shapes.get(field, (q, d, d)), f"uncertainty.{field}")
+    return Uncertainty(**fields, **stored)

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,33 +14,67 @@ import numpy as np
 from undertow._check import InputError
 from undertow._plain import plain, unplain
 from undertow.estimators import saved_parts as parts
+from undertow.estimators.saved_checks import check_values, conform
+from undertow.estimators.saved_file import read_json
 from undertow.linear.rules import GradientRule, ProximalRule
 from undertow.mixed.model import MixedRule
 
+_TEXT_TIMES, _TEXT_SMALL = 8, 1 << 20
+
 
 def pack_labels(labels: np.ndarray, arrays: dict[str, np.ndarray], name: str) -> dict[str, Any]:
-    """Numbers go to the arrays, text and dates to the header with their type."""
+    """Put labels into the arrays: numbers as they are, text as UTF-8, dates as whole numbers."""
     if labels.dtype.kind in "iufb":
         arrays[name] = labels
         return {"kind": "array"}
     if labels.dtype.kind in "mM":
-        return {"kind": "dates", "dtype": labels.dtype.str, "values": labels.astype(np.int64).tolist()}
+        arrays[name] = labels.astype(np.int64)
+        return {"kind": labels.dtype.str}
     values = labels.tolist()
     if not all(isinstance(value, str) for value in values):
         raise InputError(None, rule=f"{name} hold a {type(values[0]).__name__}: numbers, text and dates can be saved.")
-    return {"kind": "objects" if labels.dtype == object else "text", "values": values}
+    each = [value.encode("utf-8", "surrogatepass") for value in values]
+    arrays[f"{name}.text"] = np.frombuffer(b"".join(each), dtype=np.uint8)
+    offsets = arrays[f"{name}.offsets"] = np.cumsum([0, *map(len, each)], dtype=np.int64)
+    return {"kind": "objects" if labels.dtype == object or _sparse(values, offsets[-1]) else "text"}
 
 
 def unpack_labels(stored: dict[str, Any], arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
-    """Return the labels."""
-    if stored["kind"] == "array":
-        return arrays[name]
-    if stored["kind"] == "dates":
-        dtype = np.dtype(stored["dtype"])
-        if dtype.kind not in "mM":
-            raise ValueError(f"{name} has type {dtype}")
-        return np.array(stored["values"], dtype=np.int64).astype(dtype)
-    return np.array(stored["values"], dtype=object if stored["kind"] == "objects" else np.str_)
+    """Return the labels, all different; raises ValueError for what are none."""
+    check_values(stored, {"kind": str}, name)
+    kind = stored["kind"]
+    if kind == "array":
+        found = arrays[name]
+    elif kind in ("objects", "text"):
+        found = _texts(arrays[f"{name}.text"], arrays[f"{name}.offsets"], kind == "objects", name)
+    else:
+        found = arrays[name].view(np.dtype(kind))
+        if found.dtype.kind not in "mM":
+            raise ValueError(f"{name} of type {kind!r}")
+    if found.ndim != 1 or len(set(found.tolist())) < len(found):
+        raise ValueError(f"{name} that are not one of each")
+    return found
+
+
+def _texts(text: np.ndarray, offsets: np.ndarray, objects: bool, name: str) -> np.ndarray:
+    if (
+        text.ndim != 1
+        or offsets.ndim != 1
+        or offsets[0] != 0
+        or offsets[-1] != len(text)
+        or (np.diff(offsets) < 0).any()
+    ):
+        raise ValueError(f"{name} whose text is cut at other places than it has")
+    data = text.tobytes()
+    values = [data[a:b].decode("utf-8", "surrogatepass") for a, b in pairwise(offsets.tolist())]
+    if not objects and _sparse(values, len(data)):
+        raise ValueError(f"{name} that would take far more memory than the file")
+    return np.array(values, dtype=object if objects else np.str_)
+
+
+def _sparse(values: list[str], size: int) -> bool:
+    """Whether an array of text, which takes for each label what the longest one takes, is far larger than the text."""
+    return 4 * max(map(len, values), default=0) * len(values) > _TEXT_TIMES * size + _TEXT_SMALL
 
 
 def pack_parameter(name: str, value: Any, arrays: dict[str, np.ndarray]) -> Any:
@@ -50,8 +85,10 @@ def pack_parameter(name: str, value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return {"rule": plain(parts.pack_rule(value, arrays, f"parameter.{name}"))}
     if isinstance(value, tuple | list | np.ndarray):
         return {"list": [pack_parameter(name, one, arrays) for one in value], "tuple": isinstance(value, tuple)}
+    if isinstance(value, float | np.floating) and not math.isfinite(value):
+        return {"float": repr(float(value))}
     if value is None or isinstance(value, bool | int | float | str | np.integer | np.floating | np.bool_):
-        return plain(value) if not isinstance(value, float) or math.isfinite(value) else {"float": repr(float(value))}
+        return plain(value)
     raise InputError(
         name,
         value,
@@ -82,3 +119,11 @@ def pack_notes(notes: Mapping[str, Any]) -> str:
         raise InputError(
             None, rule=f"notes hold what is no plain value ({error}).", way_out="Use text, numbers, lists and dicts."
         ) from error
+
+
+def unpack_notes(text: Any, size: int) -> dict[str, Any]:
+    """Return the notes of a file of ``size`` bytes; raises ValueError for what are none."""
+    conform(text, str, "notes")
+    notes = read_json(text, size, constants=True)
+    conform(notes, dict[str, Any], "notes")
+    return notes

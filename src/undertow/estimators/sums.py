@@ -6,7 +6,6 @@ add up if they were made by one ``Recipe``.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,14 +13,35 @@ from typing import Any
 
 import numpy as np
 
+from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow._plain import plain, unplain
 from undertow.choice.mixed_family import task_statistics
+from undertow.estimators import saved_file
+from undertow.estimators.saved_checks import check_shape, check_squares, check_values, whole
 from undertow.linear.block_moments import BlockMoments
 from undertow.linear.proximal_step import RidgeMoments
 from undertow.mixed.mean import information
+from undertow.tasks.losses import WEIGHTINGS
 from undertow.tasks.rows import TaskRows, of_target
 from undertow.tasks.standard import Standard
+
+_RECIPE: dict[str, Any] = {
+    **dict.fromkeys(("n_support", "n_draws", "seed", "steps"), int),
+    "weighting": str,
+    "ratios": list[float],
+    "covariance": bool,
+    "noise": dict[str, list[float]],
+    "priors": list[str],
+}
+_SUMS: dict[str, Any] = {
+    **dict.fromkeys(("weight", "support_tasks", "eps"), float),
+    **dict.fromkeys(("n_rows", "n_tasks", "n_targets", "n_all", "n_clipped"), int),
+    "weighting": str,
+    "ratios": list[float],
+    "mixed": list[str],
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,19 +91,27 @@ class Recipe:
     def unpack(
         cls, stored: Mapping[str, Any], arrays: Mapping[str, np.ndarray], standard: Standard, prefix: str = ""
     ) -> Recipe:
-        """Return the recipe of ``pack``."""
-        return cls(
-            standard=standard,
-            **{name: int(stored[name]) for name in ("n_support", "n_draws", "seed", "steps")},
-            weighting=stored["weighting"],
-            ratios=tuple(stored["ratios"]),
-            covariance=arrays[f"{prefix}covariance"] if stored["covariance"] else None,
-            spreads={
-                name: tuple((arrays[f"{prefix}{name}.covariance.{j}"], noise) for j, noise in enumerate(own))
-                for name, own in stored["noise"].items()
-            },
-            priors={name: arrays[f"{prefix}{name}.prior"] for name in stored["priors"]},
-        )
+        """Return the recipe of ``pack``; raises ValueError or KeyError for what does not fit together."""
+        check_values(stored, _RECIPE, "recipe")
+        q, d = len(standard.target_centre), standard.width
+        for name in ("n_draws", "steps"):
+            whole(stored[name], name)
+        own = arrays[f"{prefix}covariance"] if stored["covariance"] else None
+        spreads = {
+            name: tuple((arrays[f"{prefix}{name}.covariance.{j}"], noise) for j, noise in enumerate(noises))
+            for name, noises in stored["noise"].items()
+        }
+        priors = {name: arrays[f"{prefix}{name}.prior"] for name in stored["priors"]}
+        for covariance in (own, *(one for spread in spreads.values() for one, _ in spread)):
+            if covariance is not None and covariance.shape not in ((d,), (d, d)):
+                raise ValueError(f"a covariance of shape {covariance.shape} for {d} columns")
+        for name, prior in priors.items():
+            check_shape(prior, (q, d), name)
+            if len(spreads[name]) != q:
+                raise ValueError(f"{name!r} for {len(spreads[name])} targets of {q}")
+        _check.one_of(stored["weighting"], "weighting", WEIGHTINGS)
+        kept = {name: stored[name] for name in ("n_support", "n_draws", "seed", "steps", "weighting")}
+        return cls(standard, **kept, ratios=tuple(stored["ratios"]), covariance=own, spreads=spreads, priors=priors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,25 +130,18 @@ class Sums:
     """values that the limit of the standardisation touches"""
 
     def to_bytes(self) -> bytes:
-        """Return the sums as a safetensors file, whose header holds what is no array."""
-        from safetensors.numpy import save
-
+        """Return the sums as a safetensors file, whose header holds what is no array, and a checksum."""
         arrays: dict[str, np.ndarray] = {}
         header = self.pack(arrays)
-        return save({name: np.ascontiguousarray(one) for name, one in arrays.items()}, {"sums": json.dumps(header)})
+        return saved_file.to_bytes(plain(header), arrays)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Sums:
         """Return the sums of ``to_bytes``. Raises InputError for bytes that are none."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-
         try:
-            arrays = load(data)
-            # Eight bytes hold the length of the header.
-            stored = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            return cls.unpack(json.loads(stored["__metadata__"]["sums"]), arrays)
-        except (SafetensorError, LookupError, TypeError, ValueError) as error:
+            header, arrays = saved_file.from_bytes(data)
+            return cls.unpack(unplain(header), arrays)
+        except (LookupError, TypeError, ValueError) as error:
             raise InputError(
                 None, rule=f"{len(data)} bytes hold no sums ({error}).", way_out="Make them again, with to_bytes."
             ) from error
@@ -149,7 +170,9 @@ class Sums:
 
     @classmethod
     def unpack(cls, stored: Mapping[str, Any], arrays: Mapping[str, np.ndarray], prefix: str = "") -> Sums:
-        """Return the sums of ``pack``."""
+        """Return the sums of ``pack``; raises ValueError or KeyError for what does not fit together."""
+        check_values(stored, _SUMS, "sums")
+        _check.one_of(stored["weighting"], "weighting", WEIGHTINGS)
         counts = {name: stored[name] for name in ("n_rows", "n_tasks", "eps")}
         blocks = BlockMoments(
             gram=arrays[f"{prefix}gram"][None],
@@ -167,7 +190,25 @@ class Sums:
             for j in range(stored["n_targets"] if len(ratios) else 0)
         )
         mixed = {name: arrays[f"{prefix}{name}"] for name in stored["mixed"]}
+        q, d = stored["n_targets"], len(blocks.support)
+        check_shape(blocks.support, (d, d), "support")
+        check_shape(blocks.gram, (1, *2 * (blocks.gram.shape[1], d + q)), "gram")
+        check_squares(blocks.gram[0], "iaia->ia", "gram")
+        check_squares(blocks.support, "aa->a", "support")
+        for one in ridge:
+            check_shape(one.gram, (len(ratios), d + 1, d + 1), "ridge")
+            check_squares(one.gram, "raa->ra", "ridge")
+        for name, one in mixed.items():
+            check_shape(one, (q, d, d + 1), name)
         return cls(blocks, ridge, mixed, stored["n_all"], stored["n_clipped"])
+
+    def are_of(self, recipe: Recipe) -> bool:
+        """Whether these can be sums of a recipe, by their sizes and names."""
+        ratios = self.ridge[0].ratios.tolist() if self.ridge else []
+        same = ratios == list(recipe.ratios) and set(self.mixed) == set(recipe.priors)
+        return (
+            same and self.blocks.gram.shape[1] == recipe.steps + 1 and len(self.blocks.support) == recipe.standard.width
+        )
 
 
 def partial(rows: TaskRows, recipe: Recipe) -> Sums:
