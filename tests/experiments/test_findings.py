@@ -111,13 +111,11 @@ RATES = np.array([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0])
 
 
 def nonlinear(lowest, size):
-    config = experiments.get("nonlinear").config(quick=True)
-    network, kernel = noisy(valley(RATES, lowest), size), noisy(valley(RATES, lowest), size, 1)
-    empty = np.full(network.shape, np.nan)
-    table = [
-        rows(RATES, network, part="a", network=network, analytic=network),
-        rows(RATES, kernel, part="a-kernel", network=empty, analytic=kernel),
-    ]
+    config = experiments.get("nonlinear").config(quick=True, map_problems=2)
+    table = []
+    for number, part in enumerate(("a", "b", "map-000", "map-001")):
+        loss = noisy(valley(RATES, lowest), size, number)
+        table.append(rows(RATES, loss, part=part, network=loss, analytic=loss))
     return config, pa.concat_tables(table)
 
 

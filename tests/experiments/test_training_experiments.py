@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 from undertow import experiments
 from undertow._check import InputError
 from undertow.cli import app
-from undertow.experiments import direction, nonlinear, omniglot, sinusoid
+from undertow.experiments import direction, network_runs, nonlinear_map, omniglot, sinusoid
+from undertow.problem import Design, QuadraticRegression
 from undertow.trials import paired
+from undertow.trials.panel import Cell
 from undertow.trials.store import Folder
 
 NAMES = ("nonlinear", "direction", "sinusoid", "omniglot")
@@ -94,10 +96,19 @@ def test_settings_are_strict_and_survive_a_file(name):
 @pytest.mark.parametrize(
     "wrong", [{"n_feature": 3}, {"n_features": 2.0}, {"train_rates": (0.1, 0.2)}, {"train_rates": (0.0, 0.0)}]
 )
-@pytest.mark.parametrize("part", ["over", "under", "network"])
-def test_the_parts_of_direction_are_strict_too(part, wrong):
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("direction", "over"),
+        ("direction", "under"),
+        ("direction", "network"),
+        ("nonlinear", "few"),
+        ("nonlinear", "many"),
+    ],
+)
+def test_the_parts_of_an_experiment_are_strict_too(name, part, wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
-        experiments.get("direction").config(**{part: wrong})
+        experiments.get(name).config(**{part: wrong})
 
 
 def test_a_folder_of_other_settings_of_a_part_is_refused_by_the_name_of_the_setting(tmp_path):
@@ -110,10 +121,9 @@ def test_a_folder_of_other_settings_of_a_part_is_refused_by_the_name_of_the_sett
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"n_tasks": 2000}, "fewer query rows than parameters"),
-        ({"widths": (100, 301)}, "widths must be even"),
-        ({"width_rates": (-2.0, 0.123)}, "among train_rates"),
-        ({"width_runs": 99}, "at most runs"),
+        ({"few": {"n_tasks": 20000}}, "fewer query rows than parameters"),
+        ({"many": {"n_tasks": 20000}}, "fewer query rows than parameters"),
+        ({"width": 301}, "multiple of 2"),
     ],
 )
 def test_a_nonlinear_config_that_cannot_be_used_is_refused(settings, message):
@@ -123,19 +133,28 @@ def test_a_nonlinear_config_that_cannot_be_used_is_refused(settings, message):
 
 TINY = {
     "nonlinear": {
-        "n_features": 4,
-        "n_tasks": 3,
-        "n_support": 5,
-        "n_adapt": 5,
+        "few": {
+            "n_features": 4,
+            "n_tasks": 3,
+            "n_support": 5,
+            "n_adapt": 5,
+            "train_rates": (-1.0, 0.0, 0.5),
+            "runs": 2,
+        },
+        "many": {
+            "n_features": 4,
+            "n_tasks": 3,
+            "n_support": 5,
+            "n_adapt": 5,
+            "train_rates": (-1.0, 0.0, 0.5),
+            "runs": 2,
+        },
         "width": 64,
-        "runs": 2,
+        "exchanged_runs": 2,
         "kernel_runs": 40,
-        "train_rates": (-1.0, 0.0, 0.5),
-        "widths": (64, 2048),
-        "width_rates": (-1.0, 0.0),
-        "width_runs": 2,
+        "map_problems": 3,
+        "map_runs": 2,
         "n_test_tasks": 5,
-        "n_test_rows": 20,
     },
     # Sizes of the network as above: what is compiled serves both.
     "direction": {
@@ -190,22 +209,53 @@ def test_the_same_settings_give_the_same_numbers_and_a_figure(name, tables):
     assert all(isinstance(line, str) and "nan" not in line for line in record.verdict(table, config))
 
 
-def test_the_trained_network_is_near_its_kernel_and_the_nearer_the_wider(tables):
-    _, config, table = tables("nonlinear")
-    trained = table.filter(pa.compute.field("width") > 0)
-    assert trained["converged"].to_numpy(zero_copy_only=False).all()
-    for source in ("empirical", "analytic"):
-        for rate in config.width_rates:
-            means, _ = nonlinear._gaps(table, config, source, rate)
-            # 32 times the width: a distance that falls like 1 / sqrt(width) falls to 0.18 of itself.
-            assert means[1] < 0.5 * means[0]
+@pytest.mark.long
+def test_the_trained_network_is_near_its_kernel_and_the_nearer_the_wider():
+    problem, design = QuadraticRegression(4, 0.5, 0.5), Design(3, 5, 2, 5)
+    gaps = {}
+    for width in (64, 2048):
+        part = network_runs.Part("a", problem, design, width, True, (-1.0, 0.0), 0.25, 5, 20)
+        table = network_runs.compute(part, Cell("a", 0, 0, 2, 0, (0, 0)), 5000, 1e-4)
+        assert table["converged"].to_numpy(zero_copy_only=False).all()
+        gaps[width] = np.array([table[f"gap_{source}"].to_numpy() for source in ("empirical", "analytic")]).mean(axis=1)
+    # 32 times the width: a distance that falls like 1 / sqrt(width) falls to 0.18 of itself.
+    assert (gaps[2048] < 0.5 * gaps[64]).all()
 
 
-def test_parts_of_nonlinear_share_their_data_as_said(tables):
-    record, config, _ = tables("nonlinear")
-    streams = {cell.key: cell.spawn_key for cell in record.cells(config)}
-    assert streams["a-0000"] == streams["w2048-0000"]
-    assert len({streams[key] for key in ("a-0000", "b-0000", "a-kernel-0000", "b-kernel-0000")}) == 4
+def test_parts_of_nonlinear_have_draws_of_their_own():
+    record = experiments.get("nonlinear")
+    cells = record.cells(record.config(**TINY["nonlinear"]))
+    assert len({cell.spawn_key for cell in cells}) == len(cells)
+
+
+def test_the_spread_of_heights_is_the_variance_between_tasks_over_that_within():
+    problem = experiments.get("nonlinear").config().many
+    tasks = problem.quadratic.sample(Design(4000, 1, 400), 0)
+    between, within = tasks.query_y.mean(axis=1).var(ddof=1), tasks.query_y.var(axis=1, ddof=1).mean()
+    # Means of 400 rows still carry a 400th of what is within. Resampled tasks give the standard error.
+    pick = np.random.default_rng(1).integers(0, 4000, (200, 4000))
+    ratio = lambda y: (y.mean(axis=1).var(ddof=1) / y.var(axis=1, ddof=1).mean()) - 1 / 400  # noqa: E731
+    se = np.std([ratio(tasks.query_y[one]) for one in pick])
+    assert abs(between / within - 1 / 400 - nonlinear_map.height_spread(problem)) < 4 * se
+
+
+def test_the_map_turns_its_sign_with_the_rows_and_the_heights():
+    """The border was fitted on other draws: problems far on either side have the sign that it says."""
+    config = experiments.get("nonlinear").config(n_test_tasks=20, seed=3)
+    number = {"negative": 0, "positive": 0}
+    for index in range(config.map_problems):
+        problem = config.map_of(index)
+        rows = problem.n_tasks * problem.n_query / problem.n_features**0.5
+        if rows > 15 or abs(np.log(rows * nonlinear_map.height_spread(problem) / nonlinear_map.BORDER)) < 2:
+            continue
+        part = config.part("one", problem, 0)
+        table = network_runs.compute_kernel(part, Cell("one", 0, 0, 24, 0, (index, 0)))
+        one = nonlinear_map.place(table, problem, "one", "analytic", config.map_step)
+        assert one.sign in (0, np.sign(np.log(one.index / nonlinear_map.BORDER)))
+        number["negative" if one.sign < 0 else "positive"] += one.sign != 0
+        if sum(number.values()) == 10:
+            break
+    assert min(number.values()) >= 2
 
 
 @pytest.mark.long

@@ -71,6 +71,12 @@ def signed_rate_axis(axes: Any, linear: float = 1.0, *, label: str = "train rate
     axes.set_xlabel(label)
 
 
+def zero_lines(axes: Any) -> None:
+    """Mark train rate 0 and no difference from it."""
+    axes.axhline(0.0, color=GREY, linewidth=0.7, zorder=0)
+    axes.axvline(0.0, color=GREY, linewidth=0.7, zorder=0)
+
+
 def circle_axis(axes: Any, scale: float, *, label: str = "train rate") -> None:
     """Label an x axis whose values are angles phi, with rate = scale tan(phi), by the rates themselves.
 

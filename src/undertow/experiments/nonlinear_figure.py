@@ -1,0 +1,75 @@
+"""The figure of ``nonlinear``: two curves of the loss against the train rate, and the map of the best rate's sign."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from undertow.experiments.nonlinear_config import Config
+from undertow.experiments.nonlinear_map import BORDER, network_places, random_places
+from undertow.plots import style
+from undertow.trials import paired
+
+SIGNS = {-1: (style.BLUE, "negative"), 1: (style.ORANGE, "positive"), 0: (style.GREY, "undetermined")}
+
+
+def draw(table: pa.Table, config: Config) -> Figure:
+    """a, b: test loss of the trained network (points) and of the kernel (line), in % from rate 0. c: the map."""
+    with style.context():
+        made, axes = style.figure(3, width=3.9, height=3.6)
+        for one, name, title in zip(
+            axes[0], "ab", ("few rows: a negative rate wins", "unequal heights: a positive rate wins"), strict=False
+        ):
+            _curve(one, table, name)
+            one.set_title(f"{name}  {title}")
+        _map(axes[0, 2], table, config)
+        return made
+
+
+def _curve(axes: Any, table: pa.Table, name: str) -> None:
+    rates, values = paired.by_run(table, "analytic", part=f"{name}-kernel")
+    exact, spread = (100 * x / values[:, rates == 0.0].mean() for x in paired.differences(rates, values))
+    axes.fill_between(rates, exact - 2 * spread, exact + 2 * spread, color=style.ORANGE, alpha=0.2, linewidth=0)
+    axes.plot(rates, exact, color=style.ORANGE)
+    at, values = paired.by_run(table, "network", part=name)
+    difference, se = (100 * x / values[:, at == 0.0].mean() for x in paired.differences(at, values))
+    axes.errorbar(at, difference, se, fmt="o", color=style.BLUE, markersize=3.2, capsize=1.5, elinewidth=0.9, zorder=3)
+    style.zero_lines(axes)
+    if rates[0] < -2:
+        axes.set_xscale("symlog", linthresh=1.0)
+        axes.set_xticks([tick for tick in (-32, -8, -2, -1, 0, 1) if rates[0] <= tick <= rates[-1]])
+        axes.xaxis.set_major_formatter(lambda value, _: style.signed(value))
+        axes.minorticks_off()
+    axes.set_xlabel("train rate, spectral units")
+    axes.set_ylabel("test loss, % from rate 0")
+    for words, colour, height in (("trained network", style.BLUE, 0.95), ("exact, infinite width", style.ORANGE, 0.88)):
+        axes.text(0.35, height, words, color=colour, transform=axes.transAxes, va="top", fontsize=8)
+
+
+def _map(axes: Any, table: pa.Table, config: Config) -> None:
+    for places, look in (
+        (random_places(table, config), {"marker": "o", "s": 16, "alpha": 0.85, "linewidths": 0}),
+        (list(network_places(table, config).values()), {"marker": "s", "s": 46, "edgecolors": style.INK, "zorder": 4}),
+    ):
+        for sign, (colour, _) in SIGNS.items():
+            here = [one for one in places if one.sign == sign]
+            axes.scatter([one.rows for one in here], [one.heights for one in here], color=colour, **look)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    x = np.array(axes.get_xlim())
+    low, high = axes.get_ylim()
+    low = low / 3  # room for the words
+    axes.plot(x, BORDER / x, color=style.INK, linewidth=1.0)
+    axes.set_xlim(*x)
+    axes.set_ylim(low, high)
+    axes.text(0.03, 0.03, "negative rate best", color=style.BLUE, transform=axes.transAxes)
+    axes.text(0.97, 0.97, "positive rate best", color=style.ORANGE, transform=axes.transAxes, ha="right", va="top")
+    for name, one in network_places(table, config).items():
+        if name in "ab":
+            axes.annotate(name, (one.rows, one.heights), xytext=(6, 4), textcoords="offset points", weight="bold")
+    axes.set_xlabel("query rows N / \u221ap")
+    axes.set_ylabel("variance between tasks / within a task")
+    axes.set_title("c  rows and heights decide the sign")
