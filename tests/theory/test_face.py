@@ -117,7 +117,8 @@ def test_method_for_says_what_auto_uses():
         assert auto == pytest.approx(expected_distance(PROBLEM, design, rate, method=method), rel=1e-9)
     small, large = (method_for(PROBLEM, UNDER, rate).expected_relative_error for rate in (-0.01, -1.0))
     assert 0 < small < large
-    assert method_for(PROBLEM, OVER, -1.0, steps=2).method == "equivalent"
+    assert method_for(PROBLEM, OVER, -1.0, steps=2).method == "exact"
+    assert method_for(PROBLEM, UNDER, -1.0, steps=2).method == "drawn"
     silent = ut.MixedLinearRegression(30, 0.0, 0.5)
     assert method_for(silent, OVER, -1.0).method == "exact"
     assert expected_distance(silent, OVER, -1.0, method="exact") == expected_distance(silent, OVER, 0.0)

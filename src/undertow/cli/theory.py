@@ -37,7 +37,7 @@ def theory(
     init_distance: Annotated[
         float, typer.Option(help="Distance of the start from the mean task, |omega0 - w0|.")
     ] = 0.0,
-    method: Annotated[str, typer.Option(help="exact, leading, next_order, equivalent or auto.")] = "auto",
+    method: Annotated[str, typer.Option(help="exact, drawn, leading, next_order, equivalent or auto.")] = "auto",
     rates: Annotated[str, typer.Option(help="Train rates: LOW:HIGH:COUNT, or a list such as -1,0,0.2.")] = "-3:3:61",
     plot: Annotated[Path | None, typer.Option(help="Draw the curve into this file (.png, .svg or .pdf).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every rate.")] = False,

@@ -1,9 +1,9 @@
 """psi(a), the exact noise coefficient of one task when N < p - 1, evaluated to a stated relative error.
 
-    psi(a) = E tr[ (X_v A^2 X_v^T)^-1 (I + X_v N(S) X_v^T / n_t) ],   A = (I - a S)^k.
+    psi(a) = E tr[ (X_v A^2 X_v^T)^-1 (I + (a^2/n_t) X_v S X_v^T) ],   A = I - a S.
 
-With one inner step it is a mean over two small independent Wishart matrices, so that p and n_t cost nothing; with more
-steps one task is drawn. All draws are fixed, are the same for every rate, and are made once per (n_t, n_v, p); the
+It is a mean over two small independent Wishart matrices, so that p and n_t cost nothing. Several inner steps: drawn.py.
+All draws are fixed, are the same for every rate, and are made once per (n_t, n_v, p); the
 curve is then a trigonometric interpolant on the circle of rates. See docs/theory.md, "The exact noise coefficient".
 """
 
@@ -74,7 +74,7 @@ class Psi:
 
 
 @lru_cache(maxsize=256)
-def psi(n_support: int, n_query: int, p: int, steps: int = 1, work: float = THOROUGH) -> Psi:
+def psi(n_support: int, n_query: int, p: int, work: float = THOROUGH) -> Psi:
     """Return psi for sizes with n_query <= p - 2. The first call draws (and is kept), later ones are free.
 
     ``work`` bounds the draws. Where the target of 1e-3 is reached earlier, QUICK and THOROUGH give the same curve. The
@@ -83,9 +83,6 @@ def psi(n_support: int, n_query: int, p: int, steps: int = 1, work: float = THOR
     """
     circle = NaturalCircle(p, n_support, clustered=abs(n_support - n_query) <= 2)
     q = min(n_support, n_query)
-    if steps > 1:
-        cost = n_query * (n_query + min(n_support, p))
-        return _drawn(circle, lambda draws: _task_sampler(n_support, n_query, p, steps, draws), cost, work)
     if q == 1:
         return _by_quadrature(circle, n_support, n_query, p)
     return _drawn(circle, lambda draws: _wishart_sampler(n_support, n_query, p, draws), q**2, work)
@@ -104,9 +101,6 @@ def _drawn(circle: NaturalCircle, sampler: Callable[[int], Values], cost: float,
         draws = int(min(most, draws * max(2, factor)))
         result = Psi(circle, sampler(draws)(*circle.nodes(result.count)), result.miss)
     return result
-
-
-# One inner step: two Wishart matrices of the size q = min(n_v, n_t).
 
 
 def _by_quadrature(circle: NaturalCircle, n_support: int, n_query: int, p: int) -> Psi:
@@ -260,42 +254,3 @@ def _stack_last(x: np.ndarray) -> np.ndarray:
 
 def _trace(x: np.ndarray) -> np.ndarray:
     return np.trace(x, axis1=1, axis2=2)
-
-
-# More inner steps: one task drawn, in the basis where S is diagonal.
-
-
-def _task_sampler(n_support: int, n_query: int, p: int, steps: int, n_draws: int) -> Values:
-    """Draw the nonzero eigenvalues of S, X_v on their eigenvectors, and W_0 = Gram of X_v on the null space of S."""
-    rank, total = min(p, n_support), _REPEATS * n_draws
-    values = wishart.eigenvalue_draws(p, n_support, total)
-    generator = np.random.default_rng([20210113, n_support, n_query, p])
-    x = generator.standard_normal((total, n_query, rank))
-    null = generator.standard_normal((total, n_query, min(n_query, p - rank)))
-    if p - rank > n_query:
-        # A square lower root of a Wishart matrix costs the same for every p.
-        null = np.tril(null, -1)
-        index = np.arange(n_query)
-        degrees = np.arange(p - rank, p - rank - n_query, -1)
-        null[:, index, index] = np.sqrt(generator.chisquare(degrees, (total, n_query)))
-    null_gram = null @ null.swapaxes(1, 2)
-    gram = x @ x.swapaxes(1, 2) + null_gram
-    controls = [_trace(gram) / (n_query * p), values.sum(axis=1) / p]
-    if p - n_query > 4:
-        controls.append(_trace(np.linalg.inv(gram)) * (p - n_query - 1) / n_query)
-    weights = _control_variates(np.stack(controls, axis=1))
-    identity = np.eye(n_query)
-
-    def at(c: np.ndarray, s: np.ndarray) -> np.ndarray:
-        out = np.empty((c.size, _REPEATS))
-        for j, (cj, sj) in enumerate(zip(c, s, strict=True)):
-            power = (cj - sj * values) ** steps
-            unit = cj ** (2 * steps)
-            m = (x * (power**2)[:, None, :]) @ x.swapaxes(1, 2) + unit * null_gram
-            growth = (cj**steps - power) ** 2 / values / n_support
-            top = unit * identity + (x * growth[:, None, :]) @ x.swapaxes(1, 2)
-            each = _trace_ratio(_stack_last(m), _stack_last(top)).reshape(_REPEATS, n_draws)
-            out[j] = (weights * each).sum(axis=1)
-        return out
-
-    return at

@@ -36,11 +36,11 @@ def expected_loss(
     init_distance: |omega_0 - w_0|, a norm. It matters only when N < p.
     init: omega_0 itself, (p,), in place of init_distance; needed for a general input covariance.
     steps, adapt_steps: inner steps while meta-training, and on the new task.
-    method: "exact"; "leading" (first order in N/p or in 1/m); "next_order" (N < p, one step); "equivalent" (all sizes
-        of the same order); "auto" (see method_for).
+    method: "exact"; "drawn" (N > p + 1: means over fixed data sets); "leading" (first order in N/p or in 1/m);
+        "next_order" (N < p, one step); "equivalent" (all sizes of the same order); "auto" (see method_for).
 
     Returns a float, or an array where a rate is one. It is infinite where the mean is: for p - 1 <= N <= p + 1, and
-    for a single task with N > p + 1 at positive rates.
+    at positive or infinite rates where few tasks leave a direction too weak (docs/theory.md, "Where the mean exists").
     Raises InputError for a method that does not exist at these sizes, and names those that do.
     """
     train = _check.rates(train_rate, "train_rate", infinite=True)
@@ -97,8 +97,9 @@ def method_for(
 ) -> MethodChoice:
     """Return which formula method="auto" uses, and the relative error of E|omega* - w_0|^2 to expect from it.
 
-    "auto" is exact where an exact result exists and takes well under a second, else the deterministic equivalent.
-    For several rates the choice serves all of them.
+    "auto" is exact where an exact result exists and takes well under a second; else, with several steps or fewer than
+    6 features, it is a mean over drawn data sets if those are quick, and the deterministic equivalent if not. The error
+    of what is drawn is that of its draws. For several rates the choice serves all of them.
     """
     train = _check.rates(train_rate, "train_rate", infinite=True)
     steps = _check.whole_number(steps, "steps")

@@ -14,7 +14,7 @@ import numpy as np
 
 from undertow.problem import Design
 from undertow.theory import equivalent, underparameterized, wishart
-from undertow.theory._rates import NaturalCircle, angles, interpolate
+from undertow.theory._rates import NaturalCircle, angles, homogeneous, interpolate
 from undertow.theory.records import Coefficients
 
 # Beyond these sizes the deterministic equivalent is as good, and cheaper.
@@ -64,8 +64,11 @@ class FreeSum:
     def _weights(self, c: float, s: float, eigenvalues: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Weights of the draws with which E tr W, E tr W^2 and E tr B^T M B W are exact, as control variates.
 
-        These make the leading order in 1/m exact, so that few draws are enough.
+        These make the leading order in 1/m exact, so that few draws are enough. With several steps those means rest on
+        draws that are too rare to be seen, and all weights are equal.
         """
+        if self._steps > 1:
+            return np.full(len(eigenvalues), 1 / len(eigenvalues))
         rate, unit, one = np.array([s / c]), c ** (2 * self._steps), Design(1, self._n_support, self._n_query)
         h = wishart.inner_step(rate, self._steps, self._p, self._n_support).square[0]
         lead, n_v = underparameterized.leading(self._p, one, rate, self._steps), self._n_query
@@ -111,22 +114,33 @@ def _subordinate(eigenvalues: np.ndarray, weights: np.ndarray, target: float) ->
 
 def coefficients(p: int, design: Design, rates: np.ndarray, steps: int = 1) -> Coefficients:
     """Return the coefficients of Q, (k,) each, for N > p + 1, where ``applies``; exact at rate 0."""
+    if steps > 1:  # not smooth enough on the circle to interpolate
+        c, s = homogeneous(rates, steps)
+        values = _free_sum(p, design.n_tasks, design.n_support, design.n_query, steps).at(c, s)
+        return Coefficients(np.zeros(len(rates)), values[:, 0], values[:, 1])
     parts = equivalent.coefficients(p, design, rates, steps)
     circle = NaturalCircle(p, design.n_support)
-    values = _ratio(p, design.n_tasks, design.n_support, design.n_query, steps)
-    ratio = np.where((rates == 0)[:, None], 1.0, interpolate(values, circle.phase(rates)))
+    values = _ratio(p, design.n_tasks, design.n_support, design.n_query)
+    # Divided by its own value at rate 0, where the limit is exact: the curve has no step there.
+    ratio = interpolate(values, circle.phase(rates)) / interpolate(values, circle.phase(np.zeros(1)))
+    ratio[rates == 0] = 1.0  # to the last bit
     return Coefficients(parts.offset, parts.task * ratio[:, 0], parts.noise * ratio[:, 1])
 
 
+@lru_cache(maxsize=16)
+def _free_sum(p: int, n_tasks: int, n_support: int, n_query: int, steps: int) -> FreeSum:
+    return FreeSum(p, Design(n_tasks, n_support, n_query), steps)
+
+
 @lru_cache(maxsize=256)
-def _ratio(p: int, n_tasks: int, n_support: int, n_query: int, steps: int) -> np.ndarray:
+def _ratio(p: int, n_tasks: int, n_support: int, n_query: int) -> np.ndarray:
     """Ratio to the deterministic equivalent at the nodes, (nodes, 2): it varies little, so that few nodes do."""
     circle, design = NaturalCircle(p, n_support), Design(n_tasks, n_support, n_query)
-    drawn = FreeSum(p, design, steps)
+    drawn = FreeSum(p, design, 1)
 
     def at(count: int) -> np.ndarray:
         c, s = circle.nodes(count)
-        limit = equivalent.coefficients(p, design, s / c, steps)
+        limit = equivalent.coefficients(p, design, s / c)
         return drawn.at(c, s) / np.stack([limit.task, limit.noise], axis=1)
 
     values = at(_NODES)

@@ -7,35 +7,58 @@ import numpy as np
 from undertow import _check
 from undertow._check import InputError
 from undertow.problem import Design, MixedLinearRegression
-from undertow.theory import equivalent, exact, free_sum, overparameterized, underparameterized
+from undertow.theory import drawn, equivalent, exact, existence, free_sum, overparameterized, underparameterized
 from undertow.theory.records import Coefficients, MethodChoice
 
-METHODS = ("exact", "leading", "next_order", "equivalent", "auto")
+METHODS = ("exact", "drawn", "leading", "next_order", "equivalent", "auto")
 
 # Largest min(n_query, n_support) for which the exact psi is drawn in well under a second.
 _CHEAP = 6
+# Below this many features the equivalents are not calibrated, and drawing is cheap.
+_FEW = 6
 
 
 def choose(problem: MixedLinearRegression, design: Design, train: np.ndarray, steps: int) -> MethodChoice:
     """The choice of "auto" for isotropic inputs."""
     p, m, n = problem.n_features, design.n_tasks, design.n_query_rows
-    n_t, n_v = design.n_support, design.n_query
     if p - 1 <= n <= p + 1:
         return MethodChoice("exact", 0.0, f"N={n} is within one of p={p}: the mean is infinite.")
     if not np.any(train):
         return MethodChoice("exact", 1e-12, "Without an inner step the mean is known in closed form.")
-    if n < p:
-        if problem.noise_std == 0:
-            return MethodChoice("exact", 1e-12, "N < p without noise: the mean does not depend on the train rate.")
-        error = equivalent_error(p, design, train, steps)
-        if steps == 1 and min(n_v, n_t) <= _CHEAP and _finite_variance(p, design):
-            drawn = exact.psi(n_t, n_v, p, 1, exact.QUICK).relative_error
-            # Compared at a large rate, so that all rates get the same method.
-            if drawn < max(equivalent_error(p, design, np.ones(1), steps), 1e-3):
-                return MethodChoice("exact", drawn, "N < p: the exact formula, its one-task mean drawn once.")
-        return MethodChoice("equivalent", error, "N < p, but drawing the exact mean would take seconds.")
-    if m == 1:
+    if n < p and problem.noise_std == 0:
+        return MethodChoice("exact", 1e-12, "N < p without noise: the mean does not depend on the train rate.")
+    if n > p and m == 1:
         return MethodChoice("exact", 2e-3, "One task with n_v > p + 1: the exact formula over the spectrum of S.")
+    rates = np.atleast_1d(train)
+    finite = rates[existence.exponents(p, design, rates, steps) > existence.MEAN]
+    if not finite.size and (problem.noise_std or p > 1):
+        return MethodChoice("exact", 0.0, "The mean is infinite: A is nearly singular too often at these rates.")
+    finite = finite if finite.size else rates
+    return _below(problem, design, finite, steps) if n < p else _above(problem, design, finite, steps)
+
+
+def _below(problem: MixedLinearRegression, design: Design, train: np.ndarray, steps: int) -> MethodChoice:
+    """The choice for N < p - 1, at rates where the mean is finite."""
+    p, n_t, n_v = problem.n_features, design.n_support, design.n_query
+    if steps > 1 and drawn.affordable(p, design):
+        error = drawn.relative_error(p, design, train, steps, (0.0, 1.0), drawn.QUICK)
+        return MethodChoice("exact", error, "N < p: the exact formula, its one-task mean drawn at each rate.")
+    if steps == 1 and min(n_v, n_t) <= _CHEAP and _finite_variance(p, design):
+        error = exact.psi(n_t, n_v, p, exact.QUICK).relative_error
+        # Compared at a large rate, so that all rates get the same method.
+        if error < max(equivalent_error(p, design, np.ones(1), steps), 1e-3):
+            return MethodChoice("exact", error, "N < p: the exact formula, its one-task mean drawn once.")
+    error = equivalent_error(p, design, train, steps)
+    return MethodChoice("equivalent", error, "N < p, but drawing the exact mean would take seconds.")
+
+
+def _above(problem: MixedLinearRegression, design: Design, train: np.ndarray, steps: int) -> MethodChoice:
+    """The choice for N > p + 1 and several tasks, at rates where the mean is finite."""
+    p = problem.n_features
+    if (steps > 1 or p < _FEW) and drawn.affordable(p, design):
+        sources = float(problem.task_std) ** 2, problem.noise_std**2  # type: ignore[arg-type]
+        error = drawn.relative_error(p, design, train, steps, sources, drawn.QUICK)
+        return MethodChoice("drawn", error, "N > p + 1, several inner steps or few features: drawn data sets.")
     error = equivalent_error(p, design, train, steps)
     return MethodChoice("equivalent", error, "N > p + 1: no exact result is known away from rate 0.")
 
@@ -69,9 +92,6 @@ def coefficients(
     _check.one_of(method, "method", METHODS)
     steps = _check.whole_number(steps, "steps")
     p, n = problem.n_features, design.n_query_rows
-    work = exact.THOROUGH
-    if method == "auto":
-        method, work = choose(problem, design, train, steps).method, exact.QUICK
     if method == "next_order" and (n >= p or steps > 1):
         raise InputError(
             "method",
@@ -80,27 +100,63 @@ def coefficients(
             f"Use {_available(problem, design, train)}.",
         )
     if p - 1 <= n <= p + 1:
-        return _threshold(p, design, train)
-    if n > p and _loses_rank(p, design) and np.isinf(train).any():
-        return _with_infinite_limit(problem, design, train, method, steps)
+        return _threshold(p, design, train, steps)
+    finite = existence.exponents(p, design, train, steps) > existence.MEAN
+    if finite.all():
+        return _finite(problem, design, train, method, steps)
+    parts = _finite(problem, design, np.where(finite, train, 0.0), method, steps)
+    bounded = n < p or design.n_tasks == 1
+    task = parts.task if bounded else np.where(finite, parts.task, _infinite_task(p, design, train, steps))
+    return Coefficients(parts.offset, task, np.where(finite, parts.noise, np.inf))
+
+
+def _finite(problem: MixedLinearRegression, design: Design, train: np.ndarray, method: str, steps: int) -> Coefficients:
+    """The coefficients where all three means are finite."""
+    p, n = problem.n_features, design.n_query_rows
+    exact_work, drawn_work = exact.THOROUGH, drawn.THOROUGH
+    if method == "auto":
+        method = choose(problem, design, train, steps).method
+        exact_work, drawn_work = exact.QUICK, drawn.QUICK
     if n > p and design.n_tasks == 1 and method in ("exact", "equivalent"):
         return underparameterized.single_task(p, design, train, steps)
     if method == "exact":
-        return _exact(problem, design, train, steps, work)
+        return _exact(problem, design, train, steps, exact_work, drawn_work)
+    if method == "drawn":
+        return _drawn(problem, design, train, steps, drawn_work)
     if method == "equivalent":
         side = free_sum if n > p and train.any() and free_sum.applies(p, design) else equivalent
         return side.coefficients(p, design, train, steps)
     if method == "next_order":
         return overparameterized.next_order(p, design, train)
-    if n < p:
-        return overparameterized.leading(p, design, train, steps)
-    parts = underparameterized.leading(p, design, train, steps)
-    if design.n_tasks == 1:  # a mean that is infinite, see underparameterized.single_task
-        parts.noise[(train > 0) & np.isfinite(train)] = np.inf
-    return parts
+    return (overparameterized if n < p else underparameterized).leading(p, design, train, steps)
 
 
-def _exact(problem: MixedLinearRegression, design: Design, train: np.ndarray, steps: int, work: float) -> Coefficients:
+def _drawn(problem: MixedLinearRegression, design: Design, train: np.ndarray, steps: int, work: float) -> Coefficients:
+    p, n = problem.n_features, design.n_query_rows
+    if n < p or design.n_tasks == 1:
+        raise InputError(
+            "method",
+            "drawn",
+            f"it is for N > p + 1 and several tasks (here N = {n}, p = {p}, n_tasks = {design.n_tasks}).",
+            f"Use {_available(problem, design, train)}.",
+        )
+    _affordable("drawn", problem, design, train)
+    return drawn.coefficients(p, design, train, steps, work)
+
+
+def _affordable(method: str, problem: MixedLinearRegression, design: Design, train: np.ndarray) -> None:
+    if not drawn.affordable(problem.n_features, design):
+        raise InputError(
+            "method",
+            method,
+            f"data sets of {design.n_tasks} tasks and {problem.n_features} features take minutes to draw.",
+            f"Use {_available(problem, design, train, draws=False)}.",
+        )
+
+
+def _exact(
+    problem: MixedLinearRegression, design: Design, train: np.ndarray, steps: int, work: float, drawn_work: float
+) -> Coefficients:
     p, n = problem.n_features, design.n_query_rows
     if n < p:
         at_zero = np.full(train.shape, design.n_query / (p - design.n_query - 1))
@@ -108,6 +164,9 @@ def _exact(problem: MixedLinearRegression, design: Design, train: np.ndarray, st
             return overparameterized.coefficients(p, design, at_zero)
         if problem.noise_std == 0:  # psi is multiplied by 0
             return overparameterized.coefficients(p, design, np.zeros(train.shape))
+        if steps > 1:
+            _affordable("exact", problem, design, train)
+            return drawn.coefficients(p, design, train, steps, drawn_work)
         if not _finite_variance(p, design) and np.any((train > 0) & np.isfinite(train)):
             raise InputError(
                 "method",
@@ -116,7 +175,7 @@ def _exact(problem: MixedLinearRegression, design: Design, train: np.ndarray, st
                 "or support row: otherwise the draws behind it have no finite variance.",
                 "Use 'equivalent'.",
             )
-        psi = exact.psi(design.n_support, design.n_query, p, steps, work)(train)
+        psi = exact.psi(design.n_support, design.n_query, p, work)(train)
         return overparameterized.coefficients(p, design, np.where(train == 0, at_zero, psi))
     if np.any(train):
         raise InputError(
@@ -130,30 +189,26 @@ def _exact(problem: MixedLinearRegression, design: Design, train: np.ndarray, st
     return Coefficients(0 * ones, task * ones, noise * ones)
 
 
-def _threshold(p: int, design: Design, train: np.ndarray) -> Coefficients:
+def _threshold(p: int, design: Design, train: np.ndarray, steps: int) -> Coefficients:
     """p - 1 <= N <= p + 1: means are infinite, but for the start omega_0 and, with a single task, for its weights."""
     n = design.n_query_rows
-    infinite = np.full(train.shape, np.inf)
-    task = np.full(train.shape, min(n / p, 1.0)) if design.n_tasks == 1 else infinite
-    return Coefficients(np.full(train.shape, max(1 - n / p, 0.0)), task, infinite)
+    one = design.n_tasks == 1
+    task = np.full(train.shape, min(n / p, 1.0)) if one else _infinite_task(p, design, train, steps)
+    return Coefficients(np.full(train.shape, max(1 - n / p, 0.0)), task, np.full(train.shape, np.inf))
 
 
-def _loses_rank(p: int, design: Design) -> bool:
-    """At infinite rate only min(n_v, n_t) rows of each task count; they may be as many as the features."""
-    return abs(design.n_tasks * min(design.n_query, design.n_support) - p) <= 1
+def _infinite_task(p: int, design: Design, train: np.ndarray, steps: int) -> np.ndarray:
+    """The task part where the noise part is infinite: so is it, but for one feature, where it is a share."""
+    if p > 1:
+        return np.full(train.shape, np.inf)
+    return drawn.coefficients(p, design, train, steps).task
 
 
-def _with_infinite_limit(
-    problem: MixedLinearRegression, design: Design, train: np.ndarray, method: str, steps: int
-) -> Coefficients:
-    at_infinity = np.isinf(train)
-    inner = coefficients(problem, design, np.where(at_infinity, 0.0, train), method, steps)
-    task = inner.task if design.n_tasks == 1 else np.where(at_infinity, np.inf, inner.task)
-    return Coefficients(inner.offset, task, np.where(at_infinity, np.inf, inner.noise))
-
-
-def _available(problem: MixedLinearRegression, design: Design, train: np.ndarray) -> str:
+def _available(problem: MixedLinearRegression, design: Design, train: np.ndarray, *, draws: bool = True) -> str:
     names = ["'equivalent'", "'leading'", "'auto'"]
-    if design.n_query_rows < problem.n_features or design.n_tasks == 1 or not np.any(train):
+    above = design.n_query_rows > problem.n_features
+    if above and design.n_tasks > 1 and draws:
+        names.insert(0, "'drawn'")
+    if (not above and draws) or (above and design.n_tasks == 1) or not np.any(train):
         names.insert(0, "'exact'")
     return ", ".join(names[:-1]) + " or " + names[-1]

@@ -43,7 +43,7 @@ def optimal_train_rate(
     Raises InputError as expected_loss does.
     """
     name, objective, mean_distance = _objective(problem, design, method, adapt_rate, init_distance, init, steps)
-    grid = _grid()
+    grid = _grid(sparse=name == "drawn" or (name == "exact" and _check.whole_number(steps, "steps") > 1))
     values = objective(np.append(grid, np.inf))
     finite, limit = values[:-1], float(values[-1])
     at_zero = float(objective(np.zeros(1))[0])
@@ -136,10 +136,13 @@ def _objective(
     return name, loss, lambda a: excess(problem, design, a, init_distance, method, init=init, steps=steps)[0]
 
 
-def _grid() -> np.ndarray:
-    """Ascending finite rates, symmetric, with 0."""
+def _grid(*, sparse: bool) -> np.ndarray:
+    """Ascending finite rates, symmetric, with 0; ``sparse`` where each of them costs draws."""
     v = np.linspace(0, math.asinh(_FAR / _FINE), _PER_SIDE)
     positive = _FINE * np.sinh(v)
+    if sparse:
+        every = np.where((positive > 1e-3) & (positive < 1e3), 3, 12)
+        positive = positive[np.arange(_PER_SIDE) % every == 0]
     return np.concatenate([-positive[:0:-1], positive])
 
 

@@ -11,9 +11,10 @@ import numpy as np
 class MethodChoice(NamedTuple):
     """Which formula ``method="auto"`` uses, and how far off it may be.
 
-    method: "exact", "leading" or "equivalent".
-    expected_relative_error: size of the relative error of E|omega* - w_0|^2 to expect, from comparisons with exact
-        values and with Monte Carlo. It is a typical worst case of those comparisons and not a bound.
+    method: "exact", "drawn" or "equivalent".
+    expected_relative_error: size of the relative error of E|omega* - w_0|^2 to expect. Where means are drawn, three
+        standard errors and the largest draw's share; for the equivalent a typical worst case of comparisons with exact
+        values and with Monte Carlo, and not a bound.
     reason: one sentence.
     """
 
@@ -41,7 +42,7 @@ class Coefficients(NamedTuple):
 class OptimalRate(float):
     """The train rate with the least expected distance; a float with the facts around it.
 
-    method: the formula that was minimised ("exact", "leading", "next_order" or "equivalent").
+    method: the formula that was minimised ("exact", "drawn", "leading", "next_order" or "equivalent").
     distance: E|omega* - w_0|^2 at the optimum. With a general input covariance, the quadratic form
         E(omega* - w_0)^T Sigma_x (omega* - w_0) instead.
     relative_gain: 1 - (value at the optimum) / (value at rate 0) of what was minimised.

@@ -5,6 +5,8 @@ See docs/theory.md, "More query rows than features".
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from undertow.problem import Design
@@ -55,14 +57,15 @@ def _many_steps(a: np.ndarray, steps: int, p: int, n_t: int, h: np.ndarray, nois
 
 
 def at_zero(p: int, design: Design) -> tuple[float, float]:
-    """Return the exact task and noise coefficients of Q at train rate 0, for N > p + 1."""
+    """Return the exact task and noise coefficients of Q at train rate 0, for N > p + 1 (and N >= p = 1)."""
     m, n_v, n = design.n_tasks, design.n_query, design.n_query_rows
-    noise = p / (n - p - 1)
+    noise = p / (n - p - 1) if n > p + 1 else math.inf
     if m == 1:
         return 1.0, noise
     y = n_v * (n - n_v) / (n * (n + 2) * (n - 1))
     x = n_v * (n_v + 2) / (n * (n + 2)) - y
-    return m * (x + y * (n * p - 2) / (n - p - 1)), noise
+    # With one feature the task part is a share, and finite for every N.
+    return m * (x + y * (1.0 if p == 1 else (n * p - 2) / (n - p - 1))), noise
 
 
 def slope_at_zero(p: int, design: Design, steps: int = 1) -> float:
