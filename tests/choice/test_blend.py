@@ -256,10 +256,11 @@ def single():
 
 def test_without_a_blend_or_with_the_gradient_rule_alone_one_strategy_is_used(model, single):
     assert "blend" not in single.choice_.candidates
-    mse = single.held_out_.mse.mean(axis=0)
+    mse = single.held_out_.mse[:, :-1].mean(axis=0)
     assert single.strategy_ == single.held_out_.names[int(mse.argmin())]
     for name, one in single.choice_.candidates.items():
-        assert one == model.choice_.candidates[name]
+        # What a gain is over depends on the strategy used.
+        assert replace(one, gain=None) == replace(model.choice_.candidates[name], gain=None)
     gradient = cv(rules="gradient").fit(X, Y, groups=G)
     assert "blend" not in gradient.choice_.candidates
     assert gradient.strategy_ in ("joint", "step", "tied", "signed")
@@ -273,8 +274,8 @@ def shares_of(monkeypatch, name, names):
 
 
 def test_a_blend_that_is_clearly_worse_on_held_out_tasks_is_not_used(single, monkeypatch):
-    names = single.held_out_.names
-    worst = names[int(single.held_out_.mse.mean(axis=0).argmax())]
+    names = tuple(single.choice_.candidates)
+    worst = names[int(single.held_out_.mse[:, :-1].mean(axis=0).argmax())]
     shares_of(monkeypatch, worst, names)
     found = cv().fit(X, Y, groups=G)
     np.testing.assert_allclose(found.held_out_.of("blend"), single.held_out_.of(worst), rtol=1e-12)
@@ -283,7 +284,7 @@ def test_a_blend_that_is_clearly_worse_on_held_out_tasks_is_not_used(single, mon
 
 
 def test_a_blend_of_one_strategy_is_that_strategy(single, monkeypatch):
-    shares_of(monkeypatch, single.strategy_, single.held_out_.names)
+    shares_of(monkeypatch, single.strategy_, tuple(single.choice_.candidates))
     found = cv().fit(X, Y, groups=G)
     assert found.strategy_ == single.strategy_
     np.testing.assert_array_equal(found.adapt(X[:4], Y[:4]).coef_, single.adapt(X[:4], Y[:4]).coef_)

@@ -10,7 +10,7 @@ from made import cv, table
 import undertow as ut
 from undertow._check import InputError
 from undertow.choice.interval import gain
-from undertow.choice.record import Choice, Gain, RateInterval, Verdict
+from undertow.choice.record import Choice, RateInterval, Verdict
 from undertow.tasks.losses import mean_over_tasks
 
 X, Y, G = table(m=30, seed=3)
@@ -28,7 +28,7 @@ def test_the_record_holds_what_was_tried(model):
     assert set(choice.best_gains) == set(choice.candidates) - {choice.strategy}
     assert choice.settings is choice.candidates[choice.strategy].settings
     assert choice.mse == choice.candidates[choice.strategy].mse
-    assert choice.candidates["joint"].gain == Gain(0, 0, 0, 0)
+    assert choice.at_zero in ("joint", choice.strategy)
     assert choice.n_tasks == 30
     assert choice.n_folds == 5
     for name, one in choice.candidates.items():
@@ -67,21 +67,22 @@ def test_a_record_goes_through_json_with_infinities(model):
 
 def test_errors_by_task_and_the_surface_are_those_behind_the_choice(model):
     held_out, choice = model.held_out_, model.choice_
-    assert held_out.names == tuple(choice.candidates)
+    assert held_out.names == (*choice.candidates, "no_rows")
     assert sorted(held_out.task_ids) == sorted(set(G))
-    joint, best = held_out.of("joint"), held_out.of(choice.strategy)
+    zero, best = held_out.of("no_rows"), held_out.of(choice.strategy)
+    at_zero = mean_over_tasks(zero, held_out.weights)
+    assert (choice.mse_at_zero, choice.standard_error_at_zero) == pytest.approx(at_zero, rel=1e-12)
     for name, one in choice.candidates.items():
         mean, error = mean_over_tasks(held_out.of(name), held_out.weights)
         assert (one.mse, one.standard_error) == pytest.approx((mean, error), rel=1e-12)
-        if name != "joint":
-            assert one.gain == pytest.approx(gain(joint, held_out.of(name), held_out.weights), rel=1e-9)
+        assert one.gain == pytest.approx(gain(zero, held_out.of(name), held_out.weights), rel=1e-9)
         if name != choice.strategy:
             over = gain(held_out.of(name), best, held_out.weights)
             assert choice.best_gains[name] == pytest.approx(over, rel=1e-9)
     for rival, one in choice.gains.items():
         over = gain(held_out.of(rival), held_out.of("signed"), held_out.weights)
         assert one == pytest.approx(over, rel=1e-9)
-    np.testing.assert_array_equal(held_out.gains("signed"), held_out.of("joint") - held_out.of("signed"))
+    np.testing.assert_array_equal(held_out.gains("signed"), zero - held_out.of("signed"))
     with pytest.raises(InputError, match="choose one of 'joint'"):
         held_out.of("magic")
     best = model.cv_surface_.best()

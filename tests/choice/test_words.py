@@ -68,7 +68,8 @@ def test_rows_hold_every_candidate_the_least_error_first(choice):
 def test_comparisons_follow_the_interval(choice, low, high, said):
     assert words.compared(low, high) == said
     gain = Gain((low + high) / 2, low, high, 0.5)
-    changed = replace(choice, best_gains=choice.best_gains | {"signed": gain, "joint": gain})
+    used = {choice.strategy: replace(choice.candidates[choice.strategy], gain=gain)}
+    changed = replace(choice, best_gains=choice.best_gains | {"signed": gain}, candidates=choice.candidates | used)
     assert said in words.against_signed(changed)
     assert ("not significant" in words.recommendation(changed)) == (low <= 0 <= high)
     assert words.percent(gain.percent) in words.recommendation(changed)

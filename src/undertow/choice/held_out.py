@@ -21,6 +21,8 @@ class HeldOut(NamedTuple):
 
     products: np.ndarray
     """(m, n, n) mean product of the errors of two strategies over a task's query rows, draws and targets"""
+    at_zero: np.ndarray
+    """(m, n, n) the same of the errors without rows of the task, by the common weights of each strategy"""
     weights: np.ndarray
     """(m,) weight of a task's query rows, mean over the draws"""
     numbers: np.ndarray
@@ -61,7 +63,7 @@ def _shares(tasks: np.ndarray) -> list[np.ndarray]:
 
 
 def _of_tasks(plan: Plan, found: Sequence[Found], fold: int, chosen: np.ndarray, inner: bool) -> HeldOut:
-    sums, weight = np.zeros((len(chosen), len(found), len(found))), np.zeros(len(chosen))
+    (sums, zero), weight = np.zeros((2, len(chosen), len(found), len(found))), np.zeros(len(chosen))
     for batch, tasks, row_weight in plan.tested_draws(chosen, inner):
         np.add.at(weight, tasks, row_weight)
         for j in range(plan.n_targets):
@@ -70,6 +72,9 @@ def _of_tasks(plan: Plan, found: Sequence[Found], fold: int, chosen: np.ndarray,
             theta = adapt_side_by_side(rules, starts, one)
             errors = one.query_x @ theta - one.query_y[..., None]
             np.add.at(sums, tasks, errors.transpose(0, 2, 1) @ errors)
+            if not inner:
+                errors = one.query_x @ starts.T.astype(one.query_x.dtype) - one.query_y[..., None]
+                np.add.at(zero, tasks, errors.transpose(0, 2, 1) @ errors)
     n_draws = plan.n_inner_draws if inner else plan.n_draws
-    products = sums / (plan.n_targets * weight[:, None, None])
-    return HeldOut(products, weight / n_draws, chosen, np.full(len(chosen), fold))
+    products, at_zero = (one / (plan.n_targets * weight[:, None, None]) for one in (sums, zero))
+    return HeldOut(products, at_zero, weight / n_draws, chosen, np.full(len(chosen), fold))

@@ -45,6 +45,8 @@ class Found(NamedTuple):
     sums: tuple[Any, ...] = ()
     """of each target, what the weights are solved from, where it is not the moments of the gradient rule: RidgeMoments
     at the train ratio, or the ``MixedPart`` of a mixed model; none where the weights are those of "joint" """
+    unadapted: np.ndarray | None = None
+    """(q, d) what predicts a task without rows, where it is not these weights"""
 
 
 @runtime_checkable

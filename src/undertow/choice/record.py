@@ -94,8 +94,10 @@ class Candidate:
     """held-out mean squared error"""
     standard_error: float
     """of ``mse``, over tasks"""
+    mse_at_zero: float
+    """the same of its common weights on tasks without rows"""
     gain: Gain
-    """over "joint", common weights that are not adapted; 0 for that strategy itself"""
+    """over the prediction of a task without rows (see ``Choice.at_zero``)"""
     settings: dict[str, float]
     """chosen on all tasks: rates (raw, and spectral under names that say so), ratios, ridge, steps; of a blend the
     share of each strategy in it, largest first"""
@@ -151,6 +153,12 @@ class Choice:
     """the strategy that the estimator uses: "blend", or a single one"""
     verdict: Verdict
     """on the sign of the gradient rule's train rate"""
+    at_zero: str
+    """the strategy whose common weights predict a task without rows"""
+    mse_at_zero: float
+    """held-out mean squared error of these, chosen without the tested fold"""
+    standard_error_at_zero: float
+    """of ``mse_at_zero``, over tasks"""
     candidates: dict[str, Candidate]
     """each strategy that was tried, by name (see ``undertow.choice.words.STRATEGIES``)"""
     gains: dict[str, Gain]

@@ -72,7 +72,9 @@ class RowSpace:
     def restored(self, searched: Searched) -> Searched:
         """Return the result of a search for all columns, with ridges as they were given."""
         best, surface = searched.best, searched.surface
-        found = Found(self.weights(best.weights), tuple(self._rule(rule) for rule in best.rules), {})
+        alone = None if best.unadapted is None else self.weights(best.unadapted)
+        rules = tuple(self._rule(rule) for rule in best.rules)
+        found = Found(self.weights(best.weights), rules, {}, unadapted=alone)
         candidates = {name: self._candidate(name, one) for name, one in searched.choice.candidates.items()}
         choice = replace(searched.choice, candidates=candidates)
         return searched._replace(

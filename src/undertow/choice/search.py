@@ -18,10 +18,10 @@ from undertow.choice.limits import LIMITS, Limits
 from undertow.choice.mixed_family import PREFIX, MixedFamily
 from undertow.choice.plan import Family, Found, Plan, default_draws
 from undertow.choice.proximal_family import PROXIMAL, ProximalFamily, default_ratios, gather_moments
-from undertow.choice.record import Candidate, Choice, Gain, LargestTask, RateCurve, RateInterval
+from undertow.choice.record import Candidate, Choice, LargestTask, RateCurve, RateInterval
 from undertow.choice.theory_rates import predicted
 from undertow.choice.uncertainty import Uncertainty, calibrated
-from undertow.choice.words import STRATEGIES
+from undertow.choice.words import NO_ROWS, STRATEGIES
 from undertow.linear.block_moments import BlockMoments
 from undertow.linear.rules import blend_of
 from undertow.linear.surface import LossSurface
@@ -109,8 +109,12 @@ def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched
         for name in ("step", "tied", "joint", "pooled_ridge")
         if name in tried.mse
     }
+    mse_at_zero, error_at_zero = mean_over_tasks(tried.zero, tried.weights)
     choice = Choice(
         strategy=tried.best,
+        at_zero=tried.at_zero,
+        mse_at_zero=mse_at_zero,
+        standard_error_at_zero=error_at_zero,
         verdict=verdict_of(interval, gains["step"]),
         candidates=tried.candidates(settings.level),
         gains=gains,
@@ -132,9 +136,9 @@ def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched
         prediction=predicted(plan, mixed, moments, steps=pick.steps),
     )
     held_out = TaskLosses(
-        tuple(tried.mse),
+        (*tried.mse, NO_ROWS),
         rows.ids[tried.numbers],
-        np.stack(list(tried.mse.values()), axis=1),
+        np.stack([*tried.mse.values(), tried.zero], axis=1),
         tried.weights,
         rows.counts[tried.numbers] - plan.n_support,
     )
@@ -194,16 +198,22 @@ class _Tried:
     of_folds: Mapping[str, tuple[dict[str, float], ...]]
     mse: Mapping[str, np.ndarray]
     """(m,) held-out error of each task"""
+    mse_at_zero: Mapping[str, np.ndarray]
+    """(m,) the same by the common weights, without rows of the task"""
+    at_zero: str
+    """the strategy whose common weights predict a task without rows"""
+    zero: np.ndarray
+    """(m,) error of that prediction, chosen without the task's fold"""
     weights: np.ndarray
     numbers: np.ndarray
 
     def candidates(self, level: float) -> dict[str, Candidate]:
         """Return the records of all strategies."""
-        joint = self.mse["joint"]
         return {
             name: Candidate(
                 *mean_over_tasks(mse, self.weights),
-                gain(joint, mse, self.weights, level) if name != "joint" else Gain(0.0, 0.0, 0.0, 0.0),
+                float(np.average(self.mse_at_zero[name], weights=self.weights)),
+                gain(self.zero, mse, self.weights, level),
                 self.settings[name],
                 self.of_folds[name],
             )
@@ -218,12 +228,14 @@ def _tried(plan: Plan, families: Mapping[str, Family], settings: Settings) -> _T
     # The gradient rule is searched for its verdict even where it may not be used.
     allowed = [name for name in names if STRATEGIES[name].rule in settings.rules]
     mse = dict(zip(names, held_out.mse.T, strict=True))
+    zero = {name: held_out.at_zero[:, i, i] for i, name in enumerate(names)}
     best = min(allowed, key=lambda name: float(task_weights @ mse[name]))
     chosen = {name: families[name].settings(name) for name in names}
     of_folds = {name: tuple(fold[i].settings for fold in every) for i, name in enumerate(names)}
     if settings.blend and len(allowed) > 1 and set(settings.rules) != {"gradient"}:
         own = held_out.products[np.ix_(range(len(task_weights)), *[[names.index(name) for name in allowed]] * 2)]
         mse[BLEND], parts = _nested_blend(plan, families, allowed, held_out, own, settings.seed)
+        zero[BLEND] = _blended_at_zero(held_out, [names.index(name) for name in allowed], parts)
         of_folds[BLEND] = tuple(_largest_first(allowed, one) for one in parts)
         share = shares(own, task_weights, settings.seed, _least_share(plan))
         chosen[BLEND] = _largest_first(allowed, share)
@@ -233,10 +245,49 @@ def _tried(plan: Plan, families: Mapping[str, Family], settings: Settings) -> _T
     if best == BLEND:
         found = blend_found(parts, chosen[BLEND])
         each = zip(every, of_folds[BLEND], strict=True)
-        without = [blend_found(dict(zip(names, fold, strict=True)), part) for fold, part in each]
+        blends = [blend_found(dict(zip(names, fold, strict=True)), part) for fold, part in each]
     else:
-        found, without = parts[best], [fold[names.index(best)] for fold in every]
-    return _Tried(best, found, parts, without, chosen, of_folds, mse, held_out.weights, held_out.numbers)
+        found, blends = parts[best], []
+
+    def unseen(name: str, fold: int) -> Found:
+        return blends[fold] if name == BLEND else every[fold][names.index(name)]
+
+    # Weights to adapt from say little of tasks without rows where features differ between tasks more than within; those
+    # of "joint" are trained for these, whatever rules are allowed. More to choose from would bring chance, not gain.
+    at_zero, of_zero, chosen_zero = _at_zero({name: zero[name] for name in ("joint", best)}, held_out)
+    without = [unseen(best, fold)._replace(unadapted=unseen(name, fold).weights) for fold, name in enumerate(of_zero)]
+    if at_zero != best:
+        joint = families["joint"].found("joint")
+        found, parts = found._replace(unadapted=joint.weights), {"joint": joint, **parts}
+    return _Tried(
+        best, found, parts, without, chosen, of_folds, mse, zero, at_zero, chosen_zero, held_out.weights,
+        held_out.numbers,
+    )  # fmt: skip
+
+
+def _blended_at_zero(held_out: HeldOut, which: list[int], parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Error (m,) without rows of the task by the blend of common weights, with the shares of each fold."""
+    products = held_out.at_zero[np.ix_(range(len(held_out.weights)), which, which)]
+    errors = np.empty(len(products))
+    for fold, share in enumerate(parts):
+        own = held_out.folds == fold
+        errors[own] = blended(products[own], share)
+    return errors
+
+
+def _at_zero(mse: Mapping[str, np.ndarray], held_out: HeldOut) -> tuple[str, list[str], np.ndarray]:
+    """Choose what predicts a task without rows: on all tasks, without each fold, and the errors (m,) of the latter."""
+
+    def least(tasks: np.ndarray) -> str:
+        weights = held_out.weights * tasks
+        return min(mse, key=lambda name: float(weights @ mse[name]))
+
+    of_folds, errors = [], np.empty(len(held_out.weights))
+    for fold in range(int(held_out.folds.max()) + 1):
+        own = held_out.folds == fold
+        of_folds.append(least(~own))
+        errors[own] = mse[of_folds[-1]][own]
+    return least(np.ones(len(errors))), of_folds, errors
 
 
 def _nested_blend(

@@ -126,6 +126,7 @@ def calibrated(
     expected = np.zeros((q, 2))
     for fold, strategy in enumerate(found):
         rows = plan.rows.select(plan.tested(fold))
+        alone = strategy.weights if strategy.unadapted is None else strategy.unadapted
         for batch, _, _ in plan.draws(rows, inner=True, weighting="rows"):
             real = (batch.query_x != 0).any(axis=2)
             counts = real.sum(axis=1)
@@ -134,7 +135,7 @@ def calibrated(
                 one = of_target(batch, j)
                 z = one.query_x.astype(np.float64)
                 theta = strategy.rules[j].adapt(strategy.weights[j].astype(batch.query_x.dtype), one)
-                before = one.query_y - z @ strategy.weights[j]
+                before = one.query_y - z @ alone[j]
                 after = one.query_y - (z @ theta[..., None].astype(np.float64))[..., 0]
                 v_0, v = _variances(one.support_x.astype(np.float64), z, None if fits is None else fits[fold][j])
                 expected[j] += [(v_0[real] * shares[-1]).sum(), (v[real] * shares[-1]).sum()]

@@ -49,8 +49,14 @@ STRATEGIES: dict[str, Strategy] = {
 }  # fmt: skip
 
 
+NO_ROWS = "no_rows"
+"""Among held-out errors: those of tasks without rows, predicted by common weights."""
+
+
 def short(strategy: str) -> str:
     """Return a strategy in a few words; a name that is not known as it is."""
+    if strategy == NO_ROWS:
+        return "no rows of the task"
     return STRATEGIES[strategy].short if strategy in STRATEGIES else strategy
 
 
@@ -132,21 +138,21 @@ def recommended(choice: Choice) -> str:
 
 
 def held_out_error(choice: Choice) -> str:
-    """Say what error the strategy used has with and without adaptation, and whether adaptation gains."""
+    """Say what error a new task has with and without rows of its own, and whether adaptation to them gains."""
     best = choice.candidates[choice.strategy]
     error = f"held-out MSE {share(best.mse)} of the target's variance (s.e. {share(best.standard_error)})"
     if choice.strategy == "joint":
         return f"{error}. No way to adapt has a lower held-out error."
-    gain = choice.best_gains["joint"]
+    gain = best.gain
     significant = ", not significant" if gain.low <= 0 <= gain.high else ""
     return (
-        f"{error}, {share(choice.candidates['joint'].mse)} without adaptation. "
+        f"{error}, {share(choice.mse_at_zero)} without rows of the task. "
         f"Gain from adaptation {percent(gain.percent)} ({interval_of(gain, choice.interval.level)}){significant}."
     )
 
 
 def recommendation(choice: Choice) -> str:
-    """Say which strategy to use, its error with and without adaptation, and whether adaptation gains."""
+    """Say which strategy to use, its error with and without rows of the task, and whether adaptation gains."""
     return f"{recommended(choice)}; {held_out_error(choice)}"
 
 
@@ -169,8 +175,10 @@ class Row(NamedTuple):
     mse: str
     """share of the target's variance"""
     standard_error: str
+    at_zero: str
+    """error of its common weights on tasks without rows"""
     gain: str
-    """over no adaptation"""
+    """over the prediction of a task without rows"""
     interval: str
     """of the gain"""
     train: str
@@ -186,11 +194,17 @@ def rows(choice: Choice) -> list[Row]:
     parts = choice.settings if choice.strategy == "blend" else {}
     found = []
     for name, one in sorted(choice.candidates.items(), key=lambda item: item[1].mse):
-        gain = ("", "") if name == "joint" else (percent(one.gain.percent), between(one.gain.low, one.gain.high))
+        # The common weights may be what predicts without rows: they gain nothing over themselves.
+        gain = (
+            ("", "")
+            if one.gain.standard_error == 0
+            else (percent(one.gain.percent), between(one.gain.low, one.gain.high))
+        )
         part = f"{100 * parts[name]:.0f} %" if name in parts else ""
         # The settings of a blend are the shares of strategies.
         pair = ("", "") if name == "blend" else (_setting(one.settings, "train"), _setting(one.settings, "adapt"))
-        found.append(Row(name, short(name), share(one.mse), share(one.standard_error), *gain, *pair, part))
+        figures = (one.mse, one.standard_error, one.mse_at_zero)
+        found.append(Row(name, short(name), *map(share, figures), *gain, *pair, part))
     return found
 
 

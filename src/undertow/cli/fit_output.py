@@ -51,14 +51,15 @@ def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray) -
     body = []
     for row in words.rows(choice):
         name = f"{row.strategy} *" if row.name == choice.strategy else row.strategy
-        body.append((name, row.mse, row.standard_error, *row[4:]))
+        body.append((name, row.mse, *row[4:]))
     level = f"{100 * choice.interval.level:g} % CI"
-    titles = ("strategy", "MSE", "s.e.", "gain", level, "train", "adapt", "in blend")
+    titles = ("strategy", "MSE", "0 rows", "gain", level, "train", "adapt", "in blend")
     show_table(console(soft_wrap=True), titles, body)
+    stable = np.median(limits) / choice.scale
     say(
-        "MSE: over the target's variance; gain: over no adaptation; train, adapt: rates (unit 1/largest eigenvalue = "
-        f"{choice.scale:.3g}; stable below {np.median(limits) / choice.scale:.3g} in the median task) or ridge ratios; "
-        "*: recommended"
+        f"MSE: over the target's variance, with {rows} and with none; gain: over the best with none; train, adapt: "
+        f"rates (unit 1/largest eigenvalue = {choice.scale:.3g}; stable below {stable:.3g} in the median task) or ridge "
+        "ratios; *: recommended"
     )
     say(words.verdict_sentence(choice))
 
@@ -118,6 +119,7 @@ def _tables(
     of_tasks = dict(zip(raw.ids.tolist(), limits, strict=True))
     strategies = [
         {"strategy": name, "mse_over_variance": one.mse, "standard_error": one.standard_error}
+        | {"mse_over_variance_without_rows": one.mse_at_zero}
         | {f"gain_percent_{key}": value for key, value in one.gain._asdict().items()}
         | {key: None if name == "blend" else one.settings.get(key) for key in _SETTINGS}
         | {"share_in_blend": choice.candidates["blend"].settings.get(name) if "blend" in choice.candidates else None}
@@ -145,7 +147,7 @@ def _tables(
             "weight": [*estimator.coef_, estimator.intercept_],
             "standard_error": [*(one.standard_error for one in coefficients[:-1]), None],
             "std_between_tasks": [*(one.task_std for one in coefficients[:-1]), None],
-            "weight_standardised": estimator.model_.omega[0],
+            "weight_standardised": estimator.model_.alone[0],
             "centre": [*standard.centre, 0.0],
             "spread": [*standard.spread, 1.0],
         },

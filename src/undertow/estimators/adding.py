@@ -43,8 +43,9 @@ def published(estimator: Any, sums: Sums, task_ids: np.ndarray, kept: KnownRows 
         None if rate is None else rate / estimator.scale_ for rate in (estimator.train_rate_, estimator.adapt_rate_)
     )
     estimator.rate_path_ = paths[0] if len(paths) == 1 else paths
-    omega = found.weights.astype(old.omega.dtype)
-    model = replace(old, omega=omega, rules=found.rules, task_ids=task_ids, task_omega=None, task_rows=None)
+    omega, alone = (None if one is None else one.astype(old.omega.dtype) for one in (found.weights, found.unadapted))
+    model = replace(old, omega=omega, unadapted=alone, rules=found.rules, task_ids=task_ids)
+    model = replace(model, task_omega=None, task_rows=None)
     if kept is not None:
         model = replace(model, task_omega=model.weights_of(kept), task_rows=kept)
     estimator.publish(model)

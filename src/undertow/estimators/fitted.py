@@ -34,6 +34,8 @@ class FittedModel:
     """(q, m, d) their weights; None where there was one task only"""
     task_rows: KnownRows | None = None
     """what is kept of their rows; None where nothing is, and further rows cannot be added to them"""
+    unadapted: np.ndarray | None = None
+    """(q, d) weights that predict tasks without labelled rows, where these are not the common ones"""
     uncertainty: Uncertainty | None = None
     """behind intervals; None where nothing speaks of errors"""
 
@@ -44,8 +46,13 @@ class FittedModel:
 
     @property
     def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
-        """Common weights in the user's units: coefficients (q, p) and intercepts (q,)."""
-        return self.standard.restore_weights(self.omega)
+        """Weights of a task without labelled rows, in the user's units: coefficients (q, p) and intercepts (q,)."""
+        return self.standard.restore_weights(self.alone)
+
+    @property
+    def alone(self) -> np.ndarray:
+        """(q, d) what predicts a task without labelled rows."""
+        return self.omega if self.unadapted is None else self.unadapted
 
     def rows(
         self,
@@ -70,9 +77,9 @@ class FittedModel:
             if isinstance(rule, BlendRule):
                 # The parts of a blend go on from where these rows have taken them.
                 each = [of_target(batch, j) for batch in batches]
-                moved = rule.after(each[0], each[-1])
-                omega[j] = self.omega[j] + rule.shares @ (moved.starts - rule.starts)
-                rules.append(moved)
+                after = rule.after(each[0], each[-1])
+                omega[j] = self.omega[j] + rule.shares @ (after.starts - rule.starts)
+                rules.append(after)
             else:
                 omega[j] = self.adapt_each(batches, j)[0]
                 rules.append(rule)
@@ -80,7 +87,8 @@ class FittedModel:
         if uncertainty is not None:
             z = rows.inputs().astype(np.float64)
             uncertainty = uncertainty.after(z if rows.weights is None else z * np.sqrt(rows.weights)[:, None])
-        return replace(self, omega=omega, rules=tuple(rules), task_omega=None, task_rows=None, uncertainty=uncertainty)
+        moved = {"omega": omega, "rules": tuple(rules), "unadapted": None, "uncertainty": uncertainty}
+        return replace(self, **moved, task_omega=None, task_rows=None)
 
     def with_tasks(self, rows: TaskRows) -> FittedModel:
         """Return the model that knows the tasks of ``rows`` too; the rows of a task known by its id are added to it.
@@ -145,11 +153,11 @@ class FittedModel:
     def predict(self, x: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
         """Return predictions (R, q) in the targets' units for x (R, p).
 
-        places: (R,) position of each row's task among ``task_ids``, whose weights it is predicted by; -1 for the common
-        weights. None: all rows by the common weights.
+        places: (R,) position of each row's task among ``task_ids``, whose weights it is predicted by; -1 for a task
+        without rows. None: all rows as such.
         """
         z = self.standard.features(x)
-        out = z @ self.omega.T.astype(z.dtype)
+        out = z @ self.alone.T.astype(z.dtype)
         if places is not None and self.task_omega is not None:
             seen = np.flatnonzero(places >= 0)
             for start in range(0, len(seen), _ROWS_AT_ONCE):

@@ -63,10 +63,14 @@ def _is_ridge(sums: tuple[Any, ...]) -> bool:
 
 def retrained(choice: Choice, recipe: Recipe, sums: Sums) -> Found:
     """Return the strategy in use with weights solved from the sums; rates, ratios, ridges, variances, shares stay."""
-    if choice.strategy != BLEND:
-        return _part(choice.strategy, choice, recipe, sums)
-    names = choice.candidates[BLEND].settings
-    return blend_found({name: _part(name, choice, recipe, sums) for name in names}, names)
+    if choice.strategy == BLEND:
+        names = choice.candidates[BLEND].settings
+        found = blend_found({name: _part(name, choice, recipe, sums) for name in names}, names)
+    else:
+        found = _part(choice.strategy, choice, recipe, sums)
+    if choice.at_zero == choice.strategy:
+        return found
+    return found._replace(unadapted=_part(choice.at_zero, choice, recipe, sums).weights)
 
 
 def _part(name: str, choice: Choice, recipe: Recipe, sums: Sums) -> Found:

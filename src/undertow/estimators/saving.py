@@ -142,6 +142,8 @@ def _packed(estimator: Any) -> tuple[dict[str, Any], Arrays]:
     standard = model.standard
     arrays = {f"standard.{field}": getattr(standard, field) for field in _STANDARD}
     arrays["omega"] = model.omega
+    if model.unadapted is not None:
+        arrays["unadapted"] = model.unadapted
     if model.task_omega is not None:
         arrays["task_omega"] = model.task_omega
     if model.task_rows is not None:
@@ -257,6 +259,7 @@ def _model(header: dict[str, Any], arrays: Arrays) -> FittedModel:
     task_ids, rules = unpack_labels(header["task_ids"], arrays, "task_ids"), header["rules"]
     expected = dict(zip((f"standard.{field}" for field in _STANDARD), ((p,), (p,), (q,), (q,)), strict=True))
     expected |= {"omega": (q, d)} | ({"task_omega": (q, len(task_ids), d)} if "task_omega" in arrays else {})
+    expected |= {"unadapted": (q, d)} if "unadapted" in arrays else {}
     for array, shape in expected.items():
         check_shape(arrays[array], shape, array)
     if len(rules) != q:
@@ -272,7 +275,8 @@ def _model(header: dict[str, Any], arrays: Arrays) -> FittedModel:
     uncertainty = None
     if "uncertainty" in header:
         uncertainty = parts.unpack_uncertainty(header["uncertainty"], arrays, q, d)
-    return FittedModel(standard, arrays["omega"], read, task_ids, arrays.get("task_omega"), rows, uncertainty)
+    known = arrays.get("task_omega"), rows, arrays.get("unadapted")
+    return FittedModel(standard, arrays["omega"], read, task_ids, *known, uncertainty)
 
 
 def _set_search(estimator: Any, header: dict[str, Any], arrays: Arrays, model: FittedModel) -> None:

@@ -64,7 +64,7 @@ class Summary:
     error_high: float | None
     """ends of its 95 % interval"""
     error_at_zero: float | None
-    """the same without rows of the task and without adaptation"""
+    """the same without rows of the task"""
     expected_error: float | None
     """root mean squared error that the mixed model expects of itself with ``n_support`` rows"""
     oddest: tuple[TaskDistance, ...]
@@ -149,7 +149,7 @@ def summary_of(model: FittedModel, names: list[str], choice: Choice | None, n_su
         used = choice.candidates[choice.strategy]
         z = scipy.stats.norm.ppf((1 + _LEVEL) / 2) * used.standard_error
         error, low, high = (unit * math.sqrt(max(mse, 0.0)) for mse in (used.mse, used.mse - z, used.mse + z))
-        zero = unit * math.sqrt(choice.candidates["joint"].mse)
+        zero = unit * math.sqrt(choice.mse_at_zero)
     distances = _distances(model, own.second_moment if mixed and own is not None else None)
     order = np.argsort(-distances, kind="stable")[:_ODDEST]
     return Summary(

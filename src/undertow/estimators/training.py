@@ -286,7 +286,10 @@ def searched(everything: TaskRows, rows: TaskRows, settings: Settings) -> Traine
     )
     # A strategy without rates still leaves the gradient rule's best ones to be read.
     train_rate, adapt_rate = (chosen.get(name, signed[name]) for name in ("train_rate", "adapt_rate"))
-    model = replace(_model(rows, found.best.weights, found.best.rules), uncertainty=found.uncertainty)
+    model = _model(rows, found.best.weights, found.best.rules)
+    if (alone := found.best.unadapted) is not None:
+        model = replace(model, unadapted=alone.astype(model.omega.dtype))
+    model = replace(model, uncertainty=found.uncertainty)
     return Trained(model, found.choice.scale, train_rate, adapt_rate, search=search_)
 
 

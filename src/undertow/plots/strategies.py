@@ -19,14 +19,14 @@ from undertow.plots.rate_path import LossSurfaceDisplay, RatePathDisplay
 
 @dataclass
 class StrategyDisplay:
-    """Held-out error of each strategy, drawn as its gain over no adaptation, paired by task, with an interval."""
+    """Held-out error of each strategy, drawn as its gain over no rows of the task, paired by task, with an interval."""
 
     names: list[str]
     """(s,) strategies, the least error first"""
     mse: np.ndarray
     """(s,) held-out mean squared error"""
     gains: list[Gain]
-    """(s,) over "joint", common weights that are not adapted"""
+    """(s,) over the prediction of tasks without rows"""
     used: str
     """the strategy that the estimator uses"""
     level: float = 0.95
@@ -59,14 +59,13 @@ class StrategyDisplay:
             ax, _ = panel(ax, height=0.8 + 0.3 * len(self.names))
             for i, (name, gain) in enumerate(zip(self.names, self.gains, strict=True)):
                 colour = style.ORANGE if name == self.used else style.INK
-                if name != "joint":
-                    ax.plot((gain.low, gain.high), (i, i), color=colour, linewidth=1.4, solid_capstyle="butt")
+                ax.plot((gain.low, gain.high), (i, i), color=colour, linewidth=1.4, solid_capstyle="butt")
                 ax.plot(gain.percent, i, "D" if name == self.used else "o", color=colour, markersize=5, zorder=4)
             ax.axvline(0, color=style.GREY, linewidth=0.7, zorder=0)
             ax.set_yticks(range(len(self.names)), [words.short(name) for name in self.names], fontsize=7.5)
             ax.set_ylim(len(self.names) - 0.5, -0.5)
             ax.grid(axis="y", visible=False)
-            ax.set_xlabel(f"gain over no adaptation, % ({100 * self.level:g} % interval)")
+            ax.set_xlabel(f"gain over no rows of the task, % ({100 * self.level:g} % interval)")
             # The errors themselves, on an axis of their own at the right.
             side = ax.secondary_yaxis("right")
             side.set_yticks(range(len(self.names)), [words.share(value) for value in self.mse], fontsize=7.5)

@@ -11,7 +11,7 @@ from undertow import _check
 from undertow._check import InputError, Setting
 from undertow.choice.interval import gain
 from undertow.choice.record import Gain
-from undertow.choice.words import short
+from undertow.choice.words import NO_ROWS, short
 from undertow.linear.surface import LossSurface
 from undertow.plots import style
 from undertow.plots.fitted import kept
@@ -33,9 +33,9 @@ class TaskGainDisplay:
     gains: np.ndarray
     """(m,) loss under ``base`` minus loss under ``strategy``, in per cent of the mean loss under ``base``"""
     rows: np.ndarray
-    """(m,) query rows of each task: its weight in the mean"""
+    """(m,) query rows of each task"""
     mean: Gain
-    """mean gain, weighted by query rows, with its interval over tasks"""
+    """mean gain over tasks, with its interval"""
     strategy: str
     base: str
     level: float = 0.95
@@ -48,7 +48,7 @@ class TaskGainDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, base: str = "joint", *, strategy: str | None = None, ax: Any = None
+        cls, estimator: Any, base: str = NO_ROWS, *, strategy: str | None = None, ax: Any = None
     ) -> TaskGainDisplay:
         """Draw what the strategy that a fitted estimator with CV uses (or another one) gains over ``base``.
 
@@ -236,4 +236,6 @@ def _percent(value: float) -> str:
 
 
 def _base_words(base: str) -> str:
-    return {"joint": "without adaptation", "step": "with no inner loop"}.get(base, f"of {short(base)}")
+    return {"joint": "without adaptation", NO_ROWS: "without rows", "step": "with no inner loop"}.get(
+        base, f"of {short(base)}"
+    )

@@ -142,7 +142,7 @@ def _keys(choice: Choice, raw: GroupedTable, found: Summary) -> list[Key]:
         Key(
             f"Error on a new task, {raw.target}",
             words.number(found.error),
-            f"root mean squared, after {words.count(choice.n_support, 'support row')}; without adaptation "
+            f"root mean squared, after {words.count(choice.n_support, 'support row')}; without rows "
             f"{words.number(found.error_at_zero)}",
         ),
         Key("Strategy used", words.strategy(choice.strategy), f"MSE {words.loss(choice.mse)} of the target's variance"),
@@ -187,7 +187,7 @@ def _strategy_table(choice: Choice) -> Table:
     body = []
     for row in said.rows(choice):
         name = f"{row.strategy} (used)" if row.name == choice.strategy else row.strategy
-        cells = (row.mse, row.standard_error, *row[4:])
+        cells = row[2:]
         body.append((name, *(words.typeset(cell) for cell in cells)))
     return Table(
         "Strategies on held-out tasks, least error first",
@@ -195,6 +195,7 @@ def _strategy_table(choice: Choice) -> Table:
             "strategy",
             "MSE / variance",
             "s.e.",
+            "without rows",
             "gain",
             f"{words.level(choice.interval.level)} interval",
             "train",
@@ -202,8 +203,8 @@ def _strategy_table(choice: Choice) -> Table:
             "in the blend",
         ),
         body,
-        "Gain: by how much the mean squared error is lower than without adaptation. Train and adapt: rates in units of "
-        "1/\u2060λmax, or ratios of ridge regression.",
+        "Without rows: error on tasks without rows of their own. Gain: by how much the mean squared error is lower "
+        "than the least of these. Train and adapt: rates in units of 1/\u2060λmax, or ratios of ridge regression.",
     )
 
 

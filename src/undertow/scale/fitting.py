@@ -268,7 +268,7 @@ class _Job:
         sums = self.summed(recipe)
         found = retrained(search.choice, recipe, sums)
         search = replace(search, paths=signed_paths(search.choice, sums), recipe=recipe, sums=sums)
-        model = self.model(trained.model, found.weights, found.rules)
+        model = replace(self.model(trained.model, found.weights, found.rules), unadapted=found.unadapted)
         return replace(trained, model=model, scale=sums.blocks.scale, search=search), sums
 
     def given(self) -> tuple[Trained, Sums]:

@@ -22,7 +22,8 @@ class TaskLosses:
     """Mean squared error, in standardised units, of each task that neither fit nor choice has seen."""
 
     names: tuple[str, ...]
-    """(n,) strategies, such as "joint" (common weights, nothing adapted), "signed", "ridge", "mixed_full" """
+    """(n,) strategies, such as "joint" (common weights, nothing adapted), "signed", "ridge", "mixed_full"; a search
+    adds "no_rows", the prediction of tasks without rows"""
     task_ids: Ids
     """(m,) tasks"""
     mse: Losses
@@ -36,7 +37,7 @@ class TaskLosses:
         """Errors (m,) under one strategy. Raises InputError for a name that was not tried."""
         return self.mse[:, self.names.index(_check.one_of(name, "name", self.names))]
 
-    def gains(self, name: str, base: str = "joint") -> PerTask:
+    def gains(self, name: str, base: str = "no_rows") -> PerTask:
         """Error under ``base`` minus error under ``name``, (m,): what each task gains; negative where it loses."""
         return self.of(base) - self.of(name)
 

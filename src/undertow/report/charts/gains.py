@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from undertow.choice.words import NO_ROWS
 from undertow.report import words
 from undertow.report.charts import ticks
 from undertow.report.figure import Entry, Figure, Table, records
@@ -26,7 +27,7 @@ def gains(found: TaskLosses, strategy: str, rows: np.ndarray, task: str) -> Figu
     gain = found.gains(strategy)
     order = np.argsort(gain, kind="stable")[::-1]
     gain = gain[order]
-    before, after = found.of("joint")[order], found.of(strategy)[order]
+    before, after = found.of(NO_ROWS)[order], found.of(strategy)[order]
     names, counts, m = [str(one) for one in found.task_ids[order]], rows[order], len(gain)
     better = int((gain > 0).sum())
     values = records(gain=gain, before=before, after=after, task=names, rows=counts, rank=np.arange(1, m + 1))
@@ -44,7 +45,7 @@ def gains(found: TaskLosses, strategy: str, rows: np.ndarray, task: str) -> Figu
         ),
         legend=(Entry("blue", "dot", "the task gains"), Entry("orange", "dot", "the task loses")),
         note=(
-            f"Gain: mean squared error with {words.strategy('joint')}, minus that with the strategy used "
+            f"Gain: mean squared error with {words.strategy(NO_ROWS)}, minus that with the strategy used "
             f"({words.strategy(strategy)}), over the target's variance."
             + (" The axis is linear near 0 and compressed further out." if compressed else "")
         ),
