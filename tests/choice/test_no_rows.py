@@ -1,4 +1,4 @@
-"""Tasks without labelled rows: what predicts them, and its error, by hand and where tasks differ more between than within."""
+"""Tasks without labelled rows: what predicts them, and its error."""
 
 import numpy as np
 import pytest

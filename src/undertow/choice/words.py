@@ -203,8 +203,8 @@ def rows(choice: Choice) -> list[Row]:
         part = f"{100 * parts[name]:.0f} %" if name in parts else ""
         # The settings of a blend are the shares of strategies.
         pair = ("", "") if name == "blend" else (_setting(one.settings, "train"), _setting(one.settings, "adapt"))
-        figures = (one.mse, one.standard_error, one.mse_at_zero)
-        found.append(Row(name, short(name), *map(share, figures), *gain, *pair, part))
+        figures = share(one.mse), share(one.standard_error), share(one.mse_at_zero)
+        found.append(Row(name, short(name), *figures, *gain, *pair, part))
     return found
 
 

@@ -58,8 +58,8 @@ def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray) -
     stable = np.median(limits) / choice.scale
     say(
         f"MSE: over the target's variance, with {rows} and with none; gain: over the best with none; train, adapt: "
-        f"rates (unit 1/largest eigenvalue = {choice.scale:.3g}; stable below {stable:.3g} in the median task) or ridge "
-        "ratios; *: recommended"
+        f"rates (unit 1/largest eigenvalue = {choice.scale:.3g}; stable below {stable:.3g} in the median task) or "
+        "ridge ratios; *: recommended"
     )
     say(words.verdict_sentence(choice))
 
