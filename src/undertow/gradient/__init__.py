@@ -19,7 +19,8 @@ from undertow.gradient.curvature import curvatures, stable_interval
 from undertow.gradient.inner import adapt
 from undertow.gradient.inner_loop import Explicit, Implicit, InnerLoop, Reptile
 from undertow.gradient.keys import KeySource
-from undertow.gradient.leaves import Stateful, all_but_last, last_layer, leaves
+from undertow.gradient.layers import all_but_last, last_layer
+from undertow.gradient.leaves import Stateful, leaves
 from undertow.gradient.losses import with_key
 from undertow.gradient.meta import MetaInfo, meta_loss
 from undertow.gradient.models import cross_entropy, mlp, squared_loss

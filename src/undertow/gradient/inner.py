@@ -23,7 +23,7 @@ from jax.flatten_util import ravel_pytree
 from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.gradient.inner_loop import ONE_STEP, Implicit, InnerLoop, Reptile, check_inner
-from undertow.gradient.leaves import Tree, join, part, split, unwrap, wrap
+from undertow.gradient.leaves import Tree, join, part, split, unwrap, warn_of_ties, wrap
 from undertow.gradient.losses import LossFn, key_of, task_loss
 from undertow.gradient.masks import check_rows, without_full_masks
 from undertow.gradient.rates import align
@@ -66,6 +66,7 @@ def adapt(loss_fn: LossFn, params: Tree, support: tuple[Any, ...], rate: Any, in
     if len(support) == 3 and support[2] is not None and _is_empty(support[2]):
         raise InputError("support", rule="it has no real row (its mask is False everywhere).", way_out="Give a row.")
     check_inner(inner, rate)
+    warn_of_ties(params)
     params, state = unwrap(params)
     trained, rest = split(params)
     support = one_support(loss_fn, params, support)

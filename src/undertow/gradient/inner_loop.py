@@ -11,7 +11,7 @@ import numpy as np
 
 from undertow import _check
 from undertow._check import InputError, Setting
-from undertow.gradient.leaves import Tree
+from undertow.gradient.leaves import Tree, join, part, split
 from undertow.gradient.rates import check_finite, is_scalar
 
 
@@ -76,8 +76,11 @@ class InnerLoop:
     first_order: bool = False
     """treat the gradient of the inner step as a constant when differentiating through the loop"""
     adapts: Tree = True
-    """one boolean, or a tree of booleans shaped as the parameters (or as their upper levels): which leaves move
-    (``last_layer``, ``all_but_last``, ``leaves``)"""
+    """one boolean, or a tree of booleans shaped as the parameters (or as their upper levels): which leaves the inner
+    step moves (``last_layer``, ``all_but_last``, ``leaves``). The outer optimiser moves the others all the same"""
+    trains: Tree = True
+    """the same for the outer problem: the leaves that are False have no meta-gradient, and ``train`` and ``sweep``
+    leave them as they are. The inner step may still move them"""
     remat: bool = False
     """recompute each step in the backward pass instead of storing it: memory no longer grows with the step's
     activations"""
@@ -85,10 +88,11 @@ class InnerLoop:
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Rule):
             raise InputError("rule", self.rule, "it must be Explicit(), Implicit(...) or Reptile().")
-        strange = [flag for flag in jax.tree.leaves(self.adapts) if not isinstance(flag, bool | np.bool_)]
-        if strange:
-            kind = type(strange[0]).__name__
-            raise InputError("adapts", rule=f"it must be one boolean or a tree of booleans, and holds a {kind}.")
+        for name in ("adapts", "trains"):
+            strange = [flag for flag in jax.tree.leaves(getattr(self, name)) if not isinstance(flag, bool | np.bool_)]
+            if strange:
+                kind = type(strange[0]).__name__
+                raise InputError(name, rule=f"it must be one boolean or a tree of booleans, and holds a {kind}.")
         for rule, name, why in (
             (Reptile, "first_order", "no gradient passes through the inner steps"),
             (Implicit, "remat", "no step is stored"),
@@ -99,12 +103,13 @@ class InnerLoop:
         plain = {"steps": _check.whole_number(self.steps, "steps", minimum=0)}
         plain |= {"first_order": bool(self.first_order), "remat": bool(self.remat)}
         # A copy of the tree: whoever made it may change it later.
-        for name, value in (plain | {"adapts": jax.tree.map(bool, self.adapts)}).items():
+        trees = {name: jax.tree.map(bool, getattr(self, name)) for name in ("adapts", "trains")}
+        for name, value in (plain | trees).items():
             object.__setattr__(self, name, value)
 
     @cached_property
     def _identity(self) -> tuple[Any, ...]:
-        flags, structure = jax.tree.flatten(self.adapts)
+        flags, structure = jax.tree.flatten((self.adapts, self.trains))
         return self.steps, self.rule, self.first_order, self.remat, tuple(flags), structure
 
     def __hash__(self) -> int:
@@ -128,11 +133,18 @@ class InnerLoop:
 
     def settings(self) -> dict[str, Any]:
         """What must be the same for a run to go on from what it has stored, as JSON."""
-        adapts = jax.tree.leaves(self.adapts)
-        return {"steps": self.steps, "first_order": self.first_order, "rule": repr(self.rule), "adapts": adapts}
+        trees = {name: jax.tree.leaves(getattr(self, name)) for name in ("adapts", "trains")}
+        return {"steps": self.steps, "first_order": self.first_order, "rule": repr(self.rule), **trees}
 
 
 ONE_STEP = InnerLoop()
+
+
+def split_outer(params: Tree, inner: InnerLoop) -> tuple[Tree, Tree]:
+    """Return (leaves that the outer optimiser moves, all others)."""
+    trained, rest = split(params)
+    moved, fixed = part(trained, inner.trains, "trains")
+    return moved, join(fixed, rest)
 
 
 def check_inner(inner: Any, rate: Any, name: str = "rate") -> None:

@@ -6,6 +6,7 @@ functions, Python scalars) is carried along unchanged. A tree of booleans, or a 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -67,15 +68,15 @@ def join(first: Tree, second: Tree) -> Tree:
     return jax.tree.map(lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None)
 
 
-def part(trained: Tree, adapts: Tree) -> tuple[Tree, Tree]:
-    """Return (leaves that the inner step moves, leaves that it leaves alone)."""
-    flags = spread(adapts, trained, "adapts")
+def part(trained: Tree, chosen: Tree, name: str = "adapts") -> tuple[Tree, Tree]:
+    """Return (leaves that are chosen, the others): what an inner step moves (adapts), or the outer one (trains)."""
+    flags = spread(chosen, trained, name)
     moving = jax.tree.map(lambda flag, leaf: leaf if flag else None, flags, trained)
     if not jax.tree.leaves(moving):
         raise InputError(
-            "adapts",
-            rule="it is False everywhere, so no leaf would adapt.",
-            way_out="Use rate 0 for a model without inner step.",
+            name,
+            rule=f"it is False everywhere, so no leaf {name}.",
+            way_out="Use rate 0 for a model without inner step." if name == "adapts" else "Leave one to train.",
         )
     return moving, jax.tree.map(lambda flag, leaf: None if flag else leaf, flags, trained)
 
@@ -84,12 +85,29 @@ def spread(prefix: Tree, tree: Tree, name: str) -> Tree:
     """Repeat each leaf of ``prefix`` over the leaves of ``tree`` below it. Raises InputError where it does not fit."""
     try:
         return jax.tree.map(lambda value, below: jax.tree.map(lambda _: value, below), prefix, tree)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError):
         raise InputError(
             name,
             rule=f"it must be one value, or a tree with the structure of params (or of its upper levels). It is a "
-            f"{_outline(prefix)} and params a {_outline(tree)}. ({error})",
+            f"{_outline(prefix)} and params a {_outline(tree)}.",
         ) from None
+
+
+def warn_of_ties(params: Tree) -> None:
+    """Warn of an array that stands at two places of ``params``: each place is trained for itself."""
+    places: dict[int, str] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not is_trained(leaf):
+            continue
+        here = jax.tree_util.keystr(path)
+        first = places.setdefault(id(leaf), here)
+        if first != here:
+            warnings.warn(
+                f"params: {first} and {here} are the same array, and are trained as two from here on. Keep one of "
+                "them and use it twice in the loss, or tie them with equinox.nn.Shared; hand over a copy if they are "
+                "two.",
+                stacklevel=3,
+            )
 
 
 def leaves(params: Tree, where: Callable[[str], bool] | Iterable[str]) -> Tree:
@@ -108,32 +126,6 @@ def leaves(params: Tree, where: Callable[[str], bool] | Iterable[str]) -> Tree:
             "where", rule="it chooses no leaf of params.", way_out=f"Its leaves are: {', '.join(names(params))}."
         )
     return chosen
-
-
-def last_layer(params: Tree) -> Tree:
-    """ANIL's choice: the tree of booleans that is True in the last of the top-level children of ``params`` only.
-
-    Source: Raghu et al., "Rapid learning or feature reuse?", ICLR 2020, arXiv:1909.09157.
-    Raises InputError for a dict, which has no order: use ``leaves`` there.
-    """
-    if not isinstance(params, list | tuple):
-        raise InputError(
-            "params",
-            rule=f"only a list or a tuple of layers has a last one, and it is of type {type(params).__name__}.",
-            way_out="Choose by path, as in leaves(params, ['head']).",
-        )
-    last = len(params) - 1
-    flags = [(i == last,) * len(jax.tree.leaves(child)) for i, child in enumerate(params)]
-    return jax.tree.unflatten(jax.tree.structure(params), [flag for child in flags for flag in child])
-
-
-def all_but_last(params: Tree) -> Tree:
-    """BOIL's choice: everything but the last layer adapts.
-
-    Source: Oh et al., "BOIL: towards representation change for few-shot learning", ICLR 2021, arXiv:2008.08882.
-    Raises InputError for a dict, which has no order: use ``leaves`` there.
-    """
-    return jax.tree.map(lambda flag: not flag, last_layer(params))
 
 
 def names(tree: Tree, root: str = "params") -> list[str]:

@@ -114,15 +114,17 @@ def init_optimizer(plan: Plan, variables: Tree) -> Any:
     return plan.optimizer.init(variables[0]), plan.rate_optimizer.init(variables[1])
 
 
-def _update(plan: Plan, grads: Tree, carry: Carry, loss: Any, value_fn: Any) -> tuple[Tree, Any]:
-    variables, state = carry.variables, carry.optimizer_state
-    if plan.rate_optimizer is None:
-        updates, state = plan.optimizer.update(grads, state, variables, value=loss, grad=grads, value_fn=value_fn)
+def update(
+    optimizer: Any, rate_optimizer: Any, grads: Tree, variables: Tree, state: Any, loss: Any, value_fn: Any
+) -> tuple[Tree, Any]:
+    """One update: (new variables, new state of the optimiser or of both)."""
+    if rate_optimizer is None:
+        updates, state = optimizer.update(grads, state, variables, value=loss, grad=grads, value_fn=value_fn)
         return optax.apply_updates(variables, updates), state
     first, second = variables
     of = lambda make: {"value": loss, "value_fn": lambda v: value_fn(make(v))}  # noqa: E731
-    one, state_one = plan.optimizer.update(grads[0], state[0], first, grad=grads[0], **of(lambda v: (v, second)))
-    two, state_two = plan.rate_optimizer.update(grads[1], state[1], second, grad=grads[1], **of(lambda v: (first, v)))
+    one, state_one = optimizer.update(grads[0], state[0], first, grad=grads[0], **of(lambda v: (v, second)))
+    two, state_two = rate_optimizer.update(grads[1], state[1], second, grad=grads[1], **of(lambda v: (first, v)))
     return (optax.apply_updates(first, one), optax.apply_updates(second, two)), (state_one, state_two)
 
 
@@ -166,7 +168,8 @@ def iterate(plan: Plan, given: Given, carry: Carry) -> tuple[Carry, dict[str, An
     status = jnp.where(size <= given.tolerance, TOLERANCE, GO)
     status = jnp.where(loss <= given.target, TARGET, status)
     status = jnp.where(jnp.isfinite(loss) & jnp.isfinite(size) & solved(plan, info).all(), status, NON_FINITE)
-    new = _update(plan, grads, carry, loss, lambda v: value(v)[0])
+    both = plan.optimizer, plan.rate_optimizer
+    new = update(*both, grads, carry.variables, carry.optimizer_state, loss, lambda v: value(v)[0])
     going = status == GO
     kept: tuple[Tree, Any, Any] = jax.tree.map(
         lambda a, b: jnp.where(going, a, b), (*new, info.state), (carry.variables, carry.optimizer_state, carry.state)

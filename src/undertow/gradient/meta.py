@@ -69,6 +69,9 @@ def meta_loss(
     check_rows(loss_fn, params, tasks)
     loss_fn, keyed = key_of(loss_fn)
     trained, rest = split(params)
+    if inner.trains is not True:
+        moved, fixed = part(trained, inner.trains, "trains")
+        trained = join(moved, jax.tree.map(jax.lax.stop_gradient, fixed))
     state = jax.tree.map(jax.lax.stop_gradient, state)
 
     def one_task(task: TaskBatch, key: Any) -> tuple[MetaInfo, Tree]:

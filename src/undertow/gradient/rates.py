@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from undertow._check import InputError, Setting
-from undertow.gradient.leaves import Tree, part, split, spread
+from undertow.gradient.layers import each_layer
+from undertow.gradient.leaves import Tree, part, split, spread, unwrap
 
 
 @jax.tree_util.register_dataclass
@@ -29,14 +30,13 @@ class PerStep:
 
 
 def per_layer(params: Tree, value: float = 0.1) -> Tree:
-    """One rate for each of the top-level children of ``params``: a tree of scalars, all ``value`` at first."""
-    trained, _ = split(params)
-    return jax.tree.map(lambda _: jnp.asarray(value, float), trained, is_leaf=lambda node: node is not trained)
+    """One rate for each layer of ``params`` (see ``last_layer``): a tree of scalars, all ``value`` at first."""
+    return each_layer(split(unwrap(params)[0])[0], lambda: jnp.asarray(value, float))
 
 
 def per_leaf(params: Tree, value: float = 0.1) -> Tree:
     """One rate for each trained array of ``params``: a tree of scalars, all ``value`` at first."""
-    return jax.tree.map(lambda _: jnp.asarray(value, float), split(params)[0])
+    return jax.tree.map(lambda _: jnp.asarray(value, float), split(unwrap(params)[0])[0])
 
 
 def per_parameter(params: Tree, value: float = 0.1) -> Tree:
@@ -45,7 +45,7 @@ def per_parameter(params: Tree, value: float = 0.1) -> Tree:
     Source: Li et al., "Meta-SGD: learning to learn quickly for few-shot learning", 2017, arXiv:1707.09835. Theirs
     start positive; here nothing keeps them so.
     """
-    return jax.tree.map(lambda leaf: jnp.full_like(jnp.asarray(leaf), value), split(params)[0])
+    return jax.tree.map(lambda leaf: jnp.full_like(jnp.asarray(leaf), value), split(unwrap(params)[0])[0])
 
 
 def per_step(rate: Tree, steps: int) -> PerStep:

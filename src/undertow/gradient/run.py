@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,61 @@ from undertow._check import InputError, Setting
 from undertow.gradient import checkpoint as store
 from undertow.gradient.checkpoint import Checkpoint
 from undertow.gradient.keys import as_key
-from undertow.gradient.leaves import Tree, join, wrap
-from undertow.gradient.loop import STOPPED, Given, Plan, run_chunk
+from undertow.gradient.leaves import Tree, is_trained, join, wrap
+from undertow.gradient.loop import STOPPED, Given, Plan, init_optimizer, run_chunk, update
 from undertow.gradient.source import Source, fingerprint, identify
 from undertow.gradient.state import Records, TrainState
 from undertow.gradient.validation import Validation
 
 
 def check_optimizer(optimizer: Any, name: str) -> optax.GradientTransformationExtraArgs:
-    """Return the Optax optimiser, or raise InputError for what is none."""
+    """Return the Optax optimiser (MultiSteps is one too), or raise InputError for what is none."""
+    if isinstance(optimizer, optax.MultiSteps):
+        optimizer = optimizer.gradient_transformation()
     if not isinstance(optimizer, optax.GradientTransformation):
         raise InputError(name, optimizer, "it must be an Optax optimiser, such as optax.adam(1e-3).")
-    return optax.with_extra_args_support(optimizer)
+    return _with_extra_args(optimizer)
+
+
+# The same optimiser must give the same object again, or its compiled chunk would not be found.
+_with_extra_args = lru_cache(maxsize=256)(optax.with_extra_args_support)
+
+
+def start_optimizer(plan: Plan, variables: Tree) -> Any:
+    """State of the optimiser(s) at these variables. Raises InputError where they do not fit trees of this structure."""
+    name = "optimizer" if plan.rate_optimizer is None else "optimizer or rate_optimizer"
+    try:
+        state = init_optimizer(plan, variables)
+        before = jax.tree.map(jax.typeof, (variables, state))
+        leaves, structure = jax.tree.flatten(before)
+        fits = _keeps(plan.optimizer, plan.rate_optimizer, plan.learn_rate, structure, tuple(leaves))
+    except InputError:
+        raise
+    except Exception as error:  # whatever a transformation raises that expects other parameters
+        rule = f"it cannot update these parameters ({type(error).__name__}: {error})."
+        raise InputError(name, rule=rule, way_out=_PLAIN) from error
+    if not fits:
+        raise InputError(
+            name,
+            rule="its update changes the structure, a shape or a type of the parameters or of its state.",
+            way_out=_PLAIN,
+        )
+    return state
+
+
+_PLAIN = "Take one that updates a tree of arrays as it is; optax.lookahead, for one, needs a pair of trees."
+
+
+@lru_cache(maxsize=256)
+def _keeps(optimizer: Any, rate_optimizer: Any, learn_rate: bool, structure: Any, leaves: tuple[Any, ...]) -> bool:
+    """Whether an update gives back what it was given, by shapes and types alone."""
+    variables, state = structure.unflatten([jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves])
+    total = lambda tree: sum(jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree))  # noqa: E731
+    updated = lambda v, s: update(optimizer, rate_optimizer, v, v, s, total(v), total)  # noqa: E731
+    new = jax.eval_shape(updated, variables, state)
+    kinds = lambda tree: [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]  # noqa: E731
+    same = jax.tree.structure(new) == jax.tree.structure((variables, state))
+    return same and kinds(new) == kinds((variables, state))
 
 
 def task_mesh(devices: int | Sequence[Any] | None, n_tasks: int) -> Mesh | None:
@@ -128,6 +172,7 @@ class Run:
         if self.checkpoint is None:
             return
         params = self.variables[0] if self.plan.learn_rate else self.variables
+        params = join(params, jax.tree.map(lambda leaf: leaf if is_trained(leaf) else None, self.given.rest))
         rate = self.variables[1] if self.plan.learn_rate else self.given.rate
         trees = {
             "params": params,

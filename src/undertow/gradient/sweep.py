@@ -17,9 +17,9 @@ from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError, Setting
 from undertow.gradient.block_folder import BlockFolder
-from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, check_inner
+from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, check_inner, split_outer
 from undertow.gradient.keys import INIT, NOISE, SHUFFLE, TASKS, TEST, as_key
-from undertow.gradient.leaves import Static, Tree, join, split, unwrap, wrap
+from undertow.gradient.leaves import Static, Tree, join, unwrap, warn_of_ties, wrap
 from undertow.gradient.loop import (
     GO,
     STOPPED,
@@ -96,7 +96,9 @@ def sweep(
     adapt = np.atleast_1d(_check.rates(0.0 if adapt_rates is None else adapt_rates, "adapt_rates"))
     steps = inner.steps if adapt_steps is None else _check.whole_number(adapt_steps, "adapt_steps", minimum=0)
     strategy = _check.one_of(strategy, "strategy", ("auto", "map", "vmap"))
-    devices = list(devices) if devices else [jax.devices()[0]]
+    devices = [jax.devices()[0]] if devices is None else list(devices)
+    if not devices:
+        raise InputError("devices", [], "give at least one of jax.devices(), or None for the default.")
     if strategy == "auto":
         strategy = "map" if devices[0].platform == "cpu" else "vmap"
     size = 16 if block is None else _check.whole_number(block, "block")
@@ -179,12 +181,11 @@ def _one_run(
     iterations, target, tolerance = stop_at
     if program.once.tree is not None:
         tasks = draw_tasks(program.once.tree, program.design, jax.random.fold_in(key, TASKS))  # type: ignore[arg-type]
-    params = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf,
-        program.init_fn(jax.random.fold_in(key, INIT)),
-    )
+    params = program.init_fn(jax.random.fold_in(key, INIT))
+    warn_of_ties(params)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, params)
     params, state = unwrap(params)
-    trained, rest = split(params)
+    trained, rest = split_outer(params, plan.inner)
     given = Given(
         tasks,
         rate,

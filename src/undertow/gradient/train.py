@@ -15,14 +15,14 @@ from undertow import _check
 from undertow._check import InputError, Setting
 from undertow.gradient.blow_up import explain
 from undertow.gradient.checkpoint import Checkpoint
-from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, Reptile, check_inner
+from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, Reptile, check_inner, split_outer
 from undertow.gradient.keys import NOISE, SHUFFLE, TASKS, as_key
-from undertow.gradient.leaves import Static, Tree, names, split, unwrap
-from undertow.gradient.loop import Given, Plan, init_optimizer
+from undertow.gradient.leaves import Static, Tree, names, unwrap, warn_of_ties
+from undertow.gradient.loop import Given, Plan
 from undertow.gradient.losses import LossFn, takes
 from undertow.gradient.masks import check_rows
 from undertow.gradient.progress import Progress, Report, reporter
-from undertow.gradient.run import Run, check_optimizer, settings_of, task_mesh
+from undertow.gradient.run import Run, check_optimizer, settings_of, start_optimizer, task_mesh
 from undertow.gradient.source import Feed, Source
 from undertow.gradient.state import History, TrainState
 from undertow.gradient.validation import Validation
@@ -74,9 +74,10 @@ def train(
     check_inner(inner, train_rate, "train_rate")
     _check_learning(learn_rate, rate_optimizer, inner)
     source, key = Source.of(source), as_key(seed)
+    warn_of_ties(params)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, params)
     params, model_state = unwrap(params)
-    trained, rest = split(params)
+    trained, rest = split_outer(params, inner)
     arrays = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else None, rest)
     others = jax.tree.map(lambda leaf: None if isinstance(leaf, jax.Array) else leaf, rest)
     real = jnp.result_type(float)
@@ -114,7 +115,7 @@ def train(
         model_state,
     )
     variables = (trained, rate) if learn_rate else trained
-    run = Run(plan, given, variables, init_optimizer(plan, variables), names(rate, "train_rate") if learn_rate else [])
+    run = Run(plan, given, variables, start_optimizer(plan, variables), names(rate, "train_rate") if learn_rate else [])
     if checkpoint is not None:
         checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
         run.keep(checkpoint, settings_of(plan, source, train_rate, seed, validation))
