@@ -164,6 +164,7 @@ TINY = {
             "n_features": 4,
             "n_tasks": 3,
             "n_support": 5,
+            "n_adapt": 5,
             "width": 64,
             "train_rates": (-1.0, 0.0, 0.5),
             "runs": 2,
@@ -206,6 +207,7 @@ def test_the_same_settings_give_the_same_numbers_and_a_figure(name, tables):
     again = record.run_cell(config, cell)
     assert again.equals(table.slice(0, len(again)))
     assert record.draw(table, config).axes
+    assert record.draw_details is None or record.draw_details(table, config).axes
     assert all(isinstance(line, str) and "nan" not in line for line in record.verdict(table, config))
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from undertow.experiments.nonlinear_config import FewRows
 from undertow.problem import Design
 from undertow.trials.config import ExperimentConfig, RatesWithZero, Runs, Scale, Settings, Size, evenly
 
@@ -46,17 +47,12 @@ class UnderPart(LinearPart):
     train_rates: RatesWithZero = Field(evenly(-1.5, 0.5, 17), description="train rates")
 
 
-class NetworkPart(Settings):
-    """A wide two-layer network on the quadratic problem."""
+class NetworkPart(FewRows):
+    """A wide two-layer network on the quadratic problem of part a of ``nonlinear``."""
 
-    n_features: Size = Field(20, description="p")
-    n_tasks: Size = Field(10, description="m")
-    n_support: Size = Field(10, description="n_t and n_r")
-    n_query: Size = Field(2, description="n_v")
-    offset_std: Scale = Field(0.25, description="tau of the quadratic problem")
     width: Annotated[int, Field(ge=2, multiple_of=2)] = Field(400, description="hidden units")
     train_rates: RatesWithZero = Field(
-        (-8.0, -4.0, -2.5, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0), description="train rates, in spectral units"
+        (-32.0, -12.0, -5.0, -2.0, -0.5, 0.0, 0.5), description="train rates, in spectral units"
     )
     adapt_rate: Scale = Field(0.25, description="adapt rate, in spectral units")
     runs: Runs = Field(20, description="runs")
@@ -81,13 +77,13 @@ class OuterLoops(Settings):
 
 
 class Config(ExperimentConfig):
-    """Settings. Part over has the sizes of the paper's figure 2; all others, and all optimiser settings, are ours.
+    """Settings. Parts over and network have the sizes of the paper's figure 2; all else is ours.
 
     A part that is given as a dictionary takes its class's defaults for what the dictionary leaves out.
     """
 
-    noise_std: Scale = Field(1.0, description="sigma, in all parts")
-    task_std: Scale = Field(0.5, description="nu, in all parts")
+    noise_std: Scale = Field(1.0, description="sigma, in both linear parts")
+    task_std: Scale = Field(0.5, description="nu, in both linear parts")
     n_adapt: Size = Field(20, description="n_r of both linear parts")
     adapt_rate: Scale = Field(0.2, description="adapt rate of the linear parts")
     start_std: Scale = Field(0.5, description="linear parts: E|omega_0|^2 of the random start, as a root")

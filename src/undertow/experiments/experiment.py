@@ -23,7 +23,8 @@ class Experiment:
     name: what the command line calls it. claim: what is to be shown, one sentence; short: the same in a few words.
     run_time, quick_time: processor time of the full and of the quick run, in words.
     Config: strict settings, whose defaults are the full run. quick: settings that change for a quick run.
-    panels(config): the sweeps. draw(table, config): the figure. finding(table, config): the decisive number and what
+    panels(config): the sweeps. draw(table, config): the figure. draw_details(table, config): a second one, for what the
+    first leaves out; None where there is none. finding(table, config): the decisive number and what
     follows from it for the claim. verdict(table, config): all that the table says, in lines.
     """
 
@@ -38,6 +39,7 @@ class Experiment:
     draw: Callable[[pa.Table, Any], Figure]
     finding: Callable[[pa.Table, Any], Finding]
     verdict: Callable[[pa.Table, Any], list[str]]
+    draw_details: Callable[[pa.Table, Any], Figure] | None = None
 
     def missing(self) -> str | None:
         """What keeps the experiment from running here, as a sentence; None where nothing does."""

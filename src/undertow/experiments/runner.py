@@ -138,5 +138,6 @@ def _report(
     verdict = [*head, "", "Details", *experiment.verdict(table, config)]
     record = {"experiment": experiment.name, "claim": experiment.claim, **found.as_dict()}
     with style.context():
-        store.write_report(experiment.draw(table, config), verdict, record)
+        details = experiment.draw_details and experiment.draw_details(table, config)
+        store.write_report(experiment.draw(table, config), verdict, record, details)
     return found, verdict

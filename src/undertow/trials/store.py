@@ -20,12 +20,13 @@ from undertow._version import __version__
 from undertow.trials.config import ExperimentConfig
 from undertow.trials.panel import Cell
 
-TABLE, CONFIG, VERDICT, FINDING, FIGURES, CELLS = (
+TABLE, CONFIG, VERDICT, FINDING, FIGURES, DETAILS, CELLS = (
     "table.parquet",
     "config.json",
     "verdict.txt",
     "finding.json",
     ("figure.png", "figure.svg"),
+    ("details.png", "details.svg"),
     "cells",
 )
 
@@ -37,8 +38,9 @@ _RECORD = {"experiment": str, "config": dict, "versions": dict, "hash": str}
 class Folder:
     """One experiment's results at ``path``.
 
-    The files: config.json, cells/, table.parquet, figure.png and .svg, finding.json, verdict.txt. Each is written
-    beside its place and then renamed, so that a file that is there is complete, whenever the process was stopped.
+    The files: config.json, cells/, table.parquet, figure.png and .svg, finding.json, verdict.txt, and of some
+    experiments details.png and .svg. Each is written beside its place and then renamed, so that a file that is there is
+    complete, whenever the process was stopped.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -104,13 +106,16 @@ class Folder:
         """Store the collected table."""
         self._write(TABLE, lambda path: pq.write_table(table, path))
 
-    def write_report(self, figure: Any, verdict: list[str], finding: dict[str, Any]) -> None:
-        """Store the figure, as PNG and SVG, the verdict and the finding."""
-        for name in FIGURES:
-            kind = name.rsplit(".", 1)[1]
-            # An SVG carries the date unless told otherwise; without it the same table gives the same file.
-            metadata = {"Date": None} if kind == "svg" else None
-            self._write(name, lambda path, k=kind, m=metadata: figure.savefig(path, format=k, metadata=m))
+    def write_report(
+        self, figure: Any, verdict: list[str], finding: dict[str, Any], details: Any | None = None
+    ) -> None:
+        """Store the figure, and a second one where there is one, as PNG and SVG; the verdict and the finding."""
+        for made, names in ((figure, FIGURES), (details, DETAILS)):
+            for name in names if made is not None else ():
+                kind = name.rsplit(".", 1)[1]
+                # An SVG carries the date unless told otherwise; without it the same table gives the same file.
+                metadata = {"Date": None} if kind == "svg" else None
+                self._write(name, lambda path, f=made, k=kind, m=metadata: f.savefig(path, format=k, metadata=m))
         self._write(VERDICT, lambda path: path.write_text("\n".join(verdict) + "\n", encoding="utf-8"))
         self._write(FINDING, lambda path: path.write_text(_json(finding), encoding="utf-8"))
 
@@ -129,7 +134,7 @@ class Folder:
 
     def _clear(self) -> None:
         """Remove our files only: the folder may be somebody's home."""
-        for name in (CONFIG, TABLE, VERDICT, FINDING, *FIGURES):
+        for name in (CONFIG, TABLE, VERDICT, FINDING, *FIGURES, *DETAILS):
             (self.path / name).unlink(missing_ok=True)
         for pattern in ("*.parquet", ".*.part"):
             for path in (self.path / CELLS).glob(pattern):
