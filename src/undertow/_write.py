@@ -26,6 +26,34 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def sweep(folder: str | os.PathLike[str]) -> None:
+    """Remove what processes that were killed while they wrote to a folder have left there."""
+    for part in parts(Path(folder)):
+        if not _lives(int(part.suffixes[-2][1:])):
+            part.unlink(missing_ok=True)
+
+
+def parts(folder: Path) -> list[Path]:
+    """Return files of ``whole`` that are being written to a folder, or never will be."""
+    found = folder.glob(".*.part") if folder.is_dir() else ()
+    return [one for one in found if len(one.suffixes) > 1 and one.suffixes[-2][1:].isdecimal()]
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder is not there, or holds nothing that was written to its end."""
+    return not folder.exists() or {*folder.iterdir()} <= {*parts(folder)}
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file whole or not at all."""
     with whole(path) as beside:

@@ -119,7 +119,7 @@ def test_a_call_after_kill_9_goes_on_and_gives_the_same_digits(tmp_path):
     code = KILLED.format(tests=str(Path(__file__).parents[1]), writes=writes, work=str(work), source=source)
     died = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert died.returncode == -signal.SIGKILL, died.stderr
-    assert len(list(work.rglob("*.safetensors"))) == writes
+    assert len(list(work.rglob("*.answer"))) == writes
     executor = Counting()
     table = sort(source, "shop", "sales", folder=work, memory="600MB")
     assert_same_digits(fitted(table, kept=work / "sums", executor=executor), expected)

@@ -95,7 +95,7 @@ def compare(
 
 def _compared(job: Job, raw: GroupedTable, time_limit: float | None) -> Comparison:
     """Fit what is not there yet."""
-    from undertow.cli.own_table import progress_bar, write_summary
+    from undertow.cli.own_table import progress_bar, write_unfinished
     from undertow.comparison import Plan
     from undertow.comparison import compare as compare_rivals
 
@@ -105,7 +105,7 @@ def _compared(job: Job, raw: GroupedTable, time_limit: float | None) -> Comparis
         def tick(done: int, total: int) -> None:
             if done == 0 and _settings_in(job.folder) != settings:
                 # So that the folder is known again after an interruption.
-                write_summary(job.folder, {"settings": settings, "finished": False})
+                write_unfinished(job)
             progress(done, total)
 
         return compare_rivals(
@@ -173,23 +173,22 @@ def _seconds(row: dict[str, Any]) -> str:
 def _write(job: Job, comparison: Comparison) -> str:
     """Write figure and tables, and return their names in one line."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
+    from undertow.cli.output import write_figure, write_parquet
     from undertow.cli.own_table import write_summary
     from undertow.plots import style
     from undertow.plots.comparison import ComparisonDisplay
 
     folder = job.folder
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(comparison.table()), folder / "comparison.parquet")
+    write_parquet(folder / "comparison.parquet", pa.Table.from_pylist(comparison.table()))
     losses = {f"mse_over_variance_{rival}": comparison.losses(rival) for rival in comparison.measured}
     held_out = {"task": comparison.task_ids, "query_rows": comparison.task_rows} | losses
-    pq.write_table(pa.table(held_out), folder / "held_out.parquet")
+    write_parquet(folder / "held_out.parquet", pa.table(held_out))
     with style.context():
         made = ComparisonDisplay.from_comparison(comparison).plot().figure_
         made.suptitle(f"{job.name}: {len(comparison.task_ids)} held-out tasks", x=0.01, ha="left", fontsize=10.5)
-        for suffix in ("png", "svg"):
-            made.savefig(folder / f"figure.{suffix}", metadata={"Date": None} if suffix == "svg" else None)
+        write_figure(made, folder)
     limits = {"time_limit": comparison.settings["time_limit"], "files_elsewhere": job.files_elsewhere}
     results = {key: value for key, value in comparison.to_dict().items() if key != "settings"}
     results["target_variance"] = comparison.settings["target_variance"]

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from undertow.estimators import Coefficient, MAMLRegressorCV
     from undertow.tasks import GroupedTable
 
-_FIGURES = ("figure.png", "figure.svg")
-
 
 def print_table(job: Job, raw: GroupedTable, n_clipped: int) -> None:
     """Say what was read, and how it is measured. n_clipped: values that the limit of a feature touches."""
@@ -70,26 +68,27 @@ def write_results(
     """Write figure and tables, and return their names in one line. limits: stable raw adapt rate of each task (m,)."""
     from undertow._write import whole
     from undertow.choice import words
-    from undertow.cli.own_table import write_summary
+    from undertow.cli.output import write_figure, write_parquet
+    from undertow.cli.own_table import write_summary, write_unfinished
     from undertow.plots import choice_figure, style
 
     choice, folder = estimator.choice_, job.folder
     assert choice is not None
-    folder.mkdir(parents=True, exist_ok=True)
     found = estimator.summary()
     tables = _tables(raw, estimator, limits, found.coefficients)
+    write_unfinished(job)
     for name, table in tables.items():
-        _write_parquet(folder / f"{name}.parquet", table)
+        write_parquet(folder / f"{name}.parquet", _arrow(table))
     with whole(folder / "summary.txt") as beside:
         beside.write_text(f"{found}\n", encoding="utf-8")
     with style.context():
         made = choice_figure(estimator, f"{job.name}: {words.recommendation(choice)}")
-        for name in _FIGURES:
-            made.savefig(folder / name, metadata={"Date": None} if name.endswith("svg") else None)
+        write_figure(made, folder)
     write_summary(
         folder,
         {
             "settings": job.settings,
+            "finished": True,
             "target_variance": float(estimator.model_.standard.target_spread[0] ** 2),
             "values_clipped": estimator.n_clipped_,
             "tasks_left_out": raw.n_left_out if n_left_out is None else n_left_out,
@@ -100,7 +99,7 @@ def write_results(
             "files_elsewhere": job.files_elsewhere,
         },
     )
-    return f"{folder}/: {', '.join(_FIGURES)}, summary.txt, summary.json; {', '.join(tables)} (.parquet)"
+    return f"{folder}/: figure.png, figure.svg, summary.txt, summary.json; {', '.join(tables)} (.parquet)"
 
 
 def _tables(
@@ -162,11 +161,7 @@ _SETTINGS = (
 )  # fmt: skip
 
 
-def _write_parquet(file: Any, columns: dict[str, Any]) -> None:
+def _arrow(columns: dict[str, Any]) -> Any:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    from undertow._write import whole
-
-    with whole(file) as beside:
-        pq.write_table(pa.table({name: pa.array(list(values)) for name, values in columns.items()}), beside)
+    return pa.table({name: pa.array(list(values)) for name, values in columns.items()})

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,6 +82,9 @@ def check_file(path: Path, argument: str, suffixes: tuple[str, ...]) -> None:
         raise InputError(argument, path, "this is a directory.", "Give the name of a file.")
     if not path.parent.is_dir():
         raise InputError(argument, path, f"there is no directory {path.parent}.", "Make it first.")
+    if path.exists() and not path.is_file():
+        raise InputError(argument, path, "it is a pipe or a device.", "Give the name of a file.")
+    _try_writing(path.parent, argument, path)
 
 
 def check_folder(path: Path) -> None:
@@ -94,5 +97,37 @@ def check_folder(path: Path) -> None:
     another = ("Choose another ", Setting("out"), ".")
     if not place.is_dir():
         raise InputError("out", path, f"{place} is a file and not a directory.", another)
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError("out", path, f"Permission denied in {place}.", another)
+    _try_writing(place, "out", path)
+
+
+def _try_writing(folder: Path, argument: str, value: Path) -> None:
+    """Raise InputError where no file can be written to a folder: before an hour of work, not after it."""
+    from undertow._check import InputError
+
+    probe = folder / f".{os.getpid()}.{os.getpid()}.part"
+    try:
+        probe.write_bytes(b"a")
+    except OSError as error:
+        rule = f"{error.strerror or error} in {folder}."
+        raise InputError(argument, value, rule, "Choose another place.") from error
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def write_figure(figure: Any, folder: Path) -> None:
+    """Write figure.png and figure.svg, each whole or not at all."""
+    from undertow._write import whole
+
+    for suffix in ("png", "svg"):
+        with whole(folder / f"figure.{suffix}") as beside:
+            figure.savefig(beside, format=suffix, metadata={"Date": None} if suffix == "svg" else None)
+
+
+def write_parquet(file: Path, table: Any) -> None:
+    """Write an Arrow table whole or not at all."""
+    import pyarrow.parquet as pq
+
+    from undertow._write import whole
+
+    with whole(file) as beside:
+        pq.write_table(table, beside)

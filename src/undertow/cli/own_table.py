@@ -134,8 +134,9 @@ def _with_roles(data: GroupedData, task: str | None, target: str | None) -> Grou
 def refuse_other_results(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
     """Nothing that the user had is lost: raise where the folder holds something else than these results."""
     from undertow._check import InputError, Setting
+    from undertow._write import is_empty
 
-    if overwrite or not folder.exists() or not any(folder.iterdir()):
+    if overwrite or is_empty(folder):
         return
     way_out = ("Choose another ", Setting("out"), ", or give ", Setting("overwrite"))
     try:
@@ -252,6 +253,16 @@ def progress_bar(words: str) -> Any:
             yield lambda done, total: bar.update(row, completed=done, total=total)
 
     return shown()
+
+
+def write_unfinished(job: Job) -> None:
+    """Write a summary of the settings alone, before any result: so the same command may go on after an end."""
+    from undertow._write import sweep
+
+    job.folder.mkdir(parents=True, exist_ok=True)
+    sweep(job.folder)
+    values = {"settings": job.settings, "finished": False, "files_elsewhere": job.files_elsewhere}
+    write_summary(job.folder, values)
 
 
 def write_summary(folder: Path, values: dict[str, Any]) -> None:

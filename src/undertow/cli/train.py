@@ -87,7 +87,10 @@ def _open(folder: Path, settings: Settings, overwrite: bool) -> None:
     import shutil
 
     from undertow._check import InputError
+    from undertow._write import is_empty, sweep, write_text
+    from undertow.cli.output import check_folder
 
+    check_folder(folder)
     record = settings.model_dump(mode="json")
     path = folder / RECORD
     if path.is_file() and overwrite:
@@ -105,10 +108,11 @@ def _open(folder: Path, settings: Settings, overwrite: bool) -> None:
                 rule=f"{folder} holds a run of other settings ({'; '.join(changed[:4])}).",
                 way_out="Choose another --out, or give --overwrite to replace it.",
             )
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif not is_empty(folder):
         raise InputError(None, rule=f"{folder} is not empty and holds no {RECORD}.", way_out="Choose another --out.")
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    sweep(folder)
+    write_text(path, json.dumps(record, indent=2) + "\n")
 
 
 def _changes(before: Any, now: Any, name: str = "") -> list[str]:
@@ -130,6 +134,7 @@ def _train(folder: Path, settings: Settings, case: Case) -> dict[str, Any]:
 
     from undertow import gradient as ug
     from undertow._check import InputError
+    from undertow._write import write_text
 
     inner, outer = settings.inner, settings.outer
     kinds = {"no": lambda p, r: r, "one": lambda p, r: r, "layer": ug.per_layer, "parameter": ug.per_parameter}
@@ -159,18 +164,17 @@ def _train(folder: Path, settings: Settings, case: Case) -> dict[str, Any]:
     final, _ = ug.meta_loss(case.loss_fn, state.params, case.new_tasks, rate, loop)
     learned = None if inner.learn == "no" else state.rate
     summary = _summary(state, history, learned) | {"loss": case.loss_name, "validation_loss": _finite(final)}
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=True) + "\n")
+    write_text(folder / "summary.json", json.dumps(summary, indent=2, allow_nan=True) + "\n")
     return summary
 
 
 def _write_course(folder: Path, history: History, loss_name: str) -> None:
     """Write the losses of all iterations, as a table and as a figure."""
-    import pyarrow.parquet as pq
-
+    from undertow.cli.output import write_figure, write_parquet
     from undertow.plots import style
     from undertow.plots.training import TrainingCurve
 
-    pq.write_table(history.table(), folder / "history.parquet")
+    write_parquet(folder / "history.parquet", history.table())
     curve = TrainingCurve(
         history.meta_loss,
         history.support_before,
@@ -180,9 +184,7 @@ def _write_course(folder: Path, history: History, loss_name: str) -> None:
         loss_name,
     )
     with style.context():
-        made = curve.figure()
-        made.savefig(folder / "figure.png")
-        made.savefig(folder / "figure.svg", metadata={"Date": None})
+        write_figure(curve.figure(), folder)
 
 
 def _summary(state: TrainState, history: History, learned: Any) -> dict[str, Any]:

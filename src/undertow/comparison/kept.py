@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,12 @@ class KeptCells:
     def _take(self, line: bytes) -> None:
         try:
             values = json.loads(line)
+            made = values.pop("checksum")
+            if made != _checksum(values):
+                return  # damaged: fitted again
             key, limit = values.pop("key"), values.pop("limit")
             cell = cell_of(values)
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return  # a line that was cut off when the process ended
         # A fit that was too slow, or failed otherwise, gets another chance where there is more time.
         if key == self._key and (not cell.left_out or self._limit <= (np.inf if limit is None else limit)):
@@ -49,10 +53,17 @@ class KeptCells:
         """Write a finished cell."""
         limit = None if np.isinf(self._limit) else self._limit
         line: dict[str, Any] = {"key": self._key, "limit": limit, **asdict(cell)}
+        line["checksum"] = _checksum(line)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(("" if self._ends_well else "\n") + json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         self._ends_well = True
+
+
+def _checksum(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _key(table: GroupedTable, plan: Plan) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from undertow.gradient.checkpoint import check_settings, write_bytes
+from undertow._write import write_bytes
+from undertow.gradient.checkpoint import check_settings
 
 
 class BlockFolder:

@@ -6,6 +6,7 @@ run killed at any moment leaves either the old checkpoint or the new one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -16,14 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from undertow import _check
 from undertow._check import InputError
 from undertow._version import __version__
+from undertow._write import sweep, write_bytes
 from undertow.gradient.leaves import Tree
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -41,24 +43,18 @@ class Checkpoint:
         _check.whole_number(self.every, "every")
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that it is either there in full or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
 def save_checkpoint(folder: Path, iteration: int, trees: dict[str, Tree], facts: dict[str, Any]) -> None:
     """Write named trees of arrays and JSON facts; the checkpoint before is deleted when the new one is complete."""
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     arrays = {name: np.array(leaf, order="C") for name, leaf in _named(trees).items()}
     file = f"arrays-{iteration:010d}.safetensors"
-    write_bytes(folder / file, save(arrays))
+    data = save(arrays)
+    write_bytes(folder / file, data)
     versions = {"undertow": __version__, "jax": jax.__version__, "numpy": np.__version__}
     record = {"format": FORMAT, "arrays": file, "iteration": iteration, **facts, "versions": versions}
+    record["sha256"] = _sha256(data)
+    record["checksum"] = _checksum(record)
     write_bytes(folder / "state.json", (json.dumps(record, indent=1) + "\n").encode())
     for old in folder.glob("arrays-*.safetensors"):
         if old.name != file:
@@ -71,10 +67,12 @@ def read_facts(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        facts = json.loads(path.read_text())
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if facts["format"] == FORMAT and facts.pop("checksum", None) != _checksum(facts):
+            raise _unusable(folder, f"{path.name} is damaged: it holds other values than were written.")
         known = facts["format"] == FORMAT and (folder / facts["arrays"]).exists()
         known = known and isinstance(facts["settings"], dict)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unusable(folder, f"{path.name} cannot be read ({error}).") from None
     if not known:
         made = f"it has format {facts['format']!r} (this version writes {FORMAT}) or lacks {facts['arrays']}."
@@ -120,7 +118,10 @@ def take(arrays: dict[str, np.ndarray], name: str, like: Tree, folder: str | Pat
 def load_arrays(folder: Path, facts: dict[str, Any]) -> dict[str, np.ndarray]:
     """All arrays of a checkpoint by name. Raises InputError when the file is damaged."""
     try:
-        return load_file(folder / facts["arrays"])
+        data = (folder / facts["arrays"]).read_bytes()
+        if _sha256(data) != facts["sha256"]:
+            raise _unusable(folder, f"{facts['arrays']} is damaged: it holds other values than were written.")
+        return load(data)
     except SafetensorError as error:
         raise _unusable(folder, f"{facts['arrays']} is damaged ({error}).") from None
 
@@ -135,6 +136,15 @@ def check_settings(argument: str, folder: Path, known: dict[str, Any], now: dict
                 f"it was written with {name}={known.get(name)!r}, and this run has {name}={value!r}.",
                 "Use the same settings, or another folder.",
             )
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    """Of all that the record says, the checksum of the arrays included."""
+    return _sha256(json.dumps(record, sort_keys=True).encode())
 
 
 def _unusable(folder: Path, why: str) -> InputError:

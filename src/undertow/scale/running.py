@@ -16,6 +16,8 @@ from undertow.scale.sorted_table import Fragment
 
 # Fragments that are handed out at once: more than there are workers, few enough to be held.
 _IN_FLIGHT = 256
+# Bytes of the checksum that a kept answer starts with.
+_SUM = 32
 
 
 def checked(executor: Any) -> Any:
@@ -94,19 +96,25 @@ def _places(kept: Path, question: bytes, fragments: Sequence[Fragment]) -> list[
     cut = repr([(one.start, one.stop, one.columns) for one in fragments])
     folder = kept / hashlib.sha256(question + cut.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    return [folder / f"{i:07d}.safetensors" for i in range(len(fragments))]
+    return [folder / f"{i:07d}.answer" for i in range(len(fragments))]
 
 
 def _found(place: Path | None) -> bytes | None:
+    """The answer that was kept; None where there is none, or a damaged one, which is asked for again."""
     try:
-        return None if place is None else place.read_bytes()
+        kept = b"" if place is None else place.read_bytes()
     except FileNotFoundError:
         return None
+    return kept[_SUM:] if kept[:_SUM] == _checksum(kept[_SUM:]) else None
+
+
+def _checksum(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _written(data: bytes, place: Path | None) -> bytes:
     if place is not None:
-        write_bytes(place, data)
+        write_bytes(place, _checksum(data) + data)
     return data
 
 

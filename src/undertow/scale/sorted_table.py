@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -237,7 +238,7 @@ def sort(
         about = _about(opened, source, task, target, columns, names)
         if not _is_there(place, about):
             _sort(con, opened, place, task, outcome, columns)
-            write_text(place / _ABOUT, json.dumps(about))
+            write_text(place / _ABOUT, json.dumps({**about, "sha256": _checksum(place / _FILE)}))
     except duckdb.Error as error:
         raise sources.unreadable("the table", error) from error
     finally:
@@ -256,10 +257,11 @@ def _about(opened: sources.Source, source: Any, task: str, target: str, columns:
 
 
 def _is_there(place: Path, about: dict[str, Any]) -> bool:
-    """Whether the folder holds this table, sorted; InputError where it holds another."""
+    """Whether the folder holds this table, sorted and undamaged; InputError where it holds another."""
     try:
         found = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        made = found.pop("sha256", None)
+    except (OSError, ValueError, AttributeError):
         return False
     if found != about:
         raise InputError(
@@ -268,7 +270,12 @@ def _is_there(place: Path, about: dict[str, Any]) -> bool:
             "the folder holds the sorted rows of another table, of other columns, or of files that have changed since.",
             "Choose another folder, or empty this one.",
         )
-    return (place / _FILE).is_file()
+    return (place / _FILE).is_file() and made == _checksum(place / _FILE)
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _sort(con: Any, opened: sources.Source, place: Path, task: str, outcome: str, columns: list[str]) -> None:
