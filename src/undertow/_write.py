@@ -22,6 +22,11 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        if error.filename in (None, str(beside)):
+            # The user knows the file by its own name.
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        raise
     finally:
         beside.unlink(missing_ok=True)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import signal
+import sys
+from typing import Annotated, Any
 
 import typer
 
 from undertow._version import __version__
 from undertow.cli import compare, fit, listing, predict, reproduce, theory, train
-from undertow.cli.errors import Group
+from undertow.cli.errors import Group, cannot_write, flushed
 from undertow.cli.output import escape_what_cannot_be_shown
 
 
@@ -50,4 +52,14 @@ app.command("list")(listing.list_experiments)
 def main() -> None:
     """Entry point of the ``undertow`` command."""
     escape_what_cannot_be_shown()
-    app()
+    # To be told to end is to be interrupted: what is being written is cleared away, other processes are ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app()
+        code: Any = 0
+    except SystemExit as ended:
+        code = ended.code
+    except OSError as error:
+        # Help and the version are printed before there is a command whose errors could be caught.
+        code = cannot_write(error)
+    sys.exit(flushed(code))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import typer
@@ -28,8 +30,7 @@ class Group(TyperGroup):
         except BrokenPipeError:
             raise  # the reader of our output has gone: nothing is wrong
         except OSError as error:
-            where = f" {error.filename}:" if error.filename else ""
-            _fail(f"Error:{where} {error.strerror or error}", USAGE)
+            raise typer.Exit(cannot_write(error)) from None
         except MemoryError as error:
             _fail(f"Error: not enough memory ({str(error) or 'no more could be had'}): ask for smaller sizes.", USAGE)
         except ArithmeticError as error:
@@ -42,6 +43,26 @@ class Group(TyperGroup):
             if message is None:
                 raise
             _fail(f"Error: {message}", USAGE)
+
+
+def cannot_write(error: OSError) -> int:
+    """Say what the system refused, and return the exit code."""
+    where = f" {error.filename}:" if error.filename else ""
+    typer.echo(f"Error:{where} {error.strerror or error}", err=True)
+    return USAGE
+
+
+def flushed(code: Any) -> Any:
+    """Write out what was printed, and return the exit code: that of an error where this was none until now."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        # The interpreter would try once more, and print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if not code:
+            return 1 if isinstance(error, BrokenPipeError) else cannot_write(error)
+    return code
 
 
 def _input_error(error: ValueError, ctx: Any) -> str | None:
