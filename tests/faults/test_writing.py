@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -37,15 +36,14 @@ def call(*args):
     return CliRunner().invoke(app, [str(one) for one in args])
 
 
+LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))\n"
+
+
 def command(*args, largest=None, **options):
     """Run the command in a process of its own; largest: the size in bytes that no file may pass."""
-
-    def limit():
-        if largest is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
-
-    full = [sys.executable, "-m", "undertow", *map(str, args)]
-    return subprocess.run(full, preexec_fn=limit, stderr=subprocess.PIPE, text=True, timeout=300, **options)
+    code = ("" if largest is None else LIMITED.format(largest)) + "from undertow.cli import main; main()"
+    full = [sys.executable, "-c", code, *map(str, args)]
+    return subprocess.run(full, stderr=subprocess.PIPE, text=True, timeout=300, **options)
 
 
 def said_once(done):
