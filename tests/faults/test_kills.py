@@ -28,9 +28,19 @@ validate_every = 50
 checkpoint_every = 20
 """
 SCALE = """
-import undertow as ut
+from undertow import MAMLRegressor
 from undertow.estimators import save
-model = ut.scale.fit(ut.MAMLRegressor(), "rows.csv", "g", "y", work="work", memory="100MB")
+from undertow.scale.fitting import Run, fit_sorted
+from undertow.scale.memory import Ceiling
+from undertow.scale.sorted_table import sort
+from pathlib import Path
+
+class Small(Ceiling):
+    fragment = 400
+
+place = Path("work")
+table = sort("rows.csv", "g", "y", folder=place, memory="1GB")
+model = fit_sorted(MAMLRegressor(), table, Run(Small.of("1GB"), None, place / "sums", all_in_memory=False))
 save(model, "m.safetensors")
 """
 COMMANDS = {
@@ -137,7 +147,7 @@ def test_a_killed_command_given_again_ends_with_the_same_numbers(name, kills, tm
         # Once more for some: killed where it goes on.
         for _ in range(rng.integers(1, 3)):
             # The first share of a run is spent on imports.
-            hit += killed(name, folder, seconds * rng.uniform(0.3, 1.0), rng.choice(SIGNALS))
+            hit += killed(name, folder, seconds * rng.uniform(0.3, 0.95), rng.choice(SIGNALS))
         finished(name, folder)
         assert numbers(folder) == expected
         assert not [one for one in folder.rglob(".*.part") if "work" not in one.parts]
