@@ -19,7 +19,9 @@ def curve(**changes):
         "sharp": np.array([2.1, 1.1, 2.1, 3.1]),
         "theories": {"exact": np.array([2.0, 1.0, np.inf, 3.0]), "leading": np.array([2.0, -50.0, 2.0, 9.0])},
         "theory_rate": -0.6,
-        "measured": {"raw": (-0.55, -0.7, -0.4), "conditional": (-0.6, -0.61, -0.59)},
+        "best": (-0.55, -0.7, -0.4),
+        "least": 0.5,
+        "tangent": 1.5,
     }
     return LossCurve(**{**values, **changes})
 
@@ -38,10 +40,23 @@ def test_points_and_theory_are_at_their_places_and_gaps_stay_gaps():
     _, (axes,) = drawn(curve())
     lines = {line.get_label(): line for line in axes.get_lines()}
     np.testing.assert_array_equal(lines["theory, exact"].get_ydata(), [2.0, 1.0, np.nan, 3.0])
-    np.testing.assert_array_equal(lines["given the inputs, mean"].get_ydata(), [2.1, 1.1, 2.1, 3.1])
-    np.testing.assert_array_equal(lines["lowest, theory"].get_xdata(), [-0.6])
-    (bars,) = (c for c in axes.containers if c.get_label() == "raw, mean ± standard error")
+    np.testing.assert_array_equal(lines["the same, given the inputs"].get_ydata(), [2.1, 1.1, 2.1, 3.1])
+    (bars,) = (c for c in axes.containers if c.get_label() == "measured, mean ± standard error")
     np.testing.assert_array_equal(bars[0].get_ydata(), [2.0, 1.0, 2.0, 3.0])
+
+
+def test_the_slope_the_least_loss_and_the_optimum_are_where_they_were_given():
+    _, (axes,) = drawn(curve(theories={"exact": np.array([2.0, 1.0, 1.8, 3.0])}))
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    x, y = lines["slope at 0, leading order"].get_data()
+    np.testing.assert_allclose(y, 1.8 + 1.5 * np.asarray(x))
+    assert set(lines["least possible loss"].get_ydata()) == {0.5}
+    assert axes.get_ylim()[0] < 0.5
+    assert [text.get_text() for text in axes.texts] == ["best −0.55"]
+    # Far below the curve it is told in words, and the frame stays with the data.
+    _, (axes,) = drawn(curve(least=-50.0))
+    assert axes.get_ylim()[0] > 0
+    assert any("least possible loss: -50" in text.get_text() for text in axes.texts)
 
 
 def test_marks_of_the_optima_lie_below_all_points_and_wild_theory_does_not_set_the_frame():
@@ -49,7 +64,7 @@ def test_marks_of_the_optima_lie_below_all_points_and_wild_theory_does_not_set_t
     low, high = axes.get_ylim()
     # Marks sit below 0.2 of the height: the lowest error bar must end above.
     assert (0.9 - low) / (high - low) > 0.2
-    assert 0 < low < 0.9
+    assert low < 0.5
     assert 3.1 < high < 4
 
 
@@ -61,7 +76,7 @@ def test_the_legend_is_below_the_axes_inside_the_figure_and_names_everything_onc
     assert box.x1 <= made.bbox.width
     assert all(box.y1 <= axis.get_tightbbox().y0 for axis in axes)
     names = [text.get_text() for text in legend.get_texts()]
-    assert len(names) == len(set(names)) == 7
+    assert len(names) == len(set(names)) == 6
 
 
 def test_theory_alone_can_be_drawn():

@@ -20,9 +20,9 @@ from undertow.trials.panel import Panel
 from undertow.trials.summary import optima_of
 
 _TITLES = {
-    "a": "a  unequal variances, adapt rate {first:g}",
-    "b": "b  unequal variances, adapt rate {second:g}",
-    "c": "c  equal variances, adapt rate {first:g}",
+    "a": "a  unequal variances: positive (adapt {first:g})",
+    "b": "b  unequal variances: positive (adapt {second:g})",
+    "c": "c  equal variances: negative (adapt {first:g})",
 }
 
 
@@ -94,7 +94,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
         made, axes = style.figure(3, width=3.6)
         for one, panel in zip(axes[0], panels(config), strict=True):
             title = _TITLES[panel.name].format(first=first, second=second)
-            curve(table, panel, ("leading", "equivalent", "exact")).plot(one, xlabel="train rate", title=title)
+            curve(table, panel, ("exact", "equivalent", "leading")).plot(one, xlabel="train rate", title=title)
         style.shared_legend(made, axes, columns=3)
         return made
 

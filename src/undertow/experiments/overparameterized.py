@@ -42,7 +42,7 @@ class Config(two_rates.TwoRatesConfig):
 
 def draw(table: pa.Table, config: Config) -> Figure:
     """Both panels, with exact and leading-order theory."""
-    return two_rates.draw(table, config, ("leading", "exact"))
+    return two_rates.draw(table, config, ("exact", "leading"))
 
 
 def finding(table: pa.Table, config: Config) -> Finding:

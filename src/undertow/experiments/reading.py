@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from undertow.plots.regimes import LossCurve
+from undertow.trials.conditional import least_loss
 from undertow.trials.finding import Finding, below, half_width, sentence
 from undertow.trials.panel import Panel
 from undertow.trials.summary import ESTIMATES, optima_of, rows_of
@@ -110,16 +111,18 @@ def from_exact_theory(table: pa.Table, panels: list[Panel]) -> tuple[np.ndarray,
     return off - half, off + half
 
 
-def curve(table: pa.Table, panel: Panel, theories: tuple[str, ...]) -> LossCurve:
-    """The panel as a LossCurve: raw points with error bars, the sharper estimate, these theories and both optima."""
-    rows, optima = rows_of(table, panel.name), optima_of(table, panel.name)
+def curve(table: pa.Table, panel: Panel, theories: tuple[str, ...], tangent: float | None = None) -> LossCurve:
+    """The panel as a LossCurve: raw points and those given the inputs, theories, optimum, least possible loss."""
+    rows, found = rows_of(table, panel.name), optima_of(table, panel.name)["conditional"]
     shown = {name: rows[f"theory_{name}"] for name in theories if np.isfinite(rows[f"theory_{name}"]).sum() > 1}
+    assert panel.design.n_adapt is not None  # set by Design
     return LossCurve(
         rates=panel.rates,
         mean=rows["raw_mean"],
         se=rows["raw_se"],
         sharp=rows["conditional_mean"],
         theories=shown,
-        theory_rate=optima["theory"]["rate"],
-        measured={name: tuple(optima[name][key] for key in ("rate", "low", "high")) for name in ESTIMATES},
+        best=(found["rate"], found["low"], found["high"]),
+        tangent=tangent,
+        least=least_loss(panel.problem, panel.design.n_adapt),
     )

@@ -15,6 +15,7 @@ from undertow.experiments.reading import agreement
 from undertow.plots import style
 from undertow.plots.regimes import RegimeCurve
 from undertow.problem import Design, MixedLinearRegression
+from undertow.trials.conditional import least_loss
 from undertow.trials.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size
 from undertow.trials.finding import Finding, above, sentence, weakest
 from undertow.trials.panel import Panel
@@ -97,6 +98,9 @@ def draw(table: pa.Table, config: Config) -> Figure:
                 one, color=look, label=f"train rate {style.signed(rate)}: raw, mean \u00b1 standard error"
             )
         one.plot([], [], color=style.INK, label="theory of the mean")
+        first = panels(config)[0]
+        least = least_loss(first.problem, config.n_adapt)
+        one.axhline(least, color=style.GREY, linewidth=1.2, linestyle=(0, (6, 2)), label="least possible loss")
         one.axvspan(p - 1, p + 1, color="#E6E6E6", zorder=0, label="p \u2212 1 to p + 1: the mean is infinite")
         one.plot(
             [], [], linestyle="", marker="D", markerfacecolor="none", color=style.INK, label="median, given the inputs"

@@ -42,17 +42,21 @@ def panels(config: TwoRatesConfig) -> list[Panel]:
     ]
 
 
-def draw(table: pa.Table, config: TwoRatesConfig, theories: tuple[str, ...]) -> Figure:
-    """Both panels: raw points with error bars as in the paper, the named theories where they exist, and the optima."""
+def draw(table: pa.Table, config: TwoRatesConfig, theories: tuple[str, ...], tangent: float | None = None) -> Figure:
+    """Both panels: raw points with error bars as in the paper, the named theories where they exist, and the optima.
+
+    tangent: a slope of the loss at train rate 0, drawn in panel b.
+    """
     with style.context():
         made, axes = style.figure(2)
         titles = (
-            f"a  adapt rate, at train rate {config.fixed_train_rate:g}",
-            f"b  train rate, at adapt rate {config.fixed_adapt_rate:g}",
+            f"a  the best adapt rate is positive (train rate {config.fixed_train_rate:g})",
+            f"b  the best train rate is negative (adapt rate {config.fixed_adapt_rate:g})",
         )
-        labels = ("adapt rate", "train rate")
-        for one, panel, title, label in zip(axes[0], panels(config), titles, labels, strict=True):
-            curve(table, panel, theories).plot(one, xlabel=label, title=title)
+        for one, panel, title, label, slope in zip(
+            axes[0], panels(config), titles, ("adapt rate", "train rate"), (None, tangent), strict=True
+        ):
+            curve(table, panel, theories, slope).plot(one, xlabel=label, title=title)
         style.shared_legend(made, axes, columns=3)
         return made
 

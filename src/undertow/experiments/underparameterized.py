@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
@@ -9,9 +10,10 @@ from pydantic import Field, model_validator
 from undertow.experiments import two_rates
 from undertow.experiments.experiment import Experiment
 from undertow.experiments.reading import best_rate, loss_just_below_zero
+from undertow.trials.conditional import adaptation_metric
 from undertow.trials.config import RatesWithZero, Runs, Size, evenly
 from undertow.trials.finding import Finding
-from undertow.trials.summary import optima_of
+from undertow.trials.summary import optima_of, rows_of
 
 
 class Config(two_rates.TwoRatesConfig):
@@ -43,8 +45,34 @@ class Config(two_rates.TwoRatesConfig):
 
 
 def draw(table: pa.Table, config: Config) -> Figure:
-    """Both panels, with every theory that exists there."""
-    return two_rates.draw(table, config, ("leading", "equivalent", "exact"))
+    """Both panels, with every theory that exists there, and the slope at train rate 0."""
+    return two_rates.draw(table, config, ("exact", "equivalent", "leading"), slope_at_zero(config))
+
+
+def slope_at_zero(config: Config) -> float:
+    """The slope of the loss at train rate 0, at leading order: H/2 times 2 sigma^2 p / (N - p - 1).
+
+    The second factor is the slope of E|omega* - w_0|^2: B = X_v (I - alpha S) is near (1 - alpha) X_v, so the noise
+    that B's pseudoinverse lets through, sigma^2 tr (B'B)^{-1}, grows like 1 + 2 alpha, from sigma^2 p / (N - p - 1).
+    H (``adaptation_metric``) turns a distance into loss after adaptation.
+    """
+    panel = two_rates.panels(config)[1]
+    n_rows, p = panel.design.n_query_rows, config.n_features
+    assert panel.design.n_adapt is not None  # set by Design
+    metric = float(adaptation_metric(panel.problem, panel.design.n_adapt, config.fixed_adapt_rate))
+    return metric / 2 * 2 * config.noise_std**2 * p / (n_rows - p - 1)
+
+
+def verdict(table: pa.Table, config: Config) -> list[str]:
+    """Distance from theory and the optima, and the slope at train rate 0."""
+    rows = rows_of(table, "b")
+    zero = int(np.flatnonzero(rows["train_rate"] == 0.0)[0])
+    lines = two_rates.verdict(table, config)
+    if 0 < zero < len(rows["train_rate"]) - 1:
+        rise, run = (rows[name][zero + 1] - rows[name][zero - 1] for name in ("conditional_mean", "train_rate"))
+        lines.append(f"b: slope of the loss at train rate 0: leading order {slope_at_zero(config):.4f}; measured "
+                     f"between the neighbours, given the inputs, {rise / run:.4f}.")  # fmt: skip
+    return lines
 
 
 def finding(table: pa.Table, config: Config) -> Finding:
@@ -69,5 +97,5 @@ EXPERIMENT = Experiment(
     panels=two_rates.panels,
     draw=draw,
     finding=finding,
-    verdict=two_rates.verdict,
+    verdict=verdict,
 )

@@ -10,15 +10,12 @@ from matplotlib.ticker import LogFormatter
 
 from undertow.plots import style
 
+# Theory that passes through the points has one colour, by whichever method; an approximation another.
 THEORY_LOOK = {
     "exact": {"label": "theory, exact", "color": style.ORANGE, "linestyle": "-"},
-    "equivalent": {"label": "theory, deterministic equivalent", "color": style.GREEN, "linestyle": "-"},
+    "equivalent": {"label": "theory, deterministic equivalent", "color": style.ORANGE, "linestyle": "-"},
     "leading": {"label": "theory, leading order", "color": style.PURPLE, "linestyle": "--"},
-    "next_order": {"label": "theory, next order", "color": style.AMBER, "linestyle": ":"},
-}
-_MEASURED_LOOK = {
-    "raw": {"height": 0.1, "color": style.BLUE, "label": "lowest, raw: 95 % interval"},
-    "conditional": {"height": 0.04, "color": style.INK, "label": "lowest, given the inputs: 95 % interval"},
+    "next_order": {"label": "theory, next order", "color": style.PURPLE, "linestyle": ":"},
 }
 
 
@@ -29,8 +26,8 @@ class LossCurve:
     rates, mean, se: (k,) swept rate, measured mean loss and its standard error; None where nothing was
         measured. sharp: (k,) a second, sharper estimate.
     theories: method name to (k,) values; values that are not finite are left out.
-    theory_rate: where theory is lowest. measured: for "raw" and "conditional", (rate, low, high) of the
-        measured optimum and its interval.
+    theory_rate: where theory is lowest. best: (rate, low, high) of the measured optimum and its interval.
+    tangent: theory's slope at rate 0, drawn through theory's value there. least: the least possible loss.
     """
 
     rates: np.ndarray
@@ -39,25 +36,15 @@ class LossCurve:
     sharp: np.ndarray | None = None
     theories: dict[str, np.ndarray] = field(default_factory=dict)
     theory_rate: float | None = None
-    measured: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    best: tuple[float, float, float] | None = None
+    tangent: float | None = None
+    least: float | None = None
 
     def plot(self, axes: Any, *, xlabel: str, title: str = "") -> Any:
         """Draw on matplotlib axes and return them."""
         axes.axvline(0.0, color=style.GREY, linewidth=0.7, zorder=0)
         for name, values in self.theories.items():
             axes.plot(self.rates, np.where(np.isfinite(values), values, np.nan), zorder=2, **THEORY_LOOK[name])
-        if self.sharp is not None:
-            axes.plot(
-                self.rates,
-                self.sharp,
-                linestyle="",
-                marker="x",
-                markersize=3.5,
-                markeredgewidth=0.9,
-                color=style.INK,
-                zorder=4,
-                label="given the inputs, mean",
-            )
         if self.mean is not None:
             axes.errorbar(
                 self.rates,
@@ -70,10 +57,15 @@ class LossCurve:
                 elinewidth=0.9,
                 color=style.BLUE,
                 zorder=3,
-                label="raw, mean \u00b1 standard error",
+                label="measured, mean \u00b1 standard error",
+            )
+        if self.sharp is not None:
+            axes.plot(
+                self.rates, self.sharp, ".", color=style.INK, markersize=4, zorder=4, label="the same, given the inputs"
             )
         self._frame(axes)
-        self._optima(axes)
+        self._tangent(axes)
+        self._optimum(axes)
         axes.set_xlabel(xlabel)
         axes.set_ylabel("test loss after adaptation")
         axes.set_title(title)
@@ -91,12 +83,32 @@ class LossCurve:
             return
         low, high = float(shown.min()), float(shown.max())
         room = high - low or abs(high) or 1.0
-        axes.set_ylim(low - 0.32 * room, high + 0.08 * room)
+        bottom = low - 0.32 * room
+        if self.least is not None and self.least > low - room:
+            look: Any = {"color": style.GREEN, "linewidth": 1.2, "linestyle": (0, (6, 2))}
+            axes.axhline(self.least, label="least possible loss", **look)
+            bottom = min(bottom, self.least - 0.12 * room)
+        elif self.least is not None:
+            # Far below the curve: a line there would flatten what is to be seen.
+            axes.text(0.99, 0.02, f"least possible loss: {self.least:.2f} \u2193", transform=axes.transAxes, ha="right",
+                      color=style.GREEN, fontsize=8)  # fmt: skip
+        axes.set_ylim(bottom, high + 0.08 * room)
 
-    def _optima(self, axes: Any) -> None:
-        """Marks in the empty strip under the data: they cannot hide a point."""
+    def _tangent(self, axes: Any) -> None:
+        if self.tangent is None or 0.0 not in self.rates:
+            return
+        zero = int(np.flatnonzero(self.rates == 0.0)[0])
+        known = [values[zero] for values in self.theories.values() if np.isfinite(values[zero])]
+        if not known:
+            return
+        reach = 0.09 * (self.rates[-1] - self.rates[0]) * np.array([-1.0, 1.0])
+        line = known[0] + self.tangent * reach
+        axes.plot(reach, line, color=style.INK, linewidth=1.1, zorder=4, label="slope at 0, leading order")
+
+    def _optimum(self, axes: Any) -> None:
+        """A mark in the empty strip under the data: it cannot hide a point."""
         across = axes.get_xaxis_transform()
-        if self.theory_rate is not None and np.isfinite(self.theory_rate):
+        if self.theory_rate is not None and np.isfinite(self.theory_rate) and self.best is None:
             axes.plot(
                 [self.theory_rate],
                 [0.16],
@@ -108,22 +120,25 @@ class LossCurve:
                 zorder=5,
                 label="lowest, theory",
             )
-        for name, (rate, low, high) in self.measured.items():
-            look = _MEASURED_LOOK[name]
-            axes.errorbar(
-                [rate],
-                [look["height"]],
-                xerr=[[max(rate - low, 0.0)], [max(high - rate, 0.0)]],
-                transform=across,
-                linestyle="",
-                marker="|",
-                markersize=7,
-                capsize=0,
-                elinewidth=2.5,
-                color=look["color"],
-                zorder=5,
-                label=look["label"],
-            )
+        if self.best is None:
+            return
+        rate, low, high = self.best
+        axes.errorbar(
+            [rate],
+            [0.16],
+            xerr=[[max(rate - low, 0.0)], [max(high - rate, 0.0)]],
+            transform=across,
+            linestyle="",
+            marker="^",
+            markersize=6,
+            elinewidth=2.0,
+            color=style.INK,
+            zorder=5,
+        )
+        words = f"best {rate:+.2f}".replace("-", "\u2212")
+        axes.annotate(
+            words, (rate, 0.16), xycoords=across, xytext=(7, 0), textcoords="offset points", va="center", fontsize=8
+        )
 
 
 @dataclass(frozen=True)

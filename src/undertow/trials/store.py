@@ -110,8 +110,9 @@ class Folder:
         self, figure: Any, verdict: list[str], finding: dict[str, Any], details: Any | None = None
     ) -> None:
         """Store the figure, and a second one where there is one, as PNG and SVG; the verdict and the finding."""
-        for made, names in ((figure, FIGURES), (details, DETAILS)):
-            for name in names if made is not None else ():
+        figures = [(figure, FIGURES)] + ([] if details is None else [(details, DETAILS)])
+        for made, names in figures:
+            for name in names:
                 kind = name.rsplit(".", 1)[1]
                 # An SVG carries the date unless told otherwise; without it the same table gives the same file.
                 metadata = {"Date": None} if kind == "svg" else None
