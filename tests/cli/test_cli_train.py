@@ -106,14 +106,15 @@ outer = {{ iterations = 3, meta_batch = 2, validate_every = 3 }}
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("shots = 5", "shot = 5", "task.shot: Extra inputs are not permitted"),
-        ("shots = 5", "shots = 0", "greater than or equal to 1"),
-        ("shots = 5", 'shots = "5"', "valid integer"),
+        ("shots = 5", "shot = 5", "task.shot is no known key"),
+        ("shots = 5", "shots = 0", "task.shots must be at least 1, and is 0"),
+        ("shots = 5", 'shots = "5"', "task.shots must be a whole number, and is '5'"),
         ('case = "sinusoid"', 'case = "sine"', "case='sine': choose one of 'sinusoid', 'omniglot', 'table'"),
         ('case = "sinusoid"', "", "choose one of 'sinusoid'"),
         ("adapt_rate = 0.05", "", "a train rate is not a rate to adapt with"),
-        ("iterations = 30", "", "outer.iterations: Field required"),
+        ("iterations = 30", "", "outer.iterations is missing"),
         ("[task]", "[task", "is not valid TOML"),
+        ("[inner]", '[inner]\nlearn = "all"', "inner.learn must be one of 'no', 'one', 'layer' or 'parameter'"),
     ],
 )
 def test_settings_that_cannot_be_used_are_one_message(old, new, message, tmp_path):

@@ -116,5 +116,10 @@ def test_an_implicit_problem_without_a_solution_stops_training():
     endless = ug.InnerLoop(2, ug.Implicit(max_residual=None))
     assert ug.train(linear_loss, ZERO, tasks, optax.sgd(0.0), -3.0, endless, iterations=3)[0].iteration == 3
 
+    validation = ug.Validation(tasks, -3.0, every=1)
+    with pytest.warns(UserWarning, match="a validation task is not solved"):
+        _, history = ug.train(linear_loss, ZERO, tasks, SGD, 0.1, implicit, iterations=1, validation=validation)
+    assert history.validation_loss.tolist() == [np.inf]
+
     table = ug.sweep(linear_loss, lambda key: ZERO, tasks, SGD, [-3.0, 0.1], 1, implicit, iterations=3)
     assert table["stopped"].to_pylist() == ["non_finite", "iterations"]

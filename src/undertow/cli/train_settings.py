@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from undertow import _check
 from undertow._check import InputError
@@ -138,10 +138,48 @@ _ADAPTER: TypeAdapter[Settings] = TypeAdapter(Annotated[Settings, Field(discrimi
 
 
 def read_settings(path: Path) -> Settings:
-    """Read and check a file; raises InputError or pydantic's ValidationError."""
+    """Read and check a file; raises InputError, which names every key that does not fit."""
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(None, rule=f"{path} is not valid TOML: {error}.") from None
     _check.one_of(found.get("case"), "case", CASES)
-    return _ADAPTER.validate_python(found)
+    try:
+        return _ADAPTER.validate_python(found)
+    except ValidationError as error:
+        # The first place is the case, which is no table of the file.
+        rules = [f"{'.'.join(map(str, one['loc'][1:]))} {_rule(dict(one))}" for one in error.errors()]
+    raise InputError(None, rule=f"{path}: {'; '.join(rules)}.", way_out="See docs/gradient_experiments.md.")
+
+
+_KINDS = {
+    "int": "must be a whole number",
+    "float": "must be a number",
+    "string": "must be text",
+    "bool": "must be true or false",
+    "list": "must be a list",
+    "model": "must be a table of keys",
+}
+
+
+def _rule(error: dict[str, Any]) -> str:
+    """What is wrong with one key, in the words of this file rather than of its reader."""
+    kind, context = error["type"], error.get("ctx", {})
+    given = f", and is {error['input']!r}"
+    limits = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
+    words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        return "is no known key"
+    if kind in limits:
+        return f"must be {words[limits[kind]]} {context[limits[kind]]}{given}"
+    if kind == "literal_error":
+        return f"must be one of {context['expected']}{given}"
+    if kind == "too_short":
+        return "must not be empty"
+    if kind == "finite_number":
+        return f"must be finite{given}"
+    if kind == "value_error":
+        return f"cannot be used: {context['error']}"
+    return f"{_KINDS.get(kind.split('_')[0], 'does not fit')}{given}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -68,13 +69,24 @@ class Validation:
         return replace(self, tasks=as_arrays(self.tasks, "validation"), adapt_rate=rate, steps=steps)
 
     def loss(self, plan: Plan, given: Given, variables: Tree) -> float:
-        """Mean query loss of the tasks after adaptation."""
+        """Mean query loss of the tasks after adaptation; infinite, with a warning, where one has no solution."""
         trained, learned = variables if plan.learn_rate else (variables, None)
         rate = learned if self.adapt_rate is None else self.adapt_rate
-        return float(_evaluate(plan, self.steps, join(trained, given.rest), given.state, self.tasks, rate))
+        loss, residual = _evaluate(plan, self.steps, join(trained, given.rest), given.state, self.tasks, rate)
+        limit = plan.inner.forward(self.steps).max_residual  # type: ignore[arg-type]
+        if limit is None or residual is None or float(residual) <= limit:
+            return float(loss)
+        warnings.warn(
+            f"the implicit inner problem of a validation task is not solved: its residual is {float(residual):.3g}, "
+            f"more than max_residual={limit:g}. The validation loss counts as infinite. It may have no solution at "
+            "this adapt_rate.",
+            stacklevel=2,
+        )
+        return float("inf")
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _evaluate(plan: Plan, steps: int, params: Tree, state: Any, tasks: TaskBatch, rate: Any) -> jax.Array:
+def _evaluate(plan: Plan, steps: int, params: Tree, state: Any, tasks: TaskBatch, rate: Any) -> tuple[jax.Array, Any]:
     params = wrap(join(params, plan.rest.tree), state)
-    return meta_loss(evaluating(plan.loss_fn), params, tasks, rate, plan.inner.forward(steps), plan.weighting)[0]
+    loss, info = meta_loss(evaluating(plan.loss_fn), params, tasks, rate, plan.inner.forward(steps), plan.weighting)
+    return loss, None if info.residual is None else info.residual.max()
