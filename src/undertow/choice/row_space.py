@@ -49,7 +49,7 @@ class RowSpace:
         basis, triangle = np.linalg.qr(basis)
         basis = basis * np.sign(np.diagonal(triangle))
         inputs, r = z @ basis, basis.shape[1]
-        plain = replace(standard, centre=np.zeros(r), spread=np.ones(r), clip=np.inf)
+        plain = replace(standard, centre=np.zeros(r), spread=np.ones(r), clip=np.inf, low=np.zeros(r), high=np.zeros(r))
         if standard.intercept:
             basis = np.block([[basis, np.zeros((p, 1))], [np.zeros((1, r)), np.ones((1, 1))]])
         # Row numbers stay what they were, and with them the draws.

@@ -49,7 +49,7 @@ def compare(
     rivals: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Rivals; none means all. See docs/compare.md.")
     ] = None,
-    clip: Clip = 4.0,
+    clip: Clip = math.inf,
     level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
     time_limit: Annotated[
         float, typer.Option(help="Seconds that a rival may take for a fold; inf for no limit.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,7 +47,7 @@ def fit(
         int | None,
         typer.Option(min=1, help="Random draws of support rows of each task.", show_default="10; fewer if it is large"),
     ] = None,
-    clip: Clip = 4.0,
+    clip: Clip = math.inf,
     categories: Categories = "raise",
     categorical: Categorical = None,
     on_small: OnSmall = None,

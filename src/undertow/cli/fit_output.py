@@ -19,11 +19,11 @@ def print_table(job: Job, raw: GroupedTable, n_clipped: int) -> None:
 
     n_support, n_folds = job.settings["n_support"], min(job.settings["folds"], raw.n_tasks)
     clip = job.settings["clip"]
-    clipped = "no limit" if clip is None else f"{count(n_clipped, 'value')} clipped at {clip:g} s.d."
+    clipped = "" if clip is None else f" ({count(n_clipped, 'value')} clipped at {clip:g} s.d.)"
     for line in what_was_read(job.name, raw, n_support):
         say(line)
     say(
-        f"standardised ({clipped}); a new task brings {count(n_support, 'row')}; errors are of held-out tasks, "
+        f"standardised{clipped}; a new task brings {count(n_support, 'row')}; errors are of held-out tasks, "
         f"{n_folds} folds"
     )
 

@@ -15,6 +15,9 @@ from undertow.tasks import labels
 from undertow.tasks.source import Source
 from undertow.tasks.wording import did_you_mean, some
 
+# Columns that are named in a line.
+_COLUMNS = 4
+
 
 def about_model(model: Path, estimator: Any, n_features: int) -> list[str]:
     """Return lines on a saved model."""
@@ -57,7 +60,30 @@ def about_rows(
     if new.y is not None and len(alone):
         which = "new task has" if len(alone) == 1 else "new tasks have"
         lines.append(f"{len(alone)} {which} no row with a target, and the common weights: {some(new.ids[alone])}")
-    return lines + _about_gaps(columns, new)
+    return lines + _about_range(estimator, new) + _about_gaps(columns, new)
+
+
+def _about_range(estimator: Any, new: NewTable) -> list[str]:
+    """Lines on features whose values are cut off, or lie far beyond all that the model was fitted to."""
+    standard, x = estimator.model_.standard, new.x[new.complete]
+    names = getattr(estimator, "feature_names_in_", [f"x{i}" for i in range(x.shape[1])])
+    lines, clipped = [], standard.clipped(x)
+    if clipped.any():
+        columns = ", ".join(f"{names[j]} {clipped[j]}" for j in np.flatnonzero(clipped)[:_COLUMNS])
+        lines.append(f"cut off at {standard.clip:g} s.d., values in a column: {columns}")
+    far = standard.far(x)
+    if far.any():
+        rows = count(int(standard.far_rows(x).sum()), "row")
+        columns = "; ".join(
+            f"{names[j]} from {x[:, j].min():.5g} to {x[:, j].max():.5g} (fitted to {standard.low[j]:.5g} to "
+            f"{standard.high[j]:.5g})"
+            for j in np.flatnonzero(far)[:_COLUMNS]
+        )
+        more = f"; {len(np.flatnonzero(far)) - _COLUMNS} more columns" if (far > 0).sum() > _COLUMNS else ""
+        lines.append(
+            f"far outside what the model was fitted to, so only as good as a straight line: {rows}, {columns}{more}"
+        )
+    return lines
 
 
 def _about_tasks(estimator: Any, new: NewTable, n_adapted: np.ndarray, known: np.ndarray) -> list[str]:

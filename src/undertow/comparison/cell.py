@@ -29,7 +29,7 @@ class Plan(NamedTuple):
     """folds of tasks"""
     n_draws: int = 5
     """random draws of support rows of each held-out task"""
-    clip: float | None = 4.0
+    clip: float | None = None
     """largest standardised value of a feature; None for no limit"""
     seed: int = 0
     """of folds and draws"""

@@ -20,8 +20,8 @@ from undertow.estimators.targets import REGRESSION
 class MAMLRegressor(RegressorMixin, Given):  # type: ignore[override]
     """Linear regression meta-trained at a signed rate, to be adapted to new tasks from a few rows.
 
-    Features are centred, divided by their standard deviation and clipped; rates act in that space. ``coef_`` and
-    ``intercept_`` are in the units of X and y; a row with a clipped value is predicted as if it had the limit.
+    Features are centred and divided by their standard deviation; rates act in that space. ``coef_`` and ``intercept_``
+    are in the units of X and y. With ``clip`` a row with a larger value is predicted as if it had that limit.
     Source of the outer problem: docs/rates.md; Bernacchia, "Meta-learning with negative learning rates", ICLR 2021.
 
     train_rate: rate of the inner step while meta-training, of either sign; 0 means no inner loop, infinity is allowed.
@@ -32,7 +32,7 @@ class MAMLRegressor(RegressorMixin, Given):  # type: ignore[override]
         regression towards omega), a ``MixedRule`` (a mixed model), or a ``GradientRule`` with a raw rate of its own. A
         parameter that would do nothing beside it is refused.
     n_draws: random draws of support and query rows of each task; None for 5, fewer on large tables.
-    standardize, clip, fit_intercept: see above; ``clip`` is the largest standardised value, None for no limit.
+    standardize, clip, fit_intercept: see above; ``clip`` is the largest standardised value; None for no limit.
     on_small: tasks with no more than n_support rows are left out ("drop", with a warning), or "raise".
     weighting: what counts once in training and in held-out errors: each of the "tasks", as a new task is what is
         predicted, or each of their query "rows", where new rows come from tasks in proportion to their size.

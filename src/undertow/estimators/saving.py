@@ -44,7 +44,7 @@ FORMAT = "undertow-estimator"
 FORMAT_VERSION = 3
 
 _CLASSES = {cls.__name__: cls for cls in (MAMLClassifier, MAMLClassifierCV, MAMLRegressor, MAMLRegressorCV)}
-_STANDARD = ("centre", "spread", "target_centre", "target_spread")
+_STANDARD = ("centre", "spread", "target_centre", "target_spread", "low", "high")
 _TASK_ROWS = ("factor", "offsets", "totals")
 # What building an estimator from values that are not what they should be may raise.
 _STRANGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -254,10 +254,14 @@ def _model(header: dict[str, Any], arrays: Arrays) -> FittedModel:
         spread=arrays["standard.spread"],
         target_centre=arrays["standard.target_centre"],
         target_spread=arrays["standard.target_spread"],
+        low=arrays["standard.low"],
+        high=arrays["standard.high"],
     )
     d = p + standard.intercept
     task_ids, rules = unpack_labels(header["task_ids"], arrays, "task_ids"), header["rules"]
-    expected = dict(zip((f"standard.{field}" for field in _STANDARD), ((p,), (p,), (q,), (q,)), strict=True))
+    expected = dict(
+        zip((f"standard.{field}" for field in _STANDARD), ((p,), (p,), (q,), (q,), (p,), (p,)), strict=True)
+    )
     expected |= {"omega": (q, d)} | ({"task_omega": (q, len(task_ids), d)} if "task_omega" in arrays else {})
     expected |= {"unadapted": (q, d)} if "unadapted" in arrays else {}
     for array, shape in expected.items():

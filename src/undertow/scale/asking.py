@@ -15,7 +15,7 @@ from undertow.scale.spread import Spread
 from undertow.tasks.rows import TaskRows
 from undertow.tasks.standard import Standard
 
-_STANDARD = ("centre", "spread", "target_centre", "target_spread")
+_STANDARD = ("centre", "spread", "target_centre", "target_spread", "low", "high")
 
 
 def ask_spread() -> bytes:

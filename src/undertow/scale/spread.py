@@ -9,7 +9,7 @@ import numpy as np
 
 from undertow._check import InputError
 from undertow._types import Vector
-from undertow.tasks.standard import Standard
+from undertow.tasks.standard import Columns, Standard
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +69,10 @@ class Spread:
             )
         mean = np.where(self.constant, self.low, self.mean)
         deviation = np.where(self.constant, 0.0, deviation)
+        every = mean, deviation, self.low, self.high
         return Standard.of_moments(
-            (mean[:-1], deviation[:-1]),
-            (mean[-1:], deviation[-1:]),
+            Columns(*(one[:-1] for one in every)),
+            Columns(*(one[-1:] for one in every)),
             features=features,
             targets=targets,
             intercept=intercept,

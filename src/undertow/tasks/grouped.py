@@ -150,12 +150,12 @@ class GroupedTable(ByTask):
         x = np.concatenate([self.x, np.ones((self.n_rows, 1))], axis=1)
         return replace(self, x=x, feature_names=(*self.feature_names, "intercept"))
 
-    def standardized(self, clip: float | None = 4.0, *, target: bool = False) -> tuple[GroupedTable, Standard]:
-        """Return the table with features centred, scaled to deviation 1 and clipped, and the numbers used.
+    def standardized(self, clip: float | None = None, *, target: bool = False) -> tuple[GroupedTable, Standard]:
+        """Return the table with features centred and scaled to deviation 1, and the numbers used.
 
-        clip: largest absolute value, in standard deviations: a rare indicator would otherwise take values of 10 and
-            more and dominate gradient steps. ``standard.clipped(table.x)`` says how many values it touches. None or
-            infinity for no limit.
+        A column of two values is scaled further where the larger one would be above 4 (see ``Standard``). clip: largest
+            absolute value, in standard deviations; ``standard.clipped(table.x)`` says how many values it touches. None
+            or infinity for no limit.
         target: also centre and scale the target (it is never clipped).
 
         A constant feature becomes 0, so the intercept comes last (``with_intercept``). Use

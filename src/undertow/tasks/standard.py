@@ -1,13 +1,15 @@
 r"""Standardised space: where inner steps take place, and the way back to the user's units.
 
-Features are centred, divided by their standard deviation and clipped, and a last feature "1" carries the intercept; so
-one rate means the same along every feature. Targets are centred, and scaled where they are numbers.
+Features are centred and divided by their standard deviation, and a last feature "1" carries the intercept; so one rate
+means the same along every feature. A rare indicator would take values of 10 and more and dominate gradient steps: a
+column of two values is measured so that the larger one is at most ``INDICATOR``, which loses nothing. Values are cut off
+on request only, since that does lose. Targets are centred, and scaled where they are numbers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +33,21 @@ from undertow._types import (
 _ROWS = 1024
 
 
+INDICATOR = 4.0
+"""largest standardised value of a column of two values"""
+
+
+class Columns(NamedTuple):
+    """What columns are measured by, each (p,) float64."""
+
+    mean: Vector
+    deviation: Vector
+    low: Vector
+    """least value"""
+    high: Vector
+    """largest value"""
+
+
 @dataclass(frozen=True, eq=False)
 class Standard:
     """z = clip((x - centre) / spread), then a constant; targets (y - target_centre) / target_spread."""
@@ -47,6 +64,10 @@ class Standard:
     """(q,) float64"""
     target_spread: PerTarget
     """(q,) float64"""
+    low: Vector
+    """(p,) least value of each feature that was fitted to"""
+    high: Vector
+    """(p,) largest value"""
     feature_names: tuple[str, ...] = ()
     """(p,) names of the features; none where they are not known"""
 
@@ -74,21 +95,23 @@ class Standard:
     @classmethod
     def of_moments(
         cls,
-        rows: tuple[Vector, Vector],
-        outcomes: tuple[PerTarget, PerTarget],
+        rows: Columns,
+        outcomes: Columns,
         *,
         features: bool,
         targets: bool,
         intercept: bool,
         clip: float | None,
     ) -> Standard:
-        """Return the numbers from means and deviations: of features, each (p,), and of targets, each (q,)."""
-        (centre, spread), (target_centre, target_spread) = rows, outcomes
+        """Return the numbers from means, deviations and ranges: of features, each (p,), and of targets, each (q,)."""
+        (centre, spread, low, high), (target_centre, target_spread, _, _) = rows, outcomes
         p, q = len(centre), len(target_centre)
         if not intercept:
             # Deviation from 0: what is not centred must not be measured from its mean.
             spread, target_spread = np.hypot(spread, centre), np.hypot(target_spread, target_centre)
             centre, target_centre = np.zeros(p), np.zeros(q)
+        else:
+            spread = np.where(_two_valued(rows), np.maximum(spread, _farthest(rows) / INDICATOR), spread)
         return cls(
             centre,
             np.where(spread > 0, spread, 1.0) if features else np.ones(p),
@@ -96,6 +119,8 @@ class Standard:
             intercept,
             target_centre,
             np.where(target_spread > 0, target_spread, 1.0) if targets else np.ones(q),
+            low,
+            high,
         )
 
     @property
@@ -142,6 +167,21 @@ class Standard:
         parts = (x[start : start + _ROWS] for start in range(0, len(x), _ROWS))
         return sum((np.count_nonzero((part < low) | (part > high), axis=0) for part in parts), none)
 
+    def far(self, x: SomeRows) -> FeatureCounts:
+        """Return how many values of each column of x (R, p) lie beyond all fitted ones by more than their whole range.
+
+        A prediction there rests on the straight line alone.
+        """
+        return self._far(x).sum(axis=0)
+
+    def far_rows(self, x: SomeRows) -> np.ndarray:
+        """Return whether each row of x (R, p) has such a value."""
+        return self._far(x).any(axis=1)
+
+    def _far(self, x: SomeRows) -> np.ndarray:
+        reach = self.high - self.low
+        return (x < self.low - reach) | (x > self.high + reach)
+
     def restore_targets(self, y: SomeTargets) -> SomeTargets:
         """Return standardised predictions (..., q) in the unit of the targets."""
         return y * self.target_spread.astype(y.dtype) + self.target_centre.astype(y.dtype)
@@ -156,8 +196,21 @@ class Standard:
         return coef.astype(weights.dtype), intercept.astype(weights.dtype)
 
 
-def _moments(x: SomeRows, weights: PerRow | None, order: RowNumbers | None = None) -> tuple[Vector, Vector]:
-    """Weighted mean and standard deviation (divisor: sum of weights) of the columns, in float64."""
+def _farthest(rows: Columns) -> Vector:
+    return np.maximum(rows.mean - rows.low, rows.high - rows.mean)
+
+
+def _two_valued(rows: Columns) -> np.ndarray:
+    """Whether a column has two values only: then, and only then, its variance is as large as its mean and range allow.
+
+    Source: Bhatia and Davis, "A better bound on the variance", American Mathematical Monthly 107 (2000).
+    """
+    most = (rows.mean - rows.low) * (rows.high - rows.mean)
+    return (most > 0) & (rows.deviation**2 >= (1 - 1e-9) * most)
+
+
+def _moments(x: SomeRows, weights: PerRow | None, order: RowNumbers | None = None) -> Columns:
+    """Weighted mean, standard deviation (divisor: sum of weights) and range of the columns, in float64."""
     if order is not None and len(order) == len(x) and (order == np.arange(len(x))).all():
         order = None
     n = len(x) if order is None else len(order)
@@ -170,15 +223,18 @@ def _moments(x: SomeRows, weights: PerRow | None, order: RowNumbers | None = Non
     # About the first row, so that a large common offset costs no digits; then once more about the mean.
     place = int(np.argmax(w > 0))
     first = x[place if order is None else order[place]].astype(np.float64)
-    shift, constant = np.zeros(x.shape[1]), np.ones(x.shape[1], dtype=bool)
+    shift = np.zeros(x.shape[1])
+    low, high = first.copy(), first.copy()
     for start in range(0, n, _ROWS):
-        part = rows(start) - first
+        part = rows(start)
+        # A row of weight 0 does not count.
+        counted = part if weights is None else part[w[start : start + _ROWS] > 0]
+        if len(counted):
+            np.minimum(low, counted.min(axis=0), out=low)
+            np.maximum(high, counted.max(axis=0), out=high)
+        part = part - first
         shift += w[start : start + _ROWS] @ part
-        if constant.any():
-            # A row of weight 0 does not make a column vary.
-            varied = part != 0 if weights is None else (part != 0) & (w[start : start + _ROWS, None] > 0)
-            constant &= ~varied.any(axis=0)
-    mean = first + shift / total
+    mean, constant = first + shift / total, low == high
     squares = np.zeros(x.shape[1])
     for start in range(0, n, _ROWS):
         part = rows(start) - mean
@@ -194,4 +250,4 @@ def _moments(x: SomeRows, weights: PerRow | None, order: RowNumbers | None = Non
         peak = np.abs(part).max(axis=0)
         spread[lost] = peak * np.sqrt((w[:, None] * (part / peak) ** 2).sum(axis=0) / total)
     # A constant column has spread 0 exactly, whatever rounding its mean suffered.
-    return np.where(constant, first, mean), np.where(constant, 0.0, spread)
+    return Columns(np.where(constant, first, mean), np.where(constant, 0.0, spread), low, high)
