@@ -193,7 +193,8 @@ def test_no_number_is_cut_on_a_narrow_terminal(bracketed, monkeypatch):
 
 
 def test_clip_inf_is_no_limit(bracketed):
-    assert "standardised (no limit)" in run(*bracketed, "--clip", "inf")
+    assert "clipped at 1 s.d." in run(*bracketed, "--clip", "1", "--overwrite")
+    assert "clipped" not in run(*bracketed, "--clip", "inf", "--overwrite")
     assert json.loads((bracketed[-1] / "summary.json").read_text())["settings"]["clip"] is None
 
 

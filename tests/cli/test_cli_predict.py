@@ -342,3 +342,20 @@ def test_the_columns_in_a_model_file_do_not_hinder_other_readers(folder, model):
     again = load(folder / "m.safetensors")
     x = rows_of(5, 10)[0]
     np.testing.assert_array_equal(load_bare(again).predict(x), load_bare(model).predict(x))
+
+
+def test_values_far_outside_the_fitted_range_and_cut_off_ones_are_named(folder):
+    x, y, _ = rows_of(1, 24)
+    lines = ["price,area,shop,sales", *(f"{x[i, 0]},{x[i, 1] + 1000 * (i < 5)},s,{y[i]}" for i in range(24))]
+    (folder / "far.csv").write_text("\n".join([*lines, f"{x[0, 0]},{x[0, 1]},s,"]) + "\n")
+    said = " ".join(run("predict", "m.safetensors", "far.csv", "--out", "out.csv").split())
+    assert "far outside what the model was fitted to" in said
+    assert "5 rows, area from" in said
+    assert "price from" not in said
+    assert "far outside" not in run("predict", "m.safetensors", "new.csv", "--out", "near.csv")
+    old_x, old_y, shop = rows_of(0, 600)
+    limited = ut.MAMLRegressor(rule=MixedRule("full"), clip=3.0).fit(old_x, old_y, groups=100 + shop)
+    limited.feature_names_in_ = np.array(["price", "area"], dtype=object)
+    save_model(limited, folder / "limited.safetensors", Columns("shop", "sales", {}))
+    said = " ".join(run("predict", "limited.safetensors", "far.csv", "--out", "cut.csv").split())
+    assert "cut off at 3 s.d., values in a column: area 5" in said

@@ -145,7 +145,7 @@ def test_cells_of_other_data_or_settings_are_not_read(tmp_path, counted, change)
     quick(table, cells=cells)
     y = table.y + (change == "target") * 1e-9
     groups = np.char.replace(table.groups, "task 00", "task 99") if change == "ids" else table.groups
-    other = {"seed": {"seed": 1}, "n_support": {"n_support": 2}, "clip": {"clip": None}}.get(change, {})
+    other = {"seed": {"seed": 1}, "n_support": {"n_support": 2}, "clip": {"clip": 3.0}}.get(change, {})
     counted.clear()
     quick(type(table).from_arrays(table.x, y, groups), cells=cells, **other)
     assert len(counted) == 6

@@ -162,7 +162,9 @@ def test_a_rivals_settings_are_those_of_the_estimators_search(table):
 def test_the_default_is_the_estimator_through_its_public_methods(table):
     def predict(training):
         raw = training.raw
-        estimator = fit_table(MAMLRegressorCV(PLAN.n_support, weighting=PLAN.weighting, random_state=PLAN.seed), raw)
+        estimator = fit_table(
+            MAMLRegressorCV(PLAN.n_support, clip=PLAN.clip, weighting=PLAN.weighting, random_state=PLAN.seed), raw
+        )
         del estimator.feature_names_in_  # so that arrays may be given
         return lambda x, y, query: estimator.adapt(x, y).predict(query)
 
@@ -180,7 +182,9 @@ def test_the_default_clips_as_the_estimator_does():
     batch = test.draw(PLAN.n_support, 0, n_query=3)
     ours = BY_NAME["default"].fit(training).model.predict(batch.support_x, batch.support_y, batch.query_x)
     raw = training.raw
-    estimator = fit_table(MAMLRegressorCV(PLAN.n_support, weighting=PLAN.weighting, random_state=PLAN.seed), raw)
+    estimator = fit_table(
+        MAMLRegressorCV(PLAN.n_support, clip=PLAN.clip, weighting=PLAN.weighting, random_state=PLAN.seed), raw
+    )
     del estimator.feature_names_in_
     theirs = [
         estimator.adapt(x, y).predict(query)

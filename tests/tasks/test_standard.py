@@ -34,17 +34,41 @@ def test_numbers_are_those_of_the_statistics_module(table):
     assert np.array_equal(z.rows, table.rows)
 
 
-def test_rare_indicators_are_clipped_and_counted():
-    x = np.zeros((400, 2))
-    x[:3, 0] = 1  # 11.5 standard deviations away
+@pytest.mark.parametrize("unit", [1.0, 1e-170, 1e170])
+def test_rare_indicators_are_scaled_down_and_nothing_else_is(unit):
+    x = np.zeros((400, 3))
+    x[:3, 0] = unit  # 11.5 standard deviations away
     x[:, 1] = np.arange(400)
+    x[:4, 2] = [30.0, 60.0, 90.0, 90.0]  # as rare, but of several values
     z, standard = table_of(x).standardized()
-    assert standard.clipped(x).tolist() == [3, 0]
+    assert z.x[:, 0].max() == pytest.approx(4.0)
+    # A straight line: what is predicted is as with any other unit of the column.
+    np.testing.assert_allclose(z.x[:, 0], (x[:, 0] - x[:, 0].mean()) / standard.spread[0], rtol=1e-12)
+    np.testing.assert_allclose(z.x[:, 1:].std(axis=0), 1, rtol=1e-12)
+    assert z.x[:, 2].max() > 10
+    even, _ = table_of(np.tile([[0.0], [1.0]], (20, 1))).standardized()
+    assert np.abs(even.x).max() == pytest.approx(1.0)
+
+
+def test_a_limit_cuts_off_and_counts():
+    x = np.column_stack([np.arange(400.0), np.r_[1e3, np.arange(399.0) / 399]])
+    z, standard = table_of(x).standardized(clip=4.0)
+    assert standard.clipped(x).tolist() == [0, 1]
     assert z.x.max() == 4.0
-    _, wide = table_of(x).standardized(clip=20.0)
-    assert wide.clipped(x).sum() == 0
     z2, _ = table_of(x).standardized(clip=1.0)
     assert np.abs(z2.x).max() == 1.0
+    free, plain = table_of(x).standardized()
+    assert plain.clipped(x).sum() == 0
+    assert free.x.max() > 10
+
+
+def test_values_beyond_the_fitted_range_by_more_than_its_width_are_far():
+    x = np.column_stack([np.linspace(10, 20, 400), np.full(400, 3.0)])
+    _, standard = table_of(x).standardized()
+    assert (standard.low.tolist(), standard.high.tolist()) == ([10, 3], [20, 3])
+    new = np.array([[15.0, 3.0], [0.5, 3.0], [29.0, 3.5], [-1.0, 3.0], [1020.0, 2.0]])
+    assert standard.far(new).tolist() == [2, 2]
+    assert standard.far_rows(new).tolist() == [False, False, True, True, True]
 
 
 def test_constant_features_become_0_and_an_intercept_must_wait():
@@ -65,7 +89,7 @@ def test_a_feature_that_varies_little_is_not_constant():
 def test_a_feature_of_mean_0_and_deviation_1_is_clipped_too():
     x = np.zeros((128, 1))
     x[0], x[1] = 8.0, -8.0  # mean 0 and mean square 1, exactly
-    z, standard = table_of(x).standardized()
+    z, standard = table_of(x).standardized(clip=4.0)
     assert (standard.centre[0], standard.spread[0]) == (0.0, 1.0)
     assert standard.clipped(x).tolist() == [2]
     assert np.abs(z.x).max() == 4.0

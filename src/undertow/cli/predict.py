@@ -94,7 +94,7 @@ def predict(
     names_added: list[str] = ["prediction", *_ENDS]
     added = dict(zip(names_added, (_as_column(estimator, column) for column in found.T), strict=False))
     _write(opened, file, columns.task, new, added, n_adapted)
-    for line in (*said, *about_rows(estimator, columns, opened, new, n_adapted, known)):
+    for line in (*said, *about_rows(estimator, names, columns, opened, new, n_adapted, known)):
         say(line)
     typer.echo(f"file: {file}")
 

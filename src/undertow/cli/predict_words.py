@@ -30,9 +30,18 @@ def about_model(model: Path, estimator: Any, n_features: int) -> list[str]:
 
 
 def about_rows(
-    estimator: Any, columns: Columns, opened: Source, new: NewTable, n_adapted: np.ndarray, known: np.ndarray
+    estimator: Any,
+    names: list[str],
+    columns: Columns,
+    opened: Source,
+    new: NewTable,
+    n_adapted: np.ndarray,
+    known: np.ndarray,
 ) -> list[str]:
-    """Return lines on the rows of a new table. n_adapted: (R,); known: (m,) whether the model knows each task."""
+    """Return lines on the rows of a new table.
+
+    names: (p,) features of the model. n_adapted: (R,). known: (m,) whether the model knows each task.
+    """
     lines = [f"{opened.label}: {count(len(new.codes), 'row')} of {count(len(new.ids), 'task')} ({columns.task})"]
     lines += [f"note: {note}" for note in opened.notes]
     lines += _about_tasks(estimator, new, n_adapted, known)
@@ -60,13 +69,12 @@ def about_rows(
     if new.y is not None and len(alone):
         which = "new task has" if len(alone) == 1 else "new tasks have"
         lines.append(f"{len(alone)} {which} no row with a target, and the common weights: {some(new.ids[alone])}")
-    return lines + _about_range(estimator, new) + _about_gaps(columns, new)
+    return lines + _about_range(estimator, names, new) + _about_gaps(columns, new)
 
 
-def _about_range(estimator: Any, new: NewTable) -> list[str]:
+def _about_range(estimator: Any, names: list[str], new: NewTable) -> list[str]:
     """Lines on features whose values are cut off, or lie far beyond all that the model was fitted to."""
     standard, x = estimator.model_.standard, new.x[new.complete]
-    names = getattr(estimator, "feature_names_in_", [f"x{i}" for i in range(x.shape[1])])
     lines, clipped = [], standard.clipped(x)
     if clipped.any():
         columns = ", ".join(f"{names[j]} {clipped[j]}" for j in np.flatnonzero(clipped)[:_COLUMNS])

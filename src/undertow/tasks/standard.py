@@ -2,8 +2,8 @@ r"""Standardised space: where inner steps take place, and the way back to the us
 
 Features are centred and divided by their standard deviation, and a last feature "1" carries the intercept; so one rate
 means the same along every feature. A rare indicator would take values of 10 and more and dominate gradient steps: a
-column of two values is measured so that the larger one is at most ``INDICATOR``, which loses nothing. Values are cut off
-on request only, since that does lose. Targets are centred, and scaled where they are numbers.
+column of two values is measured so that the larger one is at most ``INDICATOR``, which loses nothing. Values are cut
+off on request only, since that does lose. Targets are centred, and scaled where they are numbers.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Standard:
 
     def far_rows(self, x: SomeRows) -> np.ndarray:
         """Return whether each row of x (R, p) has such a value."""
-        return self._far(x).any(axis=1)
+        return np.asarray(self._far(x).any(axis=1))
 
     def _far(self, x: SomeRows) -> np.ndarray:
         reach = self.high - self.low
@@ -205,8 +205,10 @@ def _two_valued(rows: Columns) -> np.ndarray:
 
     Source: Bhatia and Davis, "A better bound on the variance", American Mathematical Monthly 107 (2000).
     """
-    most = (rows.mean - rows.low) * (rows.high - rows.mean)
-    return (most > 0) & (rows.deviation**2 >= (1 - 1e-9) * most)
+    # In units of the deviation, so that no square leaves the range of float64.
+    unit = np.where(rows.deviation > 0, rows.deviation, 1.0)
+    most = ((rows.mean - rows.low) / unit) * ((rows.high - rows.mean) / unit)
+    return (rows.deviation > 0) & (most <= 1 + 1e-9)
 
 
 def _moments(x: SomeRows, weights: PerRow | None, order: RowNumbers | None = None) -> Columns:
