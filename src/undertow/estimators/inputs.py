@@ -11,7 +11,7 @@ import numpy as np
 from undertow import _check
 from undertow._check import InputError
 from undertow.tasks import labels
-from undertow.tasks.columns import refuse_merged, whole_labels
+from undertow.tasks.columns import refuse_merged, refuse_nul, whole_labels
 from undertow.tasks.rows import TaskRows
 
 
@@ -70,6 +70,7 @@ def group_values(groups: Any, n_rows: int) -> np.ndarray:
             f"{int(missing.argmax())}): every row belongs to a task.",
             way_out="Drop these rows, or give them a task of their own.",
         )
+    refuse_nul(values, "groups")
     if values.dtype == object and len({type(value) for value in values}) == 1:
         listed = values.tolist()
         values = whole_labels(listed) if type(listed[0]) is int else np.array(listed)
@@ -80,7 +81,7 @@ def group_values(groups: Any, n_rows: int) -> np.ndarray:
 def _listed(groups: Any) -> np.ndarray:
     """A list of ids as an array, where NumPy would make text of numbers among text, and floats of large numbers."""
     plain = np.asarray(groups)
-    if plain.ndim != 1 or plain.dtype.kind not in "fU":
+    if plain.ndim != 1 or plain.dtype.kind not in "fUS":
         return plain
     if plain.dtype.kind == "f" and any(isinstance(one, float | np.floating) for one in groups):
         return plain

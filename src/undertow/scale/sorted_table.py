@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,8 +24,9 @@ from undertow._types import Counts, Features, Ids, Numbers, PerRow, RowNumbers
 from undertow._write import write_text
 from undertow.scale import source as sources
 from undertow.scale.memory import Ceiling, said
-from undertow.tasks import GroupedTable
+from undertow.tasks import GroupedTable, TableNote
 from undertow.tasks.columns import codes_of
+from undertow.tasks.labels import said_alike
 
 # These functions are made at import, where a type checker cannot see them.
 pc: Any = pyarrow.compute
@@ -34,6 +36,8 @@ _FILE, _ABOUT = "sorted.parquet", "table.json"
 _GROUP_BYTES, _MOST_GROUPS = 4 << 20, 2000
 # Beside the sorted rows DuckDB writes parts of them that do not fit in its memory.
 _DISK_FACTOR = 2.2
+# Labels of more tasks are not compared with each other.
+_MOST_COMPARED = 100_000
 
 
 class Fragment(NamedTuple):
@@ -245,6 +249,8 @@ def sort(
         con.close()
         shutil.rmtree(place / "spill", ignore_errors=True)
     ids, counts = _tasks(place / _FILE, task, ceiling)
+    if len(ids) <= _MOST_COMPARED and (note := said_alike(ids, task)):
+        warnings.warn(note, TableNote, stacklevel=2)
     return SortedTable(place / _FILE, task, target, tuple(names), tuple(range(len(names))), levels, ids, counts)
 
 

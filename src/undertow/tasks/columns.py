@@ -151,6 +151,7 @@ def codes_of(column: pa.ChunkedArray, name: str, role: str, *, optional: bool = 
     codes = np.asarray(pc.fill_null(pc.index_in(column, value_set=levels), -1).to_numpy()).astype(np.int64)
     codes[missing] = -1
     labels = levels.to_numpy(zero_copy_only=False)
+    refuse_nul(labels, f"{role} {name!r}")
     return codes, np.array(labels.tolist(), dtype=np.str_) if labels.dtype == object else np.array(labels)
 
 
@@ -184,6 +185,16 @@ def refuse_merged(values: np.ndarray, what: str) -> None:
             "cannot tell neighbours apart: two tasks may have become one.",
             way_out="Read the ids as whole numbers or as text from the start.",
         )
+
+
+def refuse_nul(labels: np.ndarray, what: str) -> None:
+    """Raise InputError for text that ends in a NUL character, which an array of text does not keep."""
+    if labels.dtype != object:
+        return
+    cut = [one for one in labels.tolist() if (isinstance(one, str) and "\0" in one) or isinstance(one, bytes)]
+    if cut:
+        rule = f"{what} holds {cut[0]!r}: a label must be text without NUL characters, a number or a date."
+        raise InputError(None, rule=rule, way_out="Write the ids anew, without them, or decode them.")
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from undertow._types import SomeIds, SomePlaces
+from undertow.tasks.wording import some
 
 _NUMBER = re.compile(r"([+-]?)(0|[1-9][0-9]*)(?:\.0*)?$")
 _DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
@@ -74,6 +75,18 @@ def alike(labels: SomeIds) -> list[list[str]]:
         key = folded(one) if "." in str(one) else _text_folded(one)
         groups.setdefault(key, []).append(str(one))
     return [group for group in groups.values() if len(group) > 1]
+
+
+def said_alike(labels: SomeIds, name: str) -> str:
+    """Return a sentence on labels of a column that are likely one; empty where there are none."""
+    groups = alike(labels)
+    pairs = "; ".join(some(group) for group in groups[:4]) + ("; ..." if len(groups) > 4 else "")
+    if not groups:
+        return ""
+    return (
+        f"{len(groups)} {'pair' if len(groups) == 1 else 'pairs'} of labels of {name!r} differ by case or spaces "
+        f"only and are likely one task each, but are kept apart: {pairs}"
+    )
 
 
 def folded(label: Any, rounded: bool = False) -> str:

@@ -17,7 +17,7 @@ from undertow.tasks.columns import numbers
 from undertow.tasks.encoding import Encoding
 from undertow.tasks.gaps import means_of, settle
 from undertow.tasks.grouped import GroupedTable
-from undertow.tasks.labels import alike
+from undertow.tasks.labels import said_alike
 from undertow.tasks.reading import Reading, TableNote
 from undertow.tasks.source import Source, open_source
 from undertow.tasks.task_columns import task_codes, task_names
@@ -125,12 +125,8 @@ def _read(
     means = means_of(table.x)
     table = replace(table, x=np.where(np.isnan(table.x), means, table.x))
     table = _without_constants(table, reading.on_constant, said)
-    if groups := alike(ids):
-        pairs = "; ".join(some(group) for group in groups[:4]) + ("; ..." if len(groups) > 4 else "")
-        said.append(
-            f"{len(groups)} {'pair' if len(groups) == 1 else 'pairs'} of labels of {name!r} differ by case or spaces "
-            f"only and are likely one task each, but are kept apart: {pairs}"
-        )
+    if note := said_alike(ids, name):
+        said.append(note)
     encoding = encoding.restricted(
         table.feature_names, means[[named.index(n) for n in table.feature_names]], opened, table.rows
     )
