@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from undertow.experiments import two_rates
 from undertow.experiments.experiment import Experiment
 from undertow.experiments.reading import best_rate, from_exact_theory
-from undertow.trials.config import Size, evenly
+from undertow.trials.config import Runs, Size, evenly
 from undertow.trials.finding import Finding, below, resampled, weakest, within
 from undertow.trials.summary import optima_of
 
@@ -18,9 +18,10 @@ MARGIN = 0.01
 
 
 class Config(two_rates.TwoRatesConfig):
-    """Settings. Sizes, scales, fixed rates, runs and test sizes are those of figure 2 of Bernacchia (ICLR 2021).
+    """Settings. Sizes, scales, fixed rates and test sizes are those of figure 2 of Bernacchia (ICLR 2021).
 
-    The two grids of rates are ours.
+    The two grids of rates are ours. Panel b has four times the paper's 1000 runs: in the first 1000 of seed 0 the raw
+    means lie up to 3.5 standard errors above exact theory, in the other 3000 about 1.
     """
 
     n_features: Size = Field(60, description="p")
@@ -28,6 +29,7 @@ class Config(two_rates.TwoRatesConfig):
     n_support: Size = Field(30, description="n_t")
     n_query: Size = Field(2, description="n_v")
     n_adapt: Size = Field(20, description="n_r")
+    train_runs: Runs = Field(4000, description="panel b: runs")
 
     @model_validator(mode="after")
     def _fewer_rows_than_features(self) -> Config:
@@ -69,7 +71,7 @@ EXPERIMENT = Experiment(
     name="overparameterized",
     claim="Fewer query rows than features: the best train rate is negative, and exact theory fits.",
     short="best rate < 0",
-    run_time="40 s",
+    run_time="75 s",
     quick_time="9 s",
     Config=Config,
     quick={

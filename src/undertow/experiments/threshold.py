@@ -191,7 +191,7 @@ EXPERIMENT = Experiment(
     name="threshold",
     claim="The test loss peaks where there are as many query rows as features.",
     short="peak at N = p",
-    run_time="55 s",
+    run_time="30 s",
     quick_time="20 s",
     Config=Config,
     quick={"runs": 100, "n_tasks": (2, 6, 8, 9, 10, 11, 12, 15, 20)},
