@@ -95,7 +95,8 @@ def method_for(problem: MixedLinearRegression, design: Design) -> MethodChoice:
     if r - 1 <= n <= r + 1:
         reason = f"N = {n} stands at the interpolation threshold of {r} input directions: the expectation is infinite."
         return MethodChoice("equivalent", 0.0, reason)
-    filled = float(inputs.sum() ** 2 / (inputs @ inputs))
+    share = inputs / inputs.max()  # squares of very small or large variances would leave the range of floats
+    filled = float(share.sum() ** 2 / (share @ share))
     if n < r:
         error = 0.005 + 0.4 / filled
         regime = f"N = {n} < p = {r}"
@@ -164,6 +165,13 @@ def _diverges(rates: np.ndarray, r: int, design: Design) -> np.ndarray:
     At infinity the rows X_v S of a task span at most n_t directions, so that m n_t takes the place of N.
     """
     return np.isinf(rates) & (design.n_query >= design.n_support) & (abs(design.n_tasks * design.n_support - r) <= 1)
+
+
+def may_be_infinite(problem: MixedLinearRegression, design: Design, rates: np.ndarray) -> np.ndarray:
+    """(k,) whether an infinite value at a rate can be a mean, and is not a number out of range."""
+    r, n = len(_spectrum(problem).inputs), design.n_query_rows
+    single = n > r + 1 and design.n_tasks == 1
+    return (r - 1 <= n <= r + 1) | (single & (rates > 0)) | np.isinf(rates)
 
 
 def _angles(rates: np.ndarray, spectrum: Spectrum, design: Design) -> Angles:

@@ -52,17 +52,37 @@ def underparameterized(spectrum: Spectrum, design: Design, angles: Angles, metri
     noise = here.noise[:-1] * (n - r) / (n - r - 1)
     # For many tasks the exact coefficient of 1/m is known; the equivalent misses its terms of relative order 1/n_t.
     exact = leading.underparameterized(spectrum, design, zero, metrics)
-    many = _plain(spectrum, Sizes(design.n_support, design.n_query, _MANY), zero, metrics)
-    causes = [name for name in ("tasks", "noise") if getattr(exact, name).any()]
-    ratios, strays = {}, []
-    for name in causes:
-        ours, limit, known = (getattr(p, name) for p in (here, many, exact))
-        limit = limit * _MANY / m
-        ratio, stray = known / limit, limit / ours
-        ratios[name] = ratio[:-1] / ratio[-1]
-        strays.append(np.abs(stray[:-1] / stray[-1] - 1).max(axis=1, keepdims=True))
-    trust = 1 / (1 + np.max(strays, axis=0) / _TRUST)
-    return Pieces(here.start[:-1], tasks * ratios.get("tasks", 1.0) ** trust, noise * ratios["noise"] ** trust)
+    many = _plain(spectrum, _many(design), zero, metrics)
+    strays = _strays(spectrum, design, zero, metrics, here, many)
+    noise = noise * _believed(exact.noise / (many.noise * (_MANY / m)), np.maximum(strays.noise, strays.start))
+    if spectrum.tasks.any():
+        tasks = tasks * _believed(exact.tasks / (many.tasks * (_MANY / m)), np.maximum(strays.noise, strays.tasks))
+    return Pieces(here.start[:-1], tasks, noise)
+
+
+def _believed(ratio: np.ndarray, stray: np.ndarray) -> np.ndarray:
+    """The correction ``ratio`` relative to rate 0, as far as the first order in 1/m is to be trusted."""
+    return (ratio[:-1] / ratio[-1]) ** (1 / (1 + stray / _TRUST))
+
+
+def _strays(
+    spectrum: Spectrum, design: Design, zero: Angles, metrics: np.ndarray, here: Pieces, many: Pieces
+) -> Pieces:
+    """How far each part, (k, 1), is from its own first order in 1/m, relative to rate 0; ``start`` is for white tasks.
+
+    Noise is corrected as beside white tasks, whatever the tasks are: without any, and with hardly any, alike.
+    """
+    white, white_many = here, many
+    if not spectrum.tasks.any() or np.ptp(spectrum.tasks) > 0:
+        even = spectrum._replace(tasks=np.ones_like(spectrum.inputs))
+        white, white_many = (_plain(even, sizes, zero, metrics) for sizes in (_sizes(design), _many(design)))
+
+    def stray(ours: np.ndarray, limit: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):  # no tasks: 0/0, and not used
+            ratio = limit / ours
+        return np.abs(ratio[:-1] / ratio[-1] - 1).max(axis=1, keepdims=True)
+
+    return Pieces(stray(white.tasks, white_many.tasks), stray(here.tasks, many.tasks), stray(here.noise, many.noise))
 
 
 def _one_task(spectrum: Spectrum, design: Design, zero: Angles, metrics: np.ndarray, at_zero: np.ndarray) -> Pieces:
@@ -92,6 +112,10 @@ def _plain(spectrum: Spectrum, sizes: Sizes, angles: Angles, metrics: np.ndarray
 def _derivatives(pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Pieces:
     start, tasks, noise = (np.stack([np.imag(p[i]) / STEP for p in pieces], axis=1) for i in range(3))
     return Pieces(start, tasks, noise)
+
+
+def _many(design: Design) -> Sizes:
+    return Sizes(design.n_support, design.n_query, _MANY)
 
 
 def _sizes(design: Design) -> Sizes:

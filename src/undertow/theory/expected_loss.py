@@ -12,6 +12,9 @@ from undertow.problem import Design, MixedLinearRegression
 from undertow.theory import adapted_loss, anisotropic, methods
 from undertow.theory.records import MethodChoice
 
+_FAR = 1e100
+_LARGEST = 1e154
+
 
 def expected_loss(
     problem: MixedLinearRegression,
@@ -45,7 +48,7 @@ def expected_loss(
     """
     train = _check.rates(train_rate, "train_rate", infinite=True)
     adapt = _check.rates(adapt_rate, "adapt_rate")
-    adapt_steps = _check.whole_number(adapt_steps, "adapt_steps")
+    adapt_steps = methods.inner_steps(adapt_steps, "adapt_steps")
     try:
         shape = np.broadcast_shapes(train.shape, adapt.shape)
     except ValueError:
@@ -63,11 +66,17 @@ def expected_loss(
                 ("Use ", Setting("adapt_steps", 1), "."),
             )
         form = loss_form(problem, design, train, init_distance, method, init=init, steps=steps)
-        loss = form[0] + adapt * form[1] + adapt**2 * form[2]
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss = form[0] + adapt * form[1] + adapt**2 * form[2]
+        loss = np.where(np.isinf(form[0]), np.inf, loss)
+        _representable(loss, np.isinf(form[0]))
     else:
         q = distance(problem, design, train, init_distance, method, init=init, steps=steps)
         nu2, sigma2 = sources(problem)
-        loss = adapted_loss.loss(problem.n_features, n_adapt(design), adapt, q, nu2, sigma2, adapt_steps)
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss = adapted_loss.loss(problem.n_features, n_adapt(design), adapt, q, nu2, sigma2, adapt_steps)
+        loss = np.where(np.isinf(q), np.inf, loss)
+        _representable(loss, np.isinf(q))
     return _plain(np.broadcast_to(loss, shape))
 
 
@@ -102,11 +111,11 @@ def method_for(
     of what is drawn is that of its draws. For several rates the choice serves all of them.
     """
     train = _check.rates(train_rate, "train_rate", infinite=True)
-    steps = _check.whole_number(steps, "steps")
+    steps = methods.inner_steps(steps)
     if problem.input_covariance is not None:
         _one_step(steps)
         return MethodChoice(*anisotropic.method_for(problem, design))
-    return methods.choose(problem, design, train, steps)
+    return methods.choose(problem, design, _nearer(train), steps)
 
 
 def distance(
@@ -125,8 +134,11 @@ def distance(
     else:
         d2 = float((_offset(problem, init) ** 2).sum())
     rates, places = _distinct(train)
-    parts = methods.coefficients(problem, design, rates, method, steps)
-    return parts.distance(d2, *sources(problem))[places]
+    nu2, sigma2 = sources(problem)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        total = methods.coefficients(problem, design, rates, method, steps).distance(d2, nu2, sigma2)
+    _representable(total, methods.mean_is_infinite(problem.n_features, design, rates, methods.inner_steps(steps)))
+    return total[places]
 
 
 def excess(
@@ -152,10 +164,17 @@ def excess(
         )
     else:
         offset = np.zeros(problem.n_features)
+    sources(problem)
     if method == "auto":
         method = anisotropic.method_for(problem, design)[0]
     rates, places = _distinct(train)
-    values = anisotropic.excess_coefficients(problem, design, rates, offset, method)
+    try:
+        with np.errstate(all="ignore"):
+            values = anisotropic.excess_coefficients(problem, design, rates, offset, method)
+    except (ArithmeticError, np.linalg.LinAlgError):
+        values = np.full((len(rates), 3), np.nan)
+    # An infinite mean belongs to the threshold, to one task or to infinite rates.
+    _representable(values, anisotropic.may_be_infinite(problem, design, rates)[:, None])
     return np.moveaxis(np.asarray(values), -1, 0)[:, places]
 
 
@@ -177,13 +196,31 @@ def loss_form(
 
 def _distinct(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct rates, with one infinity, and where each rate is among them: both infinities get one value."""
-    rates, places = np.unique(np.where(np.isinf(train), np.inf, train), return_inverse=True)
+    rates, places = np.unique(np.where(np.isinf(train), np.inf, _nearer(train)), return_inverse=True)
     return rates, places.reshape(train.shape)
+
+
+def _nearer(train: np.ndarray) -> np.ndarray:
+    """Cut finite rates at _FAR: beyond it all are one to rounding, and their squares would overflow."""
+    return np.where(np.isinf(train), train, np.clip(train, -_FAR, _FAR))
 
 
 def sources(problem: MixedLinearRegression) -> tuple[float, float]:
     """Return (nu^2, sigma^2)."""
+    for name in ("task_std", "noise_std"):
+        if (size := float(getattr(problem, name))) > _LARGEST:
+            raise InputError(name, size, f"its square must be a number: at most {_LARGEST:g}.", "Use another unit.")
     return float(problem.task_std) ** 2, problem.noise_std**2  # type: ignore[arg-type]
+
+
+def _representable(values: np.ndarray, infinite: np.ndarray) -> None:
+    """Refuse what left the range of floats on the way: NaN, or infinity where the mean is finite."""
+    if (np.isnan(values) | (np.isinf(values) & ~infinite)).any():
+        raise InputError(
+            None,
+            rule="at these rates, steps and sizes of noise and tasks a number leaves the range of floats.",
+            way_out="Take smaller rates or another unit.",
+        )
 
 
 def n_adapt(design: Design) -> int:

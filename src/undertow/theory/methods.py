@@ -12,6 +12,8 @@ from undertow.theory.records import Coefficients, MethodChoice
 
 METHODS = ("exact", "drawn", "leading", "next_order", "equivalent", "auto")
 
+MOST_STEPS = 16
+
 # Largest min(n_query, n_support) for which the exact psi is drawn in well under a second.
 _CHEAP = 6
 # Below this many features the equivalents are not calibrated, and drawing is cheap.
@@ -63,6 +65,21 @@ def _above(problem: MixedLinearRegression, design: Design, train: np.ndarray, st
     return MethodChoice("equivalent", error, "N > p + 1: no exact result is known away from rate 0.")
 
 
+def inner_steps(steps: object, name: str = "steps") -> int:
+    """Return a number of inner steps that the formulas bear: powers of more lose all digits at ordinary rates."""
+    number = _check.whole_number(steps, name)
+    if number > MOST_STEPS:
+        raise InputError(name, steps, f"the theory is evaluated for at most {MOST_STEPS} inner steps.")
+    return number
+
+
+def mean_is_infinite(p: int, design: Design, train: np.ndarray, steps: int) -> np.ndarray:
+    """Whether the noise coefficient has no mean, at each rate (k,)."""
+    if p - 1 <= design.n_query_rows <= p + 1:
+        return np.full(train.shape, True)
+    return existence.exponents(p, design, train, steps) <= existence.MEAN
+
+
 def equivalent_error(p: int, design: Design, train: np.ndarray, steps: int) -> float:
     """Relative error of the deterministic equivalent to expect; see docs/theory.md, "How good each method is".
 
@@ -90,7 +107,7 @@ def coefficients(
 ) -> Coefficients:
     """Return the three coefficients of Q at flat rates (k,), isotropic inputs, by any method."""
     _check.one_of(method, "method", METHODS)
-    steps = _check.whole_number(steps, "steps")
+    steps = inner_steps(steps)
     p, n = problem.n_features, design.n_query_rows
     if method == "next_order" and (n >= p or steps > 1):
         raise InputError(
@@ -100,13 +117,13 @@ def coefficients(
             f"Use {_available(problem, design, train)}.",
         )
     if p - 1 <= n <= p + 1:
-        return _threshold(p, design, train, steps)
+        return _threshold(problem, design, train, steps)
     finite = existence.exponents(p, design, train, steps) > existence.MEAN
     if finite.all():
         return _finite(problem, design, train, method, steps)
     parts = _finite(problem, design, np.where(finite, train, 0.0), method, steps)
     bounded = n < p or design.n_tasks == 1
-    task = parts.task if bounded else np.where(finite, parts.task, _infinite_task(p, design, train, steps))
+    task = parts.task if bounded else np.where(finite, parts.task, _infinite_task(problem, design, train, steps))
     return Coefficients(parts.offset, task, np.where(finite, parts.noise, np.inf))
 
 
@@ -189,19 +206,19 @@ def _exact(
     return Coefficients(0 * ones, task * ones, noise * ones)
 
 
-def _threshold(p: int, design: Design, train: np.ndarray, steps: int) -> Coefficients:
+def _threshold(problem: MixedLinearRegression, design: Design, train: np.ndarray, steps: int) -> Coefficients:
     """p - 1 <= N <= p + 1: means are infinite, but for the start omega_0 and, with a single task, for its weights."""
-    n = design.n_query_rows
+    p, n = problem.n_features, design.n_query_rows
     one = design.n_tasks == 1
-    task = np.full(train.shape, min(n / p, 1.0)) if one else _infinite_task(p, design, train, steps)
+    task = np.full(train.shape, min(n / p, 1.0)) if one else _infinite_task(problem, design, train, steps)
     return Coefficients(np.full(train.shape, max(1 - n / p, 0.0)), task, np.full(train.shape, np.inf))
 
 
-def _infinite_task(p: int, design: Design, train: np.ndarray, steps: int) -> np.ndarray:
+def _infinite_task(problem: MixedLinearRegression, design: Design, train: np.ndarray, steps: int) -> np.ndarray:
     """The task part where the noise part is infinite: so is it, but for one feature, where it is a share."""
-    if p > 1:
+    if problem.n_features > 1 or problem.noise_std:  # with noise it does not matter
         return np.full(train.shape, np.inf)
-    return drawn.coefficients(p, design, train, steps).task
+    return drawn.coefficients(1, design, train, steps, drawn.QUICK).task
 
 
 def _available(problem: MixedLinearRegression, design: Design, train: np.ndarray, *, draws: bool = True) -> str:

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 
 from undertow import _check
 from undertow.problem import Design, MixedLinearRegression
-from undertow.theory import adapted_loss, methods
+from undertow.theory import adapted_loss, methods, underparameterized
 from undertow.theory.expected_loss import distance, excess, loss_form, method_for, n_adapt, sources
 from undertow.theory.records import OptimalRate
 
@@ -19,6 +19,7 @@ from undertow.theory.records import OptimalRate
 # more support rows than features, are wide in log |a| and would be missed on a linear grid.
 _FINE, _FAR, _PER_SIDE = 1e-5, 1e7, 240
 _NEAR_OPTIMAL = 0.01
+_LOCAL = 1e-2  # rates that count as beside 0
 _SHALLOW = 0.02
 
 
@@ -61,6 +62,8 @@ def optimal_train_rate(
             interval=(-math.inf, math.inf), message="Every train rate is as good: nothing here depends on it.",
         )  # fmt: skip
     rate, value = _refine(objective, grid, finite)
+    if 0 <= rate < _LOCAL and (near := _beside_zero(problem, design, objective, at_zero, steps)):
+        rate, value = near
     if limit <= value * (1 + 1e-12):
         rate, value = -math.inf, limit
     gain = 1 - value / at_zero if at_zero > 0 and math.isfinite(at_zero) else math.nan
@@ -68,7 +71,8 @@ def optimal_train_rate(
     return OptimalRate(
         rate,
         **facts,
-        distance=float(mean_distance(np.array([rate]))[0]),
+        # For isotropic inputs the value is the distance, also where the exact slope decided.
+        distance=value if problem.input_covariance is None else float(mean_distance(np.array([rate]))[0]),
         relative_gain=gain,
         shallow=shallow,
         interval=_interval(grid, values, rate, value),
@@ -99,6 +103,30 @@ def optimal_adapt_rate(
         q = distance(problem, design, train, init_distance, method, init=init, steps=steps)
         best = adapted_loss.best_rate(problem.n_features, n_adapt(design), q, *sources(problem))
     return float(best) if train.ndim == 0 else np.asarray(best)
+
+
+def _beside_zero(
+    problem: MixedLinearRegression,
+    design: Design,
+    objective: Callable[[np.ndarray], np.ndarray],
+    at_zero: float,
+    steps: int,
+) -> tuple[float, float] | None:
+    """The minimum of the parabola with the exact slope at 0, for isotropic inputs with noise; None where there is none.
+
+    A method's own slope at 0 has its error, which decides wrongly where the exact slope is small.
+    """
+    p, n = problem.n_features, design.n_query_rows
+    if problem.input_covariance is not None or not problem.noise_std or p - 1 <= n <= p + 1:
+        return None
+    slope = underparameterized.slope_at_zero(p, design, steps) * problem.noise_std**2
+    low, high = objective(np.array([-_LOCAL, _LOCAL]))
+    # Without a mean at positive rates the one side must do.
+    curvature = low + high - 2 * at_zero if math.isfinite(high) else 2 * (low - at_zero + slope * _LOCAL)
+    curvature /= _LOCAL**2
+    if curvature <= 0:
+        return None
+    return -slope / curvature, at_zero - slope**2 / (2 * curvature)
 
 
 def _best_of_form(form: np.ndarray) -> np.ndarray:

@@ -89,7 +89,10 @@ def exact_polynomial(coefficients: list[Fraction], rates: np.ndarray) -> np.ndar
         a, value = Fraction(float(rate)), Fraction(0)
         for c in reversed(coefficients):
             value = value * a + c
-        out[index] = value
+        try:
+            out[index] = value
+        except OverflowError:
+            out[index] = np.inf if value > 0 else -np.inf
     return out
 
 
