@@ -150,7 +150,9 @@ def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched
 def _plan(everything: TaskRows, rows: TaskRows, settings: Settings) -> Plan:
     cv, n_draws, limits = settings.cv, settings.n_draws, settings.limits
     parts = folds(rows.ids, min(cv, rows.n_tasks), settings.seed) if isinstance(cv, int) else cv
-    if n_draws is None:
+    if rows.in_order:
+        n_draws = 1
+    elif n_draws is None:
         n_draws = default_draws(len(rows.y), rows.n_columns, max(settings.steps), limits.most_draws, limits)
     return Plan(
         rows, everything, parts, settings.n_support, n_draws, settings.seed, limits, settings.n_jobs, settings.weighting

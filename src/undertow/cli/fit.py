@@ -19,6 +19,7 @@ from undertow.cli.options import (
     OnConstant,
     OnMissing,
     OnSmall,
+    Order,
     Report,
     Seed,
     Sep,
@@ -52,6 +53,7 @@ def fit(
     categorical: Categorical = None,
     on_small: OnSmall = None,
     weighting: Weighting = "tasks",
+    order: Order = None,
     on_missing: OnMissing = "refuse",
     on_constant: OnConstant = "drop",
     sep: Sep = None,
@@ -121,6 +123,7 @@ def estimator_of(settings: dict[str, Any], on_small: str) -> MAMLRegressorCV:
         clip=settings["clip"],
         on_small=on_small,
         weighting=settings["weighting"],
+        support="random" if settings["order"] is None else "first",
         random_state=settings["seed"],
     )
 

@@ -23,6 +23,12 @@ OnSmall = Annotated[
     str | None,
     typer.Option(help="Tasks with too few rows: raise, or drop.", show_default="raise; drop for our data sets"),
 ]
+Order = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COL", help="Date or number that rows of a task came in order of: the first are support rows."
+    ),
+]
 Weighting = Annotated[
     str, typer.Option(help="What counts once in training and in errors: tasks, or rows (of tasks in proportion).")
 ]

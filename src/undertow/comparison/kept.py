@@ -68,7 +68,7 @@ def _checksum(values: dict[str, Any]) -> str:
 
 def _key(table: GroupedTable, plan: Plan) -> str:
     """Hash of all that a cell depends on: of the ids, their order counts only, and that is the rows' order."""
-    made = hashlib.sha256(json.dumps([__version__, plan]).encode())
+    made = hashlib.sha256(json.dumps([__version__, plan, table.in_order]).encode())
     for array in (table.x, table.y, table.offsets, table.rows):
         made.update(np.ascontiguousarray(array).tobytes())
     return made.hexdigest()[:32]

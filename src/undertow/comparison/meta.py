@@ -73,7 +73,11 @@ def _notes(found: Found, strategy: str) -> tuple[str, ...]:
 def fit_default(training: Training) -> Fitted:
     """``MAMLRegressorCV`` as it comes, told only the number of support rows (and the limit of standardised values)."""
     estimator = MAMLRegressorCV(
-        training.n_support, clip=training.standard.clip, weighting=training.weighting, random_state=training.seed
+        training.n_support,
+        clip=training.standard.clip,
+        weighting=training.weighting,
+        support="first" if training.raw.in_order else "random",
+        random_state=training.seed,
     )
     fit_table(estimator, training.raw)
     return Fitted(LearnedModel(estimator.model_), (f"used {estimator.strategy_}",))

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -92,6 +92,7 @@ class Worker:
         t = self._table
         np.savez(block, x=t.x, y=t.y, offsets=t.offsets, rows=t.rows)
         head = self._plan._asdict() | {"limit": self._limit, "rivals": self._rivals, "bytes": block.tell()}
+        head["in_order"] = t.in_order
         try:
             self._process.stdin.write(json.dumps(head).encode() + b"\n" + block.getvalue())
             self._process.stdin.flush()
@@ -164,13 +165,14 @@ def main() -> None:
     head = json.loads(given.readline())
     with np.load(io.BytesIO(given.read(head.pop("bytes")))) as file:
         arrays = {name: file[name] for name in file.files}
-    limit = head.pop("limit")
+    limit, in_order = head.pop("limit"), head.pop("in_order")
     for rival in head.pop("rivals"):
         BY_NAME[rival].prepare()
     plan = Plan(**head)
     x, offsets = arrays["x"], arrays["offsets"]
     names = tuple(f"x{j}" for j in range(x.shape[1]))
     table = GroupedTable(x, arrays["y"], offsets, np.arange(len(offsets) - 1), names, "task", "target", arrays["rows"])
+    table = replace(table, in_order=in_order)
     answers.write(b"ready\n")
     answers.flush()
     lines: queue.Queue[bytes] = queue.Queue()

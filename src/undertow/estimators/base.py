@@ -6,6 +6,7 @@ import copy
 import math
 import warnings
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar, overload
 
 import numpy as np
@@ -44,6 +45,7 @@ class MetaEstimator(BaseEstimator):
     fit_intercept: bool
     on_small: str
     weighting: str
+    support: str
     n_jobs: int | None
     random_state: Any
     n_features_in_: int
@@ -109,7 +111,8 @@ class MetaEstimator(BaseEstimator):
             clip=self.clip if self.standardize else None,
             order=rows if places is None else places,
         )
-        everything = TaskRows(x, standard, standard.targets(targets), weights, offsets, ids, rows, places)
+        in_order = self.support == "first"
+        everything = TaskRows(x, standard, standard.targets(targets), weights, offsets, ids, rows, places, in_order)
         notes: list[str] = []
         large = everything
         if everything.n_tasks > 1:
@@ -132,6 +135,7 @@ class MetaEstimator(BaseEstimator):
         _check.whole_number(self.n_support, "n_support")
         _check.one_of(self.on_small, "on_small", ("drop", "raise"))
         _check.one_of(self.weighting, "weighting", WEIGHTINGS)
+        _check.one_of(self.support, "support", ("random", "first"))
         n_workers(self.n_jobs)
         if self.clip is None or self.clip == math.inf:
             return
@@ -213,8 +217,9 @@ class MetaEstimator(BaseEstimator):
         """Return R^2, or the accuracy of a classifier, on rows that the adaptation has not seen.
 
         Each task of ``groups`` adapts on ``n_support`` random rows (they depend on ``random_state`` and the number of a
-        row only); the score is over all other rows together. Tasks with no more rows than that are left out, or raise
-        InputError with on_small="raise". Without groups nothing is adapted, with a warning.
+        row only), or with support="first" on its first rows; the score is over all other rows together. Tasks with no
+        more rows than that are left out, or raise InputError with on_small="raise". Without groups nothing is adapted,
+        with a warning.
         """
         check_is_fitted(self)
         if groups is None:
@@ -223,6 +228,7 @@ class MetaEstimator(BaseEstimator):
         x, targets, truth = self._read_rows(X, y)
         weights = None if sample_weight is None else _row_weights(sample_weight, x)
         rows = self.model_.rows(x, targets, weights, task_codes(groups, len(x)))
+        rows = replace(rows, in_order=self.support == "first")
         large = rows.large_enough(self.n_support, self.on_small)
         predictions, numbers = self.model_.predict_query(large, self.n_support, self.seed_)
         seen = None if weights is None else weights[numbers]

@@ -35,6 +35,7 @@ class Given(MetaEstimator):
         fit_intercept: bool = True,
         on_small: str = "drop",
         weighting: str = "tasks",
+        support: str = "random",
         n_jobs: int | None = None,
         random_state: Any = 0,
     ) -> None:
@@ -51,6 +52,7 @@ class Given(MetaEstimator):
         self.fit_intercept = fit_intercept
         self.on_small = on_small
         self.weighting = weighting
+        self.support = support
         self.n_jobs = n_jobs
         self.random_state = random_state
 
@@ -82,6 +84,7 @@ class Searched(MetaEstimator):
         fit_intercept: bool = True,
         on_small: str = "drop",
         weighting: str = "tasks",
+        support: str = "random",
         n_jobs: int | None = None,
         random_state: Any = 0,
     ) -> None:
@@ -99,6 +102,7 @@ class Searched(MetaEstimator):
         self.fit_intercept = fit_intercept
         self.on_small = on_small
         self.weighting = weighting
+        self.support = support
         self.n_jobs = n_jobs
         self.random_state = random_state
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ class MAMLRegressor(RegressorMixin, Given):  # type: ignore[override]
     on_small: tasks with no more than n_support rows are left out ("drop", with a warning), or "raise".
     weighting: what counts once in training and in held-out errors: each of the "tasks", as a new task is what is
         predicted, or each of their query "rows", where new rows come from tasks in proportion to their size.
+    support: which rows of a task are support rows: "random" ones, drawn anew ``n_draws`` times, or the "first", for
+        rows that stand in their order in time: what comes later then never helps to predict what came before.
     n_jobs: workers (threads) that share the work of ``fit``; None for 1, -1 for every core. No digit depends on it.
 
     With one task, or without groups, all rows are both support and query rows.
@@ -108,6 +111,7 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
         else:
             tasks = task_codes(groups, len(x))
         rows = fitted.model_.rows(x.astype(fitted.model_.omega.dtype, copy=False), targets, None, tasks)
+        rows = replace(rows, in_order=fitted.support == "first")
         sums = partial(rows, recipe_of(fitted))
         vars(self).update(vars(fitted))
         self.n_clipped_ = sums.n_clipped

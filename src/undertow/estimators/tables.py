@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from undertow._check import InputError
+from undertow._check import InputError, Setting
 from undertow.estimators.base import MetaEstimator
 from undertow.estimators.fitted import FittedModel
 from undertow.estimators.training import Trained
@@ -28,6 +28,9 @@ def fit_table(estimator: Estimator, table: GroupedTable) -> Estimator:
         raise InputError(
             "table", type(table).__name__, "it must be a GroupedTable.", "Make one with undertow.tasks.read_table."
         )
+    if table.in_order and estimator.support != "first":
+        rule = "the rows of the table stand in their order in time, and random ones would be support rows."
+        raise InputError("support", estimator.support, rule, ("Use ", Setting("support", "first"), "."))
     targets = estimator._begin(table.y, table.x.dtype)
     estimator.n_features_in_ = table.n_features
     # As after a fit to a data frame.

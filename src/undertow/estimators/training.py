@@ -107,7 +107,7 @@ def given(everything: TaskRows, rows: TaskRows, settings: Given) -> Trained:
         return _mixed(everything, rule, settings)
     if everything.n_tasks == 1:
         return _on_batches([everything.shared()], everything, settings)
-    n_draws = draws_of(settings, len(rows.y), rows.n_columns)
+    n_draws = 1 if rows.in_order else draws_of(settings, len(rows.y), rows.n_columns)
     if not few_numbers(n_draws, len(rows.y), rows.n_columns):
         # Tall tables are summed up batch by batch, for all targets at once, and never held as draws.
         recipe = recipe_of(settings, rows.standard, n_draws)

@@ -133,6 +133,9 @@ def fit_sorted(
 ) -> Regressor:
     """Fit an estimator to a sorted table; see ``fit``."""
     _refuse_large_tasks(table, run.ceiling)
+    if estimator.support == "first":
+        rule = "rows that are read out of core are not brought into an order in time."
+        raise InputError("support", "first", rule, "Fit in memory, or to random support rows.")
     if like is not None:
         return _as_another(estimator, like, table, run)
     spread = reduce(Spread.__add__, map(Spread.from_bytes, run.each(ask_spread(), table, "means and deviations")))

@@ -20,6 +20,8 @@ class ByTask:
     offsets: Offsets
     ids: Ids
     rows: RowNumbers
+    in_order: bool
+    """whether rows of a task stand in their order in time, so that the first ones, not random ones, are support rows"""
 
     per_row: ClassVar[tuple[str, ...]]
     """fields with one entry for each row; None is allowed"""
@@ -68,7 +70,12 @@ class ByTask:
         return self.select(drawing.large_enough(self.counts, self.ids, n_support, on_small))
 
     def random_order(self, seed: Any) -> RowNumbers:
-        """Return (R,) positions, task after task, in random order within each; see ``drawing.random_order``."""
+        """Return (R,) positions, task after task, in random order within each; see ``drawing.random_order``.
+
+        Rows that stand in their order stay in it.
+        """
+        if self.in_order:
+            return np.arange(len(self.rows))
         return drawing.random_order(seed, self.rows, self.counts)
 
 

@@ -46,6 +46,8 @@ class GroupedTable(ByTask):
     """how many tasks read_table left out since they have too few rows"""
     notes: tuple[str, ...] = ()
     """what read_table did to the table, in sentences"""
+    in_order: bool = False
+    """whether the first rows of a task are its support rows, and not random ones: rows stand in their order in time"""
     encoding: Encoding | None = None
     """how read_table made the features, to make them of another table"""
 

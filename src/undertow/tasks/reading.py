@@ -36,6 +36,9 @@ class Reading:
     """missing values in the columns used: "refuse" counts them; "drop" leaves out their rows, and columns that are
     missing in most rows; "mean" puts the column's mean for a missing feature, and leaves out rows without task or
     target"""
+    order: str | None = None
+    """column whose values say in which order the rows of a task came, such as a date: its first rows are then support
+    rows, in place of random ones. It stays a feature, unless ``features`` leaves it out"""
     on_constant: str = "drop"
     """features of one value in all rows: "drop" with a note, "keep", or "raise" """
 

@@ -63,6 +63,8 @@ class TaskRows(ByTask):
     """(R,) number of each row in the user's table, which its draw depends on"""
     places: RowNumbers | None = None
     """(R,) where each row stands in x; None where x is in the user's order, so that it is at ``rows``"""
+    in_order: bool = False
+    """whether the first rows of a task are its support rows, and not random ones"""
 
     per_row = ("y", "weights", "rows", "places")
 
@@ -78,6 +80,7 @@ class TaskRows(ByTask):
             ids=table.ids,
             rows=table.rows,
             places=np.arange(table.n_rows),
+            in_order=table.in_order,
         )
 
     def inputs(self, positions: Any = slice(None)) -> StandardRows:
@@ -116,7 +119,7 @@ class TaskRows(ByTask):
         weighting: str = "rows",
     ) -> Iterator[tuple[TaskBatch, TaskNumbers, PerTask]]:
         """Yield (batch, task numbers (c,), weight of their query rows (c,)): a random choice of support rows of each
-        task, and all others as query rows.
+        task, or its first rows where these are ``in_order``, and all others as query rows.
 
         Batches hold tasks of like length, and of one label where there are ``labels`` (m,); they are small, so that
         what is made of one is still in the cache when it is used. Targets have shape (c, n, q). The choice in a task

@@ -45,7 +45,7 @@ def read_table(
     features: the columns to predict from; None for all others. Numbers and booleans; a categorical of numbers counts
         as its numbers, a date as its days since 1970-01-01.
     min_rows, on_small: what to do with tasks of fewer than ``min_rows`` rows: "raise" or "drop".
-    options: sep, decimal, categories, categorical, max_levels, on_missing, on_constant, as in ``Reading``.
+    options: sep, decimal, categories, categorical, max_levels, on_missing, order, on_constant, as in ``Reading``.
 
     What is done to the table is said by a ``TableNote`` warning each, and kept in ``notes``. Labels are compared as a
     text file spells them: "01" and "1", or "true" and "TRUE", stay two tasks, and labels that differ by case, spaces or
@@ -112,10 +112,16 @@ def _read(
 
     name = ",".join(tasks)
     others = {f"task column {name!r}": codes < 0, f"target {target!r}": np.isnan(outcome.values)}
+    moments = None if reading.order is None else _moments_in_time(opened, reading.order)
+    if moments is not None:
+        others[f"order {reading.order!r}"] = np.isnan(moments)
     kept, columns = settle(encoding, x, others, reading, said)
+    if moments is not None:
+        kept = kept[np.argsort(moments[kept], kind="stable")]
+        said.append(f"the first rows of each {','.join(tasks)} by {reading.order} are its support rows")
     named = tuple(np.array(encoding.features, dtype=object)[columns].tolist())
     table = GroupedTable.from_codes(x[kept][:, columns], outcome.values[kept], codes[kept], ids, named, name, target)
-    table = replace(table, rows=kept[table.rows])
+    table = replace(table, rows=kept[table.rows], in_order=moments is not None)
     lost = np.flatnonzero(table.counts == 0)
     if len(lost):
         said.append(f"{len(lost)} of {len(ids)} tasks lost with these rows: {some(ids[lost])}")
@@ -131,6 +137,14 @@ def _read(
         table.feature_names, means[[named.index(n) for n in table.feature_names]], opened, table.rows
     )
     return replace(table, notes=tuple(said), encoding=encoding)
+
+
+def _moments_in_time(opened: Source, name: str) -> np.ndarray:
+    """The column of numbers or dates that rows are put in order by, (R,); NaN where it is missing."""
+    opened.require(name, "order")
+    column = opened.fetch([name])[0]
+    way_out = "Use a column of dates or numbers."
+    return numbers(column, name, "order", way_out, decimal=opened.decimal, dates=True).values
 
 
 def _with_defaults(source: Any, task: Any, target: Any, features: Any) -> tuple[Any, Any, str, Any]:
