@@ -122,7 +122,6 @@ def killed(name, folder, after, number):
         process.send_signal(number)
         process.wait(timeout=60)
         assert gone(process.pid, 20)
-        assert "Traceback" not in (folder / "said").read_text() or name == "scale.fit"
         return True
     return False
 

@@ -44,7 +44,13 @@ def least(matrix: np.ndarray) -> np.ndarray:
     if not unit > 0 or matrix.diagonal().min() <= 0:
         return single
     # Strategies that agree make it singular: a hair of damping picks one combination of them.
-    factor = np.linalg.cholesky(matrix / unit + 1e-9 * np.eye(n)).T
+    damped = matrix / unit + 1e-9 * np.eye(n)
+    try:
+        factor = np.linalg.cholesky(damped).T
+    except np.linalg.LinAlgError:
+        # Products in single precision are semidefinite to their own rounding only.
+        values, vectors = np.linalg.eigh(damped)
+        factor = np.sqrt(values.clip(0))[:, None] * vectors.T
     # A heavy row holds the sum at 1; scaling to exactly 1 takes off what is left.
     heavy = 1e4
     try:

@@ -17,7 +17,10 @@ def solve(gram: np.ndarray, q: int, coefficients: np.ndarray, ridges: np.ndarray
     width = gram.shape[1]
     p = width - q
     if len(ridges) == 1 and ridges[0] >= max(_LEAST_DIRECT_RIDGE, 16 * p * eps):
-        return _direct(gram, q, coefficients, float(ridges[0]))
+        try:
+            return _direct(gram, q, coefficients, float(ridges[0]))
+        except np.linalg.LinAlgError:
+            pass  # singular to rounding all the same: eigenvalues say in which directions
     out = np.empty((len(coefficients), len(ridges), q, p))
     size = max(1, _NUMBERS_AT_ONCE // width**2)
     for start in range(0, len(coefficients), size):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import typer
 
 from undertow._version import __version__
 from undertow.cli import compare, fit, listing, predict, reproduce, theory, train
-from undertow.cli.errors import Group, cannot_write, flushed
+from undertow.cli.errors import INTERRUPTED, Group, cannot_write, flushed
 from undertow.cli.output import escape_what_cannot_be_shown
 
 
@@ -62,4 +63,8 @@ def main() -> None:
     except OSError as error:
         # Help and the version are printed before there is a command whose errors could be caught.
         code = cannot_write(error)
-    sys.exit(flushed(code))
+    code = flushed(code)
+    if code == INTERRUPTED:
+        # Threads of libraries may still be at work, and tearing them down can crash.
+        os._exit(code)
+    sys.exit(code)

@@ -27,6 +27,11 @@ class Group(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             _fail("Interrupted.", INTERRUPTED)
+        except RuntimeError as error:
+            # Where a class was being made, Python says so in place of the interruption.
+            if not isinstance(error.__cause__, KeyboardInterrupt):
+                raise
+            _fail("Interrupted.", INTERRUPTED)
         except BrokenPipeError:
             raise  # the reader of our output has gone: nothing is wrong
         except OSError as error:
