@@ -14,6 +14,7 @@ except ImportError as error:  # pragma: no cover - exercised in a subprocess
         f'undertow.gradient needs {error.name}, which is not installed: pip install "undertow[gradient]"'
     ) from error
 
+from undertow.gradient.callback import Callback
 from undertow.gradient.checkpoint import Checkpoint, read_tree
 from undertow.gradient.curvature import curvatures, stable_interval
 from undertow.gradient.inner import adapt
@@ -32,6 +33,7 @@ from undertow.gradient.train import train
 from undertow.gradient.validation import Validation
 
 __all__ = [
+    "Callback",
     "Checkpoint",
     "Explicit",
     "History",

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -43,6 +44,16 @@ class Checkpoint:
         _check.whole_number(self.every, "every")
 
 
+def versions() -> dict[str, str]:
+    """What wrote a checkpoint."""
+    return {
+        "undertow": __version__,
+        "jax": jax.__version__,
+        "optax": optax.__version__,
+        "numpy": np.__version__,
+    }
+
+
 def save_checkpoint(folder: Path, iteration: int, trees: dict[str, Tree], facts: dict[str, Any]) -> None:
     """Write named trees of arrays and JSON facts; the checkpoint before is deleted when the new one is complete."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,8 +62,7 @@ def save_checkpoint(folder: Path, iteration: int, trees: dict[str, Tree], facts:
     file = f"arrays-{iteration:010d}.safetensors"
     data = save(arrays)
     write_bytes(folder / file, data)
-    versions = {"undertow": __version__, "jax": jax.__version__, "numpy": np.__version__}
-    record = {"format": FORMAT, "arrays": file, "iteration": iteration, **facts, "versions": versions}
+    record = {"format": FORMAT, "arrays": file, "iteration": iteration, **facts, "versions": versions()}
     record["sha256"] = _sha256(data)
     record["checksum"] = _checksum(record)
     write_bytes(folder / "state.json", (json.dumps(record, indent=1) + "\n").encode())

@@ -22,7 +22,7 @@ from jax.flatten_util import ravel_pytree
 
 from undertow._batch import TaskBatch
 from undertow._check import InputError
-from undertow.gradient.inner_loop import ONE_STEP, Implicit, InnerLoop, Reptile, check_inner
+from undertow.gradient.inner_loop import ONE_STEP, Explicit, Implicit, InnerLoop, Reptile, check_inner
 from undertow.gradient.leaves import Tree, join, part, split, unwrap, warn_of_ties, wrap
 from undertow.gradient.losses import LossFn, key_of, task_loss
 from undertow.gradient.masks import check_rows, without_full_masks
@@ -125,25 +125,29 @@ def _explicit(
 ) -> tuple[Tree, jax.Array, Tree]:
     keep_sum = isinstance(inner.rule, Reptile)
     first_order, steps = inner.first_order or keep_sum, inner.steps
+    direction = inner.rule.direction if isinstance(inner.rule, Explicit) else None
 
     def step(carry: Any, at: Any) -> Any:
-        theta, total = carry
+        theta, total, state = carry
         rate, number = at
         loss, gradient = jax.value_and_grad(objective)(theta, number)
         if first_order:
             gradient = jax.lax.stop_gradient(gradient)
         rate = rate if stepwise else rates
+        if direction is not None:
+            gradient, state = direction.update(gradient, state, theta)
         theta = jax.tree.map(lambda t, g, r: (t - r * g).astype(t.dtype), theta, gradient, rate)
         total = jax.tree.map(jnp.add, total, gradient) if keep_sum else None
-        return (theta, total), loss
+        return (theta, total, state), loss
 
     if inner.remat:
         step = jax.checkpoint(step)
-    carry = (start, jax.tree.map(jnp.zeros_like, start) if keep_sum else None)
+    total = jax.tree.map(jnp.zeros_like, start) if keep_sum else None
+    carry = (start, total, None if direction is None else direction.init(start))
     if steps == 1:
-        (theta, total), loss = step(carry, (jax.tree.map(lambda r: r[0], rates) if stepwise else None, 0))
+        (theta, total, _), loss = step(carry, (jax.tree.map(lambda r: r[0], rates) if stepwise else None, 0))
         return theta, loss, total
-    (theta, total), losses = jax.lax.scan(step, carry, (rates if stepwise else None, jnp.arange(steps)))
+    (theta, total, _), losses = jax.lax.scan(step, carry, (rates if stepwise else None, jnp.arange(steps)))
     return theta, losses[0], total
 
 

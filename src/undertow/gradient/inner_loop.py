@@ -7,17 +7,45 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 from undertow import _check
 from undertow._check import InputError, Setting
+from undertow.gradient.fingerprints import identify_transform
 from undertow.gradient.leaves import Tree, join, part, split
 from undertow.gradient.rates import check_finite, is_scalar
 
 
 @dataclass(frozen=True)
 class Explicit:
-    """The rule of MAML: ``steps`` gradient steps. Needs no options."""
+    """The rule of MAML: ``steps`` steps theta - rate * d, with d the gradient of the support loss.
+
+    Raises InputError where ``direction`` turns the sign, as an optimiser with a learning rate of its own does.
+    """
+
+    direction: optax.GradientTransformation | None = None
+    """what makes d of the gradient: an Optax transformation that scales and keeps its sign, such as
+    ``optax.scale_by_adam(eps_root=1e-8)``, ``optax.trace(0.9)`` (momentum), ``optax.clip_by_global_norm(1.0)`` or an
+    ``optax.chain`` of them. Each task starts it anew, and its state goes from step to step. The signed rate stays
+    outside of it"""
+
+    def __post_init__(self) -> None:
+        if self.direction is None:
+            return
+        if not isinstance(self.direction, optax.GradientTransformation):
+            raise InputError(
+                "direction", self.direction, "it must be an Optax transformation, such as optax.trace(0.9)."
+            )
+        if _turns(self.direction):
+            raise InputError(
+                "direction",
+                rule="it turns the sign of the gradient, as an optimiser with a learning rate does; the sign is that "
+                "of the rate alone.",
+                way_out="Leave its learning rate out: optax.scale_by_adam() for optax.adam, optax.trace(0.9) for "
+                "optax.sgd with momentum.",
+            )
 
 
 @dataclass(frozen=True)
@@ -54,6 +82,16 @@ class Implicit:
         _check.real(self.tolerance, "tolerance", minimum=0.0)
         if self.max_residual is not None:
             _check.real(self.max_residual, "max_residual", minimum=0.0)
+
+
+def _turns(direction: optax.GradientTransformation) -> bool:
+    """Whether a transformation turns a gradient of one number; False for what does not take one number."""
+    one = jnp.ones(1)
+    try:
+        moved, _ = direction.update(one, direction.init(one), one)
+        return float(np.asarray(moved)[0]) < 0
+    except Exception:  # whatever a transformation raises that expects another tree; training will name it
+        return False
 
 
 Rule = Explicit | Implicit | Reptile
@@ -118,6 +156,11 @@ class InnerLoop:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, InnerLoop) and self._identity == other._identity
 
+    def _rule(self, trained: Tree) -> str:
+        if isinstance(self.rule, Explicit) and self.rule.direction is not None:
+            return f"Explicit {identify_transform(self.rule.direction, part(split(trained)[0], self.adapts)[0])}"
+        return repr(self.rule)
+
     @property
     def max_residual(self) -> float | None:
         """Residual above which an inner problem counts as not solved; None where there is no such limit."""
@@ -131,10 +174,10 @@ class InnerLoop:
         """The same loop with another number of steps, where nothing is differentiated through it."""
         return replace(self, steps=steps, first_order=False, remat=False)
 
-    def settings(self) -> dict[str, Any]:
-        """What must be the same for a run to go on from what it has stored, as JSON."""
+    def settings(self, trained: Tree) -> dict[str, Any]:
+        """What must be the same for a run to go on from what it has stored, as JSON; for these trained leaves."""
         trees = {name: jax.tree.leaves(getattr(self, name)) for name in ("adapts", "trains")}
-        return {"steps": self.steps, "first_order": self.first_order, "rule": repr(self.rule), **trees}
+        return {"steps": self.steps, "first_order": self.first_order, "rule": self._rule(trained), **trees}
 
 
 ONE_STEP = InnerLoop()

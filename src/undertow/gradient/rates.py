@@ -49,11 +49,15 @@ def per_parameter(params: Tree, value: float = 0.1) -> Tree:
 
 
 def per_step(rate: Tree, steps: int) -> PerStep:
-    """Repeat a rate of any kind for each of ``steps`` steps.
+    """Repeat a rate of any kind for each of ``steps`` steps; one that is per step already goes on with its last entry.
 
+    So rates learned for 3 steps serve for 10 on a new task: ``per_step(state.rate, 10)``.
     ``per_step(per_layer(params), steps)`` is the per-layer per-step rate of Antoniou et al., "How to train your MAML",
     ICLR 2019, arXiv:1810.09502.
     """
+    if isinstance(rate, PerStep):
+        longer = lambda value: jnp.asarray(value)[jnp.minimum(jnp.arange(steps), jnp.shape(value)[0] - 1)]  # noqa: E731
+        return PerStep(jax.tree.map(longer, rate.values))
     repeat = lambda value: jnp.repeat(jnp.asarray(value, float)[None], steps, axis=0)  # noqa: E731
     return PerStep(jax.tree.map(repeat, rate))
 

@@ -16,8 +16,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from undertow._check import InputError, Setting
 from undertow.gradient import checkpoint as store
 from undertow.gradient.checkpoint import Checkpoint
+from undertow.gradient.fingerprints import identify_transform
+from undertow.gradient.inner_loop import split_outer
 from undertow.gradient.keys import as_key
-from undertow.gradient.leaves import Tree, is_trained, join, wrap
+from undertow.gradient.leaves import Tree, is_trained, join, unwrap, wrap
 from undertow.gradient.loop import STOPPED, Given, Plan, init_optimizer, run_chunk, update
 from undertow.gradient.source import Source, fingerprint, identify
 from undertow.gradient.state import Records, TrainState
@@ -167,6 +169,32 @@ class Run:
             self.best_iteration,
         )
 
+    def go_on_from(self, state: TrainState) -> None:
+        """Take over the iteration and the optimiser's state of another run; its params are there already."""
+        kinds = lambda tree: [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(tree)]  # noqa: E731
+        mine, its = self.optimizer_state, state.optimizer_state
+        if jax.tree.structure(mine) != jax.tree.structure(its) or kinds(mine) != kinds(its):
+            raise InputError(
+                "optimizer",
+                rule="the TrainState has the state of another optimiser, or of other parameters.",
+                way_out="Use the optimiser that it was trained with, or hand over its params alone.",
+            )
+        self.optimizer_state, self.iteration = its, state.iteration
+
+    def replace(self, state: TrainState) -> None:
+        """Go on from what a callback returned."""
+        params, model_state = unwrap(state.params)
+        trained, _ = split_outer(params, self.plan.inner)
+        new = (trained, state.rate) if self.plan.learn_rate else trained
+        shapes = lambda tree: jax.tree.map(jnp.shape, tree)  # noqa: E731
+        if shapes(new) != shapes(self.variables):
+            raise InputError("callback", rule="the params that it returned have another structure or shape.")
+        self.variables = jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), new, self.variables)
+        real = jnp.result_type(float)
+        rate = None if self.plan.learn_rate else jax.tree.map(lambda leaf: jnp.asarray(leaf, real), state.rate)
+        self.given = self.given._replace(rate=rate, state=model_state)
+        self.optimizer_state = state.optimizer_state
+
     def save(self) -> None:
         """Write a checkpoint, if there is one to keep."""
         if self.checkpoint is None:
@@ -200,7 +228,11 @@ class Run:
         facts = store.read_facts(folder)
         if facts is None:
             return
-        store.check_settings("checkpoint", folder, facts["settings"], settings)
+        # Another version writes the same optimiser in other words.
+        same = store.versions() == facts.get("versions")
+        skip = () if same else ("optimizer", "rule")
+        now = {name: value for name, value in settings.items() if name not in skip}
+        store.check_settings("checkpoint", folder, facts["settings"], now)
         arrays = store.load_arrays(folder, facts)
         take = lambda name, like: store.take(arrays, name, like, folder)  # noqa: E731
         if self.plan.learn_rate:
@@ -220,8 +252,15 @@ class Run:
         self.stopped = "iterations" if facts["stopped"] in ("target_loss", "tolerance") else facts["stopped"]
 
 
+def _optimisers(plan: Plan, variables: Tree) -> list[tuple[Any, Tree]]:
+    """Each optimiser with what it updates."""
+    if plan.rate_optimizer is None:
+        return [(plan.optimizer, variables)]
+    return list(zip((plan.optimizer, plan.rate_optimizer), variables, strict=True))
+
+
 def settings_of(
-    plan: Plan, source: Source, train_rate: Any, seed: Any, validation: Validation | None
+    plan: Plan, source: Source, train_rate: Any, seed: Any, validation: Validation | None, run: Run
 ) -> dict[str, Any]:
     """What must be the same for a run to go on from a checkpoint, as JSON."""
     listed = lambda tree: [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(tree)]  # noqa: E731
@@ -229,7 +268,8 @@ def settings_of(
     return {
         "train_rate": listed(train_rate),
         "learn_rate": plan.learn_rate,
-        **plan.inner.settings(),
+        **plan.inner.settings(unwrap(run.state().params)[0]),
+        "optimizer": [identify_transform(tx, at) for tx, at in _optimisers(plan, run.variables)],
         "weighting": plan.weighting,
         "meta_batch": plan.feed.meta_batch,
         "seed": listed(jax.random.key_data(as_key(seed))),

@@ -24,7 +24,8 @@ class TrainState(NamedTuple):
     iteration: int
     """number of updates made"""
     stopped: str
-    """why it stopped: "iterations", "target_loss", "tolerance" or "patience" ("non_finite" in an error's state)"""
+    """why it stopped: "iterations", "target_loss", "tolerance", "patience" or "callback" ("non_finite" in an
+    error's state)"""
     best_params: Any = None
     """params at the least validation loss; None without validation tasks"""
     best_rate: Any = None

@@ -17,9 +17,10 @@ from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError, Setting
 from undertow.gradient.block_folder import BlockFolder
+from undertow.gradient.fingerprints import identify_transform
 from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, check_inner, split_outer
 from undertow.gradient.keys import INIT, NOISE, SHUFFLE, TASKS, TEST, as_key
-from undertow.gradient.leaves import Static, Tree, join, unwrap, warn_of_ties, wrap
+from undertow.gradient.leaves import Static, Tree, join, split, unwrap, warn_of_ties, wrap
 from undertow.gradient.loop import (
     GO,
     STOPPED,
@@ -136,7 +137,9 @@ def sweep(
     if store is not None:
         settings = {"train_rates": rates.tolist(), "seeds": numbers, "adapt_rates": adapt.tolist(), "block": size}
         settings["stop_at"] = [repr(value) for value in stop_at]
-        folder = BlockFolder(store, settings | _settings(program, source, fixed_test))
+        shapes = jax.eval_shape(lambda key: _arrays(init_fn(key)), as_key(numbers[0]))
+        start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        folder = BlockFolder(store, settings | _settings(program, source, fixed_test, start))
     for batch in (source.tasks, fixed_test):
         if isinstance(batch, TaskBatch) and not (batch.support_mask is None and batch.query_mask is None):
             start, _ = unwrap(init_fn(jax.random.fold_in(as_key(numbers[0]), INIT)))
@@ -293,11 +296,17 @@ def _seeds(seeds: Any) -> list[int]:
     return numbers
 
 
-def _settings(program: Program, source: Source, test: TaskBatch | None) -> dict[str, Any]:
+def _arrays(params: Tree) -> Tree:
+    """The trained leaves of a start, without its state."""
+    return split(unwrap(params)[0])[0]
+
+
+def _settings(program: Program, source: Source, test: TaskBatch | None, start: Tree) -> dict[str, Any]:
     """What must be the same for a stored sweep to go on, apart from its numbers, as JSON."""
     plan = program.plan
     return {
-        **plan.inner.settings(),
+        **plan.inner.settings(start),
+        "optimizer": identify_transform(plan.optimizer, start),
         "adapt_steps": program.test_inner.steps,
         "weighting": plan.weighting,
         "meta_batch": plan.feed.meta_batch,

@@ -14,6 +14,7 @@ import optax
 from undertow import _check
 from undertow._check import InputError, Setting
 from undertow.gradient.blow_up import explain
+from undertow.gradient.callback import Callback
 from undertow.gradient.checkpoint import Checkpoint
 from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, Reptile, check_inner, split_outer
 from undertow.gradient.keys import NOISE, SHUFFLE, TASKS, as_key
@@ -30,7 +31,7 @@ from undertow.gradient.validation import Validation
 
 def train(
     loss_fn: LossFn,
-    params: Tree,
+    params: Tree | TrainState,
     source: Any,
     optimizer: optax.GradientTransformation,
     train_rate: Any,
@@ -46,12 +47,14 @@ def train(
     validation: Validation | None = None,
     checkpoint: Checkpoint | str | Path | None = None,
     chunk: int = 100,
-    progress: Progress = False,
+    progress: Progress | Callback = False,
     devices: int | Sequence[Any] | None = None,
 ) -> tuple[TrainState, History]:
     """Minimise the meta-loss over params with an Optax optimiser; return (state, history).
 
-    loss_fn, params, train_rate, inner, weighting: as in ``meta_loss``.
+    loss_fn, params, train_rate, inner, weighting: as in ``meta_loss``. params may be the TrainState of another run: its
+        params, optimizer_state and iteration are gone on from, with what is handed over now (first order at first, say,
+        then second order; another rate; another source). ``iterations`` counts those of that run too.
     source: a TaskBatch, or Source(problem, design) for tasks that are drawn, or a Source for anything else.
     optimizer: any Optax optimiser, L-BFGS included. Hand over the same object again and nothing is compiled anew.
     iterations: number of updates, those of a resumed run included.
@@ -62,8 +65,8 @@ def train(
     validation: new tasks to evaluate while training; the best parameters are kept in ``state.best_params``.
     checkpoint: a folder, or Checkpoint(folder, every). When it holds a checkpoint of the same settings, training goes
         on from there, and gives bit for bit what an uninterrupted run on the same machine gives.
-    chunk: iterations per compiled call; between calls progress is shown. progress: True, or a function
-        of (iteration, iterations, meta_loss).
+    chunk: iterations per compiled call; between calls progress is shown. progress: True, a function
+        of (iteration, iterations, meta_loss), or Callback(call, every) with a function of (state, history).
     devices: a number of JAX devices, or the devices: each computes an equal share of the tasks.
 
     Raises NonFiniteError at the first loss or gradient that is not finite, or at an implicit inner problem that is not
@@ -74,6 +77,8 @@ def train(
     check_inner(inner, train_rate, "train_rate")
     _check_learning(learn_rate, rate_optimizer, inner)
     source, key = Source.of(source), as_key(seed)
+    start = params if isinstance(params, TrainState) else None
+    params = params if start is None else start.params
     warn_of_ties(params)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, params)
     params, model_state = unwrap(params)
@@ -116,13 +121,16 @@ def train(
     )
     variables = (trained, rate) if learn_rate else trained
     run = Run(plan, given, variables, start_optimizer(plan, variables), names(rate, "train_rate") if learn_rate else [])
+    if start is not None:
+        run.go_on_from(start)
     if checkpoint is not None:
         checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
-        run.keep(checkpoint, settings_of(plan, source, train_rate, seed, validation))
+        run.keep(checkpoint, settings_of(plan, source, train_rate, seed, validation, run))
     if plan.mesh is not None:
         run.place(plan.mesh)
-    with reporter(progress, run.iteration, iterations) as report:
-        _loop(run, iterations, chunk, validation, report)
+    callback = progress if isinstance(progress, Callback) else None
+    with reporter(False if callback else progress, run.iteration, iterations) as report:  # type: ignore[arg-type]
+        _loop(run, iterations, chunk, validation, report, callback)
     return run.state(), run.records.history()
 
 
@@ -136,19 +144,35 @@ def _check_learning(learn_rate: bool, rate_optimizer: Any, inner: InnerLoop) -> 
         raise InputError("rate_optimizer", rule=why, way_out=("Set ", Setting("learn_rate", True), "."))
 
 
-def _loop(run: Run, iterations: int, chunk: int, validation: Validation | None, report: Report) -> None:
+def _loop(
+    run: Run, iterations: int, chunk: int, validation: Validation | None, report: Report, callback: Callback | None
+) -> None:
     """Run compiled chunks, each up to the next update at which something is due, until training stops."""
     while run.iteration < iterations and run.stopped == "iterations":
-        due = [record.every for record in (validation, run.checkpoint) if record is not None]
+        due = [record.every for record in (validation, run.checkpoint, callback) if record is not None]
         last = run.advance(chunk, min([iterations, run.iteration + chunk, *(_next(run.iteration, n) for n in due)]))
         if run.stopped == "non_finite":
             raise explain(run)
         if validation and run.iteration % validation.every == 0 and run.stopped == "iterations":
             run.validate(validation)
+        if callback and run.iteration % callback.every == 0:
+            _call(run, callback)
         if run.checkpoint and run.iteration % run.checkpoint.every == 0 and run.iteration < iterations:
             run.save()
         report(run.iteration, iterations, last)
     run.save()
+
+
+def _call(run: Run, callback: Callback) -> None:
+    """Call the caller's function, and do as it says."""
+    answer = callback.call(run.state(), run.records.history())
+    if isinstance(answer, TrainState):
+        run.replace(answer)
+    elif answer is True:
+        run.stopped = "callback"
+    elif answer is not None:
+        kind = type(answer).__name__
+        raise InputError("callback", rule=f"it must return None, True or a TrainState, and returned a {kind}.")
 
 
 def _next(value: int, of: int) -> int:

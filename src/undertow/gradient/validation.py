@@ -18,7 +18,7 @@ from undertow.gradient.leaves import Tree, join, wrap
 from undertow.gradient.loop import Given, Plan
 from undertow.gradient.losses import evaluating
 from undertow.gradient.meta import meta_loss
-from undertow.gradient.rates import check_finite
+from undertow.gradient.rates import PerStep, check_finite, per_step
 from undertow.gradient.source import as_arrays
 
 
@@ -35,7 +35,7 @@ class Validation:
     """rate of the step(s) on them, of either sign: one number, a tree of rates, or PerStep. It may be left out only
     where the rate is learned, and then the learned rate serves: a train rate is not a rate to adapt with."""
     steps: int | None = None
-    """number of steps; None means that of the inner loop"""
+    """number of steps; None means that of the inner loop. A rate per step goes on with its last entry"""
     every: int = 100
     """updates between two evaluations"""
     patience: int | None = None
@@ -72,6 +72,8 @@ class Validation:
         """Mean query loss of the tasks after adaptation; infinite, with a warning, where one has no solution."""
         trained, learned = variables if plan.learn_rate else (variables, None)
         rate = learned if self.adapt_rate is None else self.adapt_rate
+        if isinstance(rate, PerStep):
+            rate = per_step(rate, self.steps)  # type: ignore[arg-type]
         loss, residual = _evaluate(plan, self.steps, join(trained, given.rest), given.state, self.tasks, rate)
         limit = plan.inner.forward(self.steps).max_residual  # type: ignore[arg-type]
         if limit is None or residual is None or float(residual) <= limit:
