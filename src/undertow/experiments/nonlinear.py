@@ -120,7 +120,7 @@ EXPERIMENT = TrainingExperiment(
     claim="A wide ReLU network, few query rows: the loss just below train rate 0 is lower than at 0.",
     short="loss falls below 0",
     run_time="2 min",
-    quick_time="30 s",
+    quick_time="15 s",
     Config=Config,
     quick={
         "few": {"train_rates": (-8.0, -2.0, -0.5, 0.0, 0.5, 1.0), "runs": 20},
