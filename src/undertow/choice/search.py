@@ -254,9 +254,8 @@ def _tried(plan: Plan, families: Mapping[str, Family], settings: Settings) -> _T
     def unseen(name: str, fold: int) -> Found:
         return blends[fold] if name == BLEND else every[fold][names.index(name)]
 
-    # Weights to adapt from say little of tasks without rows where features differ between tasks more than within; those
-    # of "joint" are trained for these, whatever rules are allowed. More to choose from would bring chance, not gain.
-    at_zero, of_zero, chosen_zero = _at_zero({name: zero[name] for name in ("joint", best)}, held_out)
+    # A mixed model's weights say little of tasks without rows where features differ between tasks more than within.
+    at_zero, of_zero, chosen_zero = _at_zero(best, zero, held_out)
     without = [unseen(best, fold)._replace(unadapted=unseen(name, fold).weights) for fold, name in enumerate(of_zero)]
     if at_zero != best:
         joint = families["joint"].found("joint")
@@ -277,19 +276,23 @@ def _blended_at_zero(held_out: HeldOut, which: list[int], parts: Sequence[np.nda
     return errors
 
 
-def _at_zero(mse: Mapping[str, np.ndarray], held_out: HeldOut) -> tuple[str, list[str], np.ndarray]:
-    """Choose what predicts a task without rows: on all tasks, without each fold, and the errors (m,) of the latter."""
+def _at_zero(best: str, mse: Mapping[str, np.ndarray], held_out: HeldOut) -> tuple[str, list[str], np.ndarray]:
+    """Choose what predicts a task without rows: on all tasks, without each fold, and the errors (m,) of the latter.
 
-    def least(tasks: np.ndarray) -> str:
-        weights = held_out.weights * tasks
-        return min(mse, key=lambda name: float(weights @ mse[name]))
+    The common weights of the best strategy, or of "joint", which are trained for this: these, unless the others are
+    better by more than a standard error. Weights to adapt from need not be near the tasks.
+    """
+
+    def chosen(tasks: np.ndarray) -> str:
+        gap, error = mean_over_tasks((mse[best] - mse["joint"])[tasks], held_out.weights[tasks])
+        return best if gap < -error else "joint"
 
     of_folds, errors = [], np.empty(len(held_out.weights))
     for fold in range(int(held_out.folds.max()) + 1):
         own = held_out.folds == fold
-        of_folds.append(least(~own))
+        of_folds.append(chosen(~own))
         errors[own] = mse[of_folds[-1]][own]
-    return least(np.ones(len(errors))), of_folds, errors
+    return chosen(np.ones(len(errors), dtype=bool)), of_folds, errors
 
 
 def _nested_blend(
