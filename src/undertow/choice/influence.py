@@ -110,7 +110,7 @@ def influences(
         # A little always, so that a direction without rows has a solution: it stays at 0.
         shift = np.maximum(shift, 1e-14 * np.trace(matrix, axis1=1, axis2=2))
         shifted = matrix + shift[:, None, None] * np.eye(p)
-        weights = np.linalg.solve(shifted, right)  # (k, p, q)
+        weights = _solved(shifted, right)  # (k, p, q)
         v = np.concatenate([weights, np.broadcast_to(-np.eye(q), (k, q, q))], axis=1)  # (k, p + q, q)
         outside, inside = np.flatnonzero(moments.folds != fold), np.flatnonzero(moments.folds == fold)
         slopes = np.empty((len(inside), k, p, q))
@@ -118,7 +118,7 @@ def influences(
             half = _apply(moments.gram[c], test, v)
             own[c] = 0.5 * (half * v).sum(axis=(1, 2))
             slopes[i] = half[:, :p]
-        adjoint = np.linalg.solve(shifted, slopes.sum(axis=0))
+        adjoint = _solved(shifted, slopes.sum(axis=0))
         adjoint = np.concatenate([adjoint, np.zeros((k, q, q))], axis=1)
         moved, back = np.empty((2, len(outside), k, p, q))
         wide = np.concatenate([v, adjoint], axis=2)
@@ -126,10 +126,10 @@ def influences(
             own_gram = at(moments.gram[b], train)
             moves = own_gram[:, :p] @ wide
             score, back[i] = moves[..., :q], moves[..., q:]
-            moved[i] = np.linalg.solve(shifted - own_gram[:, :p, :p], score) if exact else score
+            moved[i] = _solved(shifted - own_gram[:, :p, :p], score) if exact else score
         if not exact:
             every = moved.transpose(1, 2, 0, 3).reshape(k, p, -1)
-            moved = np.linalg.solve(shifted, every).reshape(k, p, len(outside), q).transpose(2, 0, 1, 3)
+            moved = _solved(shifted, every).reshape(k, p, len(outside), q).transpose(2, 0, 1, 3)
         # Leaving b out moves the weights by ``moved``; having it moves them the other way.
         cross[np.ix_(inside, outside)] = -_products(slopes, moved)
         bent = np.einsum("kab,nkbq->nkaq", at(moments.of_folds((fold,)), test)[:, :p, :p], moved, optimize=True)
@@ -155,3 +155,11 @@ def _apply(gram: np.ndarray, coefficients: np.ndarray, v: np.ndarray) -> np.ndar
     wide = np.einsum("kj,kaq->kqja", coefficients, v).reshape(k * q, s * width)
     half = (wide @ gram.reshape(s * width, s * width)).reshape(k, q, s, width)
     return np.einsum("kqja,kj->kaq", half, coefficients)
+
+
+def _solved(matrices: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve (k, p, p) for (k, p, q); where one is singular to rounding, by least squares with the least norm."""
+    try:
+        return np.linalg.solve(matrices, right)
+    except np.linalg.LinAlgError:
+        return np.linalg.pinv(matrices, hermitian=True) @ right
