@@ -22,6 +22,7 @@ import scipy.stats
 from undertow import _check
 from undertow._check import InputError
 from undertow.choice.plan import Found, Plan
+from undertow.choice.probability import curve, probabilities, two_valued
 from undertow.mixed.fit import MixedFit
 from undertow.mixed.scoring import root_of
 from undertow.tasks.rows import TaskRows, of_target
@@ -57,6 +58,8 @@ class Uncertainty:
     expected_mse: np.ndarray
     """(q, 2) mean of v over rows of tasks without rows and with ``n_support``: the error that the mixed model expects
     of itself; without one 1"""
+    curves: np.ndarray
+    """(q, 2, 2) from number to probability, where the target has two values (see ``probability``); else (q, 0, 2)"""
 
     def after(self, z: np.ndarray, n_rows: int | None = None) -> Uncertainty:
         """Return the same for a task of which rows z (n, d), times the roots of their weights, are known too.
@@ -89,6 +92,10 @@ class Uncertainty:
             own = np.einsum("rd,qde,re->rq", z, self.state, z, optimize=True).clip(0)
         return np.sqrt(self.noise + own) * factor
 
+    def probabilities(self, values: np.ndarray) -> np.ndarray:
+        """Return the probability (R, q) of the larger of two values, for numbers predicted (R, q)."""
+        return probabilities(self.curves, values, self.n_adapted / self.n_support)
+
 
 def of_model(fits: Sequence[MixedFit], rows: TaskRows, n_support: int) -> Uncertainty:
     """Return the uncertainty that a mixed model claims of itself, one fit for each target: errors are normal."""
@@ -106,6 +113,7 @@ def of_model(fits: Sequence[MixedFit], rows: TaskRows, n_support: int) -> Uncert
         at_zero=normal,
         at_support=normal,
         expected_mse=np.array([_expected(fit, moment, n_support) for fit in fits]),
+        curves=np.zeros((len(fits), 0, 2)),
     )
 
 
@@ -122,6 +130,10 @@ def calibrated(
     """
     q = plan.n_targets
     scores: list[list[list[np.ndarray]]] = [[[], []] for _ in range(q)]
+    binary = two_valued(plan.rows.y)
+    # Of each target: whether the larger value came, and the number predicted without rows and with them.
+    seen: list[list[list[np.ndarray]]] = [[[], [], []] for _ in range(q)]
+    middle = plan.rows.y.mean(axis=0)
     shares: list[np.ndarray] = []
     expected = np.zeros((q, 2))
     for fold, strategy in enumerate(found):
@@ -141,15 +153,23 @@ def calibrated(
                 expected[j] += [(v_0[real] * shares[-1]).sum(), (v[real] * shares[-1]).sum()]
                 scores[j][0].append((np.abs(before) / np.sqrt(v_0))[real])
                 scores[j][1].append((np.abs(after) / np.sqrt(v))[real])
+                if binary:
+                    parts = one.query_y > middle[j], one.query_y - before, one.query_y - after
+                    for kept, part in zip(seen[j], parts, strict=True):
+                        kept.append(part[real])
     weights = np.concatenate(shares)
     expected /= weights.sum()
     tables = np.array([[_quantiles(np.concatenate(part), weights) for part in pair] for pair in scores])
+    curves = np.zeros((q, 0, 2))
+    if binary:
+        joined = [[np.concatenate(part) for part in own] for own in seen]
+        curves = np.array([[curve(own[i], own[0], weights) for i in (1, 2)] for own in joined])
     if final is not None:
         own = of_model(final, plan.everything, plan.n_support)
-        return replace(own, at_zero=tables[:, 0], at_support=tables[:, 1], expected_mse=expected)
+        return replace(own, at_zero=tables[:, 0], at_support=tables[:, 1], expected_mse=expected, curves=curves)
     none = np.zeros((q, 0, 0))
     zero, support = tables[:, 0], tables[:, 1]
-    return Uncertainty(np.ones(q), none, none, none, none[0], "", 0, plan.n_support, zero, support, expected)
+    return Uncertainty(np.ones(q), none, none, none, none[0], "", 0, plan.n_support, zero, support, expected, curves)
 
 
 def _second_moment(rows: TaskRows) -> np.ndarray:

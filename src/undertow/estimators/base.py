@@ -262,6 +262,19 @@ class MetaEstimator(BaseEstimator):
         values = self.model_.standard.restore_weights(self.model_.task_omega.transpose(1, 0, 2))[part]
         return values[:, 0] if self.targets_.flat else values
 
+    @available_if(lambda self: not self.kind.scaled and hasattr(self, "model_") and self.model_.has_probabilities)
+    def predict_proba(self, X: Any, groups: Any = None) -> np.ndarray:
+        """Return the probability of each class, (R, classes), in the order of ``classes_``.
+
+        X, groups: as in ``predict``. A logistic curve takes the fitted number to the share of the class on held-out
+        tasks, each task counting once: one without rows of the task, one with ``n_support`` (see
+        ``undertow.choice.probability``). Of several classes each has its own, scaled to sum 1. Only after a search,
+        which needs three tasks.
+        """
+        x, where = self._places(X, groups)
+        found = self.model_.probabilities(x, where)
+        return np.c_[1 - found, found] if found.shape[1] == 1 else found / found.sum(axis=1, keepdims=True)
+
     @available_if(lambda self: not self.kind.scaled)
     def decision_function(self, X: Any, groups: Any = None) -> np.ndarray:
         """Return the fitted -1 / 1 targets: (R,) for two classes, positive for the second, else (R, classes)."""

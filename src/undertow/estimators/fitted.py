@@ -8,6 +8,7 @@ import numpy as np
 
 from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow.choice.probability import probabilities
 from undertow.choice.uncertainty import Uncertainty
 from undertow.estimators.known_rows import KnownRows
 from undertow.linear.rules import BlendRule, GradientRule, Rule
@@ -188,6 +189,22 @@ class FittedModel:
                 known = self.uncertainty.after(own.factor[:, : z.shape[1]], round(float(own.totals[0])))
                 widths[part] = known.half_widths(z[part], level)
         return widths * self.standard.target_spread
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether held-out tasks say how often a class comes at a predicted number."""
+        return self.uncertainty is not None and bool(self.uncertainty.curves.size)
+
+    def probabilities(self, x: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
+        """Return the probability (R, q) of the larger of two values of each target; x and places as in ``predict``."""
+        assert self.uncertainty is not None
+        values = self.standard.targets(self.predict(x, places).astype(np.float64))
+        found = self.uncertainty.probabilities(values)
+        if places is not None and self.task_rows is not None:
+            seen = np.flatnonzero(places >= 0)
+            known = self.uncertainty.n_adapted + self.task_rows.totals[places[seen]]
+            found[seen] = probabilities(self.uncertainty.curves, values[seen], known / self.uncertainty.n_support)
+        return found
 
     def predict_query(self, rows: TaskRows, n_support: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Adapt each task on a random choice of its rows: predictions (R', q) of all others, and their numbers."""

@@ -203,6 +203,7 @@ _UNCERTAINTY = (
     "at_zero",
     "at_support",
     "expected_mse",
+    "curves",
 )
 
 
@@ -220,7 +221,7 @@ def unpack_uncertainty(stored: dict[str, Any], arrays: Arrays, q: int, d: int) -
     structure = stored["structure"]
     d = d if structure else 0
     shapes = {"noise": (q,), "second_moment": (d, d)} | dict.fromkeys(("at_zero", "at_support"), (q, len(LEVELS)))
-    shapes["expected_mse"] = (q, 2)
+    shapes |= {"expected_mse": (q, 2), "curves": (q, 2 if fields["curves"].size else 0, 2)}
     for field, array in fields.items():
         check_shape(array, shapes.get(field, (q, d, d)), f"uncertainty.{field}")
     return Uncertainty(**fields, **stored)
