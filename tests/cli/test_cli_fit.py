@@ -324,3 +324,11 @@ def test_names_beyond_ascii_on_an_ascii_terminal(bracketed):
     done = subprocess.run([sys.executable, "-m", "undertow", *arguments], capture_output=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert b"target \\u03c3" in done.stdout
+
+
+def test_a_target_of_two_values_is_fitted_as_a_number_and_that_is_said(tmp_path):
+    rng = np.random.default_rng(0)
+    lines = ["ward,age,ill", *(f"{i // 12},{rng.standard_normal():.4f},{int(rng.random() < 0.4)}" for i in range(120))]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    said = run("fit", tmp_path / "t.csv", "--task", "ward", "--target", "ill", "--out", tmp_path / "o")
+    assert "note: ill has two values, 0 and 1" in " ".join(said.split())

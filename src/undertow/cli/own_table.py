@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,6 +219,13 @@ def read_own_table(job: Job) -> GroupedTable:
     if raw.y.min() == raw.y.max():
         rule = f"it is {raw.y[0]:g} in all {raw.n_rows} rows: there is nothing to predict."
         raise InputError("target", raw.target, rule, "Choose another column.")
+    low, high = raw.y.min(), raw.y.max()
+    if ((raw.y == low) | (raw.y == high)).all():
+        note = (
+            f"{raw.target} has two values, {low:g} and {high:g}, and is fitted as a number; for classes and their "
+            "probabilities use MAMLClassifierCV in Python"
+        )
+        raw = replace(raw, notes=(*raw.notes, note))
     return raw
 
 
