@@ -126,7 +126,6 @@ def is_several(table: str) -> bool:
 
 def _with_roles(data: GroupedData, task: str | None, target: str | None) -> GroupedData:
     """A data set of ours without the chosen task and target column among its features."""
-    from dataclasses import replace
 
     return replace(data, features=tuple(name for name in data.features if name not in (task, target)))
 
