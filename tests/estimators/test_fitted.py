@@ -72,11 +72,11 @@ def test_predictions_are_products_with_the_task_or_common_weights(fitted):
     places = np.where(np.arange(len(X)) % 3 == 0, -1, np.searchsorted(value.task_ids, G))
     z = (X - X.mean(0)) / X.std(0) if fitted[1] is None else value.standard.features(X)[:, :3]
     z = np.c_[z.clip(-4, 4), np.ones(len(X))]
-    theta = np.where((places < 0)[:, None, None], value.omega, value.task_omega.transpose(1, 0, 2)[places])
+    theta = np.where((places < 0)[:, None, None], value.alone, value.task_omega.transpose(1, 0, 2)[places])
     standard = np.einsum("rd,rqd->rq", z, theta)
     expected = value.standard.target_centre + value.standard.target_spread * standard
     np.testing.assert_allclose(value.predict(X, places), expected, rtol=1e-9)
-    common = value.standard.target_centre + value.standard.target_spread * (z @ value.omega.T)
+    common = value.standard.target_centre + value.standard.target_spread * (z @ value.alone.T)
     np.testing.assert_allclose(value.predict(X), common, rtol=1e-9)
 
 

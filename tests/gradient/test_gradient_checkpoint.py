@@ -49,7 +49,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path):
     identical(checkpoint.read_tree(tmp_path, "params", ZERO), whole.params)
     facts = json.loads((tmp_path / "state.json").read_text())
     assert facts["iteration"] == 45
-    assert set(facts["versions"]) == {"undertow", "jax", "numpy"}
+    assert set(facts["versions"]) == {"undertow", "jax", "numpy", "optax"}
 
 
 def test_a_crash_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatch):
@@ -110,7 +110,7 @@ def test_a_checkpoint_of_other_settings_or_another_model_is_refused(tmp_path):
         run(tmp_path, 9, validation=ug.Validation(OPTIONS["validation"].tasks, every=5))
     with pytest.raises(ut.InputError, match="source="):
         run(tmp_path, 9, source=ug.Source(TASKS._replace(query_y=TASKS.query_y + 1), meta_batch=2))
-    with pytest.raises(ut.InputError, match=r"holds nothing for optimizer_state.*another model or optimiser"):
+    with pytest.raises(ut.InputError, match=r"written with optimizer="):
         run(tmp_path, 9, optimizer=optax.sgd(0.1, 0.9))
     with pytest.raises(ut.InputError, match=r"holds float32\[3\] for params.*needs float32\[4\]"):
         checkpoint.read_tree(tmp_path, "params", jnp.zeros(4))
