@@ -14,6 +14,7 @@ from undertow.choice.blend import blended, least, shares
 from undertow.choice.gradient_family import GRADIENT, GradientFamily
 from undertow.choice.held_out import held_out_errors
 from undertow.choice.proximal_family import PROXIMAL, ProximalFamily, default_ratios, gather_moments
+from undertow.choice.record import Gain
 from undertow.linear.rules import BlendRule, GradientRule, ProximalRule, blend_of
 
 X, Y, G = table(m=24, seed=5, task_std=0.7)
@@ -260,7 +261,7 @@ def test_without_a_blend_or_with_the_gradient_rule_alone_one_strategy_is_used(mo
     assert single.strategy_ == single.held_out_.names[int(mse.argmin())]
     for name, one in single.choice_.candidates.items():
         # What a gain is over depends on the strategy used.
-        assert replace(one, gain=None) == replace(model.choice_.candidates[name], gain=None)
+        assert replace(one, gain=Gain(0, 0, 0, 0)) == replace(model.choice_.candidates[name], gain=Gain(0, 0, 0, 0))
     gradient = cv(rules="gradient").fit(X, Y, groups=G)
     assert "blend" not in gradient.choice_.candidates
     assert gradient.strategy_ in ("joint", "step", "tied", "signed")

@@ -36,7 +36,7 @@ def pack_labels(labels: np.ndarray, arrays: dict[str, np.ndarray], name: str) ->
     each = [value.encode("utf-8", "surrogatepass") for value in values]
     arrays[f"{name}.text"] = np.frombuffer(b"".join(each), dtype=np.uint8)
     offsets = arrays[f"{name}.offsets"] = np.cumsum([0, *map(len, each)], dtype=np.int64)
-    return {"kind": "objects" if labels.dtype == object or _sparse(values, offsets[-1]) else "text"}
+    return {"kind": "objects" if labels.dtype == object or _sparse(values, int(offsets[-1])) else "text"}
 
 
 def unpack_labels(stored: dict[str, Any], arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
