@@ -153,3 +153,9 @@ def test_clip_must_be_positive(table, clip):
 
 def test_no_limit_is_written_in_two_ways(table):
     assert np.array_equal(table.standardized(None)[0].x, table.standardized(np.inf)[0].x)
+
+
+def test_numbers_whose_differences_leave_the_range_are_refused():
+    x = np.column_stack([np.arange(6.0), [1e308, -1e308, 0, 0, 1, 2]])
+    with pytest.raises(InputError, match="1e\\+308"):
+        table_of(x).standardized()

@@ -56,7 +56,7 @@ NO_ROWS = "no_rows"
 def short(strategy: str) -> str:
     """Return a strategy in a few words; a name that is not known as it is."""
     if strategy == NO_ROWS:
-        return "no rows of the task"
+        return "prediction without rows"
     return STRATEGIES[strategy].short if strategy in STRATEGIES else strategy
 
 

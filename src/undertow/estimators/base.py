@@ -46,6 +46,7 @@ class MetaEstimator(BaseEstimator):
     on_small: str
     weighting: str
     support: str
+    row_weights: str
     n_jobs: int | None
     random_state: Any
     n_features_in_: int
@@ -66,7 +67,7 @@ class MetaEstimator(BaseEstimator):
 
         X: NumPy, pandas, polars, Arrow, or anything with ``__dlpack__`` in main memory; float32 stays float32.
         groups: None means that all rows are one task, with a warning. sample_weight: (R,) weight of each row's squared
-            error; a whole-number weight equals that many copies of the row, apart from random draws of support rows.
+            error, see ``row_weights``.
         Raises InputError for values, shapes or parameters that cannot be used, and by a classifier for one class only.
         """
         X, y = validate_data(self, as_array(X), y, dtype=[np.float64, np.float32], **self.kind.validation)
@@ -77,6 +78,10 @@ class MetaEstimator(BaseEstimator):
         else:
             ids, codes = task_codes(groups, len(X))
         weights = None if sample_weight is None else _row_weights(sample_weight, X)
+        if weights is not None and self.row_weights == "precision":
+            # Only ratios count: a row of mean weight has the noise of the model.
+            self.weight_unit_ = float(weights[weights > 0].mean())
+            weights = weights / self.weight_unit_
         numbers, ids, offsets = by_task(ids, codes, weights)
         weights = None if weights is None else weights[numbers]
         return self._fit_sorted(X, targets[numbers], weights, offsets, ids, numbers)
@@ -87,7 +92,7 @@ class MetaEstimator(BaseEstimator):
         self.targets_ = self.kind.read(y)
         if isinstance(self.targets_, Labels):
             self.classes_ = self.targets_.classes
-        self.seed_ = _seed_of(self.random_state)
+        self.seed_, self.weight_unit_ = _seed_of(self.random_state), 1.0
         return self.targets_.columns(y, dtype)
 
     def _fit_sorted(
@@ -136,6 +141,7 @@ class MetaEstimator(BaseEstimator):
         _check.one_of(self.on_small, "on_small", ("drop", "raise"))
         _check.one_of(self.weighting, "weighting", WEIGHTINGS)
         _check.one_of(self.support, "support", ("random", "first"))
+        _check.one_of(self.row_weights, "row_weights", ("frequency", "precision"))
         n_workers(self.n_jobs)
         if self.clip is None or self.clip == math.inf:
             return
@@ -168,7 +174,7 @@ class MetaEstimator(BaseEstimator):
         """
         check_is_fitted(self)
         x, targets, _ = self._read_rows(X, y)
-        weights = None if sample_weight is None else _row_weights(sample_weight, x)
+        weights = None if sample_weight is None else _row_weights(sample_weight, x) / self.weight_unit_
         new = copy.copy(self)
         if groups is None:
             # The tasks that the model was fitted to stay named; their weights are those of the model before.
@@ -226,7 +232,7 @@ class MetaEstimator(BaseEstimator):
             warn_no_groups(f"{type(self).__name__}.score", "nothing is adapted, and all rows are predicted by omega.")
             return float(self.kind.metric(y, self.predict(X), sample_weight=sample_weight))
         x, targets, truth = self._read_rows(X, y)
-        weights = None if sample_weight is None else _row_weights(sample_weight, x)
+        weights = None if sample_weight is None else _row_weights(sample_weight, x) / self.weight_unit_
         rows = self.model_.rows(x, targets, weights, task_codes(groups, len(x)))
         rows = replace(rows, in_order=self.support == "first")
         large = rows.large_enough(self.n_support, self.on_small)

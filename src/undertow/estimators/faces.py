@@ -36,6 +36,7 @@ class Given(MetaEstimator):
         on_small: str = "drop",
         weighting: str = "tasks",
         support: str = "random",
+        row_weights: str = "frequency",
         n_jobs: int | None = None,
         random_state: Any = 0,
     ) -> None:
@@ -53,6 +54,7 @@ class Given(MetaEstimator):
         self.on_small = on_small
         self.weighting = weighting
         self.support = support
+        self.row_weights = row_weights
         self.n_jobs = n_jobs
         self.random_state = random_state
 
@@ -85,6 +87,7 @@ class Searched(MetaEstimator):
         on_small: str = "drop",
         weighting: str = "tasks",
         support: str = "random",
+        row_weights: str = "frequency",
         n_jobs: int | None = None,
         random_state: Any = 0,
     ) -> None:
@@ -103,6 +106,7 @@ class Searched(MetaEstimator):
         self.on_small = on_small
         self.weighting = weighting
         self.support = support
+        self.row_weights = row_weights
         self.n_jobs = n_jobs
         self.random_state = random_state
 

@@ -28,6 +28,7 @@ VALUES: dict[str, Any] = {
     "ridge_": float | None,
     "steps_": int | None,
     "n_draws_": int,
+    "weight_unit_": float,
 }
 """Attributes of a fitted estimator that are kept as they are."""
 

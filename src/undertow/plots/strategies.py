@@ -19,7 +19,7 @@ from undertow.plots.rate_path import LossSurfaceDisplay, RatePathDisplay
 
 @dataclass
 class StrategyDisplay:
-    """Held-out error of each strategy, drawn as its gain over no rows of the task, paired by task, with an interval."""
+    """Held-out error of each strategy: its gain over prediction without rows, paired by task, with an interval."""
 
     names: list[str]
     """(s,) strategies, the least error first"""
@@ -65,7 +65,7 @@ class StrategyDisplay:
             ax.set_yticks(range(len(self.names)), [words.short(name) for name in self.names], fontsize=7.5)
             ax.set_ylim(len(self.names) - 0.5, -0.5)
             ax.grid(axis="y", visible=False)
-            ax.set_xlabel(f"gain over no rows of the task, % ({100 * self.level:g} % interval)")
+            ax.set_xlabel(f"gain over prediction without rows, % ({100 * self.level:g} % interval)")
             # The errors themselves, on an axis of their own at the right.
             side = ax.secondary_yaxis("right")
             side.set_yticks(range(len(self.names)), [words.share(value) for value in self.mse], fontsize=7.5)

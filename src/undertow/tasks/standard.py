@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from undertow._check import InputError
 from undertow._types import (
     AnyRows,
     FeatureCounts,
@@ -31,6 +32,7 @@ from undertow._types import (
 # Rows at a time: sums are made in float64, and a float64 copy of all rows is never there. So few stay in the cache
 # from one operation to the next.
 _ROWS = 1024
+_LARGEST = 1e307
 
 
 INDICATOR = 4.0
@@ -211,6 +213,14 @@ def _two_valued(rows: Columns) -> np.ndarray:
     return (rows.deviation > 0) & (most <= 1 + 1e-9)
 
 
+def _refuse_huge(low: Vector, high: Vector) -> None:
+    """Raise InputError for a column whose differences would leave the range of float64."""
+    largest = np.maximum(-low, high)
+    if (largest > _LARGEST).any():
+        rule = f"a column holds {largest.max():g}: differences of such numbers leave the range of float64."
+        raise InputError(None, rule=rule, way_out="Change its unit.")
+
+
 def _moments(x: SomeRows, weights: PerRow | None, order: RowNumbers | None = None) -> Columns:
     """Weighted mean, standard deviation (divisor: sum of weights) and range of the columns, in float64."""
     if order is not None and len(order) == len(x) and (order == np.arange(len(x))).all():
@@ -234,6 +244,7 @@ def _moments(x: SomeRows, weights: PerRow | None, order: RowNumbers | None = Non
         if len(counted):
             np.minimum(low, counted.min(axis=0), out=low)
             np.maximum(high, counted.max(axis=0), out=high)
+        _refuse_huge(low, high)
         part = part - first
         shift += w[start : start + _ROWS] @ part
     mean, constant = first + shift / total, low == high
