@@ -41,8 +41,8 @@ def reml(x, y, groups, w):
 def test_precision_weights_are_those_of_the_mixed_model_written_out():
     x, y, groups, w = measured()
     beta, between, noise = reml(x, y, groups, w)
-    model = ut.MAMLRegressor(rule=ut.MixedRule("intercept"), row_weights="precision")
-    model.fit(x, y, groups=groups, sample_weight=w)
+    rule = ut.MixedRule("intercept", mean_scale=np.inf)  # no prior on the mean
+    model = ut.MAMLRegressor(rule=rule, row_weights="precision").fit(x, y, groups=groups, sample_weight=w)
     np.testing.assert_allclose(np.append(model.coef_, model.intercept_), beta, rtol=1e-4)
     found, unit = model.model_.uncertainty, model.model_.standard.target_spread[0] ** 2
     assert found.task_covariance[0][2, 2] * unit == pytest.approx(between, rel=1e-3)
@@ -59,7 +59,11 @@ def test_only_ratios_of_precisions_count_and_copies_are_another_thing():
         model.fit(x, y, groups=groups, sample_weight=factor * w)
         adapted = model.adapt(x[rows], y[rows], factor * w[rows])
         return np.r_[
-            model.coef_, model.intercept_, adapted.coef_, adapted.intercept_, model.score(x, y, w, groups=groups)
+            model.coef_,
+            model.intercept_,
+            adapted.coef_,
+            adapted.intercept_,
+            model.score(x, y, factor * w, groups=groups),
         ]
 
     np.testing.assert_allclose(fitted("precision", 1), fitted("precision", 7), rtol=1e-6)
