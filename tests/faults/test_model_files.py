@@ -213,7 +213,7 @@ def forged_arrays(arrays, name):
     yield np.zeros((0,))
     yield np.zeros_like(one)
     yield -one if one.dtype != np.uint8 else one + 1
-    if one.dtype.kind == "f":
+    if one.dtype.kind == "f" and one.size:
         for value in (np.nan, np.inf):
             found = one.copy()
             found.flat[-1] = value
