@@ -37,6 +37,7 @@ def test_support_rows_are_the_first_of_each_task_for_every_seed():
             np.testing.assert_array_equal(batch.query_y[one], rows.y[own[5:], 0][:, None])
 
 
+@pytest.mark.long
 def test_held_out_errors_are_those_of_a_forecast():
     model = cv(n_support=5, support="first").fit(X, Y, groups=G)
     assert model.n_draws_ == 1

@@ -75,6 +75,7 @@ def test_the_standard_error_of_a_weighted_mean_is_right_on_average():
     assert effective_number(np.ones(9)) == pytest.approx(9)
 
 
+@pytest.mark.long
 def test_one_large_task_does_not_decide_for_the_others():
     x, y, groups = shops(60, 2000, seed=3)
     model = ut.MAMLRegressorCV(3).fit(x, y, groups=groups)

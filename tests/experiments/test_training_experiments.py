@@ -241,6 +241,7 @@ def test_the_spread_of_heights_is_the_variance_between_tasks_over_that_within():
     assert abs(between / within - 1 / 400 - nonlinear_map.height_spread(problem)) < 4 * se
 
 
+@pytest.mark.long
 def test_the_map_turns_its_sign_with_the_rows_and_the_heights():
     """The border was fitted on other draws: problems far on either side have the sign that it says."""
     config = experiments.get("nonlinear").config(n_test_tasks=20, seed=3)
@@ -315,6 +316,7 @@ def test_learned_rates_report_every_array_and_a_share(tables):
     assert abs(one["all"] - total / 1761) < 1e-9
 
 
+@pytest.mark.long
 def test_the_adapt_rate_of_a_train_rate_is_the_best_one(tables):
     _, _, table = tables("sinusoid")
     rates, adapt, values = sinusoid.best_adapted(table, 5)

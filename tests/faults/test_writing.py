@@ -84,6 +84,7 @@ def test_what_a_killed_process_left_is_swept_and_does_not_count(tmp_path):
 
 
 @pytest.mark.parametrize("largest", [3000, *(pytest.param(one, marks=pytest.mark.long) for one in (300, 20_000))])
+@pytest.mark.long
 def test_a_full_disk_is_said_once_and_the_command_can_be_given_again(rows, tmp_path, largest):
     args = ("fit", rows, *ASKED, "--out", tmp_path / "o", "--save", tmp_path / "m.safetensors")
     done = command(*args, largest=largest, stdout=subprocess.DEVNULL)

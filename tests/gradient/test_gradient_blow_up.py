@@ -38,6 +38,7 @@ def test_a_norm_that_is_zero_has_no_derivative():
     assert "query loss" in str(error)
 
 
+@pytest.mark.long
 def test_a_root_without_second_derivative_is_told_from_a_rate():
     # |w|^1.5 has the slope 0 at 0 and no second derivative there.
     power = lambda w, x, y: linear_loss(w, x, y) + (jnp.abs(w) ** 1.5).sum()  # noqa: E731
@@ -87,6 +88,7 @@ def test_a_rate_is_blamed_where_steps_grow():
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.long
 def test_half_precision_keeps_the_last_finite_state(dtype, tmp_path):
     tasks = linear_tasks(dtype=np.float32)
     half = jax.tree.map(lambda a: jnp.asarray(a, dtype), tasks)
@@ -100,6 +102,7 @@ def test_half_precision_keeps_the_last_finite_state(dtype, tmp_path):
     np.testing.assert_allclose(ug.stable_interval(linear_loss, start, support(half)), wide, rtol=0.03)
 
 
+@pytest.mark.long
 def test_an_implicit_problem_without_a_solution_stops_training():
     tasks = linear_tasks(dtype=np.float32)
     implicit = ug.InnerLoop(10, ug.Implicit())

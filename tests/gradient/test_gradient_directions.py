@@ -37,6 +37,7 @@ def test_inner_steps_are_those_of_the_optimiser(rate, direction, optimizer):
     np.testing.assert_allclose(ug.adapt(linear_loss, START, SUPPORT, rate, inner), w, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_the_meta_gradient_through_a_direction_is_that_of_finite_differences(x64):
     params, loss_fn = network()
     params = jax.tree.map(lambda leaf: leaf.astype(float), params)
@@ -88,6 +89,7 @@ def test_a_run_goes_on_from_the_state_of_another():
         run(first, optimizer=optax.sgd(0.1, momentum=0.9))
 
 
+@pytest.mark.long
 def test_a_changed_schedule_is_refused_where_a_run_goes_on(tmp_path):
     schedule = lambda n: optax.adam(optax.cosine_decay_schedule(0.1, n))  # noqa: E731
     run(START, n=2, optimizer=schedule(100), checkpoint=tmp_path)

@@ -58,6 +58,7 @@ def test_names_without_an_order_are_refused():
             ug.last_layer(params)
 
 
+@pytest.mark.long
 def test_a_rate_per_layer_follows_the_layers():
     flax = {"params": {"Dense_0": dense(), "Dense_1": dense()}}
     assert jax.tree.map(float, ug.per_layer(flax, 0.5)) == {"params": {"Dense_0": 0.5, "Dense_1": 0.5}}
@@ -71,6 +72,7 @@ def test_a_rate_per_layer_follows_the_layers():
     np.testing.assert_allclose(ug.meta_loss(loss_fn, mlp, TASKS, rates)[0], one, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_leaves_that_only_one_loop_moves(tmp_path):
     params, loss_fn = network()
     head = ug.last_layer(params)

@@ -53,6 +53,7 @@ def masks(batch):
     return () if batch.support_mask is None else (batch.support_mask[0],)
 
 
+@pytest.mark.long
 def test_a_loss_over_its_batch_needs_the_mask_where_rows_are_padding():
     tasks = linear_tasks(dtype=np.float32)
     rows = ([2, 5, 3, 4], [3, 1, 2, 3])
@@ -108,6 +109,7 @@ def noisy(w, x, y, key):
     return linear_loss(w, x, y + jax.random.normal(key, y.shape))
 
 
+@pytest.mark.long
 def test_keys_are_split_by_iteration_task_and_step():
     tasks = linear_tasks(dtype=np.float32)
     tasks = ut.TaskBatch(*(np.repeat(part[:1], 4, axis=0) for part in tasks[:4]))
@@ -139,6 +141,7 @@ def test_a_run_with_noise_resumes_and_does_not_depend_on_chunks(tmp_path):
     np.testing.assert_array_equal(run(iterations=8, checkpoint=tmp_path, chunk=2), whole)
 
 
+@pytest.mark.long
 def test_noise_is_off_where_training_is_measured():
     tasks = linear_tasks(dtype=np.float32)
 
@@ -160,6 +163,7 @@ def running(w, x, y, state):
     return linear_loss(w, x, y - state["mean"]), None, new
 
 
+@pytest.mark.long
 def test_a_state_is_carried_from_iteration_to_iteration(tmp_path):
     tasks = linear_tasks(dtype=np.float32)
     start = ug.Stateful(START, {"mean": jnp.float32(0.0), "calls": jnp.int32(0)})

@@ -28,6 +28,7 @@ def train(folder, noise, iterations=2, **options):
     )
 
 
+@pytest.mark.long
 def test_a_checkpoint_of_another_problem_is_refused(tmp_path):
     train(tmp_path / "c", 0.5)
     assert train(tmp_path / "c", 0.5, 3)[0].iteration == 3

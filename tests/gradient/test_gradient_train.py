@@ -186,6 +186,7 @@ def test_training_stops_at_a_target_a_tolerance_or_when_patience_ends():
     assert [i for i, v in enumerate(column) if v is not None] == [19, 39, 59, 79]
 
 
+@pytest.mark.long
 def test_a_value_that_is_not_finite_stops_training_and_names_where():
     tasks = linear_tasks(m=5, dtype=np.float32)
     tasks.support_x[3] *= 1e3

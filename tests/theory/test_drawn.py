@@ -47,6 +47,7 @@ def test_the_curve_leaves_rate_zero_with_its_exact_value_and_slope():
     assert (high - low) / (2 * h) == pytest.approx(2 * steps * 8 / (100 - 9), rel=0.05)
 
 
+@pytest.mark.long
 def test_the_best_rate_of_several_steps_is_a_minimum():
     problem, design = ut.MixedLinearRegression(6, 1.0, 0.5), ut.Design(6, 8, 4)
     best = optimal_train_rate(problem, design, steps=3)

@@ -75,6 +75,7 @@ def test_one_feature_and_single_rows_end_in_a_number(sizes, sigma, nu):
     assert value[1] == pytest.approx(expected_distance(one, ut.Design(*sizes), 0.0))
 
 
+@pytest.mark.long
 def test_the_best_rate_of_one_feature_does_not_hang():
     start = time.perf_counter()
     assert optimal_train_rate(ut.MixedLinearRegression(1, 1.0, 1.0), ut.Design(2, 1, 2)) < 0

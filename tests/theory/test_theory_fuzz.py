@@ -13,6 +13,7 @@ def fuzz(monkeypatch):
     return theory_fuzz
 
 
+@pytest.mark.long
 def test_random_settings_have_no_faults(fuzz):
     numbers = range(100_000, 100_060)
     found = {number: fuzz.faults(fuzz.setting(number), slow=60.0) for number in numbers}
