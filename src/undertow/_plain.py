@@ -1,7 +1,9 @@
-"""Values as JSON can hold them, and back: an infinity or NaN as its name."""
+"""Values as JSON can hold them, and back: an infinity or NaN as its name; and their checksum."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +24,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else repr(float(value))
     return value
+
+
+def checksum(record: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a record of plain values, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def unplain(value: Any) -> Any:

@@ -131,24 +131,11 @@ def test_a_nonlinear_config_that_cannot_be_used_is_refused(settings, message):
         experiments.get("nonlinear").config(**settings)
 
 
+FEW = {"n_features": 4, "n_tasks": 3, "n_support": 5, "n_adapt": 5, "train_rates": (-1.0, 0.0, 0.5), "runs": 2}
 TINY = {
     "nonlinear": {
-        "few": {
-            "n_features": 4,
-            "n_tasks": 3,
-            "n_support": 5,
-            "n_adapt": 5,
-            "train_rates": (-1.0, 0.0, 0.5),
-            "runs": 2,
-        },
-        "many": {
-            "n_features": 4,
-            "n_tasks": 3,
-            "n_support": 5,
-            "n_adapt": 5,
-            "train_rates": (-1.0, 0.0, 0.5),
-            "runs": 2,
-        },
+        "few": FEW,
+        "many": FEW,
         "width": 64,
         "exchanged_runs": 2,
         "kernel_runs": 40,

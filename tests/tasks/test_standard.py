@@ -67,8 +67,8 @@ def test_values_beyond_the_fitted_range_by_more_than_its_width_are_far():
     _, standard = table_of(x).standardized()
     assert (standard.low.tolist(), standard.high.tolist()) == ([10, 3], [20, 3])
     new = np.array([[15.0, 3.0], [0.5, 3.0], [29.0, 3.5], [-1.0, 3.0], [1020.0, 2.0]])
-    assert standard.far(new).tolist() == [2, 2]
-    assert standard.far_rows(new).tolist() == [False, False, True, True, True]
+    assert standard.far(new).sum(axis=0).tolist() == [2, 2]
+    assert standard.far(new).any(axis=1).tolist() == [False, False, True, True, True]
 
 
 def test_constant_features_become_0_and_an_intercept_must_wait():

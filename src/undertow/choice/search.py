@@ -235,9 +235,11 @@ def _tried(plan: Plan, families: Mapping[str, Family], settings: Settings) -> _T
     chosen = {name: families[name].settings(name) for name in names}
     of_folds = {name: tuple(fold[i].settings for fold in every) for i, name in enumerate(names)}
     if settings.blend and len(allowed) > 1 and set(settings.rules) != {"gradient"}:
-        own = held_out.products[np.ix_(range(len(task_weights)), *[[names.index(name) for name in allowed]] * 2)]
-        mse[BLEND], parts = _nested_blend(plan, families, allowed, held_out, own, settings.seed)
-        zero[BLEND] = _blended_at_zero(held_out, [names.index(name) for name in allowed], parts)
+        which = np.ix_(range(len(task_weights)), *[[names.index(name) for name in allowed]] * 2)
+        own = held_out.products[which]
+        parts = _nested_shares(plan, families, allowed, settings.seed)
+        mse[BLEND] = _blended_by_fold(own, held_out.folds, parts)
+        zero[BLEND] = _blended_by_fold(held_out.at_zero[which], held_out.folds, parts)
         of_folds[BLEND] = tuple(_largest_first(allowed, one) for one in parts)
         share = shares(own, task_weights, settings.seed, _least_share(plan))
         chosen[BLEND] = _largest_first(allowed, share)
@@ -266,16 +268,6 @@ def _tried(plan: Plan, families: Mapping[str, Family], settings: Settings) -> _T
     )  # fmt: skip
 
 
-def _blended_at_zero(held_out: HeldOut, which: list[int], parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Error (m,) without rows of the task by the blend of common weights, with the shares of each fold."""
-    products = held_out.at_zero[np.ix_(range(len(held_out.weights)), which, which)]
-    errors = np.empty(len(products))
-    for fold, share in enumerate(parts):
-        own = held_out.folds == fold
-        errors[own] = blended(products[own], share)
-    return errors
-
-
 def _at_zero(best: str, mse: Mapping[str, np.ndarray], held_out: HeldOut) -> tuple[str, list[str], np.ndarray]:
     """Choose what predicts a task without rows: on all tasks, without each fold, and the errors (m,) of the latter.
 
@@ -295,18 +287,19 @@ def _at_zero(best: str, mse: Mapping[str, np.ndarray], held_out: HeldOut) -> tup
     return chosen(np.ones(len(errors), dtype=bool)), of_folds, errors
 
 
-def _nested_blend(
-    plan: Plan, families: Mapping[str, Family], names: list[str], held_out: HeldOut, products: np.ndarray, seed: int
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Error of each task (m,) under a blend whose shares were chosen by fits that have not seen the task's fold."""
-    mse, parts = np.empty(len(products)), []
-    for fold in range(len(plan.folds)):
-        inner, _ = held_out_errors(plan, names, families, fold)
-        share = shares(inner.products, inner.weights, seed, _least_share(plan))
-        own = held_out.folds == fold
-        mse[own] = blended(products[own], share)
-        parts.append(share)
-    return mse, parts
+def _nested_shares(plan: Plan, families: Mapping[str, Family], names: list[str], seed: int) -> list[np.ndarray]:
+    """Shares of a blend for each fold, chosen by fits that have not seen it."""
+    every = (held_out_errors(plan, names, families, fold)[0] for fold in range(len(plan.folds)))
+    return [shares(inner.products, inner.weights, seed, _least_share(plan)) for inner in every]
+
+
+def _blended_by_fold(products: np.ndarray, folds: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Error of each task (m,) under the blend with the shares of its fold."""
+    errors = np.empty(len(products))
+    for fold, share in enumerate(parts):
+        own = folds == fold
+        errors[own] = blended(products[own], share)
+    return errors
 
 
 def _good_enough(blend: np.ndarray, alone: np.ndarray, weights: np.ndarray) -> bool:

@@ -92,9 +92,12 @@ class Uncertainty:
             own = np.einsum("rd,qde,re->rq", z, self.state, z, optimize=True).clip(0)
         return np.sqrt(self.noise + own) * factor
 
-    def probabilities(self, values: np.ndarray) -> np.ndarray:
-        """Return the probability (R, q) of the larger of two values, for numbers predicted (R, q)."""
-        return probabilities(self.curves, values, self.n_adapted / self.n_support)
+    def probabilities(self, values: np.ndarray, n_known: np.ndarray) -> np.ndarray:
+        """Return the probability (R, q) of the larger of two values, for numbers predicted (R, q).
+
+        n_known: (R,) rows of each row's task that are known beside those adapted to.
+        """
+        return probabilities(self.curves, values, (self.n_adapted + n_known) / self.n_support)
 
 
 def of_model(fits: Sequence[MixedFit], rows: TaskRows, n_support: int) -> Uncertainty:

@@ -126,7 +126,6 @@ def is_several(table: str) -> bool:
 
 def _with_roles(data: GroupedData, task: str | None, target: str | None) -> GroupedData:
     """A data set of ours without the chosen task and target column among its features."""
-
     return replace(data, features=tuple(name for name in data.features if name not in (task, target)))
 
 
@@ -199,6 +198,7 @@ def read_own_table(job: Job) -> GroupedTable:
     import warnings
 
     from undertow._check import InputError
+    from undertow.choice.probability import two_valued
     from undertow.tasks import TableNote, read_table
 
     settings = job.settings
@@ -218,11 +218,10 @@ def read_own_table(job: Job) -> GroupedTable:
     if raw.y.min() == raw.y.max():
         rule = f"it is {raw.y[0]:g} in all {raw.n_rows} rows: there is nothing to predict."
         raise InputError("target", raw.target, rule, "Choose another column.")
-    low, high = raw.y.min(), raw.y.max()
-    if ((raw.y == low) | (raw.y == high)).all():
+    if two_valued(raw.y[:, None]):
         note = (
-            f"{raw.target} has two values, {low:g} and {high:g}, and is fitted as a number; for classes and their "
-            "probabilities use MAMLClassifierCV in Python"
+            f"{raw.target} has two values, {raw.y.min():g} and {raw.y.max():g}, and is fitted as a number; for classes "
+            "and their probabilities use MAMLClassifierCV in Python"
         )
         raw = replace(raw, notes=(*raw.notes, note))
     return raw

@@ -81,13 +81,13 @@ def _about_range(estimator: Any, names: list[str], new: NewTable) -> list[str]:
         lines.append(f"cut off at {standard.clip:g} s.d., values in a column: {columns}")
     far = standard.far(x)
     if far.any():
-        rows = count(int(standard.far_rows(x).sum()), "row")
+        rows, beyond = count(int(far.any(axis=1).sum()), "row"), np.flatnonzero(far.any(axis=0))
         columns = "; ".join(
             f"{names[j]} from {x[:, j].min():.5g} to {x[:, j].max():.5g} (fitted to {standard.low[j]:.5g} to "
             f"{standard.high[j]:.5g})"
-            for j in np.flatnonzero(far)[:_COLUMNS]
+            for j in beyond[:_COLUMNS]
         )
-        more = f"; {len(np.flatnonzero(far)) - _COLUMNS} more columns" if (far > 0).sum() > _COLUMNS else ""
+        more = f"; {len(beyond) - _COLUMNS} more columns" if len(beyond) > _COLUMNS else ""
         lines.append(
             f"far outside what the model was fitted to, so only as good as a straight line: {rows}, {columns}{more}"
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from undertow._plain import checksum
 from undertow._version import __version__
 from undertow.comparison.cell import Cell, Plan
 from undertow.comparison.worker import cell_of
@@ -35,7 +36,7 @@ class KeptCells:
         try:
             values = json.loads(line)
             made = values.pop("checksum")
-            if made != _checksum(values):
+            if made != checksum(values):
                 return  # damaged: fitted again
             key, limit = values.pop("key"), values.pop("limit")
             cell = cell_of(values)
@@ -53,17 +54,13 @@ class KeptCells:
         """Write a finished cell."""
         limit = None if np.isinf(self._limit) else self._limit
         line: dict[str, Any] = {"key": self._key, "limit": limit, **asdict(cell)}
-        line["checksum"] = _checksum(line)
+        line["checksum"] = checksum(line)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(("" if self._ends_well else "\n") + json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
         self._ends_well = True
-
-
-def _checksum(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _key(table: GroupedTable, plan: Plan) -> str:

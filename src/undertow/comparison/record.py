@@ -12,7 +12,7 @@ from undertow import _check
 from undertow._plain import plain
 from undertow.choice.words import compared, share
 from undertow.comparison.interval import Difference, corrected
-from undertow.tasks.losses import NEGLIGIBLE, mean_over_tasks
+from undertow.tasks.losses import NEGLIGIBLE, mean_over_tasks, weights_of
 
 
 class Standing(StrEnum):
@@ -79,7 +79,7 @@ class Comparison:
     @property
     def weights(self) -> np.ndarray:
         """(m,) how much each task counts: 1, or with weighting "rows" its query rows."""
-        return np.ones(len(self.task_rows)) if self.settings["weighting"] == "tasks" else self.task_rows
+        return weights_of(self.task_rows, self.settings["weighting"])
 
     def mean_loss(self, name: str) -> tuple[float, float]:
         """Mean loss over tasks, and its standard error."""

@@ -21,7 +21,7 @@ from undertow.comparison.registry import chosen
 from undertow.comparison.rivals import Rival
 from undertow.comparison.worker import Worker
 from undertow.tasks import GroupedTable
-from undertow.tasks.losses import WEIGHTINGS
+from undertow.tasks.losses import WEIGHTINGS, weights_of
 
 
 def compare(
@@ -157,7 +157,7 @@ def _gathered(
         part, i = parts[cell.repeat][cell.fold], column[cell.rival]
         number = cell.repeat * plan.n_folds + cell.fold
         losses[cell.repeat, part, i] = cell.losses
-        weights = rows[part] if plan.weighting == "rows" else np.ones(len(part))
+        weights = weights_of(rows[part], plan.weighting)
         of_folds[number, i] = weights @ np.array(cell.losses) / weights.sum()
         seconds[:, number, i] = cell.fit_seconds, cell.adapt_seconds
         notes[cell.rival].update(cell.notes)

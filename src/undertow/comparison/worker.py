@@ -16,7 +16,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -171,8 +171,8 @@ def main() -> None:
     plan = Plan(**head)
     x, offsets = arrays["x"], arrays["offsets"]
     names = tuple(f"x{j}" for j in range(x.shape[1]))
-    table = GroupedTable(x, arrays["y"], offsets, np.arange(len(offsets) - 1), names, "task", "target", arrays["rows"])
-    table = replace(table, in_order=in_order)
+    ids = np.arange(len(offsets) - 1)
+    table = GroupedTable(x, arrays["y"], offsets, ids, names, "task", "target", arrays["rows"], in_order=in_order)
     answers.write(b"ready\n")
     answers.flush()
     lines: queue.Queue[bytes] = queue.Queue()

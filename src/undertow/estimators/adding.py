@@ -44,8 +44,8 @@ def published(estimator: Any, sums: Sums, task_ids: np.ndarray, kept: KnownRows 
     )
     estimator.rate_path_ = paths[0] if len(paths) == 1 else paths
     omega, alone = (None if one is None else one.astype(old.omega.dtype) for one in (found.weights, found.unadapted))
-    model = replace(old, omega=omega, unadapted=alone, rules=found.rules, task_ids=task_ids)
-    model = replace(model, task_omega=None, task_rows=None)
+    known = replace(old, task_ids=task_ids, task_omega=None, task_rows=None)
+    model = replace(known, omega=omega, unadapted=alone, rules=found.rules)
     if kept is not None:
         model = replace(model, task_omega=model.weights_of(kept), task_rows=kept)
     estimator.publish(model)

@@ -174,7 +174,7 @@ class MetaEstimator(BaseEstimator):
         """
         check_is_fitted(self)
         x, targets, _ = self._read_rows(X, y)
-        weights = None if sample_weight is None else _row_weights(sample_weight, x) / self.weight_unit_
+        weights = self._in_unit(sample_weight, x)
         new = copy.copy(self)
         if groups is None:
             # The tasks that the model was fitted to stay named; their weights are those of the model before.
@@ -232,7 +232,7 @@ class MetaEstimator(BaseEstimator):
             warn_no_groups(f"{type(self).__name__}.score", "nothing is adapted, and all rows are predicted by omega.")
             return float(self.kind.metric(y, self.predict(X), sample_weight=sample_weight))
         x, targets, truth = self._read_rows(X, y)
-        weights = None if sample_weight is None else _row_weights(sample_weight, x) / self.weight_unit_
+        weights = self._in_unit(sample_weight, x)
         rows = self.model_.rows(x, targets, weights, task_codes(groups, len(x)))
         rows = replace(rows, in_order=self.support == "first")
         large = rows.large_enough(self.n_support, self.on_small)
@@ -287,6 +287,10 @@ class MetaEstimator(BaseEstimator):
         x, where = self._places(X, groups)
         raw = self.model_.predict(x, where)
         return raw[:, 0] if raw.shape[1] == 1 else raw
+
+    def _in_unit(self, sample_weight: Any, x: np.ndarray) -> np.ndarray | None:
+        """Return checked weights of rows x, in the unit of those that were fitted to."""
+        return None if sample_weight is None else _row_weights(sample_weight, x) / self.weight_unit_
 
     def _read_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return checked x (n, p), columns of targets (n, q), and the targets as they are."""

@@ -8,7 +8,6 @@ import numpy as np
 
 from undertow._batch import TaskBatch
 from undertow._check import InputError
-from undertow.choice.probability import probabilities
 from undertow.choice.uncertainty import Uncertainty
 from undertow.estimators.known_rows import KnownRows
 from undertow.linear.rules import BlendRule, GradientRule, Rule
@@ -88,8 +87,8 @@ class FittedModel:
         if uncertainty is not None:
             z = rows.inputs().astype(np.float64)
             uncertainty = uncertainty.after(z if rows.weights is None else z * np.sqrt(rows.weights)[:, None])
-        moved = {"omega": omega, "rules": tuple(rules), "unadapted": None, "uncertainty": uncertainty}
-        return replace(self, **moved, task_omega=None, task_rows=None)
+        known = replace(self, task_omega=None, task_rows=None, unadapted=None)
+        return replace(known, omega=omega, rules=tuple(rules), uncertainty=uncertainty)
 
     def with_tasks(self, rows: TaskRows) -> FittedModel:
         """Return the model that knows the tasks of ``rows`` too; the rows of a task known by its id are added to it.
@@ -199,12 +198,10 @@ class FittedModel:
         """Return the probability (R, q) of the larger of two values of each target; x and places as in ``predict``."""
         assert self.uncertainty is not None
         values = self.standard.targets(self.predict(x, places).astype(np.float64))
-        found = self.uncertainty.probabilities(values)
+        known = np.zeros(len(values))
         if places is not None and self.task_rows is not None:
-            seen = np.flatnonzero(places >= 0)
-            known = self.uncertainty.n_adapted + self.task_rows.totals[places[seen]]
-            found[seen] = probabilities(self.uncertainty.curves, values[seen], known / self.uncertainty.n_support)
-        return found
+            known = np.where(places >= 0, self.task_rows.totals[places], 0.0)
+        return self.uncertainty.probabilities(values, known)
 
     def predict_query(self, rows: TaskRows, n_support: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Adapt each task on a random choice of its rows: predictions (R', q) of all others, and their numbers."""

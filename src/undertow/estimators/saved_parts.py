@@ -15,6 +15,7 @@ from undertow import _check
 from undertow.choice.record import Choice
 from undertow.choice.uncertainty import LEVELS, Uncertainty
 from undertow.estimators.saved_checks import check_shape, check_squares, check_values, conform, whole
+from undertow.estimators.saved_file import Arrays
 from undertow.linear.moments import Moments
 from undertow.linear.outer_problem import OuterProblem
 from undertow.linear.path import RatePath
@@ -24,8 +25,6 @@ from undertow.linear.solvers import REMEDY
 from undertow.linear.surface import LossSurface
 from undertow.tasks import labels
 from undertow.tasks.losses import WEIGHTINGS, TaskLosses
-
-Arrays = dict[str, np.ndarray]
 
 _OUTCOMES = tuple(REMEDY)
 _PATH = ("train_rates", "weights", "meta_loss", "condition", "rank", "ridges")

@@ -22,6 +22,7 @@ from safetensors.numpy import load, save
 
 from undertow import _check
 from undertow._check import InputError
+from undertow._plain import checksum
 from undertow._version import __version__
 from undertow._write import sweep, write_bytes
 from undertow.gradient.leaves import Tree
@@ -64,7 +65,8 @@ def save_checkpoint(folder: Path, iteration: int, trees: dict[str, Tree], facts:
     write_bytes(folder / file, data)
     record = {"format": FORMAT, "arrays": file, "iteration": iteration, **facts, "versions": versions()}
     record["sha256"] = _sha256(data)
-    record["checksum"] = _checksum(record)
+    # Of all that the record says, the checksum of the arrays included.
+    record["checksum"] = checksum(record)
     write_bytes(folder / "state.json", (json.dumps(record, indent=1) + "\n").encode())
     for old in folder.glob("arrays-*.safetensors"):
         if old.name != file:
@@ -78,7 +80,7 @@ def read_facts(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        if facts["format"] == FORMAT and facts.pop("checksum", None) != _checksum(facts):
+        if facts["format"] == FORMAT and facts.pop("checksum", None) != checksum(facts):
             raise _unusable(folder, f"{path.name} is damaged: it holds other values than were written.")
         known = facts["format"] == FORMAT and (folder / facts["arrays"]).exists()
         known = known and isinstance(facts["settings"], dict)
@@ -150,11 +152,6 @@ def check_settings(argument: str, folder: Path, known: dict[str, Any], now: dict
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _checksum(record: dict[str, Any]) -> str:
-    """Of all that the record says, the checksum of the arrays included."""
-    return _sha256(json.dumps(record, sort_keys=True).encode())
 
 
 def _unusable(folder: Path, why: str) -> InputError:

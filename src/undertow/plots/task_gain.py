@@ -16,6 +16,7 @@ from undertow.linear.surface import LossSurface
 from undertow.plots import style
 from undertow.plots.fitted import kept
 from undertow.plots.panel import add_legend, panel
+from undertow.tasks.losses import weights_of
 
 # With more tasks than this their names cannot be read along an axis.
 _MOST_NAMES = 30
@@ -104,7 +105,7 @@ class TaskGainDisplay:
         assert surface.task_rows is not None
         assert surface.task_ids is not None
         rows = surface.task_rows.astype(float)
-        weights = rows if surface.weighting == "rows" else np.ones(len(rows))
+        weights = weights_of(rows, surface.weighting)
         return cls._of(surface.task_ids, np.stack(losses, axis=1), tuple(pairs), weights, rows, strategy, base, level)
 
     @classmethod

@@ -42,6 +42,11 @@ class TaskLosses:
         return self.of(base) - self.of(name)
 
 
+def weights_of(rows: PerTask, weighting: str) -> PerTask:
+    """Return how much each task with these query rows counts: 1, or with weighting "rows" as many as they are."""
+    return np.asarray(rows, dtype=np.float64) if weighting == "rows" else np.ones(len(rows))
+
+
 def mean_over_tasks(values: PerTask, weights: PerTask) -> tuple[float, float]:
     """Weighted mean of the tasks' values, and its standard error with tasks as the independent units.
 

@@ -169,18 +169,11 @@ class Standard:
         parts = (x[start : start + _ROWS] for start in range(0, len(x), _ROWS))
         return sum((np.count_nonzero((part < low) | (part > high), axis=0) for part in parts), none)
 
-    def far(self, x: SomeRows) -> FeatureCounts:
-        """Return how many values of each column of x (R, p) lie beyond all fitted ones by more than their whole range.
+    def far(self, x: SomeRows) -> np.ndarray:
+        """Return which values of x (R, p) lie beyond all fitted ones of their column by more than its whole range.
 
         A prediction there rests on the straight line alone.
         """
-        return self._far(x).sum(axis=0)
-
-    def far_rows(self, x: SomeRows) -> np.ndarray:
-        """Return whether each row of x (R, p) has such a value."""
-        return np.asarray(self._far(x).any(axis=1))
-
-    def _far(self, x: SomeRows) -> np.ndarray:
         reach = self.high - self.low
         return (x < self.low - reach) | (x > self.high + reach)
 
