@@ -6,7 +6,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 import undertow as ut
-from undertow.choice.probability import curve, two_valued
+from undertow.choice.probability import curve, probabilities, two_valued
 
 
 def patients(m, n=20, seed=0):
@@ -29,6 +29,13 @@ def test_the_curve_is_that_of_greatest_likelihood():
     assert (a, b) == pytest.approx((theirs.intercept_[0], theirs.coef_[0, 0]), rel=1e-4)
     # Parted without an error: steep, but finite.
     assert np.isfinite(curve(values, values > 0, weights)).all()
+
+
+def test_the_curve_moves_from_that_without_rows_to_that_with_them():
+    curves = np.array([[[-1.0, 0.5], [2.0, 3.0]]])
+    values = np.full((4, 1), 0.7)
+    found = probabilities(curves, values, np.array([0, 0.5, 1, 4]))
+    np.testing.assert_allclose(found[:, 0], expit([-1 + 0.5 * 0.7, 0.5 + 1.75 * 0.7, 2 + 3 * 0.7, 2 + 3 * 0.7]))
 
 
 def test_targets_of_two_values_are_told():
