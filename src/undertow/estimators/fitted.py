@@ -105,10 +105,8 @@ class FittedModel:
         omega = np.empty((self.n_targets, len(ids), rows.n_columns), rows.x.dtype)
         if before is not None:
             omega[:, codes[: len(known)]] = before
-        found, into = new, codes[len(known) :]
-        if kept is not None:
-            found = kept.take(into)
-        omega[:, into] = self.weights_of(found)
+        into = codes[len(known) :]
+        omega[:, into] = self.weights_of(new if kept is None or kept is new else kept.take(into))
         return replace(self, task_ids=ids, task_omega=omega, task_rows=kept)
 
     def weights_of(self, known: KnownRows) -> np.ndarray:

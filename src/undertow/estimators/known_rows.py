@@ -93,7 +93,7 @@ def _padded(fetch: Callable[[RowNumbers], SomeRows], offsets: Offsets, tasks: Nu
     mask = slot < counts[:, None]
     place = offsets[:-1][tasks][:, None] + np.where(mask, slot, 0)
     z = fetch(place.ravel()).reshape(*place.shape, -1)
-    return z * mask[..., None].astype(z.dtype), mask
+    return z if mask.all() else z * mask[..., None].astype(z.dtype), mask
 
 
 def _reduced(fetch: Callable[[RowNumbers], SomeRows], width: int, offsets: Offsets, totals: PerTask) -> KnownRows:
@@ -109,6 +109,10 @@ def _reduced(fetch: Callable[[RowNumbers], SomeRows], width: int, offsets: Offse
         mask = slot < kept[tasks][:, None]
         if factor is None:
             factor = np.empty((int(starts[-1]), width), reduced.dtype)
-        factor[(starts[:-1][tasks][:, None] + slot)[mask]] = reduced[mask]
+        first, end = starts[tasks[0]], starts[tasks[-1] + 1]
+        if mask.all() and end - first == mask.size:  # tasks side by side, which are copied in one piece
+            factor[first:end] = reduced.reshape(-1, width)
+        else:
+            factor[(starts[:-1][tasks][:, None] + slot)[mask]] = reduced[mask]
     assert factor is not None  # there is a task
     return KnownRows(factor, starts, totals)
