@@ -97,6 +97,20 @@ def task_mesh(devices: int | Sequence[Any] | None, n_tasks: int) -> Mesh | None:
     return jax.make_mesh((len(devices),), ("tasks",), axis_types=(AxisType.Auto,), devices=list(devices))
 
 
+def _put(tree: Tree, sharding: NamedSharding) -> Tree:
+    """Lay arrays out over the devices, those of other processes too: each process has the same and gives its part."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def one(leaf: Any) -> Any:
+        if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(one(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda part: host[part])
+
+    return jax.tree.map(one, tree)
+
+
 class Run:
     """The state of a training run between two compiled calls."""
 
@@ -113,12 +127,12 @@ class Run:
     def place(self, mesh: Mesh) -> None:
         """Copy everything to all devices, and share out the tasks of a TaskBatch that is used as a whole."""
         everywhere = NamedSharding(mesh, PartitionSpec())
-        self.variables, self.optimizer_state = jax.device_put((self.variables, self.optimizer_state), everywhere)
+        self.variables, self.optimizer_state = _put((self.variables, self.optimizer_state), everywhere)
         tasks = self.given.tasks
         if tasks is not None:
             whole = NamedSharding(mesh, PartitionSpec("tasks")) if self.plan.feed.meta_batch is None else everywhere
-            tasks = jax.device_put(tasks, whole)
-        self.given = jax.device_put(self.given._replace(tasks=None), everywhere)._replace(tasks=tasks)
+            tasks = _put(tasks, whole)
+        self.given = _put(self.given._replace(tasks=None), everywhere)._replace(tasks=tasks)
 
     def advance(self, chunk: int, stop: int) -> float:
         """Run up to ``stop`` updates in all; return the last meta-loss."""
