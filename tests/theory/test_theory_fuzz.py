@@ -1,4 +1,4 @@
-"""A small run of the fuzz of benchmarks/theory_fuzz.py; its full run is reported in docs/theory.md."""
+"""A small run of the fuzz of benchmarks/theory_fuzz.py; its full run is reported in docs/explanation/theory.md."""
 
 from pathlib import Path
 

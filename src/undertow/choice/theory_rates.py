@@ -1,7 +1,7 @@
 """What theory predicts for the gradient rule's best rates, from the noise and the spread of tasks that a table shows.
 
-The theory is that of linear regression with normal inputs, alike in all tasks, and without a ridge (docs/theory.md):
-beside the cross-validated rates it says whether the table behaves like that model.
+The theory is that of linear regression with normal inputs, alike in all tasks, and without a ridge
+(docs/explanation/theory.md): beside the cross-validated rates it says whether the table behaves like that model.
 """
 
 from __future__ import annotations

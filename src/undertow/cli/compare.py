@@ -48,7 +48,7 @@ def compare(
     draws: Annotated[int, typer.Option(min=1, help="Random draws of support rows of each held-out task.")] = 5,
     repeats: Annotated[int, typer.Option(min=1, help="Times that folds are drawn anew.")] = 1,
     rivals: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Rivals; none means all. See docs/compare.md.")
+        str | None, typer.Option(metavar="A,B,...", help="Rivals; none means all. See docs/how-to/compare.md.")
     ] = None,
     clip: Clip = math.inf,
     level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,

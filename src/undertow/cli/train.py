@@ -24,7 +24,7 @@ FREE = ("iterations", "checkpoint_every")
 
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Settings; docs/gradient_experiments.md.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="See docs/reference/gradient_experiments.md.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the results.", show_default="CONFIG-train")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw earlier results there away.")] = False,
 ) -> None:

@@ -149,7 +149,7 @@ def read_settings(path: Path) -> Settings:
     except ValidationError as error:
         # The first place is the case, which is no table of the file.
         rules = [f"{'.'.join(map(str, one['loc'][1:]))} {_rule(dict(one))}" for one in error.errors()]
-    raise InputError(None, rule=f"{path}: {'; '.join(rules)}.", way_out="See docs/gradient_experiments.md.")
+    raise InputError(None, rule=f"{path}: {'; '.join(rules)}.", way_out="See docs/reference/gradient_experiments.md.")
 
 
 _KINDS = {

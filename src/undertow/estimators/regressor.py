@@ -23,7 +23,8 @@ class MAMLRegressor(RegressorMixin, Given):  # type: ignore[override]
 
     Features are centred and divided by their standard deviation; rates act in that space. ``coef_`` and ``intercept_``
     are in the units of X and y. With ``clip`` a row with a larger value is predicted as if it had that limit.
-    Source of the outer problem: docs/rates.md; Bernacchia, "Meta-learning with negative learning rates", ICLR 2021.
+    Source of the outer problem: docs/tutorials/rates.md; Bernacchia, "Meta-learning with negative learning rates",
+    ICLR 2021.
 
     train_rate: rate of the inner step while meta-training, of either sign; 0 means no inner loop, infinity is allowed.
     adapt_rate: rate of the step on a new task. n_support: rows for an inner step; a task's other rows are query rows.

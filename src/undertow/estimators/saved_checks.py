@@ -35,7 +35,7 @@ VALUES: dict[str, Any] = {
 _WHOLE = ("offsets", "outcome", "tasks", "rank", "rows")
 _LABELS = ("task_ids", "classes")
 # In the precision of the rows that the estimator was fitted to.
-_OF_ROWS = ("omega", "task_omega", "task_rows.factor")
+_OF_ROWS = ("omega", "unadapted", "task_omega", "task_rows.factor")
 
 _ABOVE_0 = ("standard.spread", "standard.target_spread", "uncertainty.noise")
 _FROM_0 = ("uncertainty.expected_mse", "held_out.mse", "held_out.weights", "held_out.rows", "task_rows.totals")

@@ -5,7 +5,7 @@
     result = ut.experiments.reproduce("overparameterized", quick=True)
     result.verdict                                               # lines of text; files are in result.folder
 
-Each experiment is one record (``get(name)``) with a strict Config; docs/experiments.md says what each shows.
+Each experiment is one record (``get(name)``) with a strict Config; docs/reference/experiments.md says what each shows.
 """
 
 from undertow.experiments.experiment import Experiment

@@ -1,6 +1,6 @@
 """What exact and asymptotic theory say of meta-learning on mixed linear regression. Start at expected_loss.
 
-Formulas and their errors: docs/theory.md.
+Formulas and their errors: docs/explanation/theory.md.
 """
 
 from undertow.theory.expected_loss import expected_distance, expected_loss, method_for

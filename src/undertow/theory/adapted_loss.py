@@ -4,7 +4,7 @@
 
 with h_r = E tr (I - alpha_r S_r)^(2 k)/p and noise_r = E tr N(S_r)/n_r. For one step h_r = (1 - alpha_r)^2 +
 alpha_r^2 (p + 1)/n_r and noise_r = alpha_r^2 p/n_r. omega* must not depend on the adaptation rows.
-See docs/theory.md, "The test side".
+See docs/explanation/theory.md, "The test side".
 """
 
 from __future__ import annotations

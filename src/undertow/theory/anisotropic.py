@@ -7,7 +7,7 @@ The meta-loss of adapted weights is exact given T = E(omega* - w_0)(omega* - w_0
 
 ``task_coefficients`` and ``noise_coefficient`` give what does not depend on training, ``excess_coefficients`` gives
 tr[C_j T]. Everything is done in the eigenbasis of Sx = Sigma_x; directions in which inputs do not vary are left out,
-which is exact, so that p below is the rank of Sigma_x. Formulas: docs/theory.md, "General covariance".
+which is exact, so that p below is the rank of Sigma_x. Formulas: docs/explanation/theory.md, "General covariance".
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def method_for(problem: MixedLinearRegression, design: Design) -> MethodChoice:
     """Return which method "auto" should use for correlated inputs, and the relative error of it to expect.
 
     The error is of tr[Sx E(omega* - w_0)(omega* - w_0)'] over rates of both signs up to infinity, calibrated on random
-    problems (docs/theory.md, "General covariance"): 9 of 10 of them stayed below it at every rate tried, and 99 of 100
-    at rates of ordinary size. (tr Sx)^2 / tr Sx^2 counts the directions that inputs fill.
+    problems (docs/explanation/theory.md, "General covariance"): 9 of 10 of them stayed below it at every rate tried,
+    and 99 of 100 at rates of ordinary size. (tr Sx)^2 / tr Sx^2 counts the directions that inputs fill.
     """
     inputs = _spectrum(problem).inputs
     r, n = len(inputs), design.n_query_rows

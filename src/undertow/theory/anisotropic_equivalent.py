@@ -1,6 +1,7 @@
 """Deterministic equivalent for correlated inputs, with its finite-size corrections, in both regimes.
 
-docs/theory.md, "General covariance", gives the derivation and what the corrections were measured to be worth.
+docs/explanation/theory.md, "General covariance", gives the derivation and what the corrections were measured to be
+worth.
 """
 
 from __future__ import annotations

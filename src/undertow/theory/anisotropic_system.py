@@ -38,7 +38,8 @@ class State(NamedTuple):
 
 
 class System:
-    """The equations, for N < r (``over``) and for N > r; docs/theory.md, "General covariance", derives them.
+    """The equations, for N < r (``over``) and for N > r; docs/explanation/theory.md, "General covariance", derives
+    them.
 
     Each task has rows B_i = X_v (c I - s S_i). D is a ridge that goes to 0 (N > r), or the metric in which the solution
     is nearest to its start (N < r; D = 1). The unknowns, (k, 4), are log psi11, psi12 / s, log psi22 and log theta.

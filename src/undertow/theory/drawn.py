@@ -5,7 +5,7 @@ Given the inputs, the mean over task weights and noise is closed form. With B^+ 
     task = sum_i |B_i^+ B_i|^2 / p,     noise = |B^+|^2 + sum_i |B_i^+ X_v,i N(S_i)^(1/2)|^2 / n_t,
 
 and for N < p the same noise with one task is psi. Data sets are drawn once for all rates, so that curves are smooth,
-and corrected by their own value at rate 0, where the mean is known. See docs/theory.md, "Drawn data sets".
+and corrected by their own value at rate 0, where the mean is known. See docs/explanation/theory.md, "Drawn data sets".
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Each solves one scalar equation for kappa > 0 over the mean spectrum of S, with D(s) = (1 - a s)^(2 steps) and
 N(s) = (1 - (1 - a s)^steps)^2 / s. The terms written "+ 1" are finite-size corrections.
-See docs/theory.md, "Deterministic equivalents".
+See docs/explanation/theory.md, "Deterministic equivalents".
 """
 
 from __future__ import annotations

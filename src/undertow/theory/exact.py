@@ -4,7 +4,8 @@
 
 It is a mean over two small independent Wishart matrices, so that p and n_t cost nothing. Several inner steps: drawn.py.
 All draws are fixed, are the same for every rate, and are made once per (n_t, n_v, p); the
-curve is then a trigonometric interpolant on the circle of rates. See docs/theory.md, "The exact noise coefficient".
+curve is then a trigonometric interpolant on the circle of rates. See docs/explanation/theory.md, "The
+exact noise coefficient".
 """
 
 from __future__ import annotations

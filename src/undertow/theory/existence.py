@@ -4,7 +4,7 @@ Let P(least singular value of B < eta) ~ eta^e. The mean of 1/eta^2 is finite fo
 direction v is nearly lost when every task loses it. A task loses it either because its query rows do, at the price of
 n_v conditions, or because A = (I - a S)^k does: j eigenvalues of S come within eta^(1/k) of 1/a, which has the exponent
 j (j + 1)/(2 k) since they repel each other, and v lies in their span, at the price of p - j conditions. The choice of
-v gives p - 1 of the conditions back. See docs/theory.md, "Where the mean exists".
+v gives p - 1 of the conditions back. See docs/explanation/theory.md, "Where the mean exists".
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ def expected_loss(
 ) -> float | np.ndarray:
     """Return the expected test loss, half a mean squared error, after meta-training and adapting to a new task.
 
-    The mean is over everything random: tasks, inputs, noise, adaptation rows and test row. Source: docs/theory.md, and
-    Bernacchia, "Meta-learning with negative learning rates", ICLR 2021 (arXiv:2102.00940), for the leading order.
+    The mean is over everything random: tasks, inputs, noise, adaptation rows and test row. Source:
+    docs/explanation/theory.md, and Bernacchia, "Meta-learning with negative learning rates", ICLR 2021 (arXiv:2102.00940), for the leading order.
 
     problem, design: p, sigma, nu and the covariances; m, n_t, n_v, n_r.
     train_rate: any sign, () or (k,); plus and minus infinity are one point, the limit of large rates.
@@ -43,8 +43,8 @@ def expected_loss(
         "next_order" (N < p, one step); "equivalent" (all sizes of the same order); "auto" (see method_for).
 
     Returns a float, or an array where a rate is one. It is infinite where the mean is: for p - 1 <= N <= p + 1, and
-    at positive or infinite rates where few tasks leave a direction too weak (docs/theory.md, "Where the mean exists").
-    Raises InputError for a method that does not exist at these sizes, and names those that do.
+    at positive or infinite rates where few tasks leave a direction too weak (docs/explanation/theory.md, "Where the
+    mean exists"). Raises InputError for a method that does not exist at these sizes, and names those that do.
     """
     train = _check.rates(train_rate, "train_rate", infinite=True)
     adapt = _check.rates(adapt_rate, "adapt_rate")

@@ -3,7 +3,7 @@
 With W_i = B_i^T B_i of task i, the resolvent of the sum seen from one task is (W_1 + omega)^-1 for a number omega, once
 the other tasks' matrices are free of it. So every coefficient is a mean over one task, and omega solves
 E tr W_1 (W_1 + omega)^-1 = p/m. Here the one task is drawn at its finite size, where the deterministic equivalent takes
-the limit of that too; the rest is the same. See docs/theory.md, "Deterministic equivalents".
+the limit of that too; the rest is the same. See docs/explanation/theory.md, "Deterministic equivalents".
 """
 
 from __future__ import annotations

@@ -81,7 +81,8 @@ def mean_is_infinite(p: int, design: Design, train: np.ndarray, steps: int) -> n
 
 
 def equivalent_error(p: int, design: Design, train: np.ndarray, steps: int) -> float:
-    """Relative error of the deterministic equivalent to expect; see docs/theory.md, "How good each method is".
+    """Relative error of the deterministic equivalent to expect; see docs/explanation/theory.md, "How good each
+    method is".
 
     It is of order 1/p at large rates, and goes to 0 with the rate, where the equivalent is exact. Calibrated on random
     sizes against exact values and Monte Carlo.

@@ -93,8 +93,9 @@ def optimal_adapt_rate(
     """Return the adapt rate with the least expected loss at each train rate, for one step on the new task.
 
     It is never negative: alpha_r* = D/(D (1 + (p + 1)/n_r) + sigma^2 p/n_r) with D = nu^2 + E|omega* - w_0|^2 for
-    isotropic inputs, and the ratio of the traces of docs/theory.md, "General covariance", else. Where the mean is
-    infinite it is the limit for isotropic inputs, and nan else. Arguments and errors are those of expected_loss.
+    isotropic inputs, and the ratio of the traces of docs/explanation/theory.md, "General covariance", else. Where the
+    mean is infinite it is the limit for isotropic inputs, and nan else. Arguments and errors are those of
+    expected_loss.
     """
     train = _check.rates(train_rate, "train_rate", infinite=True)
     if problem.input_covariance is not None:

@@ -2,7 +2,8 @@
 
     Q = (1 - N/p) |omega_0 - w_0|^2 + (N/p) c nu^2 + m c psi(a) sigma^2,      c = (p - n_v - 1) / (p - N - 1).
 
-Only psi depends on the train rate a; it is a mean over one task. See docs/theory.md, "Fewer query rows than features".
+Only psi depends on the train rate a; it is a mean over one task. See docs/explanation/theory.md, "Fewer query
+rows than features".
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """More query rows than features, N > p + 1, isotropic inputs: leading order in 1/m, and what is exact.
 
-See docs/theory.md, "More query rows than features".
+See docs/explanation/theory.md, "More query rows than features".
 """
 
 from __future__ import annotations

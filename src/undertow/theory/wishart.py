@@ -1,6 +1,6 @@
 """Moments of a real Wishart matrix S = X^T X / n, with X (n, p) standard normal, and quadratures for its spectrum.
 
-Every moment here is exact at finite p and n. See docs/theory.md, "Wishart moments".
+Every moment here is exact at finite p and n. See docs/explanation/theory.md, "Wishart moments".
 """
 
 from __future__ import annotations

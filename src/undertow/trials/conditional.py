@@ -9,7 +9,7 @@ With B_i = X_v (I - a S_i), d = omega_0 - w_0 and P the projector on the rows of
     E[|omega* - w_0|_H^2 | X] = |(I - P) d|_H^2 + sum_i tr[C_i D_i H D_i'],
     C_i = B_i Sigma_w B_i' + sigma^2 (I + a^2 X_v X_t' X_t X_v' / n_t^2),       D = (B^+)', D_i its rows of task i,
 
-and the loss after one adaptation step is exact given that matrix (docs/theory.md, section on the test side):
+and the loss after one adaptation step is exact given that matrix (docs/explanation/theory.md, "The test side"):
 
     L = sigma^2/2 (1 + r^2 tr(Sigma_x^2)/n_r) + 1/2 tr[H Sigma_w] + 1/2 E|omega* - w_0|_H^2,
     H = Sx - 2 r Sx^2 + r^2 [(1 + 1/n_r) Sx^3 + tr(Sx^2)/n_r Sx]     with Sx = Sigma_x and r the adapt rate.
