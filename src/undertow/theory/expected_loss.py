@@ -31,7 +31,8 @@ def expected_loss(
     """Return the expected test loss, half a mean squared error, after meta-training and adapting to a new task.
 
     The mean is over everything random: tasks, inputs, noise, adaptation rows and test row. Source:
-    docs/explanation/theory.md, and Bernacchia, "Meta-learning with negative learning rates", ICLR 2021 (arXiv:2102.00940), for the leading order.
+    docs/explanation/theory.md, and for the leading order Bernacchia, "Meta-learning with negative learning rates", ICLR
+    2021 (arXiv:2102.00940).
 
     problem, design: p, sigma, nu and the covariances; m, n_t, n_v, n_r.
     train_rate: any sign, () or (k,); plus and minus infinity are one point, the limit of large rates.
