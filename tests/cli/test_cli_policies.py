@@ -141,3 +141,6 @@ def test_ids_of_two_columns_from_fit_to_predict(folder):
     output = run("predict", "m.safetensors", "new.csv", "--out", "new.parquet")
     assert "24 rows of 12 tasks (school,klass)" in output
     assert "12 of 12 tasks are known" in output
+    # Columns of other names in a new table name the same tasks.
+    write("other.csv", [[*line[:5], ""] for line in lines[:24]], header=("s", "k", "price", "kind", "day", "sold"))
+    assert "12 of 12 tasks are known" in run("predict", "m.safetensors", "other.csv", "--task", "s,k")

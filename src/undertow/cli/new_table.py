@@ -50,7 +50,8 @@ def read_new(
     tasks = task_names(opened.names, columns.task)
     for name in tasks:
         opened.require(name, "task")
-    codes, ids = task_codes(opened, tasks)
+    named = columns.task_columns if len(columns.task_columns) == len(tasks) else None
+    codes, ids = task_codes(opened, tasks, called=named)
     if not len(codes):
         raise InputError(None, rule=f"{opened.label} has no rows: there is nothing to predict.")
     means = tuple(estimator.model_.standard.centre.tolist())

@@ -25,6 +25,8 @@ class Columns(NamedTuple):
     """text column -> those of its levels that no training row had, since the tasks with them were left out"""
     dates: tuple[str, ...] = ()
     """columns of dates, which are read as days since 1970-01-01"""
+    task_columns: tuple[str, ...] = ()
+    """columns that the tasks' ids name, where there are several"""
 
 
 def save_model(estimator: MetaEstimator, file: Path, columns: Columns) -> None:
@@ -38,7 +40,7 @@ def save_fitted(estimator: MetaEstimator, file: Path, raw: GroupedTable) -> None
     """Write the estimator that a command has fitted to its table, with the columns and levels of the table."""
     encoding = raw.encoding
     assert encoding is not None  # a command has read the table
-    columns = Columns(raw.task, raw.target, encoding.levels, encoding.unseen, encoding.dates)
+    columns = Columns(raw.task, raw.target, encoding.levels, encoding.unseen, encoding.dates, raw.task_columns)
     save_model(estimator, file, columns)
 
 
@@ -59,10 +61,10 @@ def read_columns(file: Path) -> Columns:
         return Columns()
     try:
         found = Columns(**kept)
-        found = found._replace(dates=tuple(found.dates))
+        found = found._replace(dates=tuple(found.dates), task_columns=tuple(found.task_columns))
         names = [name for name in (found.task, found.target) if name is not None]
         both = [*found.levels.items(), *found.unseen.items()]
-        labels = [label for column, some in both for label in (column, *some)] + list(found.dates)
+        labels = [label for column, some in both for label in (column, *some)] + [*found.dates, *found.task_columns]
         if not all(isinstance(one, str) for one in names + labels) or not all(found.levels.values()):
             raise TypeError("names of columns that are no text")
     except (TypeError, AttributeError) as error:

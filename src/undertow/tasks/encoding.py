@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -50,10 +50,11 @@ class Encoding:
 
     @classmethod
     def fit(
-        cls, opened: Source, columns: Sequence[str], reading: Reading
+        cls, opened: Source, columns: Sequence[str], reading: Reading, hints: Mapping[str, Text] | None = None
     ) -> tuple[Encoding, Features, tuple[str, ...]]:
         """Return the encoding of these columns, features (R, p) with NaN where a value is missing, and notes.
 
+        hints: what else is offered where a column is text, by its name.
         Raises InputError for text that is not to be encoded, and for columns of too many levels.
         """
         found: list[np.ndarray] = []
@@ -67,7 +68,8 @@ class Encoding:
                 found.append(_indicators(codes, len(known)))
                 names += [f"{name}={level}" for level in (known[1:] or known)]
                 continue
-            read = numbers(column, name, "feature", _offers(reading), decimal=opened.decimal, dates=True)
+            offers = (*_offers(reading), *(hints or {}).get(name, ()))
+            read = numbers(column, name, "feature", offers, decimal=opened.decimal, dates=True)
             if "since 1970" in read.said or pa.types.is_temporal(column.type):
                 dates.append(name)
             if read.said:

@@ -50,6 +50,8 @@ class GroupedTable(ByTask):
     """whether the first rows of a task are its support rows, and not random ones: rows stand in their order in time"""
     encoding: Encoding | None = None
     """how read_table made the features, to make them of another table"""
+    task_columns: tuple[str, ...] = ()
+    """columns whose labels make the tasks' ids, where there are several"""
 
     per_row = ("x", "y", "rows")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from undertow import _check
 from undertow._batch import TaskBatch
-from undertow._check import InputError, Setting
+from undertow._check import InputError, Setting, Text
 from undertow.tasks import drawing
 from undertow.tasks.columns import numbers
 from undertow.tasks.encoding import Encoding
@@ -19,6 +19,7 @@ from undertow.tasks.gaps import means_of, settle
 from undertow.tasks.grouped import GroupedTable
 from undertow.tasks.labels import said_alike
 from undertow.tasks.reading import Reading, TableNote
+from undertow.tasks.restarting import find_restart
 from undertow.tasks.source import Source, open_source
 from undertow.tasks.task_columns import task_codes, task_names
 from undertow.tasks.wording import some
@@ -40,7 +41,8 @@ def read_table(
         extra "excel"), or a record with attributes ``table``, ``task``, ``target`` (such as those of
         undertow.datasets), which then are the defaults.
     task: the column that says which task a row belongs to: text, whole numbers, categories, dates. Several columns,
-        such as ["school", "klass"], are one id, "north/1": for ids that start anew in each school.
+        such as ["school", "class"] or "school,class", are one id, "school 3, class 1": for ids that start anew in each
+        school. Where ids seem to do so and one column alone is named, a note says it (``restarting``).
     target: the column to predict, numeric.
     features: the columns to predict from; None for all others. Numbers and booleans; a categorical of numbers counts
         as its numbers, a date as its days since 1970-01-01.
@@ -104,8 +106,21 @@ def _read(
         raise InputError(None, rule=f"{opened.label} has no rows: there is nothing to learn from.")
     column = opened.fetch([target])[0]
     outcome = numbers(column, target, "target", "Encode it as numbers first.", decimal=opened.decimal)
-    encoding, x, notes = Encoding.fit(opened, chosen, reading)
+    restart = find_restart(opened, _unnamed(opened, tasks, target, reading), codes, outcome.values)
+    hint: dict[str, Text] = {}
+    if restart is not None:
+        both = Setting("task", [restart.column, *tasks])
+        hint[restart.column] = (
+            " Ids of ",
+            repr(",".join(tasks)),
+            " may start anew in each: join them with ",
+            both,
+            ".",
+        )
+    encoding, x, notes = Encoding.fit(opened, chosen, reading, hint)
     said = [*opened.notes]
+    if restart is not None:
+        said.append(restart.said(tasks, target))
     spelled = [f"{target!r}: {outcome.said}"] * bool(outcome.said) + list(notes)
     if spelled:
         said.append("read as numbers: " + "; ".join(spelled[:6]) + ("; ..." if len(spelled) > 6 else ""))
@@ -121,7 +136,8 @@ def _read(
         said.append(f"the first rows of each {','.join(tasks)} by {reading.order} are its support rows")
     named = tuple(np.array(encoding.features, dtype=object)[columns].tolist())
     table = GroupedTable.from_codes(x[kept][:, columns], outcome.values[kept], codes[kept], ids, named, name, target)
-    table = replace(table, rows=kept[table.rows], in_order=moments is not None)
+    several = tuple(tasks) if len(tasks) > 1 else ()
+    table = replace(table, rows=kept[table.rows], in_order=moments is not None, task_columns=several)
     lost = np.flatnonzero(table.counts == 0)
     if len(lost):
         said.append(f"{len(lost)} of {len(ids)} tasks lost with these rows: {some(ids[lost])}")
@@ -168,6 +184,11 @@ def _with_defaults(source: Any, task: Any, target: Any, features: Any) -> tuple[
 
 def _are_names(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(one, str) for one in value)
+
+
+def _unnamed(opened: Source, tasks: Sequence[str], target: str, reading: Reading) -> list[str]:
+    """Columns without a role of their own."""
+    return [name for name in opened.names if name.strip() and name not in (*tasks, target, reading.order)]
 
 
 def _choose(opened: Source, tasks: Sequence[str], target: str, features: Any) -> list[str]:

@@ -44,10 +44,13 @@ def split_names(columns: Sequence[str], text: str) -> list[str]:
     return found
 
 
-def task_codes(opened: Source, tasks: Sequence[str], *, optional: bool = True) -> tuple[RowNumbers, Ids]:
+def task_codes(
+    opened: Source, tasks: Sequence[str], *, optional: bool = True, called: Sequence[str] | None = None
+) -> tuple[RowNumbers, Ids]:
     """Return (R,) number of each row's task, -1 where it is missing, and (m,) sorted ids.
 
-    Labels of several columns are joined by "/"; one in a label is written "\\/", so that no two ids become one.
+    Of several columns an id names each: "school 3, class 1"; a comma in a label is written "\\,", so that no two ids
+    become one. called: what the columns are called in ids, where not by their own names.
     """
     each = [codes_of(opened.labels(name), name, "task column", optional=optional) for name in tasks]
     if len(each) == 1:
@@ -66,7 +69,7 @@ def task_codes(opened: Source, tasks: Sequence[str], *, optional: bool = True) -
         for _, part in zip(each[::-1], parts[::-1], strict=True):
             one, place = divmod(one, len(part))
             names.append(str(part[place]))
-        texts.append("/".join(names[::-1]))
+        texts.append(", ".join(f"{name} {label}" for name, label in zip(called or tasks, names[::-1], strict=True)))
     order = np.argsort(np.array(texts), kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
@@ -80,4 +83,4 @@ def _listed(ids: Ids) -> list[Any]:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("/", "\\/")
+    return text.replace("\\", "\\\\").replace(",", "\\,")
