@@ -1,4 +1,4 @@
-"""One question has one answer: screen, figure, report, summary.json and README show the same numbers of a strategy."""
+"""One question has one answer: screen, figure, report, summary.json and the guide show the same numbers of a strategy."""
 
 import json
 import re
@@ -14,14 +14,14 @@ from undertow.cli import app
 from undertow.plots import RatePathDisplay, StrategyDisplay
 from undertow.report import words as typeset
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "choosing.md"
 pytest.importorskip("vl_convert")
 pytest.importorskip("jinja2")
 
 
 @pytest.fixture(scope="module")
 def answered(tmp_path_factory):
-    """What the README's command prints and writes, with the data of the figure that it draws."""
+    """What the guide's command prints and writes, with the data of the figure that it draws."""
     folder, seen = tmp_path_factory.mktemp("one"), {}
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
@@ -50,7 +50,7 @@ def answered(tmp_path_factory):
         "held_out": pq.read_table(folder / "mathachieve-fit" / "held_out.parquet"),
         "charts": charts["specs"],
         "html": re.sub(r"<[^>]+>", "|", html[html.index("<caption>Strategies on") :]),
-        "readme": re.search(r"```text\n(mathachieve: .*?)```", README.read_text(encoding="utf-8"), re.S)[1],
+        "page": re.search(r"```text\n(mathachieve: .*?)```", PAGE.read_text(encoding="utf-8"), re.S)[1],
     }
 
 
@@ -68,12 +68,12 @@ def rows_of(text):
 
 def test_each_strategy_has_the_same_numbers_in_all_five_places(answered):
     choice = Choice.from_dict(answered["summary"]["choice"])
-    screen, readme = rows_of(answered["screen"]), rows_of(answered["readme"])
+    screen, page = rows_of(answered["screen"]), rows_of(answered["page"])
     display = answered["strategies"]
     of_chart = {row["label"]: row for row in _values(answered["charts"]["strategies"])}
     assert list(screen) == display.names
     # Two strategies whose errors are next to equal may stand in either order on another processor.
-    assert set(readme) == set(screen)
+    assert set(page) == set(screen)
     assert set(screen) == set(choice.candidates) == {row["strategy"] for row in answered["tables"]}
     for place, (name, one) in enumerate((name, choice.candidates[name]) for name in display.names):
         gain = [one.gain.percent, one.gain.low, one.gain.high]
@@ -82,8 +82,8 @@ def test_each_strategy_has_the_same_numbers_in_all_five_places(answered):
         assert screen[name][: len(true)] == pytest.approx(true, abs=0.0051)
         assert screen[name][:2] == pytest.approx(true[:2], abs=5.1e-5)
         # Another processor may round the last digit of the printed block in another way.
-        assert readme[name][:2] == pytest.approx(true[:2], abs=2e-4)
-        assert readme[name][2 : len(true)] == pytest.approx(true[2:], abs=0.02)
+        assert page[name][:2] == pytest.approx(true[:2], abs=2e-4)
+        assert page[name][2 : len(true)] == pytest.approx(true[2:], abs=0.02)
         assert (display.mse[place], display.gains[place]) == (one.mse, one.gain)
         used = " (used)" if name == choice.strategy else ""
         cells = [words.short(name) + used, *map(words.share, (one.mse, one.standard_error, one.mse_at_zero))]
@@ -138,7 +138,7 @@ def test_the_screen_is_short(answered):
     lines = answered["screen"].splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 110
-    assert len(answered["readme"].splitlines()) <= 24
+    assert len(answered["page"].splitlines()) <= 24
 
 
 def _values(spec):
