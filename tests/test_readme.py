@@ -1,4 +1,4 @@
-"""The README is short, and the screen of its quickest command is today's; its Python blocks run as tests of their own."""
+"""The README is short, and the screen of its quickest command is today's; its Python blocks are tests of their own."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""One question has one answer: screen, figure, report, summary.json and the guide show the same numbers of a strategy."""
+"""One question has one answer: screen, figure, report, summary.json and guide show the same numbers of a strategy."""
 
 import json
 import re
