@@ -8,7 +8,7 @@ from undertow.experiments import underparameterized
 from undertow.experiments.reading import beyond_error
 from undertow.experiments.threshold import ENOUGH_RUNS, HEAVY, regime_curve
 from undertow.problem import Design, MixedLinearRegression
-from undertow.trials.conditional import least_loss, loss_given_inputs, unavoidable_loss
+from undertow.trials.conditional import loss_given_inputs
 from undertow.trials.summary import optima_of, rows_of
 
 # Experiments that train by gradient have tests of their own.
@@ -135,21 +135,6 @@ def test_the_verdict_says_how_far_theory_is_and_where_the_optimum_lies(tables, n
             low, high = (found[estimate][end] for end in ("low", "high"))
             assert f"({low:+.3f} to {high:+.3f})" in line
         assert f"{found['theory']['rate']:+.3f}." in line
-
-
-@pytest.mark.parametrize(("p", "n_adapt", "noise"), [(3, 5, 0.7), (6, 2, 0.0), (2, 5, 0.0)])
-def test_the_least_loss_is_that_of_the_posterior_mean_and_no_start_or_step_beats_it(p, n_adapt, noise):
-    variances = np.linspace(0.5, 1.5, p)
-    problem = MixedLinearRegression(p, noise, 1.3, input_covariance=variances)
-    new = problem.sample(Design(4000, 1, 1, n_adapt).new_tasks(4000, 30), 7)
-    prior = 1.3**2 / p * np.eye(p)
-    losses = []
-    for x, y, to, target in zip(new.support_x, new.support_y, new.query_x, new.query_y, strict=True):
-        gain = prior @ x.T @ np.linalg.pinv(x @ prior @ x.T + noise**2 * np.eye(n_adapt))
-        losses.append(((to @ gain @ y - target) ** 2).mean() / 2)
-    least, mean, se = least_loss(problem, n_adapt, draws=4000), np.mean(losses), np.std(losses) / 4000**0.5
-    assert abs(mean - least) < 4 * se + 1e-12
-    assert all(unavoidable_loss(problem, n_adapt, rate) >= least - 1e-3 for rate in (0.0, 0.2, 0.5))
 
 
 def test_the_slope_at_zero_is_that_of_many_tasks_with_long_support():

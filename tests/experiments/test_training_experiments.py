@@ -60,7 +60,8 @@ def test_reproduce_without_names_leaves_out_what_cannot_run_and_says_so(no_jax, 
     done = call("reproduce", "--out", tmp_path)
     assert done.exit_code == 0, done.output
     assert not set(ran) & set(NAMES)
-    assert len(ran) == len(experiments.names()) - len(NAMES)
+    assert ran == [name for name in experiments.names() if name not in NAMES and not experiments.get(name).by_name]
+    assert "by name: attention" in done.stdout
     assert 'nonlinear: skipped, nonlinear trains by gradient and needs jax: pip install "undertow[' in done.stdout
     assert "omniglot: skipped, its data do not come with the package: give --images PATH" in done.stdout
 
@@ -71,7 +72,7 @@ def test_reproduce_without_names_runs_omniglot_only_with_images(tmp_path, monkey
     monkeypatch.setattr("undertow.cli.reproduce._show", lambda record, result: None)
     monkeypatch.setattr("undertow.cli.reproduce._summarise", lambda shown: None)
     call("reproduce", "--out", tmp_path)
-    assert set(ran) == set(experiments.names()) - {"omniglot"}
+    assert set(ran) == {name for name in experiments.names() if not experiments.get(name).by_name} - {"omniglot"}
     call("reproduce", "--out", tmp_path, "--images", tmp_path)
     assert ran["omniglot"].images == str(tmp_path)
     assert "Give --images PATH" in call("reproduce", "omniglot", "--out", tmp_path).stderr

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Experiments; none means all.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Experiments; none means those of the paper.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer runs and points, into OUT/NAME-quick.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the results; each experiment has its own in it.")] = Path(
         "undertow-results"
@@ -36,7 +38,8 @@ def reproduce(
     if redraw and (overwrite or seed is not None):
         raise InputError(None, rule="--redraw computes nothing.", way_out="Leave --overwrite and --seed out.")
     # All names are looked up before the first one runs.
-    records = [experiments.get(name) for name in dict.fromkeys(names or experiments.names())]
+    every = [experiments.get(name) for name in dict.fromkeys(names or experiments.names())]
+    records = [record for record in every if names or redraw or not record.by_name]
     if images is not None and not images.exists():
         raise InputError(None, rule=f"--images {images} does not exist.", way_out="Give a folder or an .npz file.")
     shown: list[tuple[Experiment, Result]] = []
@@ -64,6 +67,8 @@ def reproduce(
         raise InputError(None, rule=f"{out} holds no results to draw.", way_out="Run first, without --redraw.")
     if len(shown) > 1:
         _summarise(shown)
+    if more := [record.name for record in every if record not in records]:
+        typer.echo(f"Beyond the paper, by name: {', '.join(more)}.")
     if shown:
         typer.echo("All details: verdict.txt, finding.json and table.parquet beside each figure.")
 

@@ -24,7 +24,7 @@ class Experiment:
     run_time, quick_time: processor time of the full and of the quick run, in words.
     Config: strict settings, whose defaults are the full run. quick: settings that change for a quick run.
     panels(config): the sweeps. draw(table, config): the figure. draw_details(table, config): a second one, for what the
-    first leaves out; None where there is none. finding(table, config): the decisive number and what
+    first leaves out; None where there is none. by_name: whether it is run only where it is asked for by name. finding(table, config): the decisive number and what
     follows from it for the claim. verdict(table, config): all that the table says, in lines.
     """
 
@@ -40,6 +40,7 @@ class Experiment:
     finding: Callable[[pa.Table, Any], Finding]
     verdict: Callable[[pa.Table, Any], list[str]]
     draw_details: Callable[[pa.Table, Any], Figure] | None = None
+    by_name: bool = False
 
     def missing(self) -> str | None:
         """What keeps the experiment from running here, as a sentence; None where nothing does."""

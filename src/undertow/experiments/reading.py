@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pyarrow as pa
 
+from undertow import theory
 from undertow.plots.regimes import LossCurve
-from undertow.trials.conditional import least_loss
 from undertow.trials.finding import Finding, below, half_width, sentence
 from undertow.trials.panel import Panel
 from undertow.trials.summary import ESTIMATES, optima_of, rows_of
@@ -115,7 +115,6 @@ def curve(table: pa.Table, panel: Panel, theories: tuple[str, ...], tangent: flo
     """The panel as a LossCurve: raw points and those given the inputs, theories, optimum, least possible loss."""
     rows, found = rows_of(table, panel.name), optima_of(table, panel.name)["conditional"]
     shown = {name: rows[f"theory_{name}"] for name in theories if np.isfinite(rows[f"theory_{name}"]).sum() > 1}
-    assert panel.design.n_adapt is not None  # set by Design
     return LossCurve(
         rates=panel.rates,
         mean=rows["raw_mean"],
@@ -124,5 +123,5 @@ def curve(table: pa.Table, panel: Panel, theories: tuple[str, ...], tangent: flo
         theories=shown,
         best=(found["rate"], found["low"], found["high"]),
         tangent=tangent,
-        least=least_loss(panel.problem, panel.design.n_adapt),
+        least=theory.least_loss(panel.problem, panel.design),
     )

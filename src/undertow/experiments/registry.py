@@ -5,6 +5,7 @@ from __future__ import annotations
 from undertow import _check
 from undertow.experiments import (
     anisotropic,
+    attention,
     direction,
     nonlinear,
     omniglot,
@@ -26,6 +27,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         direction.EXPERIMENT,
         sinusoid.EXPERIMENT,
         omniglot.EXPERIMENT,
+        attention.EXPERIMENT,
     )
 }
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from pydantic import AfterValidator, Field
 
+from undertow import theory
 from undertow.experiments.experiment import Experiment
 from undertow.experiments.reading import agreement
 from undertow.plots import style
 from undertow.plots.regimes import RegimeCurve
 from undertow.problem import Design, MixedLinearRegression
-from undertow.trials.conditional import least_loss
 from undertow.trials.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size
 from undertow.trials.finding import Finding, above, sentence, weakest
 from undertow.trials.panel import Panel
@@ -99,7 +99,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
             )
         one.plot([], [], color=style.INK, label="theory of the mean")
         first = panels(config)[0]
-        least = least_loss(first.problem, config.n_adapt)
+        least = theory.least_loss(first.problem, first.design)
         one.axhline(least, color=style.GREY, linewidth=1.2, linestyle=(0, (6, 2)), label="least possible loss")
         one.axvspan(p - 1, p + 1, color="#E6E6E6", zorder=0, label="p \u2212 1 to p + 1: the mean is infinite")
         one.plot(

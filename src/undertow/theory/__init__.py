@@ -4,6 +4,8 @@ Formulas and their errors: docs/explanation/theory.md.
 """
 
 from undertow.theory.expected_loss import expected_distance, expected_loss, method_for
+from undertow.theory.least_loss import least_loss
+from undertow.theory.matrix_rate import optimal_matrix_rate, step_loss
 from undertow.theory.optimal import optimal_adapt_rate, optimal_train_rate
 from undertow.theory.records import MethodChoice, OptimalRate
 
@@ -12,7 +14,10 @@ __all__ = [
     "OptimalRate",
     "expected_distance",
     "expected_loss",
+    "least_loss",
     "method_for",
     "optimal_adapt_rate",
+    "optimal_matrix_rate",
     "optimal_train_rate",
+    "step_loss",
 ]

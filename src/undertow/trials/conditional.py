@@ -77,26 +77,6 @@ def unavoidable_loss(problem: MixedLinearRegression, n_adapt: int, adapt_rate: f
     return (noise + tasks) / 2
 
 
-def least_loss(problem: MixedLinearRegression, n_adapt: int, draws: int = 400) -> float:
-    """The least possible expected loss on a new task with n_adapt rows: that of whoever knows the problem itself.
-
-    Given w_0, Sigma_w, Sigma_x and sigma, the best prediction is the posterior mean of the task's weights, and
-    L = [sigma^2 + E tr(Sigma_x C)] / 2 with C = Sigma_w - Sigma_w X' (X Sigma_w X' + sigma^2 I)^{-1} X Sigma_w the
-    posterior covariance. The mean over X is one over ``draws`` draws of a fixed seed.
-    """
-    p, sx = problem.n_features, problem.input_covariance
-    inputs = np.eye(p) if sx is None else np.diag(sx) if sx.ndim == 1 else sx
-    assert problem.task_std is not None  # set in __post_init__
-    given = problem.task_covariance
-    tasks = problem.task_std**2 / p * np.eye(p) if given is None else np.diag(given) if given.ndim == 1 else given
-    x = np.random.default_rng(0).standard_normal((draws, n_adapt, p)) @ np.linalg.cholesky(inputs).T
-    seen = x @ tasks
-    gram = seen @ x.swapaxes(-1, -2) + problem.noise_std**2 * np.eye(n_adapt)
-    # Without noise, rows beyond the number of features repeat what is known: the pseudoinverse leaves them out.
-    known = seen.swapaxes(-1, -2) @ np.linalg.pinv(gram, hermitian=True) @ seen
-    return float((problem.noise_std**2 + np.trace((tasks - known.mean(axis=0)) @ inputs)) / 2)
-
-
 def _distances(
     problem: MixedLinearRegression,
     support_x: np.ndarray,
