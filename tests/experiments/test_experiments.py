@@ -7,7 +7,7 @@ from undertow import experiments
 from undertow.experiments import underparameterized
 from undertow.experiments.reading import beyond_error
 from undertow.experiments.threshold import ENOUGH_RUNS, HEAVY, regime_curve
-from undertow.problem import Design, MixedLinearRegression
+from undertow.problem import MixedLinearRegression
 from undertow.trials.conditional import loss_given_inputs
 from undertow.trials.summary import optima_of, rows_of
 

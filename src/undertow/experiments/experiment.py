@@ -24,8 +24,9 @@ class Experiment:
     run_time, quick_time: processor time of the full and of the quick run, in words.
     Config: strict settings, whose defaults are the full run. quick: settings that change for a quick run.
     panels(config): the sweeps. draw(table, config): the figure. draw_details(table, config): a second one, for what the
-    first leaves out; None where there is none. by_name: whether it is run only where it is asked for by name. finding(table, config): the decisive number and what
-    follows from it for the claim. verdict(table, config): all that the table says, in lines.
+    first leaves out; None where there is none. by_name: whether it runs only where it is asked for by name.
+    finding(table, config): the decisive number and what follows from it for the claim. verdict(table, config): all that
+    the table says, in lines.
     """
 
     name: str

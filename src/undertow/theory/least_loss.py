@@ -13,11 +13,11 @@ from undertow.theory.matrix_rate import covariances
 def least_loss(problem: MixedLinearRegression, design: Design, draws: int = 400) -> float:
     """Return the least expected loss, half a mean squared error, on a new task with n_r rows, by any method.
 
-    Given w_0, Sigma_w, Sigma_x and sigma, the best prediction is the posterior mean of the task's weights (the BLUP), and
+    Given w_0, Sigma_w, Sigma_x and sigma, the best prediction is the posterior mean of the task's weights (the BLUP):
     L = [sigma^2 + E tr(Sigma_x C)] / 2 with C = Sigma_w - Sigma_w X' (X Sigma_w X' + sigma^2 I)^{-1} X Sigma_w the
-    posterior covariance. The mean over X is one over ``draws`` draws of a fixed seed: with the default its standard
-    error was below 0.5 % of what tasks add to the loss in all problems of docs/explanation/beyond.md.
-    For weights and noise that are not normal it is the least loss of any prediction that is linear in the labels.
+    posterior covariance. The mean over X is one over ``draws`` draws of a fixed seed; docs/explanation/beyond.md says
+    how far it scatters. For weights and noise that are not normal it is the least loss of any prediction that is linear
+    in the labels.
     """
     draws = _check.whole_number(draws, "draws")
     n, (h, psi) = n_adapt(design), covariances(problem)
