@@ -8,7 +8,7 @@ import pytest
 from grouped_small import PLAN, small
 
 from undertow import TaskBatch
-from undertow.comparison import Plan, compare, mixedlm
+from undertow.comparison import Plan, compare, mixedlm, rivals
 from undertow.comparison.cell import training_of
 from undertow.comparison.mixedlm import fit_mixedlm, independent_columns
 from undertow.comparison.rivals import NoFit, TooSlow
@@ -152,7 +152,7 @@ def test_a_deadline_ends_a_fit_and_keeps_what_it_has(training, monkeypatch):
 
 
 def test_without_statsmodels_the_rows_say_what_to_install(monkeypatch):
-    monkeypatch.setattr(mixedlm, "find_spec", lambda name: None)
+    monkeypatch.setattr(rivals, "find_spec", lambda name: None)
     found = compare(small(), Plan(3, 3, 1), rivals=["pooled", "mixedlm", "mixedlm_slopes"], time_limit=None)
     assert found.measured == ("pooled",)
     assert all('pip install "undertow[compare]"' in found.notes[name] for name in ("mixedlm", "mixedlm_slopes"))

@@ -195,9 +195,9 @@ def test_the_default_clips_as_the_estimator_does():
 
 @pytest.mark.parametrize("name", [n for n in BY_NAME if n != "mixedlm_slopes"])
 def test_no_prediction_depends_on_a_held_out_target_that_was_not_given(name):
-    if name == "mixedlm":
-        pytest.importorskip("statsmodels")
-    rng, table = np.random.default_rng(5), small(6)
+    if why := BY_NAME[name].unfit(2):
+        pytest.skip(why)
+    rng, table = np.random.default_rng(5), small(12)
     _, test, part = training_of(table, PLAN, 0, 1)
     kept = np.isin(table.groups, test.ids)
     batch = test.draw(PLAN.n_support, 11, n_query=2)
@@ -211,8 +211,8 @@ def test_no_prediction_depends_on_a_held_out_target_that_was_not_given(name):
     before = predictions(table.y, batch.support_y)
     other = np.where(kept, table.y + 100 * rng.standard_normal(table.n_rows), table.y)
     np.testing.assert_array_equal(predictions(other, batch.support_y), before)
-    # The given rows do count, for all rivals but the one that adapts nothing.
-    assert np.array_equal(predictions(table.y, batch.support_y + 1), before) == (name == "pooled")
+    # The given rows do count, for all rivals but the one that adapts nothing; trees see large steps only.
+    assert np.array_equal(predictions(table.y, batch.support_y - 30), before) == (name == "pooled")
     # And so do targets of training tasks.
     assert not np.array_equal(predictions(np.where(kept, table.y, -table.y), batch.support_y), before)
 
@@ -220,4 +220,4 @@ def test_no_prediction_depends_on_a_held_out_target_that_was_not_given(name):
 def test_one_support_row_is_enough_for_every_rival():
     pytest.importorskip("statsmodels")
     found = compare(small(6), Plan(1, 2, 1), time_limit=None)
-    assert set(found.measured) == set(BY_NAME)
+    assert set(found.measured) == {name for name in BY_NAME if not BY_NAME[name].unfit(2)}

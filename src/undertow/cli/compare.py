@@ -48,7 +48,12 @@ def compare(
     draws: Annotated[int, typer.Option(min=1, help="Random draws of support rows of each held-out task.")] = 5,
     repeats: Annotated[int, typer.Option(min=1, help="Times that folds are drawn anew.")] = 1,
     rivals: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Rivals; none means all. See docs/how-to/compare.md.")
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Rivals, none means all: pooled, alone, pooled_ridge, mixedlm, mixedlm_slopes, mixedlm_rs, trees, "
+            "gpboost, step, tied, signed, default. See docs/how-to/compare.md.",
+        ),
     ] = None,
     clip: Clip = math.inf,
     level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
@@ -71,7 +76,7 @@ def compare(
         bool, typer.Option("--overwrite", help="Replace results of other settings, and the file of --report.")
     ] = False,
 ) -> None:
-    """Compare MAML, ridge regressions and mixed models on tasks of a grouped table that none of them has seen.
+    """Compare MAML, ridge regressions, mixed models and trees on tasks of a grouped table that none of them has seen.
 
     Finished fits are kept in the folder: after an interruption the same command goes on where it was.
     """

@@ -14,12 +14,11 @@ from __future__ import annotations
 import time
 import warnings
 from functools import partial
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from undertow.comparison.rivals import Fitted, NoFit, TooSlow, Training, linear
+from undertow.comparison.rivals import Fitted, NoFit, TooSlow, Training, linear, missing
 from undertow.linear.proximal_step import ridge_adapt
 
 MOST_SLOPES = 5
@@ -48,9 +47,7 @@ class MixedFit(NamedTuple):
 
 def unfit_intercept(n_features: int) -> str:
     """Why a random intercept cannot be tried."""
-    if find_spec("statsmodels") is None:
-        return 'left out: statsmodels is missing; pip install "undertow[compare]"'
-    return ""
+    return missing("statsmodels", '"undertow[compare]"')
 
 
 def unfit_slopes(n_features: int) -> str:
@@ -125,10 +122,16 @@ def fit_mixedlm(
             raise TooSlow
         raise NoFit(f"statsmodels found no fit ({'; '.join(failures)})")
     fit, likelihood, optimiser = best
-    d = x.shape[1]
+    found = read_fit(fit, x.shape[1], kept, slopes=slopes)
+    late_note = (f"time limit: {optimiser} only",) if late else ()
+    return found._replace(log_likelihood=likelihood, optimiser=optimiser, notes=(*found.notes, *late_note))
+
+
+def read_fit(fit: Any, d: int, kept: list[int], *, slopes: bool) -> MixedFit:
+    """Return what statsmodels, or a package with its attributes, has found for the features ``kept`` out of d."""
     omega, covariance = np.zeros(d), np.zeros((d, d))
     omega[kept] = fit.fe_params
-    random = kept if slopes else kept[constant:]
+    random = kept if slopes else kept[-1:]
     values, vectors = np.linalg.eigh(np.asarray(fit.cov_re, dtype=np.float64))
     # Rounding may leave a variance slightly below 0.
     covariance[np.ix_(random, random)] = (vectors * values.clip(0)) @ vectors.T
@@ -136,17 +139,9 @@ def fit_mixedlm(
         "" if fit.converged else "not converged",
         "covariance at its boundary" if values.min() < _BOUNDARY * fit.scale else "",
         "" if len(kept) == d else f"{d - len(kept)} collinear features dropped",
-        f"time limit: {optimiser} only" if late else "",
     )
-    return MixedFit(
-        omega,
-        covariance,
-        float(fit.scale),
-        likelihood,
-        bool(fit.converged),
-        optimiser,
-        tuple(note for note in notes if note),
-    )
+    said = tuple(note for note in notes if note)
+    return MixedFit(omega, covariance, float(fit.scale), float(fit.llf), bool(fit.converged), "", said)
 
 
 def independent_columns(x: np.ndarray) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from undertow._check import InputError
 from undertow.choice.words import short
-from undertow.comparison import meta, mixedlm, plain
+from undertow.comparison import boosted_intercept, meta, mixedlm, mixedlm_rs, plain, trees
 from undertow.comparison.rivals import Rival
 
 _ALL = (
@@ -15,6 +15,18 @@ _ALL = (
     Rival("pooled_ridge", short("pooled_ridge"), meta.fit_pooled_ridge),
     Rival("mixedlm", "MixedLM, random intercept", mixedlm.fit_intercept, mixedlm.unfit_intercept, mixedlm.prepare),
     Rival("mixedlm_slopes", "MixedLM, random slopes", mixedlm.fit_slopes, mixedlm.unfit_slopes, mixedlm.prepare),
+    Rival(
+        "mixedlm_rs", "mixedlm-rs, random slopes", mixedlm_rs.fit, mixedlm_rs.unfit, mixedlm_rs.prepare, by_name=True
+    ),
+    Rival("trees", "boosted trees, support means", trees.fit, prepare=trees.prepare),
+    Rival(
+        "gpboost",
+        "gpboost, trees and random intercept",
+        boosted_intercept.fit,
+        boosted_intercept.unfit,
+        boosted_intercept.prepare,
+        by_name=True,
+    ),
     Rival("step", short("step"), meta.fit_step),
     Rival("tied", short("tied"), meta.fit_tied),
     Rival("signed", short("signed"), meta.fit_signed),
@@ -28,9 +40,12 @@ RIVALS = {rival.name: rival.label for rival in _ALL}
 
 
 def chosen(names: Sequence[str] | None) -> list[Rival]:
-    """Return the rivals of these names, all for None, in the order in which they are shown; or raise InputError."""
+    """Return the rivals of these names, in the order in which they are shown, or raise InputError.
+
+    names: None for all, but for those that need a package of their own which is missing.
+    """
     if names is None:
-        return list(_ALL)
+        return [rival for rival in _ALL if not (rival.by_name and rival.unfit(0))]
     asked = [names] if isinstance(names, str) else list(names)
     unknown = [name for name in asked if name not in BY_NAME]
     if unknown or not asked:

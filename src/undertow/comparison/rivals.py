@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -90,6 +91,13 @@ class Rival:
     """why it cannot be tried on a table of so many features; empty where it can"""
     prepare: Callable[[], None] = lambda: None
     """imports that are not part of the time of a fit"""
+    by_name: bool = False
+    """whether, where its package is missing, it is spoken of only when it was asked for by name"""
+
+
+def missing(package: str, to_install: str) -> str:
+    """Why a rival cannot be tried without a package; empty where it is installed."""
+    return "" if find_spec(package) else f"left out: {package} is missing; pip install {to_install}"
 
 
 def linear(training: Training, adapt: Callable[[TaskBatch], np.ndarray], *notes: str) -> Fitted:
