@@ -8,7 +8,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 import undertow.comparison.rivals
 from undertow import TaskBatch
 from undertow.cli.compare import compare as command
-from undertow.comparison import RIVALS, Plan, boosted_intercept, compare, mixedlm_rs, trees
+from undertow.comparison import RIVALS, Plan, boosted_intercept, compare, mixedlm_rust, trees
 from undertow.comparison.boosted_intercept import Intercepts
 from undertow.comparison.cell import training_of
 from undertow.comparison.mixedlm import fit_mixedlm
@@ -115,7 +115,7 @@ def test_mixedlm_rs_finds_what_statsmodels_finds():
     y = training.standard.targets(batch.support_y[..., None])[..., 0]
     theta = ridge_adapt(theirs.omega, TaskBatch(x, y, x[:, :1], y[:, :1]), theirs.noise, theirs.covariance)
     expected = training.standard.restore_targets(np.einsum("mnd,md->mn", query, theta)[..., None])[..., 0]
-    found = mixedlm_rs.fit(training).model.predict(*given)
+    found = mixedlm_rust.fit(training).model.predict(*given)
     np.testing.assert_allclose(found, expected, atol=0.02 * training.raw.y.std())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from undertow._check import InputError
 from undertow.choice.words import short
-from undertow.comparison import boosted_intercept, meta, mixedlm, mixedlm_rs, plain, trees
+from undertow.comparison import boosted_intercept, meta, mixedlm, mixedlm_rust, plain, trees
 from undertow.comparison.rivals import Rival
 
 _ALL = (
@@ -16,7 +16,12 @@ _ALL = (
     Rival("mixedlm", "MixedLM, random intercept", mixedlm.fit_intercept, mixedlm.unfit_intercept, mixedlm.prepare),
     Rival("mixedlm_slopes", "MixedLM, random slopes", mixedlm.fit_slopes, mixedlm.unfit_slopes, mixedlm.prepare),
     Rival(
-        "mixedlm_rs", "mixedlm-rs, random slopes", mixedlm_rs.fit, mixedlm_rs.unfit, mixedlm_rs.prepare, by_name=True
+        "mixedlm_rs",
+        "mixedlm-rs, random slopes",
+        mixedlm_rust.fit,
+        mixedlm_rust.unfit,
+        mixedlm_rust.prepare,
+        by_name=True,
     ),
     Rival("trees", "boosted trees, support means", trees.fit, prepare=trees.prepare),
     Rival(

@@ -99,5 +99,5 @@ def _grown(rows: Drawn, which: np.ndarray, n_trees: int, seed: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     # Stopping early would test on rows of tasks that are trained on.
-    trees = HistGradientBoostingRegressor(max_iter=n_trees, early_stopping=False, random_state=seed % (1 << 32))
-    return trees.fit(rows.columns[which], rows.y[which], rows.weights[which])
+    settings: dict[str, Any] = {"max_iter": n_trees, "early_stopping": False, "random_state": seed % (1 << 32)}
+    return HistGradientBoostingRegressor(**settings).fit(rows.columns[which], rows.y[which], rows.weights[which])
