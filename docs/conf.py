@@ -2,8 +2,10 @@
 
 import os
 import re
+from pathlib import Path
 
 from undertow import __version__
+from undertow.report import write_explorer
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -85,6 +87,13 @@ def _lists(app, what, name, obj, options, lines: list[str]) -> None:
     lines[:] = out
 
 
+def _explorer(app, error) -> None:
+    """Put the explorer beside the page that shows it."""
+    if error is None and app.builder.format == "html":
+        write_explorer(Path(app.outdir) / "how-to" / "explorer.page.html")
+
+
 def setup(app) -> None:
-    """Hook into autodoc."""
+    """Hook into autodoc, and add the explorer."""
     app.connect("autodoc-process-docstring", _lists)
+    app.connect("build-finished", _explorer)

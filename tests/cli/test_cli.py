@@ -39,11 +39,18 @@ def test_help_loads_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["reproduce"], ["theory"], ["list"]])
+@pytest.mark.parametrize("command", [[], ["reproduce"], ["theory"], ["explore"], ["list"]])
 def test_every_command_has_help(command):
     done = call(*command, "--help")
     assert done.exit_code == 0
     assert "Usage" in done.output
+
+
+def test_explore_writes_one_page(tmp_path):
+    done = call("explore", "--out", str(tmp_path / "page.html"))
+    assert done.exit_code == 0, done.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["page.html"]
+    assert "<html" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_version():
@@ -87,6 +94,8 @@ def test_list_names_every_experiment_and_its_claim():
         (["theory", *SIZES, "--task-std", "1e200"], "--task-std 1e+200: it must lie between"),
         (["theory", *SIZES, "--init-distance", "1e200"], "--init-distance 1e+200: it must lie between"),
         (["theory", *SIZES, "--n-features", "10000000000000"], "less than or equal to 100000000"),
+        (["explore", "--out", "page.txt"], "--out page.txt: the name must end in .html"),
+        (["explore", "--out", "missing/page.html"], "there is no directory missing"),
         (["theory", *SIZES, "--plot", "curve.txt"], "must end in .png, .svg or .pdf"),
         (["theory", *SIZES, "--rates", "-1,0", "--plot", "missing/curve.png"], "missing/curve.png"),
     ],

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from undertow._version import __version__
-from undertow.cli import compare, fit, listing, predict, reproduce, theory, train
+from undertow.cli import compare, explore, fit, listing, predict, reproduce, theory, train
 from undertow.cli.errors import INTERRUPTED, Group, cannot_write, flushed
 from undertow.cli.output import escape_what_cannot_be_shown
 
@@ -46,6 +46,7 @@ app.command("fit")(fit.fit)
 app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("theory")(theory.theory)
+app.command("explore")(explore.explore)
 app.command("train")(train.train)
 app.command("list")(listing.list_experiments)
 
