@@ -72,9 +72,7 @@ def sql_sums(file: Path, p: int, threads: int = 1) -> None:
     columns = [f"x{j}" for j in range(p)] + ["y"]
     sums = ", ".join(f"sum({a} * {b})" for i, a in enumerate(columns) for b in columns[: i + 1])
     con = duckdb.connect(config={"threads": threads})
-    for batch in con.execute(f"SELECT t, count(*), {sums} FROM read_parquet('{file}') GROUP BY t").to_arrow_reader(
-        10_000
-    ):
+    for batch in con.sql(f"SELECT t, count(*), {sums} FROM read_parquet('{file}') GROUP BY t").to_arrow_reader(10_000):
         del batch
     con.close()
 

@@ -108,11 +108,10 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
     store.open(NAME, config)
     cell = experiments.get(NAME).cells(config)[0]
 
-    def half(table, path):
-        path.write_bytes(b"PAR1")
+    def half(file):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("undertow.trials.store.pq.write_table", half)
+    monkeypatch.setattr("os.fsync", half)
     with pytest.raises(KeyboardInterrupt):
         store.keep(cell, pa.table({"a": [1]}))
     assert not list((tmp_path / NAME / "cells").iterdir())
@@ -122,9 +121,12 @@ def test_a_damaged_cell_is_computed_again(finished, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         experiments.reproduce(NAME, tmp_path, config=small(), progress=_stop_at(2))
     folder = tmp_path / NAME
-    damaged = sorted((folder / "cells").iterdir())[0]
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    assert experiments.reproduce(NAME, tmp_path, config=small()).computed == 3
+    cut, flipped = sorted((folder / "cells").iterdir())[:2]
+    cut.write_bytes(cut.read_bytes()[:100])
+    data = bytearray(flipped.read_bytes())
+    data[40] ^= 1  # a number of the first column
+    flipped.write_bytes(data)
+    assert experiments.reproduce(NAME, tmp_path, config=small()).computed == 4
     assert (folder / "table.parquet").read_bytes() == (finished.folder / "table.parquet").read_bytes()
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from undertow._kept_table import read_table, write_table
 from undertow._write import write_bytes
 from undertow.gradient.checkpoint import check_settings
 
@@ -31,11 +31,9 @@ class BlockFolder:
         return self.path / f"block-{index:05d}.parquet"
 
     def read(self, index: int) -> pa.Table | None:
-        """A finished block, or None."""
-        return pq.read_table(self._file(index)) if self._file(index).exists() else None
+        """A finished block, or None where there is none, or a damaged one."""
+        return read_table(self._file(index))
 
     def write(self, index: int, table: pa.Table) -> None:
         """Keep a finished block: in full, or not at all."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
-        write_bytes(self._file(index), sink.getvalue().to_pybytes())
+        write_table(self._file(index), table)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import scipy
 
 from undertow._check import InputError
+from undertow._kept_table import read_table, write_table
 from undertow._version import __version__
+from undertow._write import whole, write_text
 from undertow.trials.config import ExperimentConfig
 from undertow.trials.panel import Cell
 
@@ -67,7 +66,7 @@ class Folder:
                 None, rule=f"{self.path} is not empty and holds no {CONFIG}.", way_out="Choose another --out."
             )
         (self.path / CELLS).mkdir(parents=True, exist_ok=True)
-        self._write(CONFIG, lambda path: path.write_text(_json(record), encoding="utf-8"))
+        write_text(self.path / CONFIG, _json(record))
 
     def read_record(self) -> dict[str, Any] | None:
         """What config.json says, or None where there is none."""
@@ -88,11 +87,11 @@ class Folder:
 
     def finished(self, cell: Cell) -> pa.Table | None:
         """The cell's table, or None where it is still to be computed."""
-        return _read(self._cell_path(cell))
+        return read_table(self._cell_path(cell))
 
     def keep(self, cell: Cell, table: pa.Table) -> None:
         """Store a finished cell."""
-        self._write(self._cell_path(cell).relative_to(self.path), lambda path: pq.write_table(table, path))
+        write_table(self._cell_path(cell), table)
 
     def has_cell(self, cell: Cell) -> bool:
         """Whether the cell is stored."""
@@ -100,11 +99,11 @@ class Folder:
 
     def read_table(self) -> pa.Table | None:
         """The collected table, or None where the experiment is not complete."""
-        return _read(self.path / TABLE)
+        return read_table(self.path / TABLE)
 
     def write_table(self, table: pa.Table) -> None:
         """Store the collected table."""
-        self._write(TABLE, lambda path: pq.write_table(table, path))
+        write_table(self.path / TABLE, table)
 
     def write_report(
         self, figure: Any, verdict: list[str], finding: dict[str, Any], details: Any | None = None
@@ -116,22 +115,13 @@ class Folder:
                 kind = name.rsplit(".", 1)[1]
                 # An SVG carries the date unless told otherwise; without it the same table gives the same file.
                 metadata = {"Date": None} if kind == "svg" else None
-                self._write(name, lambda path, f=made, k=kind, m=metadata: f.savefig(path, format=k, metadata=m))
-        self._write(VERDICT, lambda path: path.write_text("\n".join(verdict) + "\n", encoding="utf-8"))
-        self._write(FINDING, lambda path: path.write_text(_json(finding), encoding="utf-8"))
+                with whole(self.path / name) as path:
+                    made.savefig(path, format=kind, metadata=metadata)
+        write_text(self.path / VERDICT, "\n".join(verdict) + "\n")
+        write_text(self.path / FINDING, _json(finding))
 
     def _cell_path(self, cell: Cell) -> Path:
         return self.path / CELLS / f"{cell.key}.parquet"
-
-    def _write(self, name: str | Path, write: Callable[[Path], Any]) -> None:
-        final = self.path / name
-        # The process id keeps two calls on one folder from writing into one file.
-        partial = final.with_name(f".{final.name}.{os.getpid()}.part")
-        try:
-            write(partial)
-            os.replace(partial, final)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def _clear(self) -> None:
         """Remove our files only: the folder may be somebody's home."""
@@ -183,14 +173,3 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _short(value: Any) -> str:
     return f"{len(value)} values" if isinstance(value, list) else repr(value)
-
-
-def _read(path: Path) -> pa.Table | None:
-    if not path.is_file():
-        return None
-    try:
-        # From memory, so that the file is not held open while another call replaces it.
-        # One thread: the files are small.
-        return pq.read_table(pa.BufferReader(path.read_bytes()), use_threads=False)
-    except pa.ArrowInvalid:
-        return None  # damaged from outside: computed again
