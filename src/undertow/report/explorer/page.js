@@ -177,6 +177,7 @@
     $("d-adapt").textContent = `Best at ${number(bestAdapt, 3)}. Beyond ${number(overshootNew, 3)} the step on a new task overshoots in its steepest direction.`;
     $("d-tasks").textContent = `The interpolation threshold, as many query rows as features, lies at m = ${number(at.p / at.n_v, 3)}.`;
     $("drawn").textContent = `${simulated.runs.count} of ${MOST_DATA_SETS} data sets drawn`;
+    $("toggle").hidden = simulated.runs.count >= MOST_DATA_SETS;
   }
 
   function turn() {
