@@ -90,7 +90,8 @@ def test_one_large_task_does_not_decide_for_the_others():
     gain = model.choice_.best_gains["joint"]
     assert gain.low < truth < gain.high
     assert gain.low > 0
-    assert "Task 0 has 85 %" in words.weight_note(model.choice_)
+    assert "(shop 0) has 85 %" in words.weight_note(model.choice_, "shop")
+    assert "(0) has 85 %" in words.weight_note(model.choice_)
     by_rows = ut.MAMLRegressorCV(3, weighting="rows").fit(x, y, groups=groups)
     # Hardly more than one task in effect: nothing is known of how tasks vary, and that is said.
     assert by_rows.choice_.n_effective < 2

@@ -274,11 +274,11 @@ def test_a_report_gets_what_was_computed(bracketed, tmp_path, monkeypatch):
     monkeypatch.setattr("undertow.report.write_fit_report", lambda *given: seen.extend(given))
     output = run(*bracketed, "--clip", "inf", "--report", tmp_path / "r.html")
     assert f"report {tmp_path / 'r.html'}" in " ".join(output.split())
-    file, name, raw, standard, estimator, stability, command, settings = seen
+    file, name, raw, estimator, stability, command, settings = seen
     assert file == tmp_path / "r.html"
     assert name == "t"
     assert raw.n_features == 2
-    assert math.isinf(standard.clip)
+    assert math.isinf(estimator.model_.standard.clip)
     assert stability.shape == (10,)
     assert estimator.choice_.n_tasks == 10
     assert settings["draws"] == 1

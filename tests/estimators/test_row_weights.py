@@ -5,6 +5,8 @@ import pytest
 from scipy.optimize import minimize
 
 import undertow as ut
+from undertow.mixed.model import fit_mixed
+from undertow.mixed.statistics import TaskStatistics
 
 
 def measured(m=30, seed=0):
@@ -46,8 +48,8 @@ def test_precision_weights_are_those_of_the_mixed_model_written_out():
     np.testing.assert_allclose(np.append(model.coef_, model.intercept_), beta, rtol=1e-4)
     found, unit = model.model_.uncertainty, model.model_.standard.target_spread[0] ** 2
     assert found.task_covariance[0][2, 2] * unit == pytest.approx(between, rel=1e-3)
-    # The model's noise is that of a row of mean weight.
-    assert found.noise[0] * unit * w.mean() == pytest.approx(noise, rel=1e-3)
+    # The model's noise is that of a row of the weights' geometric mean.
+    assert found.noise[0] * unit * np.exp(np.log(w).mean()) == pytest.approx(noise, rel=1e-3)
 
 
 def test_only_ratios_of_precisions_count_and_copies_are_another_thing():
@@ -76,7 +78,7 @@ def test_the_unit_of_weights_is_kept_in_a_file(tmp_path):
     model.fit(x, y, groups=groups, sample_weight=w)
     ut.estimators.save(model, tmp_path / "m.safetensors")
     again = ut.estimators.load(tmp_path / "m.safetensors")
-    assert again.weight_unit_ == w.mean()
+    assert again.weight_unit_ == pytest.approx(np.exp(np.log(w).mean()))
     np.testing.assert_array_equal(again.adapt(x[:4], y[:4], w[:4]).coef_, model.adapt(x[:4], y[:4], w[:4]).coef_)
 
 
@@ -84,3 +86,39 @@ def test_another_kind_is_refused():
     x, y, groups, _ = measured()
     with pytest.raises(ut.InputError, match="row_weights"):
         ut.MAMLRegressor(row_weights="lme4").fit(x, y, groups=groups)
+
+
+def test_a_part_of_the_tasks_has_the_likelihood_of_its_rows_whatever_their_weights_add_up_to():
+    x, y, groups, w = measured()
+    part = groups < 15
+    beta, between, noise = reml(x[part], y[part], groups[part], w[part])
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(groups))])
+    z, factor = np.c_[x, np.ones(len(x))], 0.01
+    every = TaskStatistics.from_rows(z, y, offsets, factor * w, precise=True)
+    found = fit_mixed(every.select(np.arange(15)), "intercept", mean_scale=np.inf)
+    np.testing.assert_allclose(found.mean, beta, rtol=1e-4)
+    assert found.rule.covariance[2] == pytest.approx(between, rel=1e-3)
+    assert found.noise_std**2 / factor == pytest.approx(noise, rel=1e-3)
+
+
+def test_one_huge_precision_says_what_a_large_one_says_and_a_larger_one_is_refused():
+    x, y, groups, w = measured(16)
+
+    def coefficients(largest, kind="precision"):
+        weights = np.where(np.arange(len(w)) == 5, largest, w)
+        model = ut.MAMLRegressorCV(3, row_weights=kind, n_draws=2, rules=["gradient", "mixed"])
+        return model.fit(x, y, groups=groups, sample_weight=weights).coef_
+
+    np.testing.assert_allclose(coefficients(1e12), coefficients(1e5), rtol=1e-3)
+    for kind in ("precision", "frequency"):
+        with pytest.raises(ut.InputError, match="lost to rounding"):
+            coefficients(1e14, kind)
+
+
+def test_copies_that_add_up_to_fewer_rows_than_tasks_are_refused():
+    x, y, groups, w = measured()
+    shares = w / w.sum()
+    with pytest.raises(ut.InputError, match=r"add up to 1 rows for 30 tasks.*row_weights='precision'"):
+        ut.MAMLRegressorCV(3).fit(x, y, groups=groups, sample_weight=shares)
+    model = ut.MAMLRegressor(rule=ut.MixedRule(), row_weights="precision")
+    assert np.isfinite(model.fit(x, y, groups=groups, sample_weight=shares).coef_).all()

@@ -130,3 +130,14 @@ def test_another_table_is_refused(compared, tmp_path):
         write_compare_report(
             tmp_path / "a.html", **compared | {"comparison": replace(compared["comparison"], task_ids=ids)}
         )
+
+
+def test_a_task_with_most_of_the_rows_is_named(compared, compare_page, tmp_path):
+    assert "One task" not in compare_page.text
+    comparison = compared["comparison"]
+    rows = np.where(np.arange(30) == 7, 500.0, comparison.task_rows)
+    large = replace(comparison, task_rows=rows)
+    held = round(100 * 503 / (rows.sum() + 3 * 30))
+    assert f"One task (shop {comparison.task_ids[7]}) has {held} % of the rows" in large.weight_note("shop")
+    write_compare_report(tmp_path / "one.html", **compared | {"comparison": large})
+    assert f"has {held}\u00a0% of the rows" in Page((tmp_path / "one.html").read_text()).text

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+import undertow as ut
 from undertow._check import InputError
 from undertow.choice import words as said
 from undertow.choice.record import Prediction
@@ -187,7 +188,7 @@ def test_rows_of_tasks_add_up(page, arguments):
 
 
 def test_data_settings_and_versions(page, arguments):
-    raw, standard = arguments["raw"], arguments["standard"]
+    raw, standard = arguments["raw"], arguments["estimator"].model_.standard
     data = {row[0]: row[1] for row in page.tables["The data"][1:]}
     assert data["rows"] == f"{raw.n_rows:,}"
     assert data["target, mean"] == words.number(raw.y.mean(), 4)
@@ -259,6 +260,15 @@ def test_six_tasks_of_equal_length(tmp_path):
     assert "rows" not in page.charts["specs"]
     assert "7 in each" in page.text
     assert len(_values(page, "gains")) == 6
+
+
+def test_a_task_with_most_of_the_rows_is_named(tmp_path):
+    rng, counts = np.random.default_rng(5), np.array([60, *[8] * 11])
+    groups, x = np.repeat(np.arange(12), counts), rng.normal(size=(148, 2))
+    y = x[:, 0] + rng.normal(size=12)[groups] + rng.normal(size=148)
+    raw = ut.tasks.GroupedTable.from_arrays(x, y, groups, task="shop", target="sold")
+    write_fit_report(tmp_path / "one.html", **fit(raw))
+    assert "One task (shop 0) has 41\u00a0% of the rows" in Page((tmp_path / "one.html").read_text()).text
 
 
 def test_colours_can_be_read_in_both_schemes():

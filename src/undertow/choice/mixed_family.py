@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -147,4 +148,5 @@ def _spared(plan: Plan) -> np.ndarray:
 
 def task_statistics(rows: TaskRows, target: int, rotated: bool = False) -> TaskStatistics:
     """Statistics of the mixed model for one target; rotated: all features are given one unit, whatever their axes."""
-    return TaskStatistics.from_rows(rows.inputs, rows.y[:, target], rows.offsets, rows.weights, common_unit=rotated)
+    options: dict[str, Any] = {"precise": rows.precise, "common_unit": rotated}
+    return TaskStatistics.from_rows(rows.inputs, rows.y[:, target], rows.offsets, rows.weights, **options)

@@ -118,18 +118,26 @@ def parts_of_blend(choice: Choice, most: int = 3) -> str:
     return "; ".join(parts[:most]) + (f"; {rest} more" if rest > 0 else "")
 
 
-def weight_note(choice: Choice) -> str:
+def weight_note(choice: Choice, task: str = "") -> str:
     """Say where one task has far more rows than others, and what follows; an empty text where none has.
 
-    That is: more than a tenth of the rows, and more than twice the mean.
+    task: what an id is called after, such as the name of the task column.
     """
-    task, held = choice.largest
-    if held <= max(_MUCH, 2 / choice.n_tasks):
+    return large_task(*choice.largest, choice.n_tasks, choice.n_effective, choice.weighting, task)
+
+
+def large_task(largest: str, held: float, n_tasks: int, n_effective: float, weighting: str, task: str = "") -> str:
+    """Say the same of the task ``largest`` with a share ``held`` of the rows.
+
+    It has far more rows where it has more than a tenth, and more than twice the mean. n_effective: see
+    ``tasks.losses.effective_number``.
+    """
+    if held <= max(_MUCH, 2 / n_tasks):
         return ""
-    rows = f"Task {task} has {100 * held:.0f} % of the rows"
-    if choice.weighting == "tasks":
+    rows = f"One task ({f'{task} {largest}'.strip()}) has {100 * held:.0f} % of the rows"
+    if weighting == "tasks":
         return f"{rows}; every task counts once, in training and in errors."
-    return f"{rows}, and each row counts: errors rest on {choice.n_effective:.3g} of {choice.n_tasks} tasks in effect."
+    return f"{rows}, and each row counts: errors rest on {n_effective:.3g} of {n_tasks} tasks in effect."
 
 
 def recommended(choice: Choice) -> str:

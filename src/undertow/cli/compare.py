@@ -89,7 +89,7 @@ def compare(
     raw = read_own_table(job)
     _print_table(job, raw)
     comparison = _compared(job, raw, None if time_limit == math.inf else time_limit)
-    _print_results(comparison)
+    _print_results(comparison, raw.task_noun)
     files = _write(job, comparison)
     if report is not None:
         from undertow.report import write_compare_report
@@ -152,9 +152,11 @@ def _print_table(job: Job, raw: GroupedTable) -> None:
     )
 
 
-def _print_results(comparison: Comparison) -> None:
+def _print_results(comparison: Comparison, task: str) -> None:
     from undertow.cli.output import console, say, show_table
 
+    if note := comparison.weight_note(task):
+        say(note)
     body = []
     for row in comparison.table():
         if row["loss"] is None:

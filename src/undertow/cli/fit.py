@@ -85,7 +85,7 @@ def fit(
     TABLE may be a folder or a glob of .parquet or .csv files, larger than memory (extra 'scale').
     """
     from undertow.cli.fit_out_of_core import fit_out_of_core, is_asked_for
-    from undertow.cli.fit_output import print_results, print_table, write_results
+    from undertow.cli.fit_output import print_measure, print_results, print_table, write_results
     from undertow.cli.output import say
     from undertow.cli.own_table import job_of, read_own_table
     from undertow.cli.saved_model import save_fitted
@@ -95,11 +95,11 @@ def fit(
         fit_out_of_core(job, memory or "2GB", scheduler, work, save, report)
         return
     raw = read_own_table(job)
-    _, standard = raw.standardized(job.settings["clip"], target=True)
-    print_table(job, raw, int(standard.clipped(raw.x).sum()))
+    print_table(job, raw)
     estimator = _fitted(raw, job.settings)
+    print_measure(job, raw.n_tasks, estimator.n_clipped_)
     limits = stable_rates(raw, estimator)
-    print_results(raw.target, estimator, limits)
+    print_results(raw.target, estimator, limits, raw.task_noun)
     files = write_results(job, raw, estimator, limits)
     if save is not None:
         save_fitted(estimator, save, raw)
@@ -107,7 +107,7 @@ def fit(
     if report is not None:
         from undertow.report import write_fit_report
 
-        write_fit_report(report, job.name, raw, standard, estimator, limits, job.command, job.settings)
+        write_fit_report(report, job.name, raw, estimator, limits, job.command, job.settings)
         files += f"; report {report}"
     say(f"files: {files}")
 

@@ -31,7 +31,7 @@ def fit_out_of_core(
 
     from undertow._check import InputError
     from undertow.cli.fit import estimator_of, stable_rates
-    from undertow.cli.fit_output import print_results, print_table, write_results
+    from undertow.cli.fit_output import print_measure, print_results, print_table, write_results
     from undertow.cli.output import console, say
     from undertow.cli.saved_model import Columns, save_model
 
@@ -73,11 +73,12 @@ def fit_out_of_core(
         tested = table.grouped(np.searchsorted(table.ids, estimator.held_out_.task_ids), ceiling.fragment)
     small = int((table.counts <= estimator.n_support).sum())
     shown = {name: getattr(table, name) for name in ("counts", "n_tasks", "n_rows", "n_features", "task", "target")}
-    print_table(job, SimpleNamespace(**shown, n_left_out=0, notes=()), estimator.n_clipped_)  # type: ignore[arg-type]
+    print_table(job, SimpleNamespace(**shown, n_left_out=0, notes=()))  # type: ignore[arg-type]
+    print_measure(job, table.n_tasks, estimator.n_clipped_)
     for text in dict.fromkeys(str(one.message) for one in notes):
         typer.echo(f"Warning: {text}", err=True)
     limits = stable_rates(tested, estimator)
-    print_results(table.target, estimator, limits)
+    print_results(table.target, estimator, limits, table.task)
     files = write_results(job, tested, estimator, limits, n_left_out=small)
     if save is not None:
         save_model(estimator, save, Columns(table.task, table.target, table.levels, {}))

@@ -12,24 +12,32 @@ if TYPE_CHECKING:
     from undertow.tasks import GroupedTable
 
 
-def print_table(job: Job, raw: GroupedTable, n_clipped: int) -> None:
-    """Say what was read, and how it is measured. n_clipped: values that the limit of a feature touches."""
-    from undertow.cli.output import count, say
+def print_table(job: Job, raw: GroupedTable) -> None:
+    """Say what was read."""
+    from undertow.cli.output import say
     from undertow.cli.own_table import what_was_read
 
-    n_support, n_folds = job.settings["n_support"], min(job.settings["folds"], raw.n_tasks)
-    clip = job.settings["clip"]
-    clipped = "" if clip is None else f" ({count(n_clipped, 'value')} clipped at {clip:g} s.d.)"
-    for line in what_was_read(job.name, raw, n_support):
+    for line in what_was_read(job.name, raw, job.settings["n_support"]):
         say(line)
+
+
+def print_measure(job: Job, n_tasks: int, n_clipped: int) -> None:
+    """Say how errors are measured. n_clipped: values that the limit of a feature touches."""
+    from undertow.cli.output import count, say
+
+    clip, n_folds = job.settings["clip"], min(job.settings["folds"], n_tasks)
+    clipped = "" if clip is None else f" ({count(n_clipped, 'value')} clipped at {clip:g} s.d.)"
     say(
-        f"standardised{clipped}; a new task brings {count(n_support, 'row')}; errors are of held-out tasks, "
-        f"{n_folds} folds"
+        f"standardised{clipped}; a new task brings {count(job.settings['n_support'], 'row')}; errors are of held-out "
+        f"tasks, {n_folds} folds"
     )
 
 
-def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray) -> None:
-    """Print the recommendation, the error in the target's unit, all strategies, and the verdict on the train rate."""
+def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray, task: str) -> None:
+    """Print the recommendation, the error in the target's unit, all strategies, and the verdict on the train rate.
+
+    task: what an id is called after.
+    """
     import numpy as np
 
     from undertow.choice import words
@@ -37,7 +45,7 @@ def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray) -
 
     choice = estimator.choice_
     assert choice is not None  # three tasks or more, each with rows to spare
-    if note := words.weight_note(choice):
+    if note := words.weight_note(choice, task):
         say(note)
     say(words.recommendation(choice))
     found = estimator.summary()

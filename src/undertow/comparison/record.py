@@ -10,9 +10,9 @@ import numpy as np
 
 from undertow import _check
 from undertow._plain import plain
-from undertow.choice.words import compared, share
+from undertow.choice.words import compared, large_task, share
 from undertow.comparison.interval import Difference, corrected
-from undertow.tasks.losses import NEGLIGIBLE, mean_over_tasks, weights_of
+from undertow.tasks.losses import NEGLIGIBLE, effective_number, mean_over_tasks, weights_of
 
 
 class Standing(StrEnum):
@@ -124,6 +124,16 @@ class Comparison:
             if named:
                 parts.append(f"{words}: {self._listed(named)}.")
         return " ".join(parts)
+
+    def weight_note(self, task: str = "") -> str:
+        """Say where one task has far more rows than others; an empty text where none has.
+
+        task: what an id is called after, such as the name of the task column.
+        """
+        rows, weighting = self.task_rows + self.settings["n_support"], self.settings["weighting"]
+        most = int(rows.argmax())
+        held, effective = float(rows[most] / rows.sum()), effective_number(self.weights)
+        return large_task(str(self.task_ids[most]), held, len(rows), effective, weighting, task)
 
     def compared(self, name: str, other: str) -> str:
         """Say how a rival compares with another: conclusion, difference, interval."""

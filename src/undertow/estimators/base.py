@@ -13,11 +13,12 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from undertow import _check
 from undertow._check import InputError, Setting
 from undertow._workers import n_workers
+from undertow.estimators import row_weights
 from undertow.estimators.fitted import FittedModel, by_task
 from undertow.estimators.inputs import as_array, group_values, places, task_codes, warn_no_groups
 from undertow.estimators.summary import Summary, summary_of
@@ -77,11 +78,10 @@ class MetaEstimator(BaseEstimator):
             ids, codes = np.array([0]), np.zeros(len(X), dtype=np.int64)
         else:
             ids, codes = task_codes(groups, len(X))
-        weights = None if sample_weight is None else _row_weights(sample_weight, X)
-        if weights is not None and self.row_weights == "precision":
-            # Only ratios count: a row of mean weight has the noise of the model.
-            self.weight_unit_ = float(weights[weights > 0].mean())
-            weights = weights / self.weight_unit_
+        weights = None
+        if sample_weight is not None:
+            weights = row_weights.checked(sample_weight, X)
+            weights, self.weight_unit_ = row_weights.with_unit(weights, self.row_weights, len(ids))
         numbers, ids, offsets = by_task(ids, codes, weights)
         weights = None if weights is None else weights[numbers]
         return self._fit_sorted(X, targets[numbers], weights, offsets, ids, numbers)
@@ -106,18 +106,20 @@ class MetaEstimator(BaseEstimator):
         places: np.ndarray | None = None,
     ) -> Own:
         """Fit to targets (R, q) and weights (R,) sorted by task; the other arrays as in ``TaskRows``."""
+        precise = self.row_weights == "precision"
         standard = Standard.fit(
             x,
             targets,
-            weights,
+            # How well a row was measured says nothing of the spread of features.
+            None if precise else weights,
             features=self.standardize,
             targets=self.standardize and self.kind.scaled,
             intercept=self.fit_intercept,
             clip=self.clip if self.standardize else None,
             order=rows if places is None else places,
         )
-        in_order = self.support == "first"
-        everything = TaskRows(x, standard, standard.targets(targets), weights, offsets, ids, rows, places, in_order)
+        in_order, y = self.support == "first", standard.targets(targets)
+        everything = TaskRows(x, standard, y, weights, offsets, ids, rows, places, in_order, precise)
         notes: list[str] = []
         large = everything
         if everything.n_tasks > 1:
@@ -290,7 +292,7 @@ class MetaEstimator(BaseEstimator):
 
     def _in_unit(self, sample_weight: Any, x: np.ndarray) -> np.ndarray | None:
         """Return checked weights of rows x, in the unit of those that were fitted to."""
-        return None if sample_weight is None else _row_weights(sample_weight, x) / self.weight_unit_
+        return None if sample_weight is None else row_weights.checked(sample_weight, x) / self.weight_unit_
 
     def _read_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return checked x (n, p), columns of targets (n, q), and the targets as they are."""
@@ -307,14 +309,6 @@ class MetaEstimator(BaseEstimator):
         tags.target_tags.multi_output = bool(self.kind.validation.get("multi_output"))
         tags.target_tags.single_output = True
         return tags
-
-
-def _row_weights(sample_weight: Any, x: np.ndarray) -> np.ndarray:
-    weights = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
-    if not weights.any():
-        # Newer versions of scikit-learn have said so already.
-        raise InputError(None, rule="sample_weight holds only zero weights: at least one row must count.")
-    return np.asarray(weights)
 
 
 def _seed_of(random_state: Any) -> int:

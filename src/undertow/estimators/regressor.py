@@ -42,7 +42,7 @@ class MAMLRegressor(RegressorMixin, Given):  # type: ignore[override]
         rows that stand in their order in time: what comes later then never helps to predict what came before.
     row_weights: what ``sample_weight`` says. "frequency": a row of weight 2 stands for two rows alike, apart from
         random draws of support rows. "precision": its error has half the variance, as of a mean of two measurements;
-        only ratios count, and a row of the mean weight has the model's noise. These are the weights of lme4.
+        only ratios count, and a row of their geometric mean has the model's noise. These are the weights of lme4.
     n_jobs: workers (threads) that share the work of ``fit``; None for 1, -1 for every core. No digit depends on it.
 
     With one task, or without groups, all rows are both support and query rows.

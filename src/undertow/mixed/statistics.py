@@ -32,7 +32,7 @@ class Block(NamedTuple):
     rows: Float[np.ndarray, "b k p1"]
     """(b, k, p + 1) features and target, in units of ``TaskStatistics.unit`` and ``target_unit``"""
     counts: Float[np.ndarray, " b"]
-    """(b,) number of rows, or the sum of their weights"""
+    """(b,) number of rows, or the sum of their weights where these are copies"""
     residual: Float[np.ndarray, " b"]
     """(b,) sum of squares of the targets beyond the k rows"""
     weights: Float[np.ndarray, " b"]
@@ -95,6 +95,7 @@ class TaskStatistics:
         row_weights: Any = None,
         task_weights: Any = None,
         *,
+        precise: bool = False,
         common_unit: bool = False,
     ) -> TaskStatistics:
         """Make them from R rows sorted by task: task number i has the rows ``offsets[i] : offsets[i + 1]``.
@@ -103,6 +104,8 @@ class TaskStatistics:
             one block of tasks at a time, so that no copy of all rows is needed.
         y: (R,) target. offsets: (m + 1,), from 0 to R; no task is empty.
         row_weights, task_weights, common_unit: as in ``from_tasks``.
+        precise: whether row weights are precisions, sigma^2 / w the variance of an error: then each row with a weight
+            above 0 is one row, whatever its weight.
 
         Raises InputError for shapes that do not fit, negative weights, and values that are not finite.
         """
@@ -137,7 +140,7 @@ class TaskStatistics:
 
         fetch = x if callable(x) else x.__getitem__
         pieces = row_pieces(fetch, y, offsets, checked_weights(row_weights, y.shape, "row_weights"))
-        return cls._from_pieces(pieces, len(offsets) - 1, task_weights, common_unit, trace)
+        return cls._from_pieces(pieces, len(offsets) - 1, task_weights, common_unit, trace, precise)
 
     @classmethod
     def _from_pieces(
@@ -147,6 +150,7 @@ class TaskStatistics:
         task_weights: Any,
         common_unit: bool,
         trace: Callable[[np.ndarray], None],
+        precise: bool = False,
     ) -> TaskStatistics:
         each = checked_weights(task_weights, (m,), "task_weights")
         blocks, sums = [], None
@@ -154,7 +158,7 @@ class TaskStatistics:
             sums = _Sums(piece.rows.shape[2]) if sums is None else sums
             own = np.ones(len(piece.tasks)) if each is None else each[piece.tasks]
             sums.add(piece, None if each is None else own)
-            blocks.append(_compressed(piece, own))
+            blocks.append(_compressed(piece, own, precise))
         assert sums is not None  # there is at least one task
         trace(sums.squares)
         unit, target_unit = sums.units()
@@ -244,12 +248,12 @@ class _Sums:
         return units[:-1], float(units[-1])
 
 
-def _compressed(piece: Piece, task_weights: np.ndarray) -> Block:
+def _compressed(piece: Piece, task_weights: np.ndarray, precise: bool) -> Block:
     b, k, width = piece.rows.shape
     rows, counts, residual = piece.rows, np.full(b, float(k)), np.zeros(b)
     if piece.weights is not None:
         rows = rows * np.sqrt(piece.weights[..., None])
-        counts = piece.weights.sum(axis=1)
+        counts = (piece.weights > 0 if precise else piece.weights).sum(axis=1, dtype=np.float64)
     if k >= width:
         rows = np.asarray(np.linalg.qr(rows, mode="r"))
         residual = rows[:, -1, -1] ** 2

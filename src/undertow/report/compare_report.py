@@ -61,6 +61,7 @@ def write_compare_report(
         base=comparison.label(comparison.base),
         rival="" if rival is None else comparison.label(rival),
         headline=f"Least held-out error: {comparison.label(comparison.best)}",
+        weight_note=comparison.weight_note(raw.task_noun),
         keys=_keys(comparison, rival, raw),
         figures=dict.fromkeys(figures) | made,
         notes_table=_notes(comparison),

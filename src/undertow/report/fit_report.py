@@ -27,14 +27,12 @@ from undertow.report.extra import require
 from undertow.report.figure import Figure, Key, Table
 from undertow.tasks import GroupedTable
 from undertow.tasks.losses import TaskLosses
-from undertow.tasks.standard import Standard
 
 
 def write_fit_report(
     path: Path,
     name: str,
     raw: GroupedTable,
-    standard: Standard,
     estimator: MAMLRegressorCV,
     stability: np.ndarray | None,
     command: str,
@@ -42,14 +40,14 @@ def write_fit_report(
 ) -> None:
     """Write the report of a fitted estimator as one HTML file that needs nothing else. All figures are of ``choice_``.
 
-    name: of the table. raw: the table as it was read, before standardisation; standard: its units, for the
-    count of clipped values. estimator: fitted to ``raw``. stability: (m,) 2 / lambda_max of the support rows of each
-    task of ``raw``, a raw rate in standardised space; None leaves the part out. command: what to type to get the same.
-    settings: as given.
+    name: of the table. raw: the table as it was read, before standardisation. estimator: fitted to ``raw``.
+    stability: (m,) 2 / lambda_max of the support rows of each task of ``raw``, a raw rate in standardised space; None
+    leaves the part out. command: what to type to get the same. settings: as given.
     Raises InputError where a package is missing, the file cannot be written, or the records do not belong together.
     """
     require()
     choice, found, held_out = _records(estimator)
+    standard = estimator.model_.standard
     counts = tables.rows_of(raw, held_out.task_ids, "the estimator was fitted to")
     figures: dict[str, Figure | None] = {
         "circle": circle(choice),
@@ -78,7 +76,7 @@ def write_fit_report(
         raw=raw,
         choice=choice,
         headline=said.recommended(choice),
-        sentences=[words.typeset(text) for text in _sentences(choice)],
+        sentences=[words.typeset(text) for text in _sentences(choice, raw.task_noun)],
         keys=_keys(choice, raw, estimator.summary()),
         figures=dict.fromkeys(figures) | made,
         stable=stable,
@@ -121,12 +119,13 @@ def _records(estimator: MAMLRegressorCV) -> tuple[Choice, LossSurface, TaskLosse
     return choice, found, held_out
 
 
-def _sentences(choice: Choice) -> list[str]:
-    """What the choice says, sentence by sentence, as the command prints it."""
+def _sentences(choice: Choice, task: str) -> list[str]:
+    """What the choice says, sentence by sentence, as the command prints it. task: what an id is called after."""
     error = said.held_out_error(choice)
     parts = said.parts_of_blend(choice)
     return [
         error[:1].upper() + error[1:],
+        *([text] if (text := said.weight_note(choice, task)) else []),
         *([f"The blend: {parts}."] if parts else []),
         said.verdict_sentence(choice),
         *([text] if (text := said.against_signed(choice)) else []),

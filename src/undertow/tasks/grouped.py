@@ -132,6 +132,11 @@ class GroupedTable(ByTask):
         return self.x.shape[1]
 
     @property
+    def task_noun(self) -> str:
+        """What an id is called after: the task column; nothing where ids of several columns name these."""
+        return "" if self.task_columns else self.task
+
+    @property
     def groups(self) -> RowIds:
         """(R,) id of the task of each row, as scikit-learn's ``groups``."""
         return np.repeat(self.ids, self.counts)

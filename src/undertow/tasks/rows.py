@@ -65,6 +65,8 @@ class TaskRows(ByTask):
     """(R,) where each row stands in x; None where x is in the user's order, so that it is at ``rows``"""
     in_order: bool = False
     """whether the first rows of a task are its support rows, and not random ones"""
+    precise: bool = False
+    """whether weights are precisions, and not copies of a row"""
 
     per_row = ("y", "weights", "rows", "places")
 
