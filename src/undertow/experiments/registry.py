@@ -10,6 +10,7 @@ from undertow.experiments import (
     nonlinear,
     omniglot,
     overparameterized,
+    repel,
     sinusoid,
     threshold,
     underparameterized,
@@ -28,6 +29,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         sinusoid.EXPERIMENT,
         omniglot.EXPERIMENT,
         attention.EXPERIMENT,
+        repel.EXPERIMENT,
     )
 }
 

@@ -1,4 +1,4 @@
-"""Experiments that train by gradient: they need JAX, and cut their work in their own way."""
+"""Experiments that cut their work in their own way, and those of them that train by gradient and need JAX."""
 
 from __future__ import annotations
 
@@ -22,28 +22,15 @@ def no_panels(config: Any) -> list[Panel]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingExperiment(Experiment):
+class CellExperiment(Experiment):
     """An experiment whose work is cut and done by functions of its own; its table has one row for each run and point.
 
-    cut(config): the cells. compute(config, cell): their tables. Only ``compute`` may import JAX.
-    data: what the user must supply before it can run, as a setting of the Config; empty where nothing.
+    cut(config): the cells. compute(config, cell): their tables.
     """
 
     panels: Callable[[Any], list[Panel]] = no_panels
     cut: Callable[[Any], list[Cell]]
     compute: Callable[[Any, Cell], pa.Table]
-    data: str = ""
-
-    def missing(self) -> str | None:
-        """What keeps the experiment from running here, as a sentence; None where nothing does."""
-        absent = [name for name in NEEDED if find_spec(name) is None]
-        if not absent:
-            return None
-        return f'{self.name} trains by gradient and needs {absent[0]}: pip install "undertow[gradient]"'
-
-    def runs_by_itself(self, config: ExperimentConfig) -> bool:
-        """Whether all data that it needs come with the package or are named in the config."""
-        return not self.data or getattr(config, self.data) is not None
 
     def cells(self, config: ExperimentConfig) -> list[Cell]:
         """The pieces of work, each with a seed of its own."""
@@ -57,6 +44,27 @@ class TrainingExperiment(Experiment):
     def collect(self, config: ExperimentConfig, tables: Sequence[pa.Table]) -> pa.Table:
         """All rows of all cells: the paired differences need each run."""
         return pa.concat_tables(tables)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingExperiment(CellExperiment):
+    """An experiment that trains by gradient: only its ``compute`` may import JAX.
+
+    data: what the user must supply before it can run, as a setting of the Config; empty where nothing.
+    """
+
+    data: str = ""
+
+    def missing(self) -> str | None:
+        """What keeps the experiment from running here, as a sentence; None where nothing does."""
+        absent = [name for name in NEEDED if find_spec(name) is None]
+        if not absent:
+            return None
+        return f'{self.name} trains by gradient and needs {absent[0]}: pip install "undertow[gradient]"'
+
+    def runs_by_itself(self, config: ExperimentConfig) -> bool:
+        """Whether all data that it needs come with the package or are named in the config."""
+        return not self.data or getattr(config, self.data) is not None
 
 
 def cut_runs(name: str, index: int, runs: int, per_cell: int, seed: int, stream: int | None = None) -> list[Cell]:
