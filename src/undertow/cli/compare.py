@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertow.cli.options import (
+    Anonymous,
     Categorical,
     Categories,
     Clip,
@@ -69,6 +70,7 @@ def compare(
     on_constant: OnConstant = "drop",
     sep: Sep = None,
     decimal: Decimal = None,
+    anonymous: Anonymous = False,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for figure and tables.", show_default="NAME-compare")] = None,
     report: Report = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertow.cli.options import (
+    Anonymous,
     Categorical,
     Categories,
     Clip,
@@ -58,6 +59,7 @@ def fit(
     on_constant: OnConstant = "drop",
     sep: Sep = None,
     decimal: Decimal = None,
+    anonymous: Anonymous = False,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for figure and tables.", show_default="NAME-fit")] = None,
     save: Annotated[
@@ -102,7 +104,7 @@ def fit(
     print_results(raw.target, estimator, limits, raw.task_noun)
     files = write_results(job, raw, estimator, limits)
     if save is not None:
-        save_fitted(estimator, save, raw)
+        save_fitted(estimator, save, raw, anonymous)
         files += f"; model {save}"
     if report is not None:
         from undertow.report import write_fit_report

@@ -37,6 +37,9 @@ def fit_out_of_core(
 
     if report is not None:
         raise InputError("report", report, "it shows every task, and needs a table in memory.", "Leave it out.")
+    if job.settings["anonymous"]:
+        way_out = "Give one file that fits in memory, or save from Python with anonymous=True."
+        raise InputError("anonymous", True, "rows that are sorted out of core keep the ids of their tasks.", way_out)
     if getattr(job.source, "table", None) is not None:
         raise InputError("table", job.name, "it is a data set of ours, and fits in memory.", "Give files.")
     _refuse_reading(job.settings)

@@ -42,6 +42,7 @@ Categorical = Annotated[
 Sep = Annotated[str | None, typer.Option(metavar="C", help="What parts columns.", show_default="recognised")]
 Decimal = Annotated[str | None, typer.Option(metavar="C", help="Decimal mark, . or ,", show_default="recognised")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of folds and draws.")]
+Anonymous = Annotated[bool, typer.Option("--anonymous", help="Number the tasks: no file holds an id of a task.")]
 Report = Annotated[Path | None, typer.Option(metavar="FILE", help="Write an .html report; needs the extra 'report'.")]
 
 # Argument of the library -> parameter of a command, where their names differ.

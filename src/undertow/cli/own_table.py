@@ -212,7 +212,10 @@ def read_own_table(job: Job) -> GroupedTable:
             settings["features"],
             min_rows=settings["n_support"] + 1,
             on_small=settings["on_small"],
-            **{key: settings[key] for key in ("categories", "categorical", "on_missing", "on_constant", "order")},
+            **{
+                key: settings[key]
+                for key in ("categories", "categorical", "on_missing", "on_constant", "order", "anonymous")
+            },
             **reading_of(settings),
         )
     if raw.y.min() == raw.y.max():

@@ -44,6 +44,8 @@ def about_rows(
     """
     lines = [f"{opened.label}: {count(len(new.codes), 'row')} of {count(len(new.ids), 'task')} ({columns.task})"]
     lines += [f"note: {note}" for note in opened.notes]
+    if columns.anonymous:
+        lines.append("the model was saved without the ids of its tasks: all tasks are new to it, known ones too")
     lines += _about_tasks(estimator, new, n_adapted, known)
     support = new.complete & new.labelled & (new.codes >= 0)
     query = new.complete & ~new.labelled

@@ -27,21 +27,23 @@ class Columns(NamedTuple):
     """columns of dates, which are read as days since 1970-01-01"""
     task_columns: tuple[str, ...] = ()
     """columns that the tasks' ids name, where there are several"""
+    anonymous: bool = False
+    """whether the model was saved without its tasks"""
 
 
 def save_model(estimator: MetaEstimator, file: Path, columns: Columns) -> None:
     """Write a fitted estimator with its columns, at once or not at all."""
     from undertow.estimators.saving import save
 
-    save(estimator, file, notes={_KEY: columns._asdict()})
+    save(estimator, file, notes={_KEY: columns._asdict()}, anonymous=columns.anonymous)
 
 
-def save_fitted(estimator: MetaEstimator, file: Path, raw: GroupedTable) -> None:
+def save_fitted(estimator: MetaEstimator, file: Path, raw: GroupedTable, anonymous: bool) -> None:
     """Write the estimator that a command has fitted to its table, with the columns and levels of the table."""
     encoding = raw.encoding
     assert encoding is not None  # a command has read the table
-    columns = Columns(raw.task, raw.target, encoding.levels, encoding.unseen, encoding.dates, raw.task_columns)
-    save_model(estimator, file, columns)
+    kinds = encoding.levels, encoding.unseen, encoding.dates
+    save_model(estimator, file, Columns(raw.task, raw.target, *kinds, raw.task_columns, anonymous))
 
 
 def load_model(file: Path) -> tuple[Any, Columns]:
@@ -67,6 +69,8 @@ def read_columns(file: Path) -> Columns:
         labels = [label for column, some in both for label in (column, *some)] + [*found.dates, *found.task_columns]
         if not all(isinstance(one, str) for one in names + labels) or not all(found.levels.values()):
             raise TypeError("names of columns that are no text")
+        if not isinstance(found.anonymous, bool):
+            raise TypeError("'anonymous' that is neither true nor false")
     except (TypeError, AttributeError) as error:
         raise InputError("model", file, f"it is no model file, or was changed ({error}).", "Save it again.") from error
     return found

@@ -22,8 +22,8 @@ def recipe_of(estimator: Any) -> Recipe:
     if recipe is None:
         raise InputError(
             None,
-            rule="the estimator has no sums that further tasks could be added to: it has chosen nothing, or has more "
-            "columns than rows.",
+            rule="the estimator has no sums that further tasks could be added to: it has chosen nothing, has "
+            "more columns than rows, or was saved without its tasks' ids.",
             way_out="Fit it to more tasks first.",
         )
     return recipe

@@ -21,6 +21,7 @@ from undertow._version import __version__
 from undertow._write import write_bytes
 from undertow.estimators import saved_file
 from undertow.estimators import saved_parts as parts
+from undertow.estimators.anonymous import without_ids
 from undertow.estimators.base import MetaEstimator
 from undertow.estimators.classifier import MAMLClassifier, MAMLClassifierCV
 from undertow.estimators.fitted import FittedModel
@@ -52,12 +53,17 @@ _STRANGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
 _OURS = "Give a file that undertow.estimators.save or undertow fit --save wrote."
 
 
-def save(estimator: Any, path: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None) -> None:
+def save(
+    estimator: Any, path: str | os.PathLike[str], *, notes: Mapping[str, Any] | None = None, anonymous: bool = False
+) -> None:
     """Write a fitted estimator to ``path`` (a ``.safetensors`` file, replaced at once or not at all).
 
     Weights, standardisation, adaptation rules, parameters and what the search has left (``choice_``, ``rate_path_``,
     ``cv_surface_``, ``held_out_``) are kept exactly; of a generator given as ``random_state``, the seed that ``fit``
-    took from it. notes: further plain values to keep in the file; see ``read_notes``.
+    took from it.
+    notes: further plain values to keep in the file; see ``read_notes``.
+    anonymous: leave out the ids of the tasks and what is of single tasks, their weights and rows. To the model that is
+        loaded every task is new, also one that it was fitted to, and no further tasks can be added to it.
     Raises InputError for what is no fitted estimator of undertow, and for a parameter that is no plain value (such
     as a splitter for ``cv``).
     """
@@ -66,7 +72,7 @@ def save(estimator: Any, path: str | os.PathLike[str], *, notes: Mapping[str, An
         raise InputError(None, rule=f"a {name} cannot be saved: it must be one of {', '.join(_CLASSES)}.")
     if not hasattr(estimator, "coef_"):
         raise InputError(None, rule=f"this {name} is not fitted: there is nothing to save.", way_out="Call fit first.")
-    header, arrays = _packed(estimator)
+    header, arrays = _packed(without_ids(estimator) if anonymous else estimator)
     if notes is not None:
         header["notes"] = pack_notes(notes)
     try:

@@ -18,6 +18,11 @@ _DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
 _TIME = re.compile(r"[ T]00:00(:00)?(\.0*)?(Z|[+-]00:?00)?$")
 
 
+def numbered(n: int) -> SomeIds:
+    """Return the names "task 1" to "task n" (n,), with zeros before the number so that they are sorted."""
+    return np.array([f"task {i:0{len(str(n))}}" for i in range(1, n + 1)])
+
+
 def places(known: SomeIds, labels: SomeIds) -> SomePlaces:
     """Return the position (m,) of each label among distinct ``known`` ones, -1 where it is none of them.
 

@@ -41,12 +41,16 @@ class Reading:
     rows, in place of random ones. It stays a feature, unless ``features`` leaves it out"""
     on_constant: str = "drop"
     """features of one value in all rows: "drop" with a note, "keep", or "raise" """
+    anonymous: bool = False
+    """whether tasks are called "task 1", "task 2", and so on, in the order of their ids, and no note quotes an id"""
 
     def __post_init__(self) -> None:
         _check.one_of(self.categories, "categories", ("raise", "onehot"))
         _check.one_of(self.on_missing, "on_missing", ("refuse", "drop", "mean"))
         _check.one_of(self.on_constant, "on_constant", ("raise", "drop", "keep"))
         _check.whole_number(self.max_levels, "max_levels", minimum=2)
+        if not isinstance(self.anonymous, bool):
+            raise InputError("anonymous", self.anonymous, "it must be True or False.")
         if self.decimal is not None:
             _check.one_of(self.decimal, "decimal", (".", ","))
         if self.sep is not None and not (isinstance(self.sep, str) and len(self.sep) == 1 and ord(self.sep) < 128):

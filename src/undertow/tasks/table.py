@@ -17,7 +17,7 @@ from undertow.tasks.columns import numbers
 from undertow.tasks.encoding import Encoding
 from undertow.tasks.gaps import means_of, settle
 from undertow.tasks.grouped import GroupedTable
-from undertow.tasks.labels import said_alike
+from undertow.tasks.labels import numbered, said_alike
 from undertow.tasks.reading import Reading, TableNote
 from undertow.tasks.restarting import find_restart
 from undertow.tasks.source import Source, open_source
@@ -47,7 +47,8 @@ def read_table(
     features: the columns to predict from; None for all others. Numbers and booleans; a categorical of numbers counts
         as its numbers, a date as its days since 1970-01-01.
     min_rows, on_small: what to do with tasks of fewer than ``min_rows`` rows: "raise" or "drop".
-    options: sep, decimal, categories, categorical, max_levels, on_missing, order, on_constant, as in ``Reading``.
+    options: sep, decimal, categories, categorical, max_levels, on_missing, order, on_constant, anonymous, as in
+        ``Reading``.
 
     What is done to the table is said by a ``TableNote`` warning each, and kept in ``notes``. Labels are compared as a
     text file spells them: "01" and "1", or "true" and "TRUE", stay two tasks, and labels that differ by case, spaces or
@@ -140,7 +141,8 @@ def _read(
     table = replace(table, rows=kept[table.rows], in_order=moments is not None, task_columns=several)
     lost = np.flatnonzero(table.counts == 0)
     if len(lost):
-        said.append(f"{len(lost)} of {len(ids)} tasks lost with these rows: {some(ids[lost])}")
+        which = "" if reading.anonymous else f": {some(ids[lost])}"
+        said.append(f"{len(lost)} of {len(ids)} tasks lost with these rows{which}")
         table = table.select(table.counts > 0)
     large = drawing.enough_rows(table.counts, table.ids, asked, on_small, n_query=asked.name == "n_support")
     table = replace(table.select(large), n_left_out=table.n_tasks - len(large))
@@ -148,10 +150,12 @@ def _read(
     table = replace(table, x=np.where(np.isnan(table.x), means, table.x))
     table = _without_constants(table, reading.on_constant, said)
     if note := said_alike(ids, name):
-        said.append(note)
+        said.append(note.partition(": ")[0] if reading.anonymous else note)
     encoding = encoding.restricted(
         table.feature_names, means[[named.index(n) for n in table.feature_names]], opened, table.rows
     )
+    if reading.anonymous:
+        table = replace(table, ids=numbered(table.n_tasks))
     return replace(table, notes=tuple(said), encoding=encoding)
 
 
