@@ -59,12 +59,59 @@ def test_a_run_leaves_a_table_a_figure_and_a_summary(tmp_path):
     assert "sinusoid: 30 iterations" in done.stdout
     out = tmp_path / "out"
     names = {path.name for path in out.iterdir()}
-    assert names == {"checkpoint", "figure.png", "figure.svg", "history.parquet", "settings.json", "summary.json"}
+    folders = {"checkpoint", "no_inner_loop"}
+    assert names == folders | {"figure.png", "figure.svg", "history.parquet", "settings.json", "summary.json"}
     history = pq.read_table(out / "history.parquet")
     assert len(history) == 30
     summary = json.loads((out / "summary.json").read_text())
     assert summary["support_after"] > summary["support_before"]  # a negative rate goes uphill
     assert np.isclose(summary["validation_loss"], history["validation_loss"][29].as_py(), rtol=1e-5)
+    assert summary["adapted"]["loss"] == summary["validation_loss"]
+    for name in ("before", "without", "without_before"):
+        one = summary[name]
+        assert np.isclose(one["gain"], 1 - summary["validation_loss"] / one["loss"])
+        assert one["low"] < one["gain"] < one["high"]
+    assert summary["without"]["loss"] != summary["without_before"]["loss"]
+
+
+def test_the_interval_of_a_gain_covers_it():
+    pytest.importorskip("jax")
+    from undertow.cli.train_run import Measured
+
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        base = rng.gamma(4.0, 0.25, 60)
+        ours = 0.7 * base + rng.normal(0, 0.1, 60)
+        rows = rng.integers(3, 9, 60).astype(float)
+        _, low, high = Measured(ours, rows).gain(Measured(base, rows))
+        held += low < 0.3 < high
+    assert abs(held - 380) < 4 * np.sqrt(400 * 0.95 * 0.05)
+
+
+def test_steps_on_new_tasks_and_a_cosine_are_taken(tmp_path):
+    settings = SINE.replace("adapt_rate = 0.05", "adapt_rate = -0.05\nadapt_steps = 0")
+    settings = settings.replace("iterations = 30", 'iterations = 30\nschedule = "cosine"\nbaseline = false')
+    done = call("train", written(tmp_path, settings), "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["adapted"]["loss"] == summary["before"]["loss"]  # no step: nothing changes
+    assert summary["without"] is None
+    assert "adapt_rate = -0.05 goes up" in done.stdout
+    longer = call("train", written(tmp_path, settings.replace("= 30", "= 40")), "--out", tmp_path / "out")
+    assert longer.exit_code != 0
+    assert "outer.iterations: 30 there, 40 now" in longer.output
+
+
+@pytest.mark.long
+def test_too_few_tasks_are_said(tmp_path):
+    rows = [f"{g},{x},{x + g}" for g in range(3) for x in range(8)]
+    (tmp_path / "few.csv").write_text("\n".join(["g,x,y", *rows]))
+    settings = TABLE.replace('table = "gapminder"', f'table = "{tmp_path / "few.csv"}"\ntask = "g"\ntarget = "y"')
+    settings = settings.replace('learn = "layer"', "adapt_rate = 0.1")
+    done = call("train", written(tmp_path, settings), "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "2 training and 1 validation" in done.stdout
 
 
 @pytest.mark.long

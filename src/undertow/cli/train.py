@@ -16,11 +16,14 @@ from undertow.cli.errors import INTERRUPTED
 
 if TYPE_CHECKING:
     from undertow.cli.train_cases import Case
+    from undertow.cli.train_run import Measured
     from undertow.cli.train_settings import Settings
     from undertow.gradient import History, TrainState
 
 RECORD = "settings.json"
 FREE = ("iterations", "checkpoint_every")
+# Fewer tasks than these have no standard error worth the name.
+_FEW = 5
 
 
 def train(
@@ -56,21 +59,58 @@ def train(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(INTERRUPTED)
-    typer.echo(
-        f"{settings.case}: {summary['iterations']} iterations, stopped by {summary['stopped'].replace('_', ' ')}; "
-        f"{summary['loss']}"
+    for line in _lines(settings, case, summary, folder):
+        typer.echo(line)
+
+
+def _lines(settings: Settings, case: Case, found: dict[str, Any], folder: Path) -> list[str]:
+    """What the screen says."""
+    n, rate = len(case.new_tasks.query_y), settings.inner.adapt_rate
+    lines = [
+        f"{settings.case}: {found['iterations']} iterations, stopped by {found['stopped'].replace('_', ' ')}",
+        f"{found['loss']} of {n} validation task{'s' * (n > 1)}:",
+        f"  {'after adaptation':<46}{_said(found['adapted'])}; best {_text(found['best_loss'])} after "
+        f"{found['best_iteration']} iterations",
+        f"  {'without adaptation':<46}{_said(found['before'])}{_gain('adaptation', found['before'])}",
+    ]
+    for words, key in (("then adapted", "without"), ("not adapted", "without_before")):
+        if found[key] is not None:
+            words = f"trained without an inner loop, {words}"
+            lines.append(f"  {words:<46}{_said(found[key])}{_gain('the inner loop', found[key])}")
+    lines.append(
+        f"support loss in the inner step, last iterations: {found['support_before']:.4g} before, "
+        f"{found['support_after']:.4g} after"
     )
-    typer.echo(
-        f"  support loss in the inner step, last iterations: {summary['support_before']:.4g} before, "
-        f"{summary['support_after']:.4g} after"
-    )
-    typer.echo(
-        f"  validation tasks after adaptation: {_text(summary['validation_loss'])} at the end; best "
-        f"{_text(summary['best_loss'])} after {summary['best_iteration']} iterations"
-    )
-    if summary["negative_rates"] is not None:
-        typer.echo(f"  learned rates: {summary['negative_rates']:.1%} are negative, mean {summary['mean_rate']:.4g}")
-    typer.echo(f"  files: {folder}/history.parquet, figure.png, figure.svg, summary.json, checkpoint/")
+    if found["negative_rates"] is not None:
+        lines.append(f"learned rates: {found['negative_rates']:.1%} are negative, mean {found['mean_rate']:.4g}")
+    if rate is not None and rate < 0:
+        lines.append(
+            f"note: adapt_rate = {rate:g} goes up the support loss of a new task. For linear models with independent "
+            "noise the best rate there is never negative; try a positive one too."
+        )
+    if ((high := found["before"]["high"]) is not None and high < 0) or (found["before"]["gain"] or 0) < -0.5:
+        lines.append("note: adaptation makes new tasks worse; try a smaller adapt_rate, or fewer adapt_steps.")
+    few = min(n, n if case.n_tasks is None else case.n_tasks)
+    if few < _FEW:
+        seen = "" if case.n_tasks is None else f"{case.n_tasks} training and "
+        lines.append(f"note: {seen}{n} validation tasks say little about new tasks.")
+    return [*lines, f"files: {folder}/history.parquet, figure.png, figure.svg, summary.json, checkpoint/"]
+
+
+def _said(one: dict[str, Any]) -> str:
+    loss = _text(one["loss"])
+    return loss if one["standard_error"] is None else f"{loss} (s.e. {one['standard_error']:.2g})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:+.1f} %"
+
+
+def _gain(what: str, over: dict[str, Any]) -> str:
+    if over["gain"] is None:
+        return ""
+    text = f"; {what} gains {_percent(over['gain'])}"
+    return text if over["low"] is None else f"{text} (95 % CI {_percent(over['low'])} to {_percent(over['high'])})"
 
 
 def _finite(value: Any) -> float | None:
@@ -92,16 +132,19 @@ def _open(folder: Path, settings: Settings, overwrite: bool) -> None:
 
     check_folder(folder)
     record = settings.model_dump(mode="json")
+    # A cosine ends with the last iteration: a longer run would have had other steps from the start.
+    free = FREE if settings.outer.schedule == "constant" else FREE[1:]
     path = folder / RECORD
     if path.is_file() and overwrite:
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        for name in ("checkpoint", "no_inner_loop"):
+            shutil.rmtree(folder / name, ignore_errors=True)
     elif path.is_file():
         try:
             before = json.loads(path.read_text())
         except ValueError:
             way_out = "Choose another --out, or give --overwrite."
             raise InputError(None, rule=f"{path} cannot be read.", way_out=way_out) from None
-        changed = _changes(before, record)
+        changed = _changes(before, record, free)
         if changed:
             raise InputError(
                 None,
@@ -115,57 +158,47 @@ def _open(folder: Path, settings: Settings, overwrite: bool) -> None:
     write_text(path, json.dumps(record, indent=2) + "\n")
 
 
-def _changes(before: Any, now: Any, name: str = "") -> list[str]:
+def _changes(before: Any, now: Any, free: tuple[str, ...], name: str = "") -> list[str]:
     """Settings that differ, but for those that a longer run may change."""
     if isinstance(before, dict) and isinstance(now, dict):
         return [
             line
             for key in sorted({*before, *now})
-            if key not in FREE
-            for line in _changes(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+            if key not in free
+            for line in _changes(before.get(key), now.get(key), free, f"{name}.{key}" if name else key)
         ]
     return [] if before == now else [f"{name}: {before!r} there, {now!r} now"]
 
 
 def _train(folder: Path, settings: Settings, case: Case) -> dict[str, Any]:
     """Train, write what was seen on the way, and return the summary."""
-    import optax
-    from rich.console import Console
-
-    from undertow import gradient as ug
-    from undertow._check import InputError
     from undertow._write import write_text
+    from undertow.cli.train_run import run
 
-    inner, outer = settings.inner, settings.outer
-    kinds = {"no": lambda p, r: r, "one": lambda p, r: r, "layer": ug.per_layer, "parameter": ug.per_parameter}
-    chosen = {"all": lambda params: True, "last": ug.last_layer, "all_but_last": ug.all_but_last}
-    loop = ug.InnerLoop(inner.steps, first_order=inner.first_order, adapts=chosen[inner.adapts](case.params))
-    try:
-        state, history = ug.train(
-            case.loss_fn,
-            case.params,
-            case.source,
-            optax.adam(outer.step),
-            kinds[inner.learn](case.params, inner.train_rate),
-            loop,
-            iterations=outer.iterations,
-            seed=outer.seed,
-            learn_rate=inner.learn != "no",
-            validation=ug.Validation(
-                case.new_tasks, inner.adapt_rate, every=outer.validate_every, patience=outer.patience
-            ),
-            checkpoint=ug.Checkpoint(folder / "checkpoint", outer.checkpoint_every),
-            progress=Console(stderr=True).is_terminal,
-        )
-    except ug.NonFiniteError as error:
-        raise InputError(None, rule=str(error)) from None
-    _write_course(folder, history, case.loss_name)
-    rate = state.rate if inner.adapt_rate is None else inner.adapt_rate
-    final, _ = ug.meta_loss(case.loss_fn, state.params, case.new_tasks, rate, loop)
-    learned = None if inner.learn == "no" else state.rate
-    summary = _summary(state, history, learned) | {"loss": case.loss_name, "validation_loss": _finite(final)}
-    write_text(folder / "summary.json", json.dumps(summary, indent=2, allow_nan=True) + "\n")
+    done = run(settings, case, folder)
+    _write_course(folder, done.history, case.loss_name)
+    learned = None if settings.inner.learn == "no" else done.state.rate
+    summary = _summary(done.state, done.history, learned) | {
+        "loss": case.loss_name,
+        "validation_loss": _finite(done.adapted.mean[0]),
+        "adapted": _losses(done.adapted),
+        "before": _losses(done.before, done.adapted),
+    }
+    for key, one in zip(("without", "without_before"), done.without or (None, None), strict=True):
+        summary[key] = None if one is None else _losses(one, done.adapted)
+    write_text(folder / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
     return summary
+
+
+def _losses(one: Measured, against: Measured | None = None) -> dict[str, Any]:
+    """A mean loss with its standard error, and what the run gains over it."""
+    mean, error = one.mean
+    alone = len(one.losses) < 2
+    found = {"loss": _finite(mean), "standard_error": None if alone else _finite(error)}
+    if against is None:
+        return found
+    gain = [_finite(value) for value in against.gain(one)]
+    return found | {"gain": gain[0], "low": gain[1], "high": gain[2]}
 
 
 def _write_course(folder: Path, history: History, loss_name: str) -> None:

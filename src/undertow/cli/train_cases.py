@@ -27,6 +27,8 @@ class Case(NamedTuple):
     new_tasks: TaskBatch
     """what training is validated on"""
     loss_name: str
+    n_tasks: int | None = None
+    """different tasks that training sees; None where they are drawn without end"""
 
 
 def case_of(settings: Settings) -> Case:
@@ -94,4 +96,4 @@ def _table(settings: TableSettings) -> Case:
     )
     params, apply = ug.mlp((table.n_features, *settings.model.hidden, 1), key)
     source = ug.Source(joined, meta_batch=settings.outer.meta_batch)
-    return Case(ug.squared_loss(apply), params, source, new, "half MSE, standardised target")
+    return Case(ug.squared_loss(apply), params, source, new, "half MSE, standardised target", train.n_tasks)

@@ -31,6 +31,9 @@ class Inner(Section):
     first_order: bool = False
     adapts: Literal["all", "last", "all_but_last"] = Field("all", description="layers that the step moves")
     adapt_rate: float | None = Field(None, description="rate on validation tasks; a learned rate serves if left out")
+    adapt_steps: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="steps on them; left out: as many as steps"
+    )
 
     @model_validator(mode="after")
     def _a_rate_to_adapt_with(self) -> Inner:
@@ -45,6 +48,8 @@ class Outer(Section):
 
     iterations: Count
     step: Positive = 0.001
+    schedule: Literal["constant", "cosine"] = Field("constant", description="of the step; cosine ends at 0")
+    baseline: bool = Field(True, description="train once more without an inner loop, to compare with")
     meta_batch: Count | None = Field(None, description="tasks per iteration; left out: all of a table's, else 25")
     seed: Annotated[int, Field(ge=0)] = 0
     validate_every: Count = 100
