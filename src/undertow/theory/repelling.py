@@ -1,9 +1,10 @@
 r"""Where rates, ridges and variances are negative on the test side: rows that repel each other, and spiked inputs.
 
-Rows of a group with equal variances and correlation rho predict another row of it by the share n rho / (1 + (n - 1) rho)
-of the mean of n of them: the best adapt rate of an intercept that starts at the mean, negative where rho is. It is
-n / (n + ratio) for the ratio (1 - rho)/rho of the variance within to that of a random intercept, which is rho times that
-of a row: three names of one number. Groups of N rows that sum to zero have rho = -1/(N - 1) and the rate -n/(N - n).
+Rows of a group with equal variances and correlation rho predict another row of it by the share n rho / (1 + (n - 1)
+rho) of the mean of n of them: the best adapt rate of an intercept that starts at the mean, negative where rho is.
+It is n / (n + ratio) for the ratio (1 - rho)/rho of the variance within to that of a random intercept, which is rho
+times that of a row: three names of one number. Groups of N rows that sum to zero have rho = -1/(N - 1) and the rate
+-n/(N - n).
 
 Ridge regression towards w_0 on n rows, theta = argmin |y - X theta|^2 + ratio |theta - w_0|^2, has for large p and n
 
