@@ -130,10 +130,12 @@ class MixedFamily:
 
 
 def _settings(fits: Sequence[MixedFit]) -> dict[str, float]:
-    return {
+    settings = {
         "noise_std": float(np.mean([fit.noise_std for fit in fits])),
         "task_std": float(np.mean([fit.task_std for fit in fits])),
     }
+    # Of a negative variance the standard deviation says nothing.
+    return settings | ({"icc": float(np.mean([fit.icc for fit in fits]))} if any(fit.repels for fit in fits) else {})
 
 
 def _spared(plan: Plan) -> np.ndarray:

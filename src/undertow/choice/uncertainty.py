@@ -13,6 +13,7 @@ JASA 113, 2018; Lee, Barber & Willett, arXiv 2306.06342).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,7 +25,7 @@ from undertow._check import InputError
 from undertow.choice.plan import Found, Plan
 from undertow.choice.probability import curve, probabilities, two_valued
 from undertow.mixed.fit import MixedFit
-from undertow.mixed.scoring import root_of
+from undertow.mixed.scoring import LEAST_SUM, root_of
 from undertow.tasks.rows import TaskRows, of_target
 
 LEVELS = np.arange(1, 100) / 100
@@ -47,6 +48,8 @@ class Uncertainty:
     """(d, d) mean of x x^T over training rows"""
     structure: str
     """of the mixed model that the variances are from; empty where there was none, and the scale is 1"""
+    most_rows: float
+    """of a negative variance of the intercept: known rows from which on they say nothing of others; else infinity"""
     n_adapted: int
     """rows adapted to so far"""
     n_support: int
@@ -69,6 +72,8 @@ class Uncertainty:
         n = self.n_adapted + (len(z) if n_rows is None else n_rows)
         if not self.structure:
             return replace(self, n_adapted=n)
+        if n > self.most_rows - 0.5:
+            return replace(self, state=self.task_covariance + self.mean_covariance, n_adapted=n)
         wide = z.astype(np.float64)
         state = np.stack([_posterior(p, wide, s) for p, s in zip(self.state, self.noise, strict=True)])
         return replace(self, state=state, n_adapted=n)
@@ -89,7 +94,8 @@ class Uncertainty:
         own = np.zeros((len(z), len(self.noise)))
         if self.structure:
             z = z.astype(np.float64)
-            own = np.einsum("rd,qde,re->rq", z, self.state, z, optimize=True).clip(0)
+            own = np.einsum("rd,qde,re->rq", z, self.state, z, optimize=True)
+            own = np.maximum(own, 0.0 if math.isinf(self.most_rows) else -(1 - LEAST_SUM) * self.noise)
         return np.sqrt(self.noise + own) * factor
 
     def probabilities(self, values: np.ndarray, n_known: np.ndarray) -> np.ndarray:
@@ -105,12 +111,13 @@ def of_model(fits: Sequence[MixedFit], rows: TaskRows, n_support: int) -> Uncert
     moment = _second_moment(rows)
     normal = np.tile(scipy.stats.norm.ppf((1 + LEVELS) / 2), (len(fits), 1))
     return Uncertainty(
-        noise=np.array([fit.rule.ratio for fit in fits]),
+        noise=np.array([abs(fit.rule.ratio) for fit in fits]),
         task_covariance=np.stack([fit.full_covariance for fit in fits]),
         mean_covariance=np.stack([fit.mean_covariance for fit in fits]),
         state=np.stack([_prior(fit) for fit in fits]),
         second_moment=moment,
         structure=fits[0].structure,
+        most_rows=min(fit.most_rows if fit.repels else math.inf for fit in fits),
         n_adapted=0,
         n_support=n_support,
         at_zero=normal,
@@ -172,7 +179,9 @@ def calibrated(
         return replace(own, at_zero=tables[:, 0], at_support=tables[:, 1], expected_mse=expected, curves=curves)
     none = np.zeros((q, 0, 0))
     zero, support = tables[:, 0], tables[:, 1]
-    return Uncertainty(np.ones(q), none, none, none, none[0], "", 0, plan.n_support, zero, support, expected, curves)
+    return Uncertainty(
+        np.ones(q), none, none, none, none[0], "", math.inf, 0, plan.n_support, zero, support, expected, curves
+    )
 
 
 def _second_moment(rows: TaskRows) -> np.ndarray:
@@ -185,9 +194,11 @@ def _second_moment(rows: TaskRows) -> np.ndarray:
 
 def _expected(fit: MixedFit, moment: np.ndarray, n: int) -> tuple[float, float]:
     """Mean variance of a new target without rows, and with n rows that have this mean second moment."""
-    root = root_of(_prior(fit))
-    values = np.linalg.eigvalsh(root.T @ moment @ root).clip(0)
-    noise = fit.rule.ratio
+    if fit.repels:
+        values, noise = np.linalg.eigvals(_prior(fit) @ moment).real, abs(fit.rule.ratio)
+    else:
+        root = root_of(_prior(fit))
+        values, noise = np.linalg.eigvalsh(root.T @ moment @ root).clip(0), fit.rule.ratio
     return noise + float(values.sum()), noise + float((values / (1 + n * values / noise)).sum())
 
 
@@ -212,7 +223,7 @@ def _variances(x: np.ndarray, z: np.ndarray, fit: MixedFit | None) -> tuple[np.n
     gram = cross @ x.transpose(0, 2, 1) + fit.noise_variance * np.eye(x.shape[1])
     shared = cross @ z.transpose(0, 2, 1)
     after = before - (shared * np.linalg.solve(gram, shared)).sum(axis=1)
-    floor = fit.rule.ratio
+    floor = LEAST_SUM * fit.noise_variance if fit.repels else fit.rule.ratio
     return before.clip(floor), after.clip(floor)
 
 

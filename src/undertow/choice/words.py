@@ -140,6 +140,21 @@ def large_task(largest: str, held: float, n_tasks: int, n_effective: float, weig
     return f"{rows}, and each row counts: errors rest on {n_effective:.3g} of {n_tasks} tasks in effect."
 
 
+def repelling(choice: Choice) -> str:
+    """Say that rows of a task repel each other, where the strategy used says so; else an empty text."""
+    used = choice.settings if choice.strategy == "blend" else {choice.strategy: 1.0}
+    icc = choice.candidates["mixed_intercept"].settings.get("icc", 0.0) if "mixed_intercept" in used else 0.0
+    if icc >= 0:
+        return ""
+    n = choice.n_support
+    return (
+        f"Rows of a task repel each other (intraclass correlation {icc:.3g}, in "
+        f"{100 * used['mixed_intercept']:.0f} % of the "
+        f"prediction): where known rows lie high, a new one lies low. {n} row{'s' * (n != 1)} of a task move its "
+        f"intercept by {rate(n * icc / (1 + (n - 1) * icc))} times their mean residual."
+    )
+
+
 def recommended(choice: Choice) -> str:
     """Return the strategy to use, such as "Recommended: blend of strategies"."""
     return f"Recommended: {short(choice.strategy)}"

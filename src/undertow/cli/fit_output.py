@@ -48,6 +48,8 @@ def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray, t
     if note := words.weight_note(choice, task):
         say(note)
     say(words.recommendation(choice))
+    if note := words.repelling(choice):
+        say(note)
     found = estimator.summary()
     rows = count(found.n_support, "row")
     say(
@@ -165,7 +167,7 @@ def _tables(
 
 _SETTINGS = (
     "train_rate", "train_rate_spectral", "adapt_rate", "adapt_rate_spectral", "train_ratio", "adapt_ratio", "ridge",
-    "steps", "noise_std", "task_std",
+    "steps", "noise_std", "task_std", "icc",
 )  # fmt: skip
 
 

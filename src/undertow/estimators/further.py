@@ -45,7 +45,7 @@ def sums_of_search(found: Searched, everything: TaskRows, settings: Settings) ->
         ratios=ratios,
         weighting=settings.weighting,
         spreads={
-            name: tuple((rule.covariance, rule.ratio) for rule in part.rules)  # type: ignore[union-attr]
+            name: part.rules  # type: ignore[misc]
             for name, part in found.parts.items()
             if STRATEGIES[name].rule == "mixed"
         },
@@ -81,7 +81,7 @@ def _part(name: str, choice: Choice, recipe: Recipe, sums: Sums) -> Found:
         rules = (GradientRule(settings["adapt_rate"], int(settings["steps"])),) * q
         return Found(_of_gradient(settings, sums), rules, settings)
     if family == "mixed":
-        rules = tuple(ProximalRule(noise, covariance) for covariance, noise in recipe.spreads[name])
+        rules = recipe.spreads[name]
         if name not in sums.mixed:
             return Found(_of_gradient(choice.candidates["joint"].settings, sums), rules, settings)
         pairs = zip(sums.mixed[name], recipe.priors[name], strict=True)

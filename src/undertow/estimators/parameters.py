@@ -13,7 +13,7 @@ from undertow._check import InputError, Setting
 from undertow.choice.search import RIDGES, RULES, Settings
 from undertow.estimators.inputs import task_folds
 from undertow.estimators.training import Given, Search, Trained, given, pooled, searched
-from undertow.linear.proximal_step import checked_ratios
+from undertow.linear.ridge_solve import checked_ratios
 from undertow.linear.rules import GradientRule, ProximalRule
 from undertow.mixed.model import MixedRule
 from undertow.tasks.rows import TaskRows
@@ -87,8 +87,9 @@ def _check_rule(rule: GradientRule | ProximalRule | MixedRule) -> None:
         _check.real(rule.rate, "rate", hint="A rate may have either sign.")
         _check.whole_number(rule.steps, "steps")
     elif isinstance(rule, ProximalRule):
-        for value in (rule.ratio, rule.train_ratio):
-            checked_ratios(value)
+        checked_ratios(rule.ratio, negative=True)
+        checked_ratios(rule.train_ratio)
+        checked_ratios(rule.reach)
     else:
         rule.validate()
 

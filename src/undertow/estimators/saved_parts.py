@@ -19,7 +19,7 @@ from undertow.estimators.saved_file import Arrays
 from undertow.linear.moments import Moments
 from undertow.linear.outer_problem import OuterProblem
 from undertow.linear.path import RatePath
-from undertow.linear.proximal_step import checked_ratios, covariance_root
+from undertow.linear.ridge_solve import checked_ratios, covariance_root
 from undertow.linear.rules import BlendRule, GradientRule, ProximalRule, Rule
 from undertow.linear.solvers import REMEDY
 from undertow.linear.surface import LossSurface
@@ -44,6 +44,7 @@ def pack_rule(rule: Rule, arrays: Arrays, name: str) -> dict[str, Any]:
             "ratio": float(rule.ratio),
             "covariance": rule.covariance is not None,
             "train_ratio": float(rule.train_ratio),
+            "reach": float(rule.reach),
         }
     arrays[f"{name}.shares"], arrays[f"{name}.starts"] = rule.shares, rule.starts
     return {"kind": "blend", "parts": [pack_rule(part, arrays, f"{name}.{i}") for i, part in enumerate(rule.parts)]}
@@ -70,8 +71,9 @@ def unpack_rule(stored: dict[str, Any], arrays: Arrays, name: str, d: int) -> Ru
         raise ValueError(f"an unknown rule {kind!r}")
     covariance = arrays[f"{name}.covariance"] if stored["covariance"] else None
     covariance_root(covariance, d)
-    ratio, train_ratio = checked_ratios([stored["ratio"], stored["train_ratio"]]).tolist()
-    return ProximalRule(ratio, covariance, train_ratio)
+    ratio = float(checked_ratios(stored["ratio"], negative=True)[0])
+    train_ratio, reach = checked_ratios([stored["train_ratio"], stored["reach"]]).tolist()
+    return ProximalRule(ratio, covariance, train_ratio, reach)
 
 
 def unpack_choice(stored: Any) -> Choice:
@@ -210,13 +212,13 @@ def pack_uncertainty(uncertainty: Uncertainty, arrays: Arrays) -> dict[str, Any]
     """Pack what intervals are made from."""
     for field in _UNCERTAINTY:
         arrays[f"uncertainty.{field}"] = getattr(uncertainty, field)
-    return {name: getattr(uncertainty, name) for name in ("structure", "n_adapted", "n_support")}
+    return {name: getattr(uncertainty, name) for name in ("structure", "most_rows", "n_adapted", "n_support")}
 
 
 def unpack_uncertainty(stored: dict[str, Any], arrays: Arrays, q: int, d: int) -> Uncertainty:
     """Return it for q targets and d columns."""
     fields = {field: arrays[f"uncertainty.{field}"] for field in _UNCERTAINTY}
-    check_values(stored, {"structure": str, "n_adapted": int, "n_support": int}, "uncertainty")
+    check_values(stored, {"structure": str, "most_rows": float, "n_adapted": int, "n_support": int}, "uncertainty")
     structure = stored["structure"]
     d = d if structure else 0
     shapes = {"noise": (q,), "second_moment": (d, d)} | dict.fromkeys(("at_zero", "at_support"), (q, len(LEVELS)))

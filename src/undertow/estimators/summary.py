@@ -54,7 +54,8 @@ class Summary:
     noise_std: float | None
     """standard deviation of the rows of a task around its own model"""
     icc: float | None
-    """intraclass correlation: share of the variance at the column means that lies between tasks"""
+    """intraclass correlation: share of the variance at the column means that lies between tasks; below 0 rows of a task
+    repel each other, and ``task_std`` of the level is 0"""
     target_std: float
     n_tasks: int
     n_support: int
@@ -104,9 +105,15 @@ class Summary:
         if len(shown) > 12:
             lines.append(f"... and {len(shown) - 12} more columns, in .coefficients")
         if self.noise_std is not None:
-            share = "" if self.icc is None else (
-                f"; {100 * self.icc:.0f} % of the variance at the column means lies between tasks (ICC)"
-            )  # fmt: skip
+            share = (
+                ""
+                if self.icc is None
+                else (
+                    f"; {100 * self.icc:.0f} % of the variance at the column means lies between tasks (ICC)"
+                    if self.icc >= 0
+                    else f"; rows of a task repel each other (ICC {self.icc:.3g})"
+                )
+            )
             lines.append(f"Standard deviation within a task {self.noise_std:.4g}{share}.")
         if self.oddest:
             far = ", ".join(f"{one.task} {one.distance:.3g}" for one in self.oddest)

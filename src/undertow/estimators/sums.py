@@ -22,6 +22,7 @@ from undertow.estimators import saved_file
 from undertow.estimators.saved_checks import check_shape, check_squares, check_values, whole
 from undertow.linear.block_moments import BlockMoments
 from undertow.linear.proximal_step import RidgeMoments
+from undertow.linear.rules import ProximalRule
 from undertow.mixed.mean import information
 from undertow.tasks.losses import WEIGHTINGS
 from undertow.tasks.rows import TaskRows, of_target
@@ -32,7 +33,7 @@ _RECIPE: dict[str, Any] = {
     "weighting": str,
     "ratios": list[float],
     "covariance": bool,
-    "noise": dict[str, list[float]],
+    "noise": dict[str, list[list[float]]],
     "priors": list[str],
 }
 _SUMS: dict[str, Any] = {
@@ -58,8 +59,8 @@ class Recipe:
     """(r,) finite train ratios of the proximal rule"""
     covariance: np.ndarray | None = None
     """of the proximal rule, see ``RidgeMoments``"""
-    spreads: Mapping[str, tuple[tuple[np.ndarray, float], ...]] = field(default_factory=dict)
-    """mixed strategy -> covariance and noise variance of each target, as they were chosen"""
+    spreads: Mapping[str, tuple[ProximalRule, ...]] = field(default_factory=dict)
+    """mixed strategy -> rule of each target, with the covariance and noise variance that were chosen"""
     priors: Mapping[str, np.ndarray] = field(default_factory=dict)
     """mixed strategy whose mean is solved from sums -> (q, d) prior precision of the mean; the mean of others is the
     weights of the strategy "joint", as on a large table"""
@@ -70,9 +71,10 @@ class Recipe:
         """Put the arrays into ``arrays``, but for those of the standardisation, and return all else as plain values."""
         if self.covariance is not None:
             arrays[f"{prefix}covariance"] = self.covariance
-        for name, spreads in self.spreads.items():
-            for j, (covariance, _) in enumerate(spreads):
-                arrays[f"{prefix}{name}.covariance.{j}"] = covariance
+        for name, rules in self.spreads.items():
+            for j, rule in enumerate(rules):
+                assert rule.covariance is not None
+                arrays[f"{prefix}{name}.covariance.{j}"] = rule.covariance
         for name, prior in self.priors.items():
             arrays[f"{prefix}{name}.prior"] = prior
         return {
@@ -83,7 +85,7 @@ class Recipe:
             "weighting": self.weighting,
             "ratios": list(self.ratios),
             "covariance": self.covariance is not None,
-            "noise": {name: [noise for _, noise in spreads] for name, spreads in self.spreads.items()},
+            "noise": {name: [[rule.ratio, rule.reach] for rule in rules] for name, rules in self.spreads.items()},
             "priors": list(self.priors),
         }
 
@@ -98,11 +100,14 @@ class Recipe:
             whole(stored[name], name)
         own = arrays[f"{prefix}covariance"] if stored["covariance"] else None
         spreads = {
-            name: tuple((arrays[f"{prefix}{name}.covariance.{j}"], noise) for j, noise in enumerate(noises))
-            for name, noises in stored["noise"].items()
+            name: tuple(
+                ProximalRule(ratio, arrays[f"{prefix}{name}.covariance.{j}"], reach=reach)
+                for j, (ratio, reach) in enumerate(pairs)
+            )
+            for name, pairs in stored["noise"].items()
         }
         priors = {name: arrays[f"{prefix}{name}.prior"] for name in stored["priors"]}
-        for covariance in (own, *(one for spread in spreads.values() for one, _ in spread)):
+        for covariance in (own, *(rule.covariance for rules in spreads.values() for rule in rules)):
             if covariance is not None and covariance.shape not in ((d,), (d, d)):
                 raise ValueError(f"a covariance of shape {covariance.shape} for {d} columns")
         for name, prior in priors.items():
@@ -236,12 +241,18 @@ def partial(rows: TaskRows, recipe: Recipe) -> Sums:
     else:
         blocks, ridge = _none(rows, recipe)
     mixed = {
-        name: np.stack([information(task_statistics(rows, j), *one) for j, one in enumerate(recipe.spreads[name])])
+        name: np.stack([_information(rows, j, rule) for j, rule in enumerate(recipe.spreads[name])])
         for name in recipe.priors
     }
     place = rows.rows if rows.places is None else rows.places
     clipped = int(recipe.standard.clipped(rows.x[place]).sum()) if math.isfinite(recipe.standard.clip) else 0
     return Sums(blocks, ridge, mixed, rows.n_tasks, clipped)
+
+
+def _information(rows: TaskRows, target: int, rule: ProximalRule) -> np.ndarray:
+    """What tasks add to the sum of one target's mixed model; a negative ratio means a negative variance."""
+    assert rule.covariance is not None
+    return information(task_statistics(rows, target), np.copysign(1.0, rule.ratio) * rule.covariance, abs(rule.ratio))
 
 
 def _none(rows: TaskRows, recipe: Recipe) -> tuple[BlockMoments, tuple[RidgeMoments, ...]]:

@@ -24,29 +24,44 @@ from typing import Any
 
 import numpy as np
 
-from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow._types import RatioGrams, RatioLosses, Ridges, TaskWeights
 from undertow.linear.blocks import Tasks, as_batches, row_weights, trace_nonfinite
+from undertow.linear.ridge_solve import (
+    CHUNK_NUMBERS,
+    checked_ratios,
+    covariance_root,
+    eigen,
+    eliminated,
+    inverse,
+    masked,
+    repelled,
+    scaled,
+    solve_small,
+    unscaled,
+    well_shifted,
+)
 from undertow.linear.solvers import Fit, outcomes, positive_solve
-
-# As large as a chunk of gradient blocks: it stays in the second-level cache.
-_CHUNK_NUMBERS = 1 << 18
 
 RATIOS = (*(float(r) for r in np.geomspace(1e-2, 1e4, 13)), float("inf"))
 """Noise over task variance, from next to none to no adaptation: half a decade apart, for standardised features."""
 
 
-def ridge_adapt(weights: Any, tasks: TaskBatch, ratio: float, task_covariance: Any = None) -> TaskWeights:
+def ridge_adapt(
+    weights: Any, tasks: TaskBatch, ratio: float, task_covariance: Any = None, reach: float = math.inf
+) -> TaskWeights:
     """Return the adapted weights theta of each task, (m, p).
 
     weights: omega, (p,), or (m, p) for a starting point per task.
-    ratio: kappa >= 0, noise variance over task variance (with a ``task_covariance`` that is the covariance itself: the
+    ratio: kappa, noise variance over task variance (with a ``task_covariance`` that is the covariance itself: the
         noise variance). 0 fits the support rows exactly where it can, staying as near to omega as possible;
-        math.inf returns omega.
+        math.inf returns omega. Below 0 the task variance is negative, rows of a task repel each other, and theta moves
+        away from them.
     task_covariance: (p,) or (p, p); None means the identity.
-    Raises InputError for shapes that do not fit and for a negative ratio.
+    reach: of a negative ratio: a task is adapted where the largest eigenvalue of X C X^T is below both this and -kappa,
+        beyond which no such task can be; any other keeps its starting point.
+    Raises InputError for shapes that do not fit and for a ratio that is no number.
     """
     tasks.validate()
     m, p = tasks.n_tasks, tasks.n_features
@@ -54,14 +69,15 @@ def ridge_adapt(weights: Any, tasks: TaskBatch, ratio: float, task_covariance: A
     if start.shape not in ((p,), (m, p)):
         rule = f"weights have shape {start.shape}: with these tasks they must be ({p},) or ({m}, {p})."
         raise InputError(None, rule=rule)
-    kappa = float(checked_ratios(ratio)[0])
+    kappa = float(checked_ratios(ratio, negative=True)[0])
     root = covariance_root(task_covariance, p)
     x, y = _support(tasks)
     theta = np.broadcast_to(start, (m, p)).astype(np.result_type(x, start), copy=True)
     if np.isinf(kappa):
         return theta
     rest = y - (x @ theta[..., None])[..., 0]
-    theta += unscaled(solve_small(scaled(x, root), rest, kappa), root)
+    z = scaled(x, root)
+    theta += unscaled(solve_small(z, rest, kappa) if kappa >= 0 else repelled(z, rest, kappa, reach), root)
     return theta
 
 
@@ -91,19 +107,20 @@ class RidgeMoments:
         ratios: Sequence[float] | Ridges = RATIOS,
         task_covariance: Any = None,
         weighting: str = "rows",
+        reach: float = math.inf,
     ) -> RidgeMoments:
         """Make them in one pass over a TaskBatch, or over several.
 
-        ratios: kappa >= 0, math.inf included. task_covariance: (p,) or (p, p) shape of the penalty; None means the
-        identity. weighting: "rows" or "tasks", what counts once. To weigh rows of a task, multiply support and query
-        rows, target included, by the square root of their weight.
+        ratios: kappa, math.inf included; below 0 with ``reach`` as in ``ridge_adapt``. task_covariance: (p,) or (p, p)
+        shape of the penalty; None means the identity. weighting: "rows" or "tasks", what counts once. To weigh rows of
+        a task, multiply support and query rows, target included, by the square root of their weight.
 
         Raises InputError when the tasks do not fit together or hold values that are not finite.
         """
-        grid = checked_ratios(ratios)
+        grid = checked_ratios(ratios, negative=True)
         batches = as_batches(tasks)
         root = covariance_root(task_covariance, batches[0].n_features)
-        return sum_ridge_moments([_of_batch(batch, grid, root, weighting) for batch in batches])
+        return sum_ridge_moments([_of_batch(batch, grid, root, weighting, reach) for batch in batches])
 
     @property
     def n_features(self) -> int:
@@ -175,129 +192,23 @@ def sum_ridge_moments(parts: Iterable[RidgeMoments]) -> RidgeMoments:
     return replace(first, **sums, eps=max(part.eps for part in parts))
 
 
-def checked_ratios(ratios: Any) -> Ridges:
-    """Return the ratios as a flat array, or raise InputError."""
-    array = np.atleast_1d(_check.rates(ratios, "ratio", infinite=True))
-    if (array < 0).any():
-        rule = "noise over task variance cannot be negative."
-        raise InputError("ratio", float(array.min()), rule, "0 means no penalty.")
-    return array
-
-
-def covariance_root(covariance: Any, p: int) -> np.ndarray | None:
-    """A (p, q) root of the covariance, or its deviations (p,) where it is diagonal; None for the identity."""
-    if covariance is None:
-        return None
-    array = np.asarray(covariance, dtype=np.float64)
-    if array.shape not in ((p,), (p, p)):
-        raise InputError(None, rule=f"task_covariance has shape {array.shape}: it must be ({p},) or ({p}, {p}).")
-    _check.finite(array, "task_covariance")
-    if array.ndim == 1:
-        if (array < 0).any():
-            raise InputError(None, rule=f"task_covariance holds {array.min():g}: a variance cannot be negative.")
-        return np.sqrt(array)
-    values, vectors = np.linalg.eigh((array + array.T) / 2)
-    if values[0] < -1e-10 * max(abs(values[-1]), 1e-300):
-        rule = f"task_covariance has a negative eigenvalue, {values[0]:g}: a covariance cannot."
-        raise InputError(None, rule=rule)
-    kept = values > 1e-15 * values[-1]
-    return vectors[:, kept] * np.sqrt(values[kept])
-
-
-def scaled(x: np.ndarray, root: np.ndarray | None) -> np.ndarray:
-    """Rows (m, n, p) times a root of the covariance, (m, n, q)."""
-    if root is None:
-        return x
-    root = root.astype(x.dtype)
-    return x * root if root.ndim == 1 else x @ root
-
-
-def unscaled(step: np.ndarray, root: np.ndarray | None) -> np.ndarray:
-    """Steps (m, q) in the directions of a root of the covariance as steps of the weights, (m, p)."""
-    if root is None:
-        return step
-    root = root.astype(step.dtype)
-    return step * root if root.ndim == 1 else step @ root.T
-
-
 def _support(tasks: TaskBatch, part: Any = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-    return _masked(tasks.support_x[part], tasks.support_y[part], tasks.support_mask, part)
-
-
-def _masked(x: np.ndarray, y: np.ndarray, mask: np.ndarray | None, part: Any) -> tuple[np.ndarray, np.ndarray]:
-    dtype = np.result_type(x, y, np.float32)
-    x, y = np.asarray(x, dtype), np.asarray(y, dtype)
-    return (x, y) if mask is None else (np.where(mask[part][..., None], x, 0), np.where(mask[part], y, 0))
-
-
-def _eigen(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Eigenvalues (c, q) of Z^T Z or Z Z^T, the smaller; then L, R with Z^T (Z Z^T + k)^{-1} = L / (e + k) R."""
-    transposed = z.transpose(0, 2, 1)
-    if z.shape[1] <= z.shape[2]:
-        values, vectors = np.linalg.eigh(z @ transposed)
-        left, right = transposed @ vectors, vectors.transpose(0, 2, 1)
-    else:
-        values, vectors = np.linalg.eigh(transposed @ z)
-        left, right = vectors, vectors.transpose(0, 2, 1) @ transposed
-    return values, left, right
-
-
-def _inverse(values: np.ndarray, kappa: float | np.ndarray) -> np.ndarray:
-    """1 / (e + kappa); 0 in directions without a row, so that ratio 0 gives the solution nearest to omega."""
-    limit = 8 * values.shape[1] * np.finfo(values.dtype).eps * values[:, -1:]
-    kept = values > limit
-    return np.divide(1, values + np.asarray(kappa, values.dtype), out=np.zeros_like(values), where=kept)
-
-
-def solve_small(z: np.ndarray, rest: np.ndarray, kappa: float | np.ndarray) -> np.ndarray:
-    """Z^T (Z Z^T + kappa I)^{-1} rest for each task, (m, q); kappa: finite, a number or one for each task (m,)."""
-    out = np.empty((len(z), z.shape[2]), z.dtype)
-    ratios = np.broadcast_to(kappa, len(z))
-    size = max(1, _CHUNK_NUMBERS // max(1, z.shape[1] * z.shape[2]))
-    for start in range(0, len(z), size):
-        part = slice(start, start + size)
-        own, right_side, ratio = z[part], rest[part, :, None].astype(z.dtype), ratios[part]
-        transposed = own.transpose(0, 2, 1)
-        wide = z.shape[1] <= z.shape[2]
-        matrix = own @ transposed if wide else transposed @ own
-        right = right_side if wide else transposed @ right_side
-        # Elimination takes a tenth of the time of the eigenvalues that a small ratio needs.
-        good = _well_shifted(matrix, ratio)
-        if good.all():
-            step = _eliminated(matrix, ratio, right)
-            out[part] = (transposed @ step if wide else step)[..., 0]
-            continue
-        values, left, turn = _eigen(own)
-        inner = (turn @ right_side)[..., 0] * _inverse(values, ratio[:, None])
-        out[part] = (left @ inner[..., None])[..., 0]
-    return out
-
-
-def _eliminated(matrix: np.ndarray, kappa: float | np.ndarray, right: np.ndarray) -> np.ndarray:
-    """(M + kappa I)^{-1} right for each of (c, k, k); float64 routines are the faster ones for small matrices."""
-    shifted = matrix.astype(np.float64)
-    shifted[:, np.arange(matrix.shape[1]), np.arange(matrix.shape[1])] += np.reshape(kappa, (-1, 1))
-    return np.linalg.solve(shifted, right.astype(np.float64)).astype(matrix.dtype)
-
-
-def _well_shifted(matrix: np.ndarray, kappa: float | np.ndarray) -> np.ndarray:
-    """Whether kappa leaves at least half of the digits of each of (c, k, k), whatever its rank."""
-    return kappa > math.sqrt(np.finfo(matrix.dtype).eps) * np.trace(matrix, axis1=1, axis2=2)
+    return masked(tasks.support_x[part], tasks.support_y[part], tasks.support_mask, part)
 
 
 def _chunk_rows(batch: TaskBatch, root: np.ndarray | None) -> Iterator[tuple[slice, np.ndarray, Any]]:
     """Yield tasks, their query rows [X_v, y_v], and (eigenvalues, P, Q): rows at a ratio are [X_v, y_v] - P/(e+k) Q."""
     p = batch.n_features
     n_t, n_v = batch.support_x.shape[1], batch.query_x.shape[1]
-    size = max(1, _CHUNK_NUMBERS // ((n_t + n_v) * (p + 1)))
+    size = max(1, CHUNK_NUMBERS // ((n_t + n_v) * (p + 1)))
     for start in range(0, batch.n_tasks, size):
         part = slice(start, start + size)
         x, y = _support(batch, part)
-        x_v, y_v = _masked(batch.query_x[part], batch.query_y[part], batch.query_mask, part)
+        x_v, y_v = masked(batch.query_x[part], batch.query_y[part], batch.query_mask, part)
         rows = np.concatenate([x_v, y_v[..., None]], axis=2)
         support = np.concatenate([x, y[..., None]], axis=2)
         try:
-            values, left, right = _eigen(scaled(x, root))
+            values, left, right = eigen(scaled(x, root))
         except np.linalg.LinAlgError:
             trace_nonfinite(np.array([np.nan]), batch)
             raise
@@ -309,31 +220,33 @@ def _one_ratio(batch: TaskBatch, kappa: float) -> tuple[np.ndarray, np.dtype] | 
     width = batch.n_features + 1
     gram = np.zeros((width, width))
     dtype = np.dtype(np.float64)
-    size = max(1, _CHUNK_NUMBERS // ((batch.support_x.shape[1] + batch.query_x.shape[1]) * width))
+    size = max(1, CHUNK_NUMBERS // ((batch.support_x.shape[1] + batch.query_x.shape[1]) * width))
     for start in range(0, batch.n_tasks, size):
         part = slice(start, start + size)
         x, y = _support(batch, part)
-        x_v, y_v = _masked(batch.query_x[part], batch.query_y[part], batch.query_mask, part)
+        x_v, y_v = masked(batch.query_x[part], batch.query_y[part], batch.query_mask, part)
         transposed = x.transpose(0, 2, 1)
         matrix = x @ transposed
-        if x.shape[1] > x.shape[2] or not _well_shifted(matrix, kappa).all():
+        if x.shape[1] > x.shape[2] or not well_shifted(matrix, kappa).all():
             return None
         rows = np.concatenate([x_v, y_v[..., None]], axis=2)
         dtype = rows.dtype
         # K = X_v X_t^T (X_t X_t^T + kappa)^{-1} on the side with fewer columns.
-        kernel = _eliminated(matrix, kappa, x @ x_v.transpose(0, 2, 1)).transpose(0, 2, 1)
+        kernel = eliminated(matrix, kappa, x @ x_v.transpose(0, 2, 1)).transpose(0, 2, 1)
         rows -= kernel @ np.concatenate([x, y[..., None]], axis=2)
         flat = rows.reshape(-1, width)
         gram += flat.T @ flat
     return gram, dtype
 
 
-def _of_batch(batch: TaskBatch, ratios: np.ndarray, root: np.ndarray | None, weighting: str) -> RidgeMoments:
+def _of_batch(
+    batch: TaskBatch, ratios: np.ndarray, root: np.ndarray | None, weighting: str, reach: float
+) -> RidgeMoments:
     width = batch.n_features + 1
     gram = np.zeros((len(ratios), width, width))
     weights = row_weights(batch, weighting)
     dtype = np.dtype(np.float64)
-    if len(ratios) == 1 and np.isfinite(ratios[0]) and root is None and weights is None:
+    if len(ratios) == 1 and 0 <= ratios[0] < np.inf and root is None and weights is None:
         found = _one_ratio(batch, float(ratios[0]))
         if found is not None:
             gram[0], dtype = found
@@ -350,7 +263,7 @@ def _of_batch(batch: TaskBatch, ratios: np.ndarray, root: np.ndarray | None, wei
             if np.isinf(kappa):
                 at[...] = rows
             else:
-                np.matmul(left * _inverse(values, kappa)[:, None, :], right, out=at)
+                np.matmul(left * inverse(values, kappa, reach)[:, None, :], right, out=at)
                 np.subtract(rows, at, out=at)
             flat = at.reshape(-1, width)
             gram[i] += flat.T @ flat

@@ -44,17 +44,20 @@ class ProximalRule:
     """theta = argmin of half the squared support error + ratio/2 (theta - omega)^T C^-1 (theta - omega)."""
 
     ratio: float
-    """noise over task variance, or the noise variance where there is a ``covariance``; infinity: no adaptation"""
+    """noise over task variance, or the noise variance where there is a ``covariance``; infinity: no adaptation; below 0
+    the task variance is negative, and theta moves away from the rows: see ``ridge_adapt``"""
     covariance: Covariance | None = None
     """C, (d,) or (d, d); None for the identity"""
     train_ratio: float = math.inf
     """ratio of the same rule as an inner loop of training; infinity: none"""
+    reach: float = math.inf
+    """of a negative ratio: largest eigenvalue of X C X^T up to which a task is adapted"""
 
     def adapt(self, weights: Vector, tasks: TaskBatch) -> TaskWeights:
         """Return theta (m, d) from omega (d,)."""
         if math.isinf(self.ratio):
             return np.repeat(weights[None], tasks.n_tasks, axis=0)
-        return ridge_adapt(weights, tasks, self.ratio, self.covariance)
+        return ridge_adapt(weights, tasks, self.ratio, self.covariance, self.reach)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +112,7 @@ def blend_of(rules: Sequence[Rule], shares: Shares, starts: Starts) -> BlendRule
                     i
                 )
         elif math.isfinite(rule.ratio):
-            groups.setdefault(("proximal", rule.ratio, id(rule.covariance)), []).append(i)
+            groups.setdefault(("proximal", rule.ratio, id(rule.covariance), rule.reach), []).append(i)
     parts: list[GradientRule | ProximalRule] = []
     sums, points = [], []
     for members in groups.values():

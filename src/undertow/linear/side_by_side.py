@@ -10,7 +10,7 @@ import numpy as np
 from undertow._batch import TaskBatch
 from undertow._types import EachWeights, Starts
 from undertow.linear.blocks import trace_nonfinite
-from undertow.linear.proximal_step import covariance_root, scaled, solve_small, unscaled
+from undertow.linear.ridge_solve import covariance_root, scaled, solve_small, unscaled
 from undertow.linear.rules import GradientRule, ProximalRule, Rule
 
 
@@ -31,7 +31,7 @@ def adapt_side_by_side(rules: Sequence[Rule], starts: Starts, tasks: TaskBatch) 
         if isinstance(rule, GradientRule):
             if rule.rate != 0:
                 by_steps.setdefault(rule.steps, []).append(i)
-        elif isinstance(rule, ProximalRule):
+        elif isinstance(rule, ProximalRule) and rule.ratio >= 0:
             if not math.isinf(rule.ratio):
                 proximal.append(i)
         else:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from undertow._batch import TaskBatch
+from undertow._check import InputError
 from undertow.linear.proximal_step import ridge_adapt
 from undertow.linear.rules import ProximalRule
 from undertow.mixed.scoring import Search, root_of
@@ -24,7 +25,7 @@ class MixedFit:
     mean: Float[np.ndarray, " p"]
     """mu (p,)"""
     task_covariance: Float[np.ndarray, "p p"] | Float[np.ndarray, " p"]
-    """Sigma_w (p, p), or (p,) where it is diagonal"""
+    """Sigma_w (p, p), or (p,) where it is diagonal; the variance of a lone intercept may be negative"""
     noise_variance: float
     """sigma^2"""
     log_likelihood: float
@@ -43,6 +44,11 @@ class MixedFit:
     n_tasks: int
     variance_tasks: int
     """number of tasks that the variances were estimated from"""
+    most_rows: float
+    """rows of the largest task, or their weight"""
+    reach: float
+    """where the variance is negative: largest eigenvalue of X |Sigma_w| X^T up to which a task is adapted, so that it
+    has fewer known rows than the largest task of the fit, and room for another; else inf"""
     outcome: str
     """what happened, in words"""
 
@@ -62,19 +68,34 @@ class MixedFit:
         return np.diag(self.task_covariance) if self.task_covariance.ndim == 1 else self.task_covariance
 
     @property
+    def repels(self) -> bool:
+        """Whether the intercept's variance is negative: rows of a task repel each other."""
+        return self.task_covariance.ndim == 1 and bool((self.task_covariance < 0).any())
+
+    @property
     def rule(self) -> ProximalRule:
-        """Its adaptation from the mean, as a rule: next to no noise is still a penalty."""
-        return ProximalRule(max(self.noise_variance, 1e-12), self.task_covariance)
+        """Its adaptation from the mean, as a rule: next to no noise is still a penalty; negative where rows repel."""
+        noise = max(self.noise_variance, 1e-12)
+        if not self.repels:
+            return ProximalRule(noise, self.task_covariance)
+        return ProximalRule(-noise, np.abs(self.task_covariance), reach=self.reach)
+
+    @property
+    def icc(self) -> float:
+        """Intraclass correlation: of two rows of a task that differ in nothing but noise, of structure "intercept"."""
+        between = float(self.variances.sum())
+        return between / (between + self.noise_variance)
 
     @property
     def penalties(self) -> Float[np.ndarray, " p"]:
         """(p,) sigma^2 / variance of each weight: what the proximal rule charges for leaving the mean; inf where fixed.
+        Negative with the variance.
 
         In half the *sum* of squared errors; divide by the number of support rows for half the mean. Exact for a
         diagonal covariance.
         """
         return np.divide(
-            self.noise_variance, self.variances, out=np.full(self.n_features, np.inf), where=self.variances > 0
+            self.noise_variance, self.variances, out=np.full(self.n_features, np.inf), where=self.variances != 0
         )
 
     @property
@@ -84,14 +105,21 @@ class MixedFit:
 
     @property
     def task_std(self) -> float:
-        """nu, with nu^2 = tr Sigma_w."""
-        return math.sqrt(float(self.variances.sum()))
+        """nu, with nu^2 = tr Sigma_w; 0 where the variance is negative."""
+        return math.sqrt(max(float(self.variances.sum()), 0.0))
 
     def problem(self, input_covariance: Any = None) -> MixedLinearRegression:
         """Return the generative model with these estimates, for theory's prediction of the rates.
 
         input_covariance: Sigma_x, (p, p) or (p,); None means the identity.
+        Raises InputError for a negative variance, which no weights drawn at random have.
         """
+        if self.repels:
+            raise InputError(
+                None,
+                rule=f"the intercept's variance is {self.task_covariance.min():g}: no weights of tasks are drawn so.",
+                way_out="Fit another structure.",
+            )
         return MixedLinearRegression(
             self.n_features,
             self.noise_std,
@@ -105,7 +133,9 @@ class MixedFit:
 
         noise_factor: multiplies the noise variance; above 1 it holds the weights nearer to the mean.
         """
-        return ridge_adapt(self.mean, tasks, noise_factor * self.noise_variance, task_covariance=self.task_covariance)
+        rule = self.rule
+        ratio = noise_factor * math.copysign(self.noise_variance, rule.ratio)
+        return ridge_adapt(self.mean, tasks, ratio, rule.covariance, rule.reach)
 
     def predict_variance(self, tasks: TaskBatch) -> Float[np.ndarray, "m n"]:
         """Return the variance of a new target at each query row given the support rows, (m, n_v).
@@ -120,12 +150,17 @@ class MixedFit:
             q = np.where(tasks.query_mask[..., None], q, 0.0)
         root = root_of(self.task_covariance)
         z, zq = (x * root, q * root) if root.ndim == 1 else (x @ root, q @ root)
-        h = z @ z.transpose(0, 2, 1)
+        sign = -1.0 if self.repels else 1.0
+        if self.repels:
+            z = np.where(((z**2).sum(axis=(1, 2)) < self.reach)[:, None, None], z, 0.0)
+        h = sign * z @ z.transpose(0, 2, 1)
         h[:, np.arange(x.shape[1]), np.arange(x.shape[1])] += self.noise_variance
-        gain = np.linalg.solve(h, z @ zq.transpose(0, 2, 1))
-        own = (zq**2).sum(axis=2) - ((z @ zq.transpose(0, 2, 1)) * gain).sum(axis=1)
+        shared = sign * z @ zq.transpose(0, 2, 1)
+        gain = np.linalg.solve(h, shared)
+        own = sign * (zq**2).sum(axis=2) - (shared * gain).sum(axis=1)
         rest = q - gain.transpose(0, 2, 1) @ x
-        return self.noise_variance + own.clip(0) + ((rest @ self.mean_covariance) * rest).sum(axis=2)
+        own = own if self.repels else own.clip(0)
+        return self.noise_variance + own + ((rest @ self.mean_covariance) * rest).sum(axis=2)
 
 
 def outcome_of(covariance: Float[np.ndarray, "p p"] | Float[np.ndarray, " p"], structure: str, found: Search) -> str:
@@ -142,6 +177,8 @@ def outcome_of(covariance: Float[np.ndarray, "p p"] | Float[np.ndarray, " p"], s
         )
     if structure == "none":
         return "Converged: all tasks share their weights."
+    if covariance.ndim == 1 and covariance.min(initial=0) < 0:
+        return "Converged: rows of a task repel each other (the intercept's variance is negative)."
     if covariance.ndim == 1:
         zero = int((covariance == 0).sum())
         if structure == "diagonal" and zero:

@@ -88,7 +88,8 @@ def evaluate(
 ) -> Evaluation:
     """Return the likelihood at Sigma_w = root root^T and sigma^2 = noise.
 
-    root: (p, q) with q <= p columns, or (p,) for a diagonal one. keep: also keep what the derivatives need.
+    root: (p, q) with q <= p columns, or (p,) for a diagonal one, an entry below 0 standing for a negative variance: all
+        H must be positive definite. keep: also keep what the derivatives need.
     """
     p = stats.n_features
     gram = np.zeros((p + 1, p + 1))
@@ -99,9 +100,10 @@ def evaluate(
         if root.any():
             if root.ndim == 1:
                 z = block.rows[..., used] * root[used]
+                signed = z if (root >= 0).all() else z * np.sign(root[used])
             else:
-                z = (block.rows.reshape(b * k, p + 1)[:, :p] @ root).reshape(b, k, -1)
-            h = z @ z.transpose(0, 2, 1)
+                z = signed = (block.rows.reshape(b * k, p + 1)[:, :p] @ root).reshape(b, k, -1)
+            h = signed @ z.transpose(0, 2, 1)
             h[:, np.arange(k), np.arange(k)] += noise
             factor = np.linalg.cholesky(h)
             both = _solved(factor, block.rows)

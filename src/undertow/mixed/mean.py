@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from undertow.mixed.fit import MixedFit
-from undertow.mixed.scoring import root_of
+from undertow.mixed.scoring import LEAST_SUM, root_of
 from undertow.mixed.statistics import TaskStatistics
 
 
@@ -43,20 +43,23 @@ def mean_sums(fit: MixedFit, stats: TaskStatistics) -> MeanSums:
 def information(stats: TaskStatistics, covariance: Any, noise_variance: float) -> Float[np.ndarray, "p p1"]:
     """Return the sum over tasks of X^T H^{-1} [X, y], (p, p + 1), in the units of the data.
 
-    covariance: Sigma_w, (p,) or (p, p). noise_variance: sigma^2. stats: some or all tasks; units may differ from those
-    of other tasks whose sums are added.
+    covariance: Sigma_w, (p,) or (p, p); a lone variance may be negative. noise_variance: sigma^2. stats: some or all
+    tasks; units may differ from those of other tasks whose sums are added.
     """
     p = stats.n_features
     units = np.append(stats.unit, stats.target_unit)
     # In units of the statistics, where all numbers are about 1; the target's unit is that of the noise too.
     root = root_of(np.asarray(covariance, dtype=np.float64))
     root = root * (stats.unit if root.ndim == 1 else stats.unit[:, None]) / stats.target_unit
-    noise = noise_variance / stats.target_unit**2
+    noise, sign = noise_variance / stats.target_unit**2, -1.0 if (root < 0).any() and root.ndim == 1 else 1.0
     gram = np.zeros((p, p + 1))
     for block in stats.blocks:
         b, k, _ = block.rows.shape
         z = block.x * root if root.ndim == 1 else (block.x.reshape(b * k, p) @ root).reshape(b, k, -1)
-        h = z @ z.transpose(0, 2, 1)
+        if sign < 0:
+            # A task larger than any that the variance was estimated from may have none that is so far below 0.
+            z = np.where(((z**2).sum(axis=(1, 2)) < (1 - LEAST_SUM / 2) * noise)[:, None, None], z, 0.0)
+        h = sign * z @ z.transpose(0, 2, 1)
         h[:, np.arange(k), np.arange(k)] += noise
         solved = np.linalg.solve(h, block.rows * block.weights[:, None, None])
         gram += block.x.reshape(b * k, p).T @ solved.reshape(b * k, p + 1)

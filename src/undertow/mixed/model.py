@@ -22,13 +22,13 @@ from undertow import _check
 from undertow._check import InputError, Setting
 from undertow.mixed.fit import MixedFit, outcome_of
 from undertow.mixed.likelihood import Model, evaluate
-from undertow.mixed.scoring import Search, root_of, search_components, search_full
+from undertow.mixed.scoring import LEAST_SUM, Search, root_of, search_components, search_full, search_repelling
 from undertow.mixed.statistics import Source, TaskStatistics
 from undertow.mixed.steps import NOISE_FLOOR
 
 STRUCTURES = {
     "none": "all tasks share their weights",
-    "intercept": "tasks differ in the constant feature only",
+    "intercept": "tasks differ in the constant feature only, or their rows repel each other (negative variance)",
     "isotropic": "one variance for all features, and one for constant features",
     "diagonal": "a variance for each feature",
     "full": "variances and correlations",
@@ -124,7 +124,10 @@ def fit_mixed(
     part = stats
     if stats.n_tasks > max_tasks:
         part = stats.select(np.random.default_rng(seed).choice(stats.n_tasks, max_tasks, replace=False))
-    found = _search(part, structure, model, max_iterations, tolerance, near)
+    if structure == "intercept":
+        found = _search_intercept(part, stats.most_rows, model, max_iterations, tolerance, near)
+    else:
+        found = _search(part, structure, model, max_iterations, tolerance, near)
     return _record(stats, part, rule, model, found)
 
 
@@ -181,11 +184,7 @@ def components_of(stats: TaskStatistics, structure: str) -> Float[np.ndarray, "p
 def _search(
     stats: TaskStatistics, structure: str, model: Model, iterations: int, tolerance: float, near: MixedFit | None
 ) -> Search:
-    start = None
-    if near is not None:
-        ratio = stats.unit / stats.target_unit
-        factor = ratio**2 if near.task_covariance.ndim == 1 else np.outer(ratio, ratio)
-        start = near.task_covariance * factor, max(near.noise_variance / stats.target_unit**2, 2 * NOISE_FLOOR)
+    start = _start(stats, near)
     if structure != "full":
         return search_components(stats, components_of(stats, structure), model, iterations, tolerance, start)
     if start is None:
@@ -193,6 +192,38 @@ def _search(
         found = search_full(stats, (rough.covariance, rough.noise), model, iterations, tolerance)
         return found._replace(evaluations=found.evaluations + rough.evaluations)
     return search_full(stats, start, model, iterations, tolerance)
+
+
+def _start(stats: TaskStatistics, near: MixedFit | None) -> tuple[np.ndarray, float] | None:
+    if near is None:
+        return None
+    ratio = stats.unit / stats.target_unit
+    factor = ratio**2 if near.task_covariance.ndim == 1 else np.outer(ratio, ratio)
+    return near.task_covariance * factor, max(near.noise_variance / stats.target_unit**2, 2 * NOISE_FLOOR)
+
+
+def _search_intercept(
+    stats: TaskStatistics, most_rows: float, model: Model, iterations: int, tolerance: float, near: MixedFit | None
+) -> Search:
+    """Search among variances from 0 on, and below 0 where that ends at 0 or starts below."""
+    component = components_of(stats, "intercept")
+    start, before = _start(stats, near), 0
+    if start is None or start[0].min() >= 0:
+        found = search_components(stats, component, model, iterations, tolerance, start)
+        if found.covariance.any():
+            return found
+        start, before = (found.covariance, found.noise), found.evaluations
+    variance, noise = float(start[0] @ component[:, 0]), start[1]
+    # Another table may have larger tasks than that of the start.
+    first = max(variance, -(1 - 2 * LEAST_SUM) * noise / most_rows), noise
+    found = search_repelling(stats, component, most_rows, model, iterations, tolerance, first)
+    return found._replace(evaluations=found.evaluations + before)
+
+
+def _reach(covariance: np.ndarray, stats: TaskStatistics) -> float:
+    if covariance.ndim == 2 or not (covariance < 0).any():
+        return math.inf
+    return (stats.most_rows - 0.5) * float(-covariance @ stats.unit**2)
 
 
 def _record(stats: TaskStatistics, part: TaskStatistics, rule: MixedRule, model: Model, found: Search) -> MixedFit:
@@ -220,5 +251,7 @@ def _record(stats: TaskStatistics, part: TaskStatistics, rule: MixedRule, model:
         evaluations=found.evaluations,
         n_tasks=stats.n_tasks,
         variance_tasks=part.n_tasks,
+        most_rows=stats.most_rows,
+        reach=_reach(covariance, stats),
         outcome=outcome_of(covariance, rule.structure, found),
     )

@@ -54,9 +54,12 @@ class Search(NamedTuple):
 def root_of(
     covariance: Float[np.ndarray, "p p"] | Float[np.ndarray, " p"],
 ) -> Float[np.ndarray, "p q"] | Float[np.ndarray, " p"]:
-    """Return a (p, q) root of a covariance (p, p) without its null space, or (p,) deviations of a diagonal one."""
+    """Return a (p, q) root of a covariance (p, p) without its null space, or (p,) deviations of a diagonal one.
+
+    The deviation of a negative variance has its sign.
+    """
     if covariance.ndim == 1:
-        return np.sqrt(covariance)
+        return np.sign(covariance) * np.sqrt(np.abs(covariance))
     values, vectors = np.linalg.eigh(covariance)
     kept = values > 1e-14 * values.max(initial=0.0)
     return vectors[:, kept] * np.sqrt(values[kept])
@@ -91,6 +94,40 @@ def search_components(
     v = found.point
     used = found.evaluations + (near is None)
     return Search(components @ v[:c], float(v[c]), found.end, found.converged, found.history, used)
+
+
+# Where rows repel each other most, the sum of those of the largest task still varies by this share of what independent
+# rows would give: with none left, the likelihood would have no bound.
+LEAST_SUM = 1e-3
+
+
+def search_repelling(
+    stats: TaskStatistics,
+    component: Float[np.ndarray, "p 1"],
+    most_rows: float,
+    model: Model,
+    iterations: int,
+    tolerance: float,
+    start: tuple[float, float],
+) -> Search:
+    r"""Maximise over the variance v of a constant feature, of either sign, and sigma^2.
+
+    The sum of the n rows of a task has variance :math:`n (\sigma^2 + n v)`. In the largest task, of N rows, it is at
+    least N f for a small f, so that :math:`u = v + (\sigma^2 - f) / N \ge 0`: u and sigma^2 have the cone that the
+    other searches have. The floor f is a number of its own, since a share of sigma^2 would count the sums, which say
+    nothing of it, as rows. most_rows: N. start: v and sigma^2.
+    """
+    turn, shift = np.array([[1.0, -1 / most_rows], [0.0, 1.0]]), np.array([LEAST_SUM * start[1] / most_rows, 0.0])
+
+    def at(u: np.ndarray) -> Evaluation:
+        v, noise = turn @ u + shift
+        return evaluate(stats, root_of(component[:, 0] * v), float(noise), model)
+
+    first = np.linalg.solve(turn, np.array(start) - shift)
+    found = _ascend(at, lambda here, u: ComponentStep(here, component, u, (turn, shift)), first, iterations, tolerance)
+    v, noise = turn @ found.point + shift
+    covariance = np.where(component[:, 0] > 0, v, 0.0)
+    return Search(covariance, float(noise), found.end, found.converged, found.history, found.evaluations)
 
 
 def _mean_square(pooled: Evaluation, stats: TaskStatistics) -> float:

@@ -190,6 +190,11 @@ class TaskStatistics:
         return float(sum(block.weights @ block.counts for block in self.blocks))
 
     @property
+    def most_rows(self) -> float:
+        """Number of rows, or their weight, of the largest task."""
+        return float(max(block.counts.max() for block in self.blocks))
+
+    @property
     def total_tasks(self) -> float:
         """Number of tasks, weights counted in."""
         return float(sum(block.weights.sum() for block in self.blocks))

@@ -44,20 +44,32 @@ class ComponentStep:
     Far from the maximum the model is that of the expected information (Fisher scoring), which knows how a variance
     bends the likelihood whatever its size; where little is left to gain, it is that of the observed curvature.
 
+    v: the point. change: a (n, n) matrix and a shift (n,) where v are other coordinates, all at least 0: those above
+    are matrix @ v + shift.
     promise: what the slope promises in log-likelihood for the whole step.
     """
 
-    def __init__(self, here: Evaluation, components: Float[np.ndarray, "p c"], v: Float[np.ndarray, " n"]) -> None:
+    def __init__(
+        self,
+        here: Evaluation,
+        components: Float[np.ndarray, "p c"],
+        v: Float[np.ndarray, " n"],
+        change: tuple[Float[np.ndarray, "n n"], Float[np.ndarray, " n"]] | None = None,
+    ) -> None:
         p, c = components.shape
         self._v, self._safe = v, None
-        if p > _WIDE and 2 * c > p:
+        if p > _WIDE and 2 * c > p and change is None:
             slope = slope_by_components(here, components, v[:c])
             self._go(multiplicative_target(here, components, v, slope), slope)
             return
-        slope, expected, average = by_components(here, components, v[:c])
+        own = v if change is None else change[0] @ v + change[1]
+        slope, expected, average = by_components(here, components, own[:c])
+        if change is not None:
+            turn = change[0]
+            slope, expected, average = turn.T @ slope, turn.T @ expected @ turn, turn.T @ average @ turn
         target = _best_components(expected, v, slope)
         if target is None:
-            target = multiplicative_target(here, components, v, slope)
+            target = multiplicative_target(here, components, v, slope) if change is None else v
         self._go(target, slope)
         if self.promise < _NEAR:
             free = target > 0

@@ -298,7 +298,7 @@ class _Job:
             n_draws=0,
             seed=self.seed,
             steps=0,
-            spreads={"mixed": ((rule.covariance, rule.ratio),)},  # type: ignore[dict-item]
+            spreads={"mixed": (rule,)},
             priors={"mixed": mean.prior[None]},
         )
         sums = self.summed(recipe)
