@@ -1,5 +1,7 @@
 """Parameters: what cannot be used is refused, and so is what would do nothing; the message names the argument."""
 
+import math
+
 import numpy as np
 import pytest
 from made import table
@@ -48,8 +50,9 @@ def test_parameters_that_cannot_be_used(settings, argument):
     assert error.rule
 
 
-@pytest.mark.parametrize("field", ["ratio", "train_ratio"])
-@pytest.mark.parametrize("value", [-1.0, float("nan")])
+@pytest.mark.parametrize(
+    ("field", "value"), [("ratio", math.nan), ("train_ratio", -1.0), ("train_ratio", math.nan), ("reach", -1.0)]
+)
 def test_ratios_that_cannot_be_used(field, value):
     settings = {"ratio": 1.0} | {field: value}
     assert refused(ut.MAMLRegressor(rule=ut.ProximalRule(**settings))).argument

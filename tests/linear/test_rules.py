@@ -6,6 +6,7 @@ from stacked import ragged, relative, task
 
 import undertow as ut
 from undertow.linear.proximal_step import RATIOS, RidgeMoments, ridge_adapt, sum_ridge_moments
+from undertow.linear.ridge_solve import checked_ratios
 
 RATIOS_TRIED = [1e-2, 0.7, 5.0, 1e3, np.inf]
 COVARIANCES = [None, np.array([0.5, 2.0, 0.0, 1.0, 0.1]), np.cov(np.random.default_rng(8).standard_normal((5, 9)))]
@@ -181,6 +182,27 @@ def test_float32_stays_float32_and_near():
     assert relative(a.solve(1e-3).weights, b.solve(1e-3).weights) < 1e-4
 
 
+@pytest.mark.parametrize("covariance", COVARIANCES, ids=["identity", "diagonal", "full"])
+@pytest.mark.parametrize("n_support", [3, 9])
+def test_a_negative_ratio_is_the_prediction_by_rows_that_repel_each_other(covariance, n_support):
+    tasks, start = sample(n_support=n_support), np.arange(5.0)
+    c = np.eye(5) if covariance is None else np.diag(covariance) if covariance.ndim == 1 else covariance
+    tops = np.array([np.linalg.eigvalsh(x @ c @ x.T)[-1] for x in tasks.support_x])
+    reach = np.sort(tops)[2:4].mean()
+    for ratio, limit in ((-1.1 * tops.max(), np.inf), (-1.1 * tops.max(), reach), (-reach, np.inf)):
+        theta = ridge_adapt(start, tasks, ratio, covariance, limit)
+        batch = RidgeMoments.from_tasks(tasks, [ratio], covariance, reach=limit)
+        errors = 0.0
+        for i, top in enumerate(tops):
+            x, y, z, t = task(tasks, i)
+            # The best linear prediction where weights vary by -C and noise by -ratio.
+            expected = start - c @ x.T @ np.linalg.solve(-ratio * np.eye(n_support) - x @ c @ x.T, y - x @ start)
+            expected = expected if top < min(-ratio, limit) else start
+            assert relative(theta[i], expected) < 1e-9
+            errors += ((t - z @ expected) ** 2).sum()
+        assert batch.loss(start)[0] == pytest.approx(errors / 2 / batch.n_rows, rel=1e-9)
+
+
 def test_it_beats_gradient_steps_on_its_own_model():
     # Weights vary by 1 around a mean, noise variance 0.49: the right ratio is the best of the grid on held-out tasks.
     problem = ut.MixedLinearRegression(5, 0.7, np.sqrt(5.0), mean_weights=np.ones(5))
@@ -197,7 +219,9 @@ def test_it_beats_gradient_steps_on_its_own_model():
 def test_messages():
     tasks = sample()
     with pytest.raises(ut.InputError, match="ratio=-1"):
-        ridge_adapt(np.zeros(5), tasks, -1.0)
+        checked_ratios([0.5, -1.0])
+    with pytest.raises(ut.InputError, match="ratio=nan"):
+        ridge_adapt(np.zeros(5), tasks, np.nan)
     with pytest.raises(ut.InputError, match=r"must be \(5,\) or \(7, 5\)"):
         ridge_adapt(np.zeros(4), tasks, 1.0)
     with pytest.raises(ut.InputError, match="task_covariance has shape"):

@@ -284,7 +284,7 @@ def _model(header: dict[str, Any], arrays: Arrays) -> FittedModel:
             raise ValueError("rows of tasks that do not fit together")
     uncertainty = None
     if "uncertainty" in header:
-        uncertainty = parts.unpack_uncertainty(header["uncertainty"], arrays, q, d)
+        uncertainty = parts.unpack_uncertainty(unplain(header["uncertainty"]), arrays, q, d)
     known = arrays.get("task_omega"), rows, arrays.get("unadapted")
     return FittedModel(standard, arrays["omega"], read, task_ids, *known, uncertainty)
 

@@ -22,7 +22,7 @@ from undertow import _check
 from undertow._check import InputError, Setting
 from undertow.mixed.fit import MixedFit, outcome_of
 from undertow.mixed.likelihood import Model, evaluate
-from undertow.mixed.scoring import LEAST_SUM, Search, root_of, search_components, search_full, search_repelling
+from undertow.mixed.scoring import Search, root_of, search_components, search_full, search_repelling
 from undertow.mixed.statistics import Source, TaskStatistics
 from undertow.mixed.steps import NOISE_FLOOR
 
@@ -36,6 +36,10 @@ STRUCTURES = {
 
 # A step of the search for a full covariance solves a problem in p (p + 1) / 2 unknowns.
 FULL_FEATURES = 64
+
+
+# Log-likelihood that a negative variance must gain over 0: 1 % of tables whose rows are independent get one.
+_REJECTED = 0.5 * 5.412
 
 
 @dataclass(frozen=True)
@@ -205,19 +209,22 @@ def _start(stats: TaskStatistics, near: MixedFit | None) -> tuple[np.ndarray, fl
 def _search_intercept(
     stats: TaskStatistics, most_rows: float, model: Model, iterations: int, tolerance: float, near: MixedFit | None
 ) -> Search:
-    """Search among variances from 0 on, and below 0 where that ends at 0 or starts below."""
+    """Search among variances from 0 on, and below 0 where that ends at 0 and the data reject it, or starts below."""
     component = components_of(stats, "intercept")
-    start, before = _start(stats, near), 0
+    start, zero = _start(stats, near), None
     if start is None or start[0].min() >= 0:
-        found = search_components(stats, component, model, iterations, tolerance, start)
-        if found.covariance.any():
-            return found
-        start, before = (found.covariance, found.noise), found.evaluations
+        zero = search_components(stats, component, model, iterations, tolerance, start)
+        if zero.covariance.any() or most_rows < 2:
+            return zero
+        start = zero.covariance, zero.noise
     variance, noise = float(start[0] @ component[:, 0]), start[1]
     # Another table may have larger tasks than that of the start.
-    first = max(variance, -(1 - 2 * LEAST_SUM) * noise / most_rows), noise
+    first = max(variance, -0.5 * noise / most_rows), noise
     found = search_repelling(stats, component, most_rows, model, iterations, tolerance, first)
-    return found._replace(evaluations=found.evaluations + before)
+    if zero is None:
+        return found
+    used = found.evaluations + zero.evaluations
+    return (found if found.value > zero.value + _REJECTED else zero)._replace(evaluations=used)
 
 
 def _reach(covariance: np.ndarray, stats: TaskStatistics) -> float:

@@ -99,6 +99,8 @@ def search_components(
 # Where rows repel each other most, the sum of those of the largest task still varies by this share of what independent
 # rows would give: with none left, the likelihood would have no bound.
 LEAST_SUM = 1e-3
+# With few tasks, by this number over theirs: the sums of ten tasks of independent rows may all be small by chance.
+_CHANCE = 2.0
 
 
 def search_repelling(
@@ -117,7 +119,8 @@ def search_repelling(
     other searches have. The floor f is a number of its own, since a share of sigma^2 would count the sums, which say
     nothing of it, as rows. most_rows: N. start: v and sigma^2.
     """
-    turn, shift = np.array([[1.0, -1 / most_rows], [0.0, 1.0]]), np.array([LEAST_SUM * start[1] / most_rows, 0.0])
+    least = min(max(LEAST_SUM, _CHANCE / stats.total_tasks), 0.5)
+    turn, shift = np.array([[1.0, -1 / most_rows], [0.0, 1.0]]), np.array([least * start[1] / most_rows, 0.0])
 
     def at(u: np.ndarray) -> Evaluation:
         v, noise = turn @ u + shift
