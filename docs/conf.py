@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+from sphinx.ext.napoleon import Config, NumpyDocstring
+
 from undertow import __version__
 from undertow.report import write_explorer
 
@@ -16,6 +18,7 @@ version = release = __version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx-mathjax-offline",
     "sphinx.ext.viewcode",
@@ -25,6 +28,8 @@ source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "README.md"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
+autosummary_generate = True
+templates_path = ["_templates"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {
@@ -32,7 +37,7 @@ autodoc_default_options = {
     "undoc-members": False,
     # Made by scikit-learn, with references into its own documentation.
     "exclude-members": "set_fit_request, set_score_request, set_predict_request, set_predict_proba_request, "
-    "set_partial_fit_request, set_decision_function_request, get_metadata_routing",
+    "set_partial_fit_request, set_decision_function_request, get_metadata_routing, kind",
 }
 nitpicky = False
 suppress_warnings = ["config.cache"]
@@ -54,7 +59,8 @@ sphinx_gallery_conf = {
 }
 
 
-_PARAMETER = re.compile(r"^([a-z_][a-z_0-9]*(?:, [a-z_][a-z_0-9]*)*): (\S.*)$")
+_SECTION = re.compile(r"^-{3,}$")
+_NAPOLEON = Config(napoleon_use_rtype=False, napoleon_use_param=False)
 
 
 def _escape(line: str) -> str:
@@ -63,28 +69,18 @@ def _escape(line: str) -> str:
     return "".join(part if part.startswith("`") else re.sub(r"([|*]|_(?!\w))", r"\\\1", part) for part in parts)
 
 
-def _lists(app, what, name, obj, options, lines: list[str]) -> None:
-    """Turn our plain "name: text" lines, with their indented continuations, into a list."""
-    out: list[str] = []
-    listed = directive = False
-    for line in lines:
-        if line.lstrip().startswith(".. "):
-            directive = True
-        elif line and not line.startswith(" "):
-            directive = False
-        if directive:
-            out.append(line)
-            continue
-        found = _PARAMETER.match(line)
-        if found:
-            out += ([] if listed else [""]) + [f"- **{found[1]}**: {_escape(found[2])}"]
-            listed = True
-        elif listed and line.startswith(" "):
-            out.append("  " + _escape(line.strip()))
-        else:
-            out += ([""] if listed and line else []) + [_escape(line)]
-            listed = False
-    lines[:] = out
+def _sections(app, what, name, obj, options, lines: list[str]) -> None:
+    """Escape what is no markup in a plain docstring, examples left as they are, and read its numpydoc sections."""
+    example = False
+    for place, line in enumerate(lines):
+        below = lines[place + 1] if place + 1 < len(lines) else ""
+        if _SECTION.match(below):
+            example = line == "Examples"
+        elif not example and not line.lstrip().startswith(".. "):
+            lines[place] = _escape(line)
+    # A line about an attribute is no section: napoleon would take what stands before a colon for its type.
+    if what in ("class", "exception", "function", "method"):
+        lines[:] = NumpyDocstring(lines, _NAPOLEON, app, what, name, obj, options).lines()
 
 
 def _explorer(app, error) -> None:
@@ -95,5 +91,5 @@ def _explorer(app, error) -> None:
 
 def setup(app) -> None:
     """Hook into autodoc, and add the explorer."""
-    app.connect("autodoc-process-docstring", _lists)
+    app.connect("autodoc-process-docstring", _sections)
     app.connect("build-finished", _explorer)

@@ -65,7 +65,10 @@ class TaskBatch(NamedTuple):
     def validate(self, *, finite: bool = True) -> TaskBatch:
         """Return the batch as arrays (float32 or float64, masks bool), or raise InputError for what does not fit.
 
-        finite: also look at every value, which reads all the data once.
+        Parameters
+        ----------
+        finite
+            also look at every value, which reads all the data once.
         """
         batch = self._as_arrays()
         m, p = (batch.support_x.shape[0], batch.support_x.shape[-1]) if batch.support_x.ndim == 3 else (0, 0)

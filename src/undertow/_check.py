@@ -28,8 +28,14 @@ Text: TypeAlias = str | Sequence[str | Setting]
 class InputError(ValueError):
     """Input that cannot be used: what was given, the rule that it breaks, and a way out.
 
-    argument: name of the argument, None where the sentence of ``rule`` names what is wrong by itself. value: what was
-    given for it; None where the rule tells it. rule, way_out: sentences, or parts of them (see ``Text``).
+    Parameters
+    ----------
+    argument
+        name of the argument, None where the sentence of ``rule`` names what is wrong by itself.
+    value
+        what was given for it; None where the rule tells it.
+    rule, way_out
+        sentences, or parts of them (see ``Text``).
     """
 
     def __init__(self, argument: str | None, value: Any = None, rule: Text = "", way_out: Text = "") -> None:

@@ -132,15 +132,26 @@ class MixedLinearRegression(Problem):
 
     x ~ N(0, Sigma_x), w ~ N(w_0, Sigma_w), z ~ N(0, sigma^2).
 
-    n_features: p.
-    noise_std: sigma >= 0.
-    task_std: nu >= 0 with nu^2 = E|w - w_0|^2 = tr Sigma_w, a trace and not a per-feature variance. None means 0.5,
-        or the square root of the trace of ``task_covariance`` where that is given.
-    mean_weights: w_0, (p,); None means zeros.
-    task_covariance: Sigma_w, (p, p), or (p,) for a diagonal one; None means nu^2 / p times the identity.
-    input_covariance: Sigma_x, (p, p), or (p,) for a diagonal one; None means the identity.
+    Parameters
+    ----------
+    n_features
+        p.
+    noise_std
+        sigma >= 0.
+    task_std
+        nu >= 0 with nu^2 = E|w - w_0|^2 = tr Sigma_w, a trace and not a per-feature variance. None means 0.5, or
+        the square root of the trace of ``task_covariance`` where that is given.
+    mean_weights
+        w_0, (p,); None means zeros.
+    task_covariance
+        Sigma_w, (p, p), or (p,) for a diagonal one; None means nu^2 / p times the identity.
+    input_covariance
+        Sigma_x, (p, p), or (p,) for a diagonal one; None means the identity.
 
-    Raises InputError for a size, a covariance or a scale that cannot be one.
+    Raises
+    ------
+    InputError
+        for a size, a covariance or a scale that cannot be one.
     """
 
     n_features: int
@@ -190,17 +201,27 @@ class MixedLinearRegression(Problem):
 class QuadraticRegression(Problem):
     r"""Quadratic regression: y = (x.w + b)^2 + z with one w and one b per task, x ~ N(0, I).
 
-    The nonlinear problem of Bernacchia, ICLR 2021 (arXiv:2102.00940); sizes and scales are ours.
-    w ~ N(w_0, nu^2 / p I), b ~ N(b_0, tau^2), z ~ N(0, sigma^2). With w_0 = 0 and b_0 = 0 the mean of y is
-    nu^2 + tau^2 and its variance 2 (nu^2 + tau^2)^2 + 6 nu^4 / p + sigma^2: of order 1 at every p.
+    The nonlinear problem of Bernacchia, ICLR 2021 (arXiv:2102.00940); sizes and scales are ours. w ~ N(w_0, nu^2 / p
+    I), b ~ N(b_0, tau^2), z ~ N(0, sigma^2). With w_0 = 0 and b_0 = 0 the mean of y is nu^2 + tau^2 and its variance 2
+    (nu^2 + tau^2)^2 + 6 nu^4 / p + sigma^2: of order 1 at every p.
 
-    n_features: p.
-    noise_std: sigma >= 0.
-    task_std: nu >= 0 with nu^2 = E|w - w_0|^2, a trace and not a per-feature variance.
-    mean_weights: w_0, (p,); None means zeros.
-    mean_offset, offset_std: b_0, and tau >= 0.
+    Parameters
+    ----------
+    n_features
+        p.
+    noise_std
+        sigma >= 0.
+    task_std
+        nu >= 0 with nu^2 = E|w - w_0|^2, a trace and not a per-feature variance.
+    mean_weights
+        w_0, (p,); None means zeros.
+    mean_offset, offset_std
+        b_0, and tau >= 0.
 
-    Raises InputError for a size or a scale that cannot be one.
+    Raises
+    ------
+    InputError
+        for a size or a scale that cannot be one.
     """
 
     n_features: int

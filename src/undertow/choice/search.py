@@ -86,7 +86,14 @@ class Searched(NamedTuple):
 def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched:
     """Choose rule, rates, penalties and ridge by nested cross-validation over tasks (see ``plan``).
 
-    everything: all tasks; rows: those with more than ``n_support`` rows, at least three.
+    Parameters
+    ----------
+    everything
+        all tasks.
+    rows
+        those with more than ``n_support`` rows, at least three.
+    settings
+        what may be chosen from, and how.
     """
     plan = _plan(everything, rows, settings)
     n_rates = settings.n_rates or default_rates(rows.n_columns, settings.limits)

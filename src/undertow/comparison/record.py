@@ -89,7 +89,16 @@ class Comparison:
         """Mean loss of ``a`` minus that of ``b``, paired by task, with an interval at ``level``.
 
         Standard error and interval allow for training tasks that folds share; see ``undertow.comparison.interval``.
-        level: None for that of ``compare``. Raises InputError for names that were not measured.
+
+        Parameters
+        ----------
+        level
+            None for that of ``compare``.
+
+        Raises
+        ------
+        InputError
+            for names that were not measured.
         """
         gaps = self.losses(a) - self.losses(b)
         return corrected(gaps, self.weights, int(self.settings["n_folds"]), self.level if level is None else level)
@@ -128,7 +137,10 @@ class Comparison:
     def weight_note(self, task: str = "") -> str:
         """Say where one task has far more rows than others; an empty text where none has.
 
-        task: what an id is called after, such as the name of the task column.
+        Parameters
+        ----------
+        task
+            what an id is called after, such as the name of the task column.
         """
         rows, weighting = self.task_rows + self.settings["n_support"], self.settings["weighting"]
         most = int(rows.argmax())

@@ -40,15 +40,31 @@ def compare(
     Folds hold tasks out. On the other tasks each rival is standardised, tuned and fitted; each held-out task then gives
     it ``plan.n_support`` rows and is measured on its other rows, the same rows for all rivals.
 
-    table: raw features and target, without an intercept; every task with more rows than that. plan: support rows,
-        folds, draws, limit of standardised values, seed and weighting. n_repeats: times that folds are drawn anew.
-    rivals: names, see ``RIVALS``; None for all. level: of the intervals.
-    time_limit: seconds that a rival may take for a fold; one that takes longer is left out. Rivals then run in a second
+    Parameters
+    ----------
+    table
+        raw features and target, without an intercept; every task with more rows than that.
+    plan
+        support rows, folds, draws, limit of standardised values, seed and weighting.
+    n_repeats
+        times that folds are drawn anew.
+    rivals
+        names, see ``RIVALS``; None for all.
+    level
+        of the intervals.
+    time_limit
+        seconds that a rival may take for a fold; one that takes longer is left out. Rivals then run in a second
         process; with None they run in this one, without a limit.
-    cells: file in which finished fits are kept; those of the same data and settings are read from it and not repeated.
-    progress: called with (done, total) fits.
-    Raises InputError for a table with too few tasks or rows, and for settings that cannot be used. A rival that cannot
-    be fitted raises nothing: its note says why.
+    cells
+        file in which finished fits are kept; those of the same data and settings are read from it and not repeated.
+    progress
+        called with (done, total) fits.
+
+    Raises
+    ------
+    InputError
+        for a table with too few tasks or rows, and for settings that cannot be used. A rival that cannot be fitted
+        raises nothing: its note says why.
     """
     plan = _checked(plan)
     n_repeats = _check.whole_number(n_repeats, "n_repeats")

@@ -66,10 +66,19 @@ class MetaEstimator(BaseEstimator):
     def fit(self: Own, X: Any, y: Any, *, groups: Any = None, sample_weight: Any = None) -> Own:
         """Fit to X (R, p) and targets y (R,), for a regressor also (R, q), with the task of each row in groups (R,).
 
-        X: NumPy, pandas, polars, Arrow, or anything with ``__dlpack__`` in main memory; float32 stays float32.
-        groups: None means that all rows are one task, with a warning. sample_weight: (R,) weight of each row's squared
-            error, see ``row_weights``.
-        Raises InputError for values, shapes or parameters that cannot be used, and by a classifier for one class only.
+        Parameters
+        ----------
+        X
+            NumPy, pandas, polars, Arrow, or anything with ``__dlpack__`` in main memory; float32 stays float32.
+        groups
+            None means that all rows are one task, with a warning.
+        sample_weight
+            (R,) weight of each row's squared error, see ``row_weights``.
+
+        Raises
+        ------
+        InputError
+            for values, shapes or parameters that cannot be used, and by a classifier for one class only.
         """
         X, y = validate_data(self, as_array(X), y, dtype=[np.float64, np.float32], **self.kind.validation)
         targets = self._begin(y, X.dtype)
@@ -169,10 +178,18 @@ class MetaEstimator(BaseEstimator):
     def adapt(self: Own, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None) -> Own:
         """Return a new fitted estimator whose weights are adapted to one task by its rows X (n, p), y (n,).
 
-        groups: (n,) task of each row, where there are several. The new estimator then knows these tasks too, each
+        Parameters
+        ----------
+        groups
+            (n,) task of each row, where there are several. The new estimator then knows these tasks too, each
             adapted to its rows and, where ``fit`` has seen the task, to those that it had there; ``predict`` tells
-            them apart by ``groups``, and the common weights stay.
-        Any number of rows from one on will do; ``self`` is left as it is. Raises InputError for other columns.
+            them apart by ``groups``, and the common weights stay. Any number of rows from one on will do; ``self``
+            is left as it is.
+
+        Raises
+        ------
+        InputError
+            for other columns.
         """
         check_is_fitted(self)
         x, targets, _ = self._read_rows(X, y)
@@ -196,12 +213,20 @@ class MetaEstimator(BaseEstimator):
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return predictions for X (R, p), with ``interval`` a tuple (predictions, low, high).
 
-        groups: (R,) task of each row; rows of a task seen in ``fit`` are predicted by that task's adapted weights, rows
+        Parameters
+        ----------
+        groups
+            (R,) task of each row; rows of a task seen in ``fit`` are predicted by that task's adapted weights, rows
             of other tasks by the common weights omega. None: all by omega. For a new task use ``adapt`` first.
-        interval: the share of new rows that the interval around each prediction is to hold, such as 0.9; regressors
-            only. It is wider for a task without rows than for one that was adapted to. With CV its width is set by
-            errors on held-out tasks, each counting once; of a ``MixedRule`` it is the normal model's own.
-        Raises InputError for a share outside 0.01 to 0.99, and where nothing is known of errors.
+        interval
+            the share of new rows that the interval around each prediction is to hold, such as 0.9; regressors only.
+            It is wider for a task without rows than for one that was adapted to. With CV its width is set by errors
+            on held-out tasks, each counting once; of a ``MixedRule`` it is the normal model's own.
+
+        Raises
+        ------
+        InputError
+            for a share outside 0.01 to 0.99, and where nothing is known of errors.
         """
         x, where = self._places(X, groups)
         predictions = self.model_.predict(x, where)

@@ -15,6 +15,13 @@ class MAMLClassifier(ClassifierMixin, Given):  # type: ignore[override]
     Classes are targets of -1 and 1, as in RidgeClassifier, and the largest prediction wins. All tasks must name their
     classes alike. Parameters and attributes are those of MAMLRegressor, and ``classes_``; coef_ is (1, p) for two
     classes, else (classes, p).
+
+    Parameters
+    ----------
+    train_rate, adapt_rate, n_support, ridge, steps, rate_unit, rule, n_draws
+        as in MAMLRegressor.
+    standardize, clip, fit_intercept, on_small, weighting, support, row_weights, n_jobs, random_state
+        as in MAMLRegressor.
     """
 
     kind = CLASSIFICATION
@@ -27,6 +34,13 @@ class MAMLClassifierCV(ClassifierMixin, Searched):  # type: ignore[override]
 
     Parameters and attributes are those of MAMLRegressorCV, and ``classes_``. Errors in ``choice_`` are squared errors
     of targets -1 and 1, mean over classes.
+
+    Parameters
+    ----------
+    n_support, cv, rules, blend, ridges, steps, n_rates, n_draws, level
+        as in MAMLRegressorCV.
+    standardize, clip, fit_intercept, on_small, weighting, support, row_weights, n_jobs, random_state
+        as in MAMLRegressor.
     """
 
     kind = CLASSIFICATION

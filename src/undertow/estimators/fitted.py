@@ -63,8 +63,12 @@ class FittedModel:
     ) -> TaskRows:
         """Return rows x (R, p), targets (R, q) in this model's standardised units.
 
-        weights: (R,); rows of weight 0 leave no trace. tasks: ids (m,) and the number of each row's task (R,); None for
-        one task.
+        Parameters
+        ----------
+        weights
+            (R,); rows of weight 0 leave no trace.
+        tasks
+            ids (m,) and the number of each row's task (R,); None for one task.
         """
         ids, codes = (np.array([0]), np.zeros(len(x), dtype=np.int64)) if tasks is None else tasks
         return task_rows(self.standard, x, targets, weights, ids, codes)
@@ -140,7 +144,10 @@ class FittedModel:
     def adapt_each(self, batches: list[TaskBatch], target: int = 0) -> np.ndarray:
         """Return weights (c, d) of one target for each task of batches with the targets of all.
 
-        batches: one for each of ``weightings``, with the same rows.
+        Parameters
+        ----------
+        batches
+            one for each of ``weightings``, with the same rows.
         """
         each = [of_target(batch, target) for batch in batches]
         rule = self.rules[target]
@@ -151,8 +158,11 @@ class FittedModel:
     def predict(self, x: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
         """Return predictions (R, q) in the targets' units for x (R, p).
 
-        places: (R,) position of each row's task among ``task_ids``, whose weights it is predicted by; -1 for a task
-        without rows. None: all rows as such.
+        Parameters
+        ----------
+        places
+            (R,) position of each row's task among ``task_ids``, whose weights it is predicted by; -1 for a task
+            without rows. None: all rows as such.
         """
         z = self.standard.features(x)
         out = z @ self.alone.T.astype(z.dtype)
@@ -166,7 +176,10 @@ class FittedModel:
     def half_widths(self, x: np.ndarray, level: float, places: np.ndarray | None = None) -> np.ndarray:
         """Return half the length (R, q) of the interval around each prediction of ``predict``, in the targets' units.
 
-        Raises InputError for a level outside 0.01 to 0.99, and where nothing is known of errors.
+        Raises
+        ------
+        InputError
+            for a level outside 0.01 to 0.99, and where nothing is known of errors.
         """
         if self.uncertainty is None:
             raise InputError(

@@ -23,33 +23,57 @@ class MAMLRegressor(RegressorMixin, Given):  # type: ignore[override]
 
     Features are centred and divided by their standard deviation; rates act in that space. ``coef_`` and ``intercept_``
     are in the units of X and y. With ``clip`` a row with a larger value is predicted as if it had that limit.
-    Source of the outer problem: docs/tutorials/rates.md; Bernacchia, "Meta-learning with negative learning rates",
-    ICLR 2021.
 
-    train_rate: rate of the inner step while meta-training, of either sign; 0 means no inner loop, infinity is allowed.
-    adapt_rate: rate of the step on a new task. n_support: rows for an inner step; a task's other rows are query rows.
-    ridge: relative to tr(B^T B) / p of the outer problem. steps: inner steps, in training and adaptation.
-    rate_unit: "spectral" (multiples of 1 / lambda_max of the mean support second moment) or "raw", for both rates.
-    rule: how weights are adapted, where not by gradient steps at ``adapt_rate`` (None): a ``ProximalRule`` (ridge
-        regression towards omega), a ``MixedRule`` (a mixed model), or a ``GradientRule`` with a raw rate of its own. A
-        parameter that would do nothing beside it is refused.
-    n_draws: random draws of support and query rows of each task; None for 5, fewer on large tables.
-    standardize, clip, fit_intercept: see above; ``clip`` is the largest standardised value; None for no limit.
-    on_small: tasks with no more than n_support rows are left out ("drop", with a warning), or "raise".
-    weighting: what counts once in training and in held-out errors: each of the "tasks", as a new task is what is
+    Parameters
+    ----------
+    train_rate
+        rate of the inner step while meta-training, of either sign; 0 means no inner loop, infinity is allowed.
+    adapt_rate
+        rate of the step on a new task.
+    n_support
+        rows for an inner step; a task's other rows are query rows.
+    ridge
+        relative to tr(B^T B) / p of the outer problem.
+    steps
+        inner steps, in training and adaptation.
+    rate_unit
+        "spectral" (multiples of 1 / lambda_max of the mean support second moment) or "raw", for both rates.
+    rule
+        how weights are adapted, where not by gradient steps at ``adapt_rate`` (None): a ``ProximalRule`` (ridge
+        regression towards omega), a ``MixedRule`` (a mixed model), or a ``GradientRule`` with a raw rate of its
+        own. A parameter that would do nothing beside it is refused.
+    n_draws
+        random draws of support and query rows of each task; None for 5, fewer on large tables.
+    standardize, clip, fit_intercept
+        see above; ``clip`` is the largest standardised value; None for no limit.
+    on_small
+        tasks with no more than n_support rows are left out ("drop", with a warning), or "raise".
+    weighting
+        what counts once in training and in held-out errors: each of the "tasks", as a new task is what is
         predicted, or each of their query "rows", where new rows come from tasks in proportion to their size.
-    support: which rows of a task are support rows: "random" ones, drawn anew ``n_draws`` times, or the "first", for
-        rows that stand in their order in time: what comes later then never helps to predict what came before.
-    row_weights: what ``sample_weight`` says. "frequency": a row of weight 2 stands for two rows alike, apart from
-        random draws of support rows. "precision": its error has half the variance, as of a mean of two measurements;
-        only ratios count, and a row of their geometric mean has the model's noise. These are the weights of lme4.
-    n_jobs: workers (threads) that share the work of ``fit``; None for 1, -1 for every core. No digit depends on it.
+    support
+        which rows of a task are support rows: "random" ones, drawn anew ``n_draws`` times, or the "first", for rows
+        that stand in their order in time: what comes later then never helps to predict what came before.
+    row_weights
+        what ``sample_weight`` says. "frequency": a row of weight 2 stands for two rows alike, apart from random
+        draws of support rows. "precision": its error has half the variance, as of a mean of two measurements; only
+        ratios count, and a row of their geometric mean has the model's noise. These are the weights of lme4.
+    n_jobs
+        workers (threads) that share the work of ``fit``; None for 1, -1 for every core. No digit depends on it.
+    random_state
+        seed of the draws: a whole number, a NumPy generator, or None for fresh numbers.
 
+    Notes
+    -----
     With one task, or without groups, all rows are both support and query rows.
 
     After ``fit``: model_ (the ``FittedModel``), coef_ (p,) or (q, p), intercept_, n_features_in_, train_rate_ and
     adapt_rate_ (raw; None where the rule has none), train_rate_spectral_, adapt_rate_spectral_, scale_ (the spectral
     unit), n_tasks_, task_ids_, n_clipped_.
+
+    References
+    ----------
+    docs/tutorials/rates.md; Bernacchia, "Meta-learning with negative learning rates", ICLR 2021.
     """
 
     kind = REGRESSION
@@ -64,25 +88,41 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
     estimator uses a blend of them, each task's adapted weights being a convex combination of those of several
     strategies, or the one with the least loss on held-out tasks. ``choice_`` says what was found, with intervals.
 
-    n_support: rows that a new task is expected to bring.
-    cv: number of folds of tasks, a scikit-learn splitter, or pairs of row numbers; a task must not be cut, and three
-        folds are the least: the choice for a fold is made on the others, by fits that have not seen it.
-    rules: which of "gradient", "proximal", "mixed" may be used. blend: whether strategies of these rules may be
-        combined; False, or the gradient rule alone, gives a single one.
-    ridges: relative ridges to try; None for 20 from 1e-6 to 10. steps: numbers of inner steps to try. n_rates: rates
-        around the circle, odd; None for 101, fewer with more than 128 features.
-    n_draws: random draws of support rows of each task; None for 10, fewer on large tables. level: of the intervals.
-    Other parameters are those of MAMLRegressor.
+    Parameters
+    ----------
+    n_support
+        rows that a new task is expected to bring.
+    cv
+        number of folds of tasks, a scikit-learn splitter, or pairs of row numbers; a task must not be cut, and
+        three folds are the least: the choice for a fold is made on the others, by fits that have not seen it.
+    rules
+        which of "gradient", "proximal", "mixed" may be used.
+    blend
+        whether strategies of these rules may be combined; False, or the gradient rule alone, gives a single one.
+    ridges
+        relative ridges to try; None for 20 from 1e-6 to 10.
+    steps
+        numbers of inner steps to try.
+    n_rates
+        rates around the circle, odd; None for 101, fewer with more than 128 features.
+    n_draws
+        random draws of support rows of each task; None for 10, fewer on large tables.
+    level
+        of the intervals. Other parameters are those of MAMLRegressor.
+    standardize, clip, fit_intercept, on_small, weighting, support, row_weights, n_jobs, random_state
+        as in MAMLRegressor.
 
+    Notes
+    -----
     With one task, or without groups, there is nothing to choose by: the weights are a ridge regression.
 
     After ``fit``, besides the attributes of MAMLRegressor: choice_ (``undertow.choice.Choice``), strategy_ (the
     strategy used, such as "blend", "signed", "mixed_full"), rate_path_ (a RatePath at the ridge of the gradient rule; a
     list of them with several targets), cv_surface_ (LossSurface: the gradient rule's cross-validated loss over both
     rates and the ridge), held_out_ (TaskLosses: each task's mean squared error under each strategy, held out), ridge_,
-    steps_, n_draws_, recipe_ and sums_ (what ``partial_fit`` and ``merge`` add to). The rates are always numbers:
-    where the strategy used has none, they are those of the gradient rule's best signed train rate, and
-    ``strategy_`` says what is used in their place.
+    steps_, n_draws_, recipe_ and sums_ (what ``partial_fit`` and ``merge`` add to). The rates are always numbers: where
+    the strategy used has none, they are those of the gradient rule's best signed train rate, and ``strategy_`` says
+    what is used in their place.
     """
 
     kind = REGRESSION
@@ -91,11 +131,18 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
     def partial_fit(self, X: Any, y: Any, *, groups: Any = None) -> MAMLRegressorCV:
         """Add further tasks to a fitted estimator, the rows of the others not being read again; at first it is ``fit``.
 
-        X (R, p), y (R,), groups (R,): rows of tasks that are new; a task must come with all of its rows at once, and
-        one that the estimator has seen is refused. Weights are solved from the sums over all tasks, old and new. What
-        was chosen stays: units of the features, rates, ratios, ridges, variances, shares, and ``choice_``. Each
-        task's own weights, for ``predict`` with groups, are adapted anew from what is kept of its rows.
-        Raises InputError also where the estimator has chosen nothing, or has more columns than rows.
+        Parameters
+        ----------
+        X, y, groups
+            (R, p), (R,), (R,): rows of tasks that are new; a task must come with all of its rows at once, and one
+            that the estimator has seen is refused. Weights are solved from the sums over all tasks, old and new.
+            What was chosen stays: units of the features, rates, ratios, ridges, variances, shares, and ``choice_``.
+            Each task's own weights, for ``predict`` with groups, are adapted anew from what is kept of its rows.
+
+        Raises
+        ------
+        InputError
+            also where the estimator has chosen nothing, or has more columns than rows.
         """
         if not hasattr(self, "model_"):
             return self.fit(X, y, groups=groups)
@@ -105,7 +152,12 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
         """Fit to other tasks with the parameters, units and choice of a fitted estimator: only sums are made.
 
         Such a fit can be merged with ``fitted`` and with others like it. X, y, groups as in ``fit``, of tasks whose
-        weights are solved from their own sums. Raises InputError as ``partial_fit`` does.
+        weights are solved from their own sums.
+
+        Raises
+        ------
+        InputError
+            as ``partial_fit`` does.
         """
         check_is_fitted(fitted)
         x, targets, _ = fitted._read_rows(X, y)
@@ -124,8 +176,16 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
     def merge(self, other: MAMLRegressorCV) -> MAMLRegressorCV:
         """Add the tasks of another estimator to this one, in place, and return it: sums are added, no row is read.
 
-        other: an estimator of other tasks with the same units and choice: made by ``fit_like``, or by
-        ``undertow.scale.fit(..., like=)``. Raises InputError for another one, and for a task that is in both.
+        Parameters
+        ----------
+        other
+            an estimator of other tasks with the same units and choice: made by ``fit_like``, or by
+            ``undertow.scale.fit(..., like=)``.
+
+        Raises
+        ------
+        InputError
+            for another one, and for a task that is in both.
         """
         check_is_fitted(self)
         check_is_fitted(other)

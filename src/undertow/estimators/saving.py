@@ -61,11 +61,24 @@ def save(
     Weights, standardisation, adaptation rules, parameters and what the search has left (``choice_``, ``rate_path_``,
     ``cv_surface_``, ``held_out_``) are kept exactly; of a generator given as ``random_state``, the seed that ``fit``
     took from it.
-    notes: further plain values to keep in the file; see ``read_notes``.
-    anonymous: leave out the ids of the tasks and what is of single tasks, their weights and rows. To the model that is
+
+    Parameters
+    ----------
+    estimator
+        a fitted one of the four estimators.
+    path
+        file to write.
+    notes
+        further plain values to keep in the file; see ``read_notes``.
+    anonymous
+        leave out the ids of the tasks and what is of single tasks, their weights and rows. To the model that is
         loaded every task is new, also one that it was fitted to, and no further tasks can be added to it.
-    Raises InputError for what is no fitted estimator of undertow, and for a parameter that is no plain value (such
-    as a splitter for ``cv``).
+
+    Raises
+    ------
+    InputError
+        for what is no fitted estimator of undertow, and for a parameter that is no plain value (such as a splitter
+        for ``cv``).
     """
     name = type(estimator).__name__
     if _CLASSES.get(name) is not type(estimator):
@@ -89,7 +102,15 @@ def save(
 def load(path: str | os.PathLike[str]) -> MetaEstimator:
     """Return the fitted estimator that ``save`` wrote to ``path``.
 
-    Raises InputError, saying why, for a file that is missing, damaged, of another kind, or of another format.
+    Parameters
+    ----------
+    path
+        a file of ``save``.
+
+    Raises
+    ------
+    InputError
+        saying why, for a file that is missing, damaged, of another kind, or of another format.
     """
     header, arrays = _read(Path(path))
     try:
@@ -99,7 +120,13 @@ def load(path: str | os.PathLike[str]) -> MetaEstimator:
 
 
 def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the ``notes`` that were saved with an estimator; raises InputError as ``load`` does."""
+    """Return the ``notes`` that were saved with an estimator; raises InputError as ``load`` does.
+
+    Parameters
+    ----------
+    path
+        a file of ``save``.
+    """
     text = _read(Path(path))[0].get("notes", "{}")
     try:
         return unpack_notes(text, Path(path).stat().st_size)

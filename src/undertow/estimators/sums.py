@@ -217,7 +217,15 @@ class Sums:
 
 
 def partial(rows: TaskRows, recipe: Recipe) -> Sums:
-    """Return the sums of whole tasks, all of whose rows are there. Too short ones count in the mixed models only."""
+    """Return the sums of whole tasks, all of whose rows are there. Too short ones count in the mixed models only.
+
+    Parameters
+    ----------
+    rows
+        rows of whole tasks.
+    recipe
+        what is to be summed, and how.
+    """
     q = rows.y.shape[1]
     each: list[list[RidgeMoments]] = [[] for _ in range(q)]
     large = np.flatnonzero(rows.counts > recipe.n_support)
@@ -267,7 +275,13 @@ def _none(rows: TaskRows, recipe: Recipe) -> tuple[BlockMoments, tuple[RidgeMome
 
 
 def merge(first: Sums, second: Sums) -> Sums:
-    """Return the sums over the tasks of both, which have none in common. Raises InputError for other recipes."""
+    """Return the sums over the tasks of both, which have none in common. Raises InputError for other recipes.
+
+    Parameters
+    ----------
+    first, second
+        sums of disjoint sets of tasks, made with one recipe.
+    """
     a, b = first.blocks, second.blocks
     same = (
         a.gram.shape == b.gram.shape

@@ -22,7 +22,19 @@ def fit_table(estimator: Estimator, table: GroupedTable) -> Estimator:
 
     The result is that of ``fit(X, y, groups=...)`` on the rows in their original order, bit for bit: draws follow the
     original row numbers, ``table.rows``. Rows are neither put back into that order nor sorted again.
-    ``feature_names_in_`` are the table's. Raises InputError as ``fit`` does, and for another kind of table.
+    ``feature_names_in_`` are the table's.
+
+    Parameters
+    ----------
+    estimator
+        one of the four estimators; it is fitted in place.
+    table
+        raw rows, as ``read_table`` returns them.
+
+    Raises
+    ------
+    InputError
+        as ``fit`` does, and for another kind of table.
     """
     if not isinstance(table, GroupedTable):
         raise InputError(

@@ -20,13 +20,32 @@ from undertow.trials.panel import Cell, Panel, cells_of
 class Experiment:
     """One experiment: its settings, its panels, and how its table is drawn and read.
 
-    name: what the command line calls it. claim: what is to be shown, one sentence; short: the same in a few words.
-    run_time, quick_time: processor time of the full and of the quick run, in words.
-    Config: strict settings, whose defaults are the full run. quick: settings that change for a quick run.
-    panels(config): the sweeps. draw(table, config): the figure. draw_details(table, config): a second one, for what the
-    first leaves out; None where there is none. by_name: whether it runs only where it is asked for by name.
-    finding(table, config): the decisive number and what follows from it for the claim. verdict(table, config): all that
-    the table says, in lines.
+    Parameters
+    ----------
+    name
+        what the command line calls it.
+    claim
+        what is to be shown, one sentence.
+    short
+        the same in a few words.
+    run_time, quick_time
+        processor time of the full and of the quick run, in words.
+    Config
+        strict settings, whose defaults are the full run.
+    quick
+        settings that change for a quick run.
+    panels
+        (config): the sweeps.
+    draw
+        (table, config): the figure.
+    draw_details
+        (table, config): a second one, for what the first leaves out; None where there is none.
+    by_name
+        whether it runs only where it is asked for by name.
+    finding
+        (table, config): the decisive number and what follows from it for the claim.
+    verdict
+        (table, config): all that the table says, in lines.
     """
 
     name: str

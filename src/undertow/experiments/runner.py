@@ -24,9 +24,20 @@ Progress = Callable[[int, int], None]
 class Result:
     """What a call of ``reproduce`` or ``redraw`` left behind.
 
-    folder: where the files are. table: one row for each point. finding: the decisive number and what follows from it.
-    verdict: claim, finding and details, lines of text. computed, kept: cells that this call computed, and found
-    finished. was_complete: True where there was nothing to compute.
+    Parameters
+    ----------
+    folder
+        where the files are.
+    table
+        one row for each point.
+    finding
+        the decisive number and what follows from it.
+    verdict
+        claim, finding and details, lines of text.
+    computed, kept
+        cells that this call computed, and found finished.
+    was_complete
+        True where there was nothing to compute.
     """
 
     folder: Path
@@ -44,12 +55,30 @@ class Result:
 
 
 def folder_of(name: str, out: Path | str, quick: bool) -> Path:
-    """Where results live: out/name, or out/name-quick, so that a quick run never mixes with a full one."""
+    """Where results live: out/name, or out/name-quick, so that a quick run never mixes with a full one.
+
+    Parameters
+    ----------
+    name
+        name of the experiment.
+    out
+        folder of all results.
+    quick
+        whether it is a quick run.
+    """
     return Path(out) / (f"{name}-quick" if quick else name)
 
 
 def cells_kept(experiment: Experiment, config: ExperimentConfig, folder: Path | str) -> tuple[int, int]:
-    """How many of the experiment's cells are stored in the folder, and how many there are in all."""
+    """How many of the experiment's cells are stored in the folder, and how many there are in all.
+
+    Parameters
+    ----------
+    experiment, config
+        which experiment, and its settings.
+    folder
+        folder of its results.
+    """
     cells, store = experiment.cells(config), Folder(folder)
     return sum(map(store.has_cell, cells)), len(cells)
 
@@ -68,9 +97,26 @@ def reproduce(
     Each finished cell is stored at once. A call that finds cells of the same config goes on from them and gives the
     same numbers, to the last bit, as one that was never stopped. A complete folder is only drawn again.
 
-    config: None means the experiment's full settings, or its quick ones. overwrite: throw earlier results away.
-    Raises InputError for an unknown name, for a config of another experiment, and where the folder holds results of
-    other settings.
+    Parameters
+    ----------
+    name
+        one of ``names()``.
+    out
+        folder of all results; the experiment's own folder is made in it.
+    quick
+        smaller sizes.
+    config
+        None means the experiment's full settings, or its quick ones.
+    overwrite
+        throw earlier results away.
+    progress
+        called with (done, total) parts.
+
+    Raises
+    ------
+    InputError
+        for an unknown name, for a config of another experiment, and where the folder holds results of other
+        settings.
     """
     experiment = get(name)
     config = experiment.config(quick) if config is None else config
@@ -109,7 +155,15 @@ def redraw(folder: Path | str) -> Result:
     Where all cells are there the table is collected from them again: theory may have been mended since. Where some were
     deleted the table stays as it is.
 
-    Raises InputError where the folder holds no complete experiment.
+    Parameters
+    ----------
+    folder
+        a folder that ``reproduce`` has filled.
+
+    Raises
+    ------
+    InputError
+        where the folder holds no complete experiment.
     """
     store = Folder(folder)
     record, table = store.read_record(), store.read_table()

@@ -15,7 +15,10 @@ from undertow.gradient.state import History, TrainState
 class Callback:
     """A function to call while training, handed over as ``progress``: own evaluation, averages, annealing.
 
-    Raises InputError when an entry does not fit.
+    Raises
+    ------
+    InputError
+        when an entry does not fit.
     """
 
     call: Callable[[TrainState, History], Any]

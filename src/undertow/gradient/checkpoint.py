@@ -95,8 +95,21 @@ def read_facts(folder: Path) -> dict[str, Any] | None:
 def read_tree(folder: Path, name: str, like: Tree) -> Tree:
     """Return one named tree of the checkpoint in ``folder``, with the structure, shapes and types of ``like``.
 
-    For example read_tree(folder, "params", params) gives the trained parameters. Raises InputError when there is no
-    checkpoint, or when an array is missing or has another shape or type.
+    For example read_tree(folder, "params", params) gives the trained parameters.
+
+    Parameters
+    ----------
+    folder
+        folder of the checkpoint.
+    name
+        such as "params" or "best_params".
+    like
+        a tree of the same structure.
+
+    Raises
+    ------
+    InputError
+        when there is no checkpoint, or when an array is missing or has another shape or type.
     """
     facts = read_facts(Path(folder))
     if facts is None:

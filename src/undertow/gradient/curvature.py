@@ -18,8 +18,16 @@ def curvatures(
 ) -> tuple[jax.Array, jax.Array]:
     """Return (smallest, largest) eigenvalue of the Hessian of one task's support loss, by Lanczos.
 
-    support: (x, y) or (x, y, mask). adapts: which leaves move; the Hessian is taken with respect to these.
-    iterations: number of products of the Hessian and a vector. Both ends converge from inside the spectrum.
+    Parameters
+    ----------
+    loss_fn, params
+        as in ``adapt``.
+    support
+        (x, y) or (x, y, mask).
+    adapts
+        which leaves move; the Hessian is taken with respect to these.
+    iterations
+        number of products of the Hessian and a vector. Both ends converge from inside the spectrum.
     """
     params, state = unwrap(params)
     support = one_support(loss_fn, params, support)
@@ -64,6 +72,13 @@ def stable_interval(
     the distance along an eigenvector by 1 - alpha lambda: outside of the interval, which includes every negative rate,
     it grows. One or a few growing steps are no fault (that is what a negative rate does); many of them overflow.
     Where no curvature is positive the upper end is infinite.
+
+    Parameters
+    ----------
+    loss_fn, params, support
+        as in ``adapt``.
+    adapts, iterations
+        as in ``curvatures``.
     """
     _, top = curvatures(loss_fn, params, support, adapts=adapts, iterations=iterations)
     top = float(top)

@@ -47,16 +47,34 @@ class Adapted(NamedTuple):
 def adapt(loss_fn: LossFn, params: Tree, support: tuple[Any, ...], rate: Any, inner: InnerLoop = ONE_STEP) -> Tree:
     """Return the parameters adapted to one task, theta = params - rate * gradient of the support loss (k times).
 
-    loss_fn: loss_fn(params, x, y) -> scalar, a mean over rows; also with_key(loss_fn, key). More in ``meta_loss``.
-    params: any pytree, or Stateful. Its arrays of floating point numbers adapt; everything else is kept.
-    support: (x, y), or (x, y, mask) with mask (n,) True where a row is real.
-    rate: one number of either sign (a positive one goes down the support loss, a negative one up), a tree of rates, or
-        PerStep. It is a traced value.
-    inner: the inner loop; one explicit step of all leaves where it is left out.
+    Parameters
+    ----------
+    loss_fn
+        loss_fn(params, x, y) -> scalar, a mean over rows; also with_key(loss_fn, key). More in ``meta_loss``.
+    params
+        any pytree, or Stateful. Its arrays of floating point numbers adapt; everything else is kept.
+    support
+        (x, y), or (x, y, mask) with mask (n,) True where a row is real.
+    rate
+        one number of either sign (a positive one goes down the support loss, a negative one up), a tree of rates,
+        or PerStep. It is a traced value.
+    inner
+        the inner loop; one explicit step of all leaves where it is left out.
 
-    Returns a pytree like params. Raises InputError when rate, inner or support do not fit.
-    Source: Finn et al., "Model-agnostic meta-learning", ICML 2017, arXiv:1703.03400; Bernacchia, "Meta-learning with
-    negative learning rates", ICLR 2021, arXiv:2102.00940.
+    Returns
+    -------
+    Tree
+        a pytree like params.
+
+    Raises
+    ------
+    InputError
+        when rate, inner or support do not fit.
+
+    References
+    ----------
+    Finn et al., "Model-agnostic meta-learning", ICML 2017, arXiv:1703.03400; Bernacchia, "Meta-learning with negative
+    learning rates", ICLR 2021, arXiv:2102.00940.
     """
     if not isinstance(support, tuple | list):
         raise InputError("support", rule=f"it must be (x, y) or (x, y, mask), and is of type {type(support).__name__}.")

@@ -22,7 +22,10 @@ from undertow.gradient.rates import check_finite, is_scalar
 class Explicit:
     """The rule of MAML: ``steps`` steps theta - rate * d, with d the gradient of the support loss.
 
-    Raises InputError where ``direction`` turns the sign, as an optimiser with a learning rate of its own does.
+    Raises
+    ------
+    InputError
+        where ``direction`` turns the sign, as an optimiser with a learning rate of its own does.
     """
 
     direction: optax.GradientTransformation | None = None
@@ -104,7 +107,12 @@ class InnerLoop:
     """How a task's weights are found from the starting point; without arguments MAML with one step.
 
     A value without arrays: equal ones are equal to the compiler too, so a new record with the same entries compiles
-    nothing anew. Raises InputError when an entry does not fit, or would do nothing with this rule.
+    nothing anew.
+
+    Raises
+    ------
+    InputError
+        when an entry does not fit, or would do nothing with this rule.
     """
 
     steps: int = 1

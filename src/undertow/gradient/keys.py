@@ -14,7 +14,15 @@ TASKS, SHUFFLE, TEST, INIT, NOISE = range(5)
 
 
 class KeySource:
-    """A JAX key as a ``RandomSource``: each call draws from a key of its own. ``dtype`` None means JAX's default."""
+    """A JAX key as a ``RandomSource``: each call draws from a key of its own. ``dtype`` None means JAX's default.
+
+    Parameters
+    ----------
+    key
+        a JAX key.
+    dtype
+        of the numbers.
+    """
 
     def __init__(self, key: Any, dtype: Any = None) -> None:
         self.key = key

@@ -15,11 +15,23 @@ from undertow.gradient.leaves import Stateful, Tree, is_trained, names
 def last_layer(params: Tree) -> Tree:
     """ANIL's choice: the tree of booleans that is True in the last layer of ``params`` only.
 
-    The layers are the top-level children that hold trained arrays; where there is only one (as "params" of a Flax
-    tree, or ``layers`` of an Equinox perceptron), its children. Lists, tuples and the fields of a module have an order;
-    so have the entries of a dict that differ in a number only, such as Dense_0, Dense_1.
-    Source: Raghu et al., "Rapid learning or feature reuse?", ICLR 2020, arXiv:1909.09157.
-    Raises InputError for a dict with other names: use ``leaves`` there.
+    The layers are the top-level children that hold trained arrays; where there is only one (as "params" of a Flax tree,
+    or ``layers`` of an Equinox perceptron), its children. Lists, tuples and the fields of a module have an order; so
+    have the entries of a dict that differ in a number only, such as Dense_0, Dense_1.
+
+    Parameters
+    ----------
+    params
+        any pytree with layers.
+
+    Raises
+    ------
+    InputError
+        for a dict with other names: use ``leaves`` there.
+
+    References
+    ----------
+    Raghu et al., "Rapid learning or feature reuse?", ICLR 2020, arXiv:1909.09157.
     """
     params = params.params if isinstance(params, Stateful) else params
 
@@ -33,8 +45,19 @@ def last_layer(params: Tree) -> Tree:
 def all_but_last(params: Tree) -> Tree:
     """BOIL's choice: everything but the last layer adapts.
 
-    Source: Oh et al., "BOIL: towards representation change for few-shot learning", ICLR 2021, arXiv:2008.08882.
-    Raises InputError as ``last_layer``.
+    Parameters
+    ----------
+    params
+        any pytree with layers, as for ``last_layer``.
+
+    Raises
+    ------
+    InputError
+        as ``last_layer``.
+
+    References
+    ----------
+    Oh et al., "BOIL: towards representation change for few-shot learning", ICLR 2021, arXiv:2008.08882.
     """
     return jax.tree.map(lambda flag: not flag, last_layer(params))
 

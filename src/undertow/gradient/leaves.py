@@ -113,9 +113,18 @@ def warn_of_ties(params: Tree) -> None:
 def leaves(params: Tree, where: Callable[[str], bool] | Iterable[str]) -> Tree:
     """Return the tree of booleans, shaped as ``params``, that is True at the chosen leaves.
 
-    where: a function of the leaf's path (such as "[2]['bias']" or ".layers[0].weight"), or a sequence of pieces of
+    Parameters
+    ----------
+    params
+        any pytree.
+    where
+        a function of the leaf's path (such as "[2]['bias']" or ".layers[0].weight"), or a sequence of pieces of
         text, of which a chosen path contains at least one.
-    Raises InputError, with all paths, when nothing is chosen.
+
+    Raises
+    ------
+    InputError
+        with all paths, when nothing is chosen.
     """
     if not callable(where):
         pieces = [where] if isinstance(where, str) else list(where)

@@ -43,9 +43,19 @@ class Seen(NamedTuple):
 def with_key(loss_fn: LossFn, key: Any) -> Keyed:
     """Return the loss with a key for its random numbers (dropout, noise), for ``adapt`` and ``meta_loss``.
 
-    loss_fn: loss_fn(params, x, y, key=...). key: a JAX key or a seed. Each task has the key fold_in(key, task), and
-    each step of its inner loop and each loss after it one folded in once more: no two calls share one. ``train`` and
-    ``sweep`` do this themselves, with another key at each iteration. Raises InputError when the loss takes no key.
+    Parameters
+    ----------
+    loss_fn
+        loss_fn(params, x, y, key=...).
+    key
+        a JAX key or a seed. Each task has the key fold_in(key, task), and each step of its inner loop and each loss
+        after it one folded in once more: no two calls share one. ``train`` and ``sweep`` do this themselves, with
+        another key at each iteration.
+
+    Raises
+    ------
+    InputError
+        when the loss takes no key.
     """
     if "key" not in takes(loss_fn):
         raise InputError("loss_fn", rule="it has no argument called key, so a key would do nothing.")

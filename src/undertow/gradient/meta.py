@@ -46,20 +46,36 @@ def meta_loss(
 ) -> tuple[jax.Array, MetaInfo]:
     """Return (loss, info): the mean query loss after each task's inner step, and the losses of each task.
 
-    loss_fn: loss_fn(params, x, y) -> scalar, or (scalar, aux) with a tree of numbers to look at. A mean over rows that
-        treats them one by one; a loss that does not (class weights, batch statistics) must have an argument ``mask``
-        where tasks have masks. It may have arguments ``mask`` (n,) (True where a row is real), ``key`` (see
-        ``with_key``) and ``state`` (see ``Stateful``).
-    params: any pytree, or Stateful.
-    tasks: a TaskBatch of arrays (m, n, ...), possibly with masks; padded rows have no influence, whatever they hold.
-    train_rate, inner: the rate, of either sign, and the inner loop, as in ``adapt``.
-    weighting: "rows" (each query row counts once) or "tasks" (each task once). They differ only for ragged tasks.
+    Parameters
+    ----------
+    loss_fn
+        loss_fn(params, x, y) -> scalar, or (scalar, aux) with a tree of numbers to look at. A mean over rows that
+        treats them one by one; a loss that does not (class weights, batch statistics) must have an argument
+        ``mask`` where tasks have masks. It may have arguments ``mask`` (n,) (True where a row is real), ``key``
+        (see ``with_key``) and ``state`` (see ``Stateful``).
+    params
+        any pytree, or Stateful.
+    tasks
+        a TaskBatch of arrays (m, n, ...), possibly with masks; padded rows have no influence, whatever they hold.
+    train_rate, inner
+        the rate, of either sign, and the inner loop, as in ``adapt``.
+    weighting
+        "rows" (each query row counts once) or "tasks" (each task once). They differ only for ragged tasks.
 
+    Raises
+    ------
+    InputError
+        when shapes or options do not fit.
+
+    Notes
+    -----
     The gradient with respect to params is MAML's; with InnerLoop(first_order=True) it is that of first-order MAML, with
     rule=Implicit() iMAML's and with rule=Reptile() Reptile's pseudo-gradient (mean over tasks). The gradient with
-    respect to train_rate is exact for Explicit and Implicit and zero for Reptile. Raises InputError when shapes or
-    options do not fit.
-    Source: as for ``adapt``.
+    respect to train_rate is exact for Explicit and Implicit and zero for Reptile.
+
+    References
+    ----------
+    As for ``adapt``.
     """
     _check.one_of(weighting, "weighting", ("rows", "tasks"))
     check_inner(inner, train_rate, "train_rate")

@@ -21,13 +21,25 @@ def mlp(
 ) -> tuple[Layers, Callable[[Layers, Any], Any]]:
     """Return (params, apply) of a multilayer perceptron.
 
-    sizes: number of inputs, of hidden units of each layer, and of outputs; for example (1, 40, 40, 1).
-    key: a JAX key or a seed. Weights are normal with variance 2 / inputs (He), in the last layer 1 / inputs; biases 0.
-    activation: applied after each layer but the last.
+    Parameters
+    ----------
+    sizes
+        number of inputs, of hidden units of each layer, and of outputs; for example (1, 40, 40, 1).
+    key
+        a JAX key or a seed. Weights are normal with variance 2 / inputs (He), in the last layer 1 / inputs; biases
+        0.
+    activation
+        applied after each layer but the last.
 
+    Raises
+    ------
+    InputError
+        when sizes has fewer than two entries.
+
+    Notes
+    -----
     params is a list of {"weight": (inputs, outputs), "bias": (outputs,)}, so ``last_layer(params)`` is the head.
     apply(params, x) maps x (..., inputs) to (..., outputs); with one output the last axis is dropped.
-    Raises InputError when sizes has fewer than two entries.
     """
     sizes = [_check.whole_number(size, "sizes") for size in sizes]
     if len(sizes) < 2:
@@ -52,7 +64,13 @@ def mlp(
 
 
 def squared_loss(apply: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], jax.Array]:
-    """Return loss_fn(params, x, y): half the mean squared error of apply(params, x), summed over outputs."""
+    """Return loss_fn(params, x, y): half the mean squared error of apply(params, x), summed over outputs.
+
+    Parameters
+    ----------
+    apply
+        the model: apply(params, x) returns (n,) or (n, outputs).
+    """
 
     def loss_fn(params: Any, x: Any, y: Any) -> jax.Array:
         found = apply(params, x)
@@ -65,7 +83,13 @@ def squared_loss(apply: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], 
 
 
 def cross_entropy(apply: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], jax.Array]:
-    """Return loss_fn(params, x, y): mean cross-entropy of the scores apply(params, x) (n, classes); y (n,) integers."""
+    """Return loss_fn(params, x, y): mean cross-entropy of the scores apply(params, x) (n, classes); y (n,) integers.
+
+    Parameters
+    ----------
+    apply
+        the model: apply(params, x) returns scores (n, classes).
+    """
 
     def loss_fn(params: Any, x: Any, y: Any) -> jax.Array:
         scores = jax.nn.log_softmax(apply(params, x))

@@ -27,14 +27,27 @@ _CHUNK_NUMBERS = 1 << 25
 class Linearisation:
     """A model as its value and its tangent at ``params``: what a kernel path needs of a network.
 
-    model: a function of parameters (any pytree) and rows (n, p) that returns outputs (n,) or (n, o); the output of a
+    Parameters
+    ----------
+    model
+        a function of parameters (any pytree) and rows (n, p) that returns outputs (n,) or (n, o); the output of a
         row must not depend on the other rows (no batch statistics).
-    params: where it is linearised. Leaves that are not floating-point arrays are held fixed.
-    dtype: precision in which the model is evaluated; None means that of the parameters. float64 does not need JAX's
+    params
+        where it is linearised. Leaves that are not floating-point arrays are held fixed.
+    dtype
+        precision in which the model is evaluated; None means that of the parameters. float64 does not need JAX's
         global flag: it is switched on only while the model runs.
-    chunk_rows: rows whose Jacobian is held at a time; None means as many as fit about 128 MB.
+    chunk_rows
+        rows whose Jacobian is held at a time; None means as many as fit about 128 MB.
 
-    All methods take and return NumPy arrays. Raises InputError when the model does not return one row for each row.
+    Raises
+    ------
+    InputError
+        when the model does not return one row for each row.
+
+    Notes
+    -----
+    All methods take and return NumPy arrays.
     """
 
     def __init__(
@@ -68,7 +81,12 @@ class Linearisation:
     def around(self, params: Any) -> Linearisation:
         """Return the linearisation of the same model at other parameters; nothing is compiled again.
 
-        Leaves that are held fixed stay as they were. Raises InputError for another structure or other shapes.
+        Leaves that are held fixed stay as they were.
+
+        Raises
+        ------
+        InputError
+            for another structure or other shapes.
         """
         other = copy(self)
         other._values = self._moving_of(params)
@@ -87,7 +105,10 @@ class Linearisation:
     def kernel(self, x: Any, z: Any = None) -> np.ndarray:
         """Return the kernel between rows x (n, p) and z (l, p): (n, l), or (n, l, o, o) for o outputs.
 
-        z: None means x. With one output this is a kernel for ``undertow.kernel.kernel_path``.
+        Parameters
+        ----------
+        z
+            None means x. With one output this is a kernel for ``undertow.kernel.kernel_path``.
         """
         same = z is None or z is x
         with self._precision():

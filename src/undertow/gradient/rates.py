@@ -30,20 +30,45 @@ class PerStep:
 
 
 def per_layer(params: Tree, value: float = 0.1) -> Tree:
-    """One rate for each layer of ``params`` (see ``last_layer``): a tree of scalars, all ``value`` at first."""
+    """One rate for each layer of ``params`` (see ``last_layer``): a tree of scalars, all ``value`` at first.
+
+    Parameters
+    ----------
+    params
+        any pytree with layers, as for ``last_layer``.
+    value
+        rate at first.
+    """
     return each_layer(split(unwrap(params)[0])[0], lambda: jnp.asarray(value, float))
 
 
 def per_leaf(params: Tree, value: float = 0.1) -> Tree:
-    """One rate for each trained array of ``params``: a tree of scalars, all ``value`` at first."""
+    """One rate for each trained array of ``params``: a tree of scalars, all ``value`` at first.
+
+    Parameters
+    ----------
+    params
+        any pytree.
+    value
+        rate at first.
+    """
     return jax.tree.map(lambda _: jnp.asarray(value, float), split(unwrap(params)[0])[0])
 
 
 def per_parameter(params: Tree, value: float = 0.1) -> Tree:
     """One rate for each number in ``params``, as in Meta-SGD: a tree of arrays, all ``value`` at first.
 
-    Source: Li et al., "Meta-SGD: learning to learn quickly for few-shot learning", 2017, arXiv:1707.09835. Theirs
-    start positive; here nothing keeps them so.
+    Parameters
+    ----------
+    params
+        any pytree.
+    value
+        rate at first.
+
+    References
+    ----------
+    Li et al., "Meta-SGD: learning to learn quickly for few-shot learning", 2017, arXiv:1707.09835. Theirs start
+    positive; here nothing keeps them so.
     """
     return jax.tree.map(lambda leaf: jnp.full_like(jnp.asarray(leaf), value), split(unwrap(params)[0])[0])
 
@@ -54,6 +79,13 @@ def per_step(rate: Tree, steps: int) -> PerStep:
     So rates learned for 3 steps serve for 10 on a new task: ``per_step(state.rate, 10)``.
     ``per_step(per_layer(params), steps)`` is the per-layer per-step rate of Antoniou et al., "How to train your MAML",
     ICLR 2019, arXiv:1810.09502.
+
+    Parameters
+    ----------
+    rate
+        a number, a tree of rates, or a PerStep.
+    steps
+        number of inner steps.
     """
     if isinstance(rate, PerStep):
         longer = lambda value: jnp.asarray(value)[jnp.minimum(jnp.arange(steps), jnp.shape(value)[0] - 1)]  # noqa: E731

@@ -29,7 +29,10 @@ from undertow.problem import Design
 class Source:
     """Where tasks come from, and how many of them an iteration sees.
 
-    Raises InputError when the tasks and their sizes do not go together, or when an entry would do nothing.
+    Raises
+    ------
+    InputError
+        when the tasks and their sizes do not go together, or when an entry would do nothing.
     """
 
     tasks: Any
@@ -112,9 +115,17 @@ class Feed:
 def draw_tasks(problem: Any, design: Design, key: Any, n_tasks: int | None = None) -> TaskBatch:
     """Draw a TaskBatch with JAX: ``design.n_tasks`` tasks (or ``n_tasks``), one random stream per task.
 
-    problem: anything with draw(source, design) -> TaskBatch, such as ``MixedLinearRegression``, whose tasks are
+    Parameters
+    ----------
+    problem
+        anything with draw(source, design) -> TaskBatch, such as ``MixedLinearRegression``, whose tasks are
         independent of each other and whose calls of the source have shapes that do not depend on random numbers.
-    key: a JAX key or a seed. May be called inside a compiled function.
+    design
+        sizes of a task.
+    key
+        a JAX key or a seed. May be called inside a compiled function.
+    n_tasks
+        in place of ``design.n_tasks``.
     """
     key = as_key(key)
     one = replace(design, n_tasks=1)

@@ -66,26 +66,52 @@ def sweep(
 ) -> pa.Table:
     """Train once for each train rate and seed, and test each run; all runs are one compiled program.
 
-    loss_fn, source, optimizer, inner, weighting, target_loss, tolerance: as in ``train``.
-    init_fn: init_fn(key) -> params, called with a key of the seed.
-    train_rates: (k,) rates of either sign. seeds: (s,) whole numbers, or how many (0, 1, ...). A seed fixes the start,
-        the tasks and the test tasks, alike for all rates: differences between rates are paired.
-    iterations: most updates of a run. A run also stops at ``target_loss``, ``tolerance``, or the first value that is
-        not finite, which is reported in the table and does not disturb the others.
-    test: new tasks, their support rows to adapt on and their query rows to test on: a TaskBatch, or the Design of what
-        is drawn from the problem of ``source`` for each seed. None means no test.
-    adapt_rates: (r,) rates, of either sign, of the ``adapt_steps`` (None: ``inner.steps``) steps on the test tasks;
-        None means 0, the weights as they are.
-    strategy: "map" (one run after the other), "vmap" (all runs of a block side by side) or "auto": map on a CPU, where
-        it is faster, and vmap elsewhere.
-    block: runs per compiled call and device, 16 by default. store: a folder where each block is kept when it is
-        finished (Parquet); a sweep with the same settings goes on from there.
-    devices: JAX devices that share the blocks; None means the default one. progress: as in ``train``.
+    Parameters
+    ----------
+    loss_fn, source, optimizer, inner, weighting, target_loss, tolerance
+        as in ``train``.
+    init_fn
+        init_fn(key) -> params, called with a key of the seed.
+    train_rates
+        (k,) rates of either sign.
+    seeds
+        (s,) whole numbers, or how many (0, 1, ...). A seed fixes the start, the tasks and the test tasks, alike for
+        all rates: differences between rates are paired.
+    iterations
+        most updates of a run. A run also stops at ``target_loss``, ``tolerance``, or the first value that is not
+        finite, which is reported in the table and does not disturb the others.
+    test
+        new tasks, their support rows to adapt on and their query rows to test on: a TaskBatch, or the Design of
+        what is drawn from the problem of ``source`` for each seed. None means no test.
+    adapt_rates
+        (r,) rates, of either sign, of the ``adapt_steps`` (None: ``inner.steps``) steps on the test tasks; None
+        means 0, the weights as they are.
+    adapt_steps
+        steps on the test tasks; None for ``inner.steps``.
+    strategy
+        "map" (one run after the other), "vmap" (all runs of a block side by side) or "auto": map on a CPU, where it
+        is faster, and vmap elsewhere.
+    block
+        runs per compiled call and device, 16 by default.
+    store
+        a folder where each block is kept when it is finished (Parquet); a sweep with the same settings goes on from
+        there.
+    progress
+        as in ``train``.
+    devices
+        JAX devices that share the blocks; None means the default one.
 
-    Returns a table with one row per rate, seed and adaptation rate: train_rate, seed, iterations (updates made),
-    stopped, meta_loss, support_before, support_after, query_before (at the final parameters, means over the batch that
-    the next iteration would see), and with test tasks adapt_rate, test_loss. Raises InputError when arguments do not
-    fit, or when one would do nothing.
+    Returns
+    -------
+    pa.Table
+        a table with one row per rate, seed and adaptation rate: train_rate, seed, iterations (updates made),
+        stopped, meta_loss, support_before, support_after, query_before (at the final parameters, means over the
+        batch that the next iteration would see), and with test tasks adapt_rate, test_loss.
+
+    Raises
+    ------
+    InputError
+        when arguments do not fit, or when one would do nothing.
     """
     rates = np.atleast_1d(_check.rates(train_rates, "train_rates"))
     numbers = _seeds(seeds)

@@ -52,25 +52,46 @@ def train(
 ) -> tuple[TrainState, History]:
     """Minimise the meta-loss over params with an Optax optimiser; return (state, history).
 
-    loss_fn, params, train_rate, inner, weighting: as in ``meta_loss``. params may be the TrainState of another run: its
-        params, optimizer_state and iteration are gone on from, with what is handed over now (first order at first, say,
-        then second order; another rate; another source). ``iterations`` counts those of that run too.
-    source: a TaskBatch, or Source(problem, design) for tasks that are drawn, or a Source for anything else.
-    optimizer: any Optax optimiser, L-BFGS included. Hand over the same object again and nothing is compiled anew.
-    iterations: number of updates, those of a resumed run included.
-    seed: of the tasks that are drawn and of the order of mini-batches, a whole number.
-    learn_rate: train the rate too (of any kind: one number, per leaf, per parameter, per step). Its sign is free.
-    rate_optimizer: optimiser of the rate; None means that ``optimizer`` has both.
-    target_loss, tolerance: stop once an iteration's meta-loss, or the norm of its gradient, is at most this.
-    validation: new tasks to evaluate while training; the best parameters are kept in ``state.best_params``.
-    checkpoint: a folder, or Checkpoint(folder, every). When it holds a checkpoint of the same settings, training goes
-        on from there, and gives bit for bit what an uninterrupted run on the same machine gives.
-    chunk: iterations per compiled call; between calls progress is shown. progress: True, a function
-        of (iteration, iterations, meta_loss), or Callback(call, every) with a function of (state, history).
-    devices: a number of JAX devices, or the devices: each computes an equal share of the tasks.
+    Parameters
+    ----------
+    loss_fn, params, train_rate, inner, weighting
+        as in ``meta_loss``. params may be the TrainState of another run: its params, optimizer_state and iteration
+        are gone on from, with what is handed over now (first order at first, say, then second order; another rate;
+        another source). ``iterations`` counts those of that run too.
+    source
+        a TaskBatch, or Source(problem, design) for tasks that are drawn, or a Source for anything else.
+    optimizer
+        any Optax optimiser, L-BFGS included. Hand over the same object again and nothing is compiled anew.
+    iterations
+        number of updates, those of a resumed run included.
+    seed
+        of the tasks that are drawn and of the order of mini-batches, a whole number.
+    learn_rate
+        train the rate too (of any kind: one number, per leaf, per parameter, per step). Its sign is free.
+    rate_optimizer
+        optimiser of the rate; None means that ``optimizer`` has both.
+    target_loss, tolerance
+        stop once an iteration's meta-loss, or the norm of its gradient, is at most this.
+    validation
+        new tasks to evaluate while training; the best parameters are kept in ``state.best_params``.
+    checkpoint
+        a folder, or Checkpoint(folder, every). When it holds a checkpoint of the same settings, training goes on
+        from there, and gives bit for bit what an uninterrupted run on the same machine gives.
+    chunk
+        iterations per compiled call; between calls progress is shown.
+    progress
+        True, a function of (iteration, iterations, meta_loss), or Callback(call, every) with a function of (state,
+        history).
+    devices
+        a number of JAX devices, or the devices: each computes an equal share of the tasks.
 
-    Raises NonFiniteError at the first loss or gradient that is not finite, or at an implicit inner problem that is not
-    solved, naming iteration, task and cause; InputError when arguments do not fit.
+    Raises
+    ------
+    NonFiniteError
+        at the first loss or gradient that is not finite, or at an implicit inner problem that is not solved, naming
+        iteration, task and cause
+    InputError
+        when arguments do not fit.
     """
     iterations = _check.whole_number(iterations, "iterations", minimum=0)
     chunk = _check.whole_number(chunk, "chunk")

@@ -26,7 +26,10 @@ from undertow.gradient.source import as_arrays
 class Validation:
     """New tasks on which training is measured: their mean query loss after adaptation. The best parameters are kept.
 
-    Raises InputError when an entry does not fit.
+    Raises
+    ------
+    InputError
+        when an entry does not fit.
     """
 
     tasks: TaskBatch

@@ -63,7 +63,11 @@ class KernelBlocks:
         """Make the blocks in one pass over the pairs of rows; targets are not used.
 
         Memory is about N^2 (steps + 1)^2 and N m n_t numbers; the kernel between all support rows is never held.
-        Raises InputError when the kernel does not return a finite matrix of the right shape.
+
+        Raises
+        ------
+        InputError
+            when the kernel does not return a finite matrix of the right shape.
         """
         steps = _check.whole_number(steps, "steps")
         batch = checked(tasks)
@@ -130,7 +134,12 @@ class KernelBlocks:
     def spread(self, coefficients: np.ndarray, dual: np.ndarray) -> np.ndarray:
         """Return B^T c as weights of the kernel at the query rows and then the support rows, (k, r, N + m n_t).
 
-        coefficients: (k, steps + 1). dual: c, (k, r, N).
+        Parameters
+        ----------
+        coefficients
+            (k, steps + 1).
+        dual
+            c, (k, r, N).
         """
         m, n_v = self.maps.shape[1:3]
         padded = np.zeros((*dual.shape[:2], m * n_v))

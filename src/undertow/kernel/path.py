@@ -108,7 +108,10 @@ class KernelPath:
     def predict(self, x: Any, f0: Any = None) -> np.ndarray:
         """Return the meta-learned functions f* at rows x (n, p), as (k, n).
 
-        f0: (n,) values there, needed only where the path was given values of f0 and not a function.
+        Parameters
+        ----------
+        f0
+            (n,) values there, needed only where the path was given values of f0 and not a function.
         """
         x = np.asarray(x, dtype=np.float64)
         self._same_features(x)
@@ -118,8 +121,12 @@ class KernelPath:
     def predict_adapted(self, new_tasks: TaskBatch, adapt_rate: float, *, steps: int = 1, f0: Any = None) -> np.ndarray:
         """Return predictions on the query rows of new tasks after steps on their support rows, (k, m, n_q).
 
-        adapt_rate: raw rate. A negative one is taken but warns: it moves up the loss of the new task.
-        f0: pair of values (m, n_r), (m, n_q), needed only where the path was given values of f0 and not a function.
+        Parameters
+        ----------
+        adapt_rate
+            raw rate. A negative one is taken but warns: it moves up the loss of the new task.
+        f0
+            pair of values (m, n_r), (m, n_q), needed only where the path was given values of f0 and not a function.
         """
         rate = _check.real(adapt_rate, "adapt_rate", hint="A rate may have either sign.")
         if rate < 0:
@@ -137,10 +144,21 @@ class KernelPath:
     ) -> LossSurface:
         """Return the test loss on new tasks as a function of both rates, exactly.
 
-        new_tasks: their support rows are the adaptation rows and their query rows the test rows.
-        steps: number of adaptation steps. per_task: also keep the loss of each task.
-        f0: pair of values (m, n_r), (m, n_q), needed only where the path was given values of f0 and not a function.
-        Raises InputError when the tasks have another number of features, or f0 is missing.
+        Parameters
+        ----------
+        new_tasks
+            their support rows are the adaptation rows and their query rows the test rows.
+        steps
+            number of adaptation steps.
+        per_task
+            also keep the loss of each task.
+        f0
+            pair of values (m, n_r), (m, n_q), needed only where the path was given values of f0 and not a function.
+
+        Raises
+        ------
+        InputError
+            when the tasks have another number of features, or f0 is missing.
         """
         steps = _check.whole_number(steps, "steps")
         one_of(weighting, "weighting", ("rows", "tasks"))
@@ -162,7 +180,10 @@ class KernelPath:
     def refine(self, surface: LossSurface, new_tasks: Tasks, *, f0: Any = None) -> BestRates:
         """Return the pair of rates with the least loss on new tasks, also between the rates of the path.
 
-        surface: what ``evaluate`` returned for these tasks and ``f0``. They are evaluated about twenty times more.
+        Parameters
+        ----------
+        surface
+            what ``evaluate`` returned for these tasks and ``f0``. They are evaluated about twenty times more.
         """
         tasks = as_batches(new_tasks)
         return refined(
@@ -253,21 +274,38 @@ def kernel_path(
 ) -> KernelPath:
     """Solve the outer problem of MAML exactly at every train rate, for a model linear in a kernel's features.
 
-    kernel: a function of two sets of rows, (n, p) and (l, p), that returns (n, l), such as ``relu_ntk``; or the
+    Parameters
+    ----------
+    kernel
+        a function of two sets of rows, (n, p) and (l, p), that returns (n, l), such as ``relu_ntk``; or the
         ``KernelBlocks`` of these tasks, which serve again for other targets, starts and ridges.
-    tasks: one TaskBatch (masks where tasks have different numbers of rows).
-    train_rates: rates of the inner step, of either sign; 0 means no inner loop, infinity is allowed. None means the
-        grid of ``undertow.rate_path``.
-    ridge: one number or several >= 0, relative to tr(G) / N; it pulls towards f0. At 0 the solution is the one nearest
+    tasks
+        one TaskBatch (masks where tasks have different numbers of rows).
+    train_rates
+        rates of the inner step, of either sign; 0 means no inner loop, infinity is allowed. None means the grid of
+        ``undertow.rate_path``.
+    ridge
+        one number or several >= 0, relative to tr(G) / N; it pulls towards f0. At 0 the solution is the one nearest
         to f0, by Cholesky where G is well conditioned and by its eigenvalues above roundoff where it is not.
-    f0: the model before training, a function of rows (n, p) that returns (n,), or a pair of its values at the support
-        rows (m, n_t) and query rows (m, n_v); None means zero.
-    steps: number of inner steps, each at the same rate.
-    rate_unit: "raw", or "spectral" when ``train_rates`` are multiples of 1 / lambda_max (see ``KernelPath.scale``).
-    weighting: "rows" (each query row counts once) or "tasks" (each task once).
+    f0
+        the model before training, a function of rows (n, p) that returns (n,), or a pair of its values at the
+        support rows (m, n_t) and query rows (m, n_v); None means zero.
+    steps
+        number of inner steps, each at the same rate.
+    rate_unit
+        "raw", or "spectral" when ``train_rates`` are multiples of 1 / lambda_max (see ``KernelPath.scale``).
+    weighting
+        "rows" (each query row counts once) or "tasks" (each task once).
 
+    Raises
+    ------
+    InputError
+        naming the argument that cannot be used.
+
+    Notes
+    -----
     The kernel does not change along the inner steps: for a network this holds at infinite width, or for its
-    linearisation. Raises InputError naming the argument that cannot be used.
+    linearisation.
     """
     batch = checked(tasks)
     steps = _check.whole_number(steps, "steps")

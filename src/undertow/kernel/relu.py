@@ -32,8 +32,19 @@ _PIECE = 1 << 18
 def relu_ntk(x: np.ndarray, z: np.ndarray | None = None, *, bias: bool = True) -> np.ndarray:
     """Return the neural tangent kernel K between rows x (n, p) and z (l, p), as (n, l) in float64.
 
-    z: None means x. bias: append a coordinate 1 to the inputs (so that the network has biases in its first layer).
-    Raises InputError unless both have the same number of columns.
+    Parameters
+    ----------
+    x
+        (n, p) rows.
+    z
+        None means x.
+    bias
+        append a coordinate 1 to the inputs (so that the network has biases in its first layer).
+
+    Raises
+    ------
+    InputError
+        unless both have the same number of columns.
     """
     return _kernel(x, z, bias, 2.0)
 
@@ -42,12 +53,23 @@ def relu_nngp(x: np.ndarray, z: np.ndarray | None = None, *, bias: bool = True) 
     """Return the covariance of the network's values before training at rows x (n, p) and z (l, p), as (n, l).
 
     That is the covariance of f0, the first of the two parts of ``relu_ntk``; arguments and errors are the same.
+
+    Parameters
+    ----------
+    x, z, bias
+        as in ``relu_ntk``.
     """
     return _kernel(x, z, bias, 1.0)
 
 
 def linear_kernel(x: np.ndarray, z: np.ndarray | None = None) -> np.ndarray:
-    """Return x.z for rows x (n, p) and z (l, p): with it ``kernel_path`` is ``undertow.rate_path``."""
+    """Return x.z for rows x (n, p) and z (l, p): with it ``kernel_path`` is ``undertow.rate_path``.
+
+    Parameters
+    ----------
+    x, z
+        (n, p), (l, p): rows; None for z means x.
+    """
     a = np.asarray(x, dtype=np.float64)
     return a @ (a if z is None else np.asarray(z, dtype=np.float64)).T
 

@@ -19,9 +19,22 @@ def adapt(weights: Any, tasks: TaskBatch, adapt_rate: float, steps: int = 1) -> 
 
     theta = omega - adapt_rate * gradient of half the mean squared error on the support rows, ``steps`` times.
 
-    weights: omega, (p,), or (m, p) for a starting point per task. adapt_rate: raw rate. A negative rate is taken but
-    warns: it moves up the loss of the new task, and the optimum is never negative. Raises InputError for shapes that
-    do not fit and for a rate that is not finite.
+    Parameters
+    ----------
+    weights
+        omega, (p,), or (m, p) for a starting point per task.
+    tasks
+        the steps are on their support rows.
+    adapt_rate
+        raw rate. A negative rate is taken but warns: it moves up the loss of the new task, and the optimum is never
+        negative.
+    steps
+        number of steps.
+
+    Raises
+    ------
+    InputError
+        for shapes that do not fit and for a rate that is not finite.
     """
     rate = _check.real(adapt_rate, "adapt_rate", hint="A rate may have either sign.")
     steps = _check.whole_number(steps, "steps")
@@ -54,6 +67,11 @@ def stability_limit(tasks: TaskBatch) -> PerTask:
     """Return 2 / lambda_max of each task's S = X_t^T X_t / n_t, (m,): positive rates below it shrink the error.
 
     At a larger rate an inner step overshoots and repeated steps diverge. Infinite for a task whose inputs are all zero.
+
+    Parameters
+    ----------
+    tasks
+        a TaskBatch; support rows count.
     """
     tasks = one_batch(tasks)
     x = tasks.support_x

@@ -65,11 +65,20 @@ class Moments:
     def from_tasks(cls, tasks: Tasks, steps: int = 1, weighting: str = "rows", *, n_jobs: int | None = None) -> Moments:
         """Make them in one pass over a TaskBatch, or over several.
 
-        steps: number of inner steps, k >= 1. weighting: "rows" (each query row counts once) or "tasks" (each task
-        counts once). float32 input is multiplied in float32 and summed up in float64. n_jobs: number of workers (None:
-        one, -1: every core); the digits do not depend on it.
+        Parameters
+        ----------
+        steps
+            number of inner steps, k >= 1.
+        weighting
+            "rows" (each query row counts once) or "tasks" (each task counts once). float32 input is multiplied in
+            float32 and summed up in float64.
+        n_jobs
+            number of workers (None: one, -1: every core); the digits do not depend on it.
 
-        Raises InputError when the tasks do not fit together or hold values that are not finite.
+        Raises
+        ------
+        InputError
+            when the tasks do not fit together or hold values that are not finite.
         """
         steps = check_steps(steps)
         return sum_moments([of_batch(batch, steps, weighting, n_jobs=n_jobs) for batch in as_batches(tasks)])
@@ -139,7 +148,13 @@ def cancellation(terms: Rates, total: Rates) -> Rates:
 
 
 def sum_moments(parts: Iterable[Moments]) -> Moments:
-    """Return the moments of all tasks of the parts together. Raises InputError when their shapes differ."""
+    """Return the moments of all tasks of the parts together. Raises InputError when their shapes differ.
+
+    Parameters
+    ----------
+    parts
+        Moments of disjoint sets of tasks, of the same shape.
+    """
     parts = list(parts)
     shapes = {part.gram.shape for part in parts}
     if len(shapes) != 1:

@@ -72,9 +72,19 @@ class RatePath:
     ) -> LossSurface:
         """Return the test loss on new tasks as a function of both rates, exactly.
 
-        new_tasks: their support rows are the adaptation rows and their query rows the test rows.
-        steps: number of adaptation steps. per_task: also keep the loss of each task (memory m k (steps + 1)^2).
-        Raises InputError when the tasks have another number of features.
+        Parameters
+        ----------
+        new_tasks
+            their support rows are the adaptation rows and their query rows the test rows.
+        steps
+            number of adaptation steps.
+        per_task
+            also keep the loss of each task (memory m k (steps + 1)^2).
+
+        Raises
+        ------
+        InputError
+            when the tasks have another number of features.
         """
         return evaluate(
             self.train_rates,
@@ -90,7 +100,10 @@ class RatePath:
     def refine(self, surface: LossSurface, new_tasks: Tasks | Moments) -> BestRates:
         """Return the pair of rates with the least loss on new tasks, also between the rates of the path.
 
-        surface: what ``evaluate`` returned for these tasks. They are evaluated about twenty times more.
+        Parameters
+        ----------
+        surface
+            what ``evaluate`` returned for these tasks. They are evaluated about twenty times more.
         """
         tasks = new_tasks if isinstance(new_tasks, Moments) else as_batches(new_tasks)
         return refined(
@@ -131,22 +144,36 @@ def rate_path(
 ) -> RatePath:
     """Solve the outer problem of MAML exactly at every train rate, in one pass over the tasks.
 
-    tasks: a TaskBatch, a sequence of them (they are read one after the other), or Moments.
-    train_rates: rates of the inner step, of either sign; 0 means no inner loop, infinity is allowed. None means a
-        grid of 101 rates that is uniform on the circle: fine near 0, both signs alike, reaching infinity.
-    ridge: one number or several >= 0, relative to tr(B^T B) / p of the outer problem; it pulls towards ``init``.
-    init: omega_0, (p,); None means zeros. With fewer independent rows than features and no ridge the solution is the
+    Parameters
+    ----------
+    tasks
+        a TaskBatch, a sequence of them (they are read one after the other), or Moments.
+    train_rates
+        rates of the inner step, of either sign; 0 means no inner loop, infinity is allowed. None means a grid of
+        101 rates that is uniform on the circle: fine near 0, both signs alike, reaching infinity.
+    ridge
+        one number or several >= 0, relative to tr(B^T B) / p of the outer problem; it pulls towards ``init``.
+    init
+        omega_0, (p,); None means zeros. With fewer independent rows than features and no ridge the solution is the
         one nearest to it.
-    steps: number of inner steps, each at the same rate. Beyond 8 the tasks are read once per rate.
-    rate_unit: "raw", or "spectral" when ``train_rates`` are multiples of 1 / lambda_max (see ``RatePath.scale``).
-    weighting: "rows" (each query row counts once, as in one stacked least-squares problem) or "tasks" (each task once);
+    steps
+        number of inner steps, each at the same rate. Beyond 8 the tasks are read once per rate.
+    rate_unit
+        "raw", or "spectral" when ``train_rates`` are multiples of 1 / lambda_max (see ``RatePath.scale``).
+    weighting
+        "rows" (each query row counts once, as in one stacked least-squares problem) or "tasks" (each task once);
         None means "rows", or that of the moments.
-    solver: "gram" (moments), "dual" (kernel between rows), "rows" (singular values, all digits), "stepwise" (the same,
-        reading the tasks anew at each rate, for many steps), or "auto", which takes the cheapest and goes over to the
-        next where more than half of the digits would be lost.
-    n_jobs: how many workers read the tasks (None: one; -1: every core); the digits do not depend on it.
+    solver
+        "gram" (moments), "dual" (kernel between rows), "rows" (singular values, all digits), "stepwise" (the same,
+        reading the tasks anew at each rate, for many steps), or "auto", which takes the cheapest and goes over to
+        the next where more than half of the digits would be lost.
+    n_jobs
+        how many workers read the tasks (None: one; -1: every core); the digits do not depend on it.
 
-    Raises InputError naming the argument that cannot be used.
+    Raises
+    ------
+    InputError
+        naming the argument that cannot be used.
     """
     problem = OuterProblem.of(tasks, steps, init, weighting, solver, n_jobs)
     one_of(rate_unit, "rate_unit", ("raw", "spectral"))

@@ -53,15 +53,25 @@ def ridge_adapt(
 ) -> TaskWeights:
     """Return the adapted weights theta of each task, (m, p).
 
-    weights: omega, (p,), or (m, p) for a starting point per task.
-    ratio: kappa, noise variance over task variance (with a ``task_covariance`` that is the covariance itself: the
+    Parameters
+    ----------
+    weights
+        omega, (p,), or (m, p) for a starting point per task.
+    ratio
+        kappa, noise variance over task variance (with a ``task_covariance`` that is the covariance itself: the
         noise variance). 0 fits the support rows exactly where it can, staying as near to omega as possible;
-        math.inf returns omega. Below 0 the task variance is negative, rows of a task repel each other, and theta moves
-        away from them.
-    task_covariance: (p,) or (p, p); None means the identity.
-    reach: of a negative ratio: a task is adapted where the largest eigenvalue of X C X^T is below both this and -kappa,
-        beyond which no such task can be; any other keeps its starting point.
-    Raises InputError for shapes that do not fit and for a ratio that is no number.
+        math.inf returns omega. Below 0 the task variance is negative, rows of a task repel each other, and theta
+        moves away from them.
+    task_covariance
+        (p,) or (p, p); None means the identity.
+    reach
+        of a negative ratio: a task is adapted where the largest eigenvalue of X C X^T is below both this and
+        -kappa, beyond which no such task can be; any other keeps its starting point.
+
+    Raises
+    ------
+    InputError
+        for shapes that do not fit and for a ratio that is no number.
     """
     tasks.validate()
     m, p = tasks.n_tasks, tasks.n_features

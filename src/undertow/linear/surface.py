@@ -81,7 +81,12 @@ class LossSurface:
     def loss(self, adapt_rate: Any) -> RateLosses:
         """Return half the mean squared error after adaptation: (k,) for one rate, (k, q) for q rates.
 
-        ``adapt_rate`` is a raw rate and may have either sign. Raises InputError when it is not finite.
+        ``adapt_rate`` is a raw rate and may have either sign.
+
+        Raises
+        ------
+        InputError
+            when it is not finite.
         """
         return _losses(self.products, _adapt_rates(adapt_rate))
 

@@ -111,8 +111,15 @@ class MixedFit:
     def problem(self, input_covariance: Any = None) -> MixedLinearRegression:
         """Return the generative model with these estimates, for theory's prediction of the rates.
 
-        input_covariance: Sigma_x, (p, p) or (p,); None means the identity.
-        Raises InputError for a negative variance, which no weights drawn at random have.
+        Parameters
+        ----------
+        input_covariance
+            Sigma_x, (p, p) or (p,); None means the identity.
+
+        Raises
+        ------
+        InputError
+            for a negative variance, which no weights drawn at random have.
         """
         if self.repels:
             raise InputError(
@@ -131,7 +138,10 @@ class MixedFit:
     def adapt(self, tasks: TaskBatch, noise_factor: float = 1.0) -> Float[np.ndarray, "m p"]:
         """Return the BLUP of each task's weights from its support rows, (m, p).
 
-        noise_factor: multiplies the noise variance; above 1 it holds the weights nearer to the mean.
+        Parameters
+        ----------
+        noise_factor
+            multiplies the noise variance; above 1 it holds the weights nearer to the mean.
         """
         rule = self.rule
         ratio = noise_factor * math.copysign(self.noise_variance, rule.ratio)

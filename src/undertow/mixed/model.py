@@ -97,16 +97,30 @@ def fit_mixed(
 ) -> MixedFit:
     """Estimate the mean, Sigma_w and sigma^2 by (restricted) maximum likelihood.
 
-    tasks: a GroupedTable, a TaskBatch or several (support and query rows both count), or TaskStatistics made from them,
-        which serve any number of fits and may have weights of rows and tasks. Tasks of one row are welcome.
-    structure, method, mean_scale: see ``MixedRule``.
-    max_tasks: variances are estimated from at most this many tasks, drawn at random with ``seed``; the mean from all.
-        The standard error of a variance is then about sqrt(2 / max_tasks) times the variance of what single tasks'
-        own rows say about that weight.
-    max_iterations: most steps of each search. tolerance: the search stops when a step promises less log-likelihood.
-    near: a fit of the same structure to similar tasks; the search starts from it and takes fewer steps.
+    Parameters
+    ----------
+    tasks
+        a GroupedTable, a TaskBatch or several (support and query rows both count), or TaskStatistics made from
+        them, which serve any number of fits and may have weights of rows and tasks. Tasks of one row are welcome.
+    structure, method, mean_scale
+        see ``MixedRule``.
+    max_tasks
+        variances are estimated from at most this many tasks, drawn at random with ``seed``; the mean from all. The
+        standard error of a variance is then about sqrt(2 / max_tasks) times the variance of what single tasks' own
+        rows say about that weight.
+    max_iterations
+        most steps of each search.
+    tolerance
+        the search stops when a step promises less log-likelihood.
+    near
+        a fit of the same structure to similar tasks; the search starts from it and takes fewer steps.
+    seed
+        of the tasks that the variances are estimated from.
 
-    Raises InputError for tasks that do not fit together or an unknown name.
+    Raises
+    ------
+    InputError
+        for tasks that do not fit together or an unknown name.
     """
     rule = MixedRule(structure, method, mean_scale).validate()
     max_iterations = _check.whole_number(max_iterations, "max_iterations")

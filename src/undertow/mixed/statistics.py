@@ -65,12 +65,21 @@ class TaskStatistics:
     ) -> TaskStatistics:
         """Make them from a GroupedTable, a TaskBatch or several; of a batch, support and query rows both count.
 
-        row_weights: for a table (R,), in the order of its rows; for a batch a pair of (m, n_t) and (m, n_v) arrays; for
-            several batches a sequence of pairs. A row of weight 2 counts as two equal rows, one of weight 0 not at all.
-        task_weights: (m,), for several batches in their order; a task of weight 2 counts as two equal tasks.
-        common_unit: one unit for all features that are not constant, as suits directions of a rotated space.
+        Parameters
+        ----------
+        row_weights
+            for a table (R,), in the order of its rows; for a batch a pair of (m, n_t) and (m, n_v) arrays; for
+            several batches a sequence of pairs. A row of weight 2 counts as two equal rows, one of weight 0 not at
+            all.
+        task_weights
+            (m,), for several batches in their order; a task of weight 2 counts as two equal tasks.
+        common_unit
+            one unit for all features that are not constant, as suits directions of a rotated space.
 
-        Raises InputError for shapes that do not fit, negative weights, and values that are not finite.
+        Raises
+        ------
+        InputError
+            for shapes that do not fit, negative weights, and values that are not finite.
         """
         if isinstance(tasks, GroupedTable):
             return cls.from_rows(tasks.x, tasks.y, tasks.offsets, row_weights, task_weights, common_unit=common_unit)
@@ -100,14 +109,25 @@ class TaskStatistics:
     ) -> TaskStatistics:
         """Make them from R rows sorted by task: task number i has the rows ``offsets[i] : offsets[i + 1]``.
 
-        x: (R, p) features, or a function that returns those (..., p) of the rows at positions (...): it is called for
-            one block of tasks at a time, so that no copy of all rows is needed.
-        y: (R,) target. offsets: (m + 1,), from 0 to R; no task is empty.
-        row_weights, task_weights, common_unit: as in ``from_tasks``.
-        precise: whether row weights are precisions, sigma^2 / w the variance of an error: then each row with a weight
+        Parameters
+        ----------
+        x
+            (R, p) features, or a function that returns those (..., p) of the rows at positions (...): it is called
+            for one block of tasks at a time, so that no copy of all rows is needed.
+        y
+            (R,) target.
+        offsets
+            (m + 1,), from 0 to R; no task is empty.
+        row_weights, task_weights, common_unit
+            as in ``from_tasks``.
+        precise
+            whether row weights are precisions, sigma^2 / w the variance of an error: then each row with a weight
             above 0 is one row, whatever its weight.
 
-        Raises InputError for shapes that do not fit, negative weights, and values that are not finite.
+        Raises
+        ------
+        InputError
+            for shapes that do not fit, negative weights, and values that are not finite.
         """
         y, offsets = np.asarray(y), np.asarray(offsets)
         if y.ndim != 1 or (not callable(x) and (np.ndim(x) != 2 or len(x) != len(y))):

@@ -44,7 +44,10 @@ class ComparisonDisplay:
     def from_comparison(cls, comparison: Any, base: str | None = None) -> ComparisonDisplay:
         """Display of an ``undertow.comparison.Comparison``; rivals that were left out are not shown.
 
-        base: name of the rival that others are held against; None for ``comparison.base``.
+        Parameters
+        ----------
+        base
+            name of the rival that others are held against; None for ``comparison.base``.
         """
         base = comparison.base if base is None else base
         names = comparison.ranking()
@@ -63,7 +66,10 @@ class ComparisonDisplay:
     def plot(self, ax: Any = None, *, seconds_ax: Any = None) -> ComparisonDisplay:
         """Draw on ``ax``, or on a new figure with the seconds at the side, and return the display.
 
-        seconds_ax: axes for the seconds beside given ones; None leaves them out there.
+        Parameters
+        ----------
+        seconds_ax
+            axes for the seconds beside given ones; None leaves them out there.
         """
         c = len(self.labels)
         with style.context():

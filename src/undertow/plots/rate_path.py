@@ -71,7 +71,16 @@ class RatePathDisplay:
         rule than the gradient step is used; its band, the best rate and its interval. The curve is what the best rate
         was chosen on, so that its least value is below the held-out error of ``choice_.candidates["signed"]``. With
         several targets the error is the mean over the standardised targets.
-        ax: axes to draw on; None for a new figure. Raises InputError where the estimator holds nothing to draw.
+
+        Parameters
+        ----------
+        ax
+            axes to draw on; None for a new figure.
+
+        Raises
+        ------
+        InputError
+            where the estimator holds nothing to draw.
         """
         return cls.from_choice(kept(estimator, "choice_"), loss_name(estimator)).plot(ax)
 
@@ -176,7 +185,10 @@ class LossSurfaceDisplay:
     def from_surface(cls, surface: LossSurface, ridge: float | None = None, n_rates: int = 121) -> LossSurfaceDisplay:
         """Display of a surface at one ridge (None: that of the least loss).
 
-        Raises InputError for a ridge that the surface was not made for.
+        Raises
+        ------
+        InputError
+            for a ridge that the surface was not made for.
         """
         losses, adapts = surface.best_loss, surface.best_adapt_rate
         column = _column(surface, surface.best().ridge if ridge is None else ridge)
@@ -205,7 +217,16 @@ class LossSurfaceDisplay:
 
         It is taken at the ridge of the best signed rate, also where another rule than the gradient step is used; the
         star is the best pair. With several targets the loss is the mean over the standardised targets.
-        ax: axes to draw on; None for a new figure. Raises InputError where the estimator holds nothing to draw.
+
+        Parameters
+        ----------
+        ax
+            axes to draw on; None for a new figure.
+
+        Raises
+        ------
+        InputError
+            where the estimator holds nothing to draw.
         """
         made = cls.from_surface(kept(estimator, "cv_surface_"), gradient_ridge(estimator))
         made.loss_name = loss_name(estimator)

@@ -49,7 +49,15 @@ class StrategyDisplay:
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> StrategyDisplay:
         """Draw the strategies that a fitted MAMLRegressorCV or MAMLClassifierCV has tried.
 
-        ax: axes to draw on; None for a new figure. Raises InputError where the estimator holds nothing to draw.
+        Parameters
+        ----------
+        ax
+            axes to draw on; None for a new figure.
+
+        Raises
+        ------
+        InputError
+            where the estimator holds nothing to draw.
         """
         return cls.from_choice(kept(estimator, "choice_")).plot(ax)
 
@@ -79,7 +87,15 @@ class StrategyDisplay:
 
 
 def choice_figure(estimator: Any, title: str) -> Figure:
-    """Three panels of a fitted estimator with CV: its error around the circle and over both rates, its strategies."""
+    """Three panels of a fitted estimator with CV: its error around the circle and over both rates, its strategies.
+
+    Parameters
+    ----------
+    estimator
+        a fitted estimator with CV.
+    title
+        text above the figure.
+    """
     with style.context():
         made, axes = style.figure(columns=3, width=5.0, height=4.1)
         RatePathDisplay.from_choice(kept(estimator, "choice_")).plot(axes[0, 0], legend=False)

@@ -54,9 +54,18 @@ class TaskGainDisplay:
         """Draw what the strategy that a fitted estimator with CV uses (or another one) gains over ``base``.
 
         Losses are those of tasks that neither fit nor choice has seen (``held_out_``); with several targets they are
-        means over the standardised targets. ax: axes to draw on; None for a new figure.
-        Raises InputError for an estimator that is not fitted or keeps no held-out losses, and for strategies that it
-        has not tried.
+        means over the standardised targets.
+
+        Parameters
+        ----------
+        ax
+            axes to draw on; None for a new figure.
+
+        Raises
+        ------
+        InputError
+            for an estimator that is not fitted or keeps no held-out losses, and for strategies that it has not
+            tried.
         """
         held_out = kept(estimator, "held_out_")
         if strategy is None:
@@ -79,9 +88,16 @@ class TaskGainDisplay:
     ) -> TaskGainDisplay:
         """Display of what a path gains on new tasks: ``path.evaluate(new_tasks, per_task=True)``.
 
-        strategy, base: "joint" (train rate 0, nothing adapted), "step" (train rate 0, its best adapt rate) or "signed"
-            (the best pair of rates), all at the ridge of the best pair. The best rates are those for these tasks.
-        Raises InputError for a surface without losses of single tasks, or whose path lacks the train rate 0.
+        Parameters
+        ----------
+        strategy, base
+            "joint" (train rate 0, nothing adapted), "step" (train rate 0, its best adapt rate) or "signed" (the
+            best pair of rates), all at the ridge of the best pair. The best rates are those for these tasks.
+
+        Raises
+        ------
+        InputError
+            for a surface without losses of single tasks, or whose path lacks the train rate 0.
         """
         best = surface.best()
         column = int(np.flatnonzero(surface.ridges == best.ridge)[0])

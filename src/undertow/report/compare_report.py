@@ -33,10 +33,27 @@ def write_compare_report(
 ) -> None:
     """Write the report of a comparison as one HTML file that needs nothing else.
 
-    name: of the table. raw: the table as it was read. standard: of the whole table, for the count of clipped values;
-    None leaves it out. comparison: of ``undertow.comparison.compare``. command: what to type to get the same.
-    settings: as given. Raises InputError where a package is missing, the file cannot be written, or the records do not
-    belong together.
+    Parameters
+    ----------
+    path
+        file to write.
+    name
+        of the table.
+    raw
+        the table as it was read.
+    standard
+        of the whole table, for the count of clipped values; None leaves it out.
+    comparison
+        of ``undertow.comparison.compare``.
+    command
+        what to type to get the same.
+    settings
+        as given.
+
+    Raises
+    ------
+    InputError
+        where a package is missing, the file cannot be written, or the records do not belong together.
     """
     require()
     counts = tables.rows_of(raw, comparison.task_ids, "the comparison was made on")

@@ -40,10 +40,28 @@ def write_fit_report(
 ) -> None:
     """Write the report of a fitted estimator as one HTML file that needs nothing else. All figures are of ``choice_``.
 
-    name: of the table. raw: the table as it was read, before standardisation. estimator: fitted to ``raw``.
-    stability: (m,) 2 / lambda_max of the support rows of each task of ``raw``, a raw rate in standardised space; None
-    leaves the part out. command: what to type to get the same. settings: as given.
-    Raises InputError where a package is missing, the file cannot be written, or the records do not belong together.
+    Parameters
+    ----------
+    path
+        file to write.
+    name
+        of the table.
+    raw
+        the table as it was read, before standardisation.
+    estimator
+        fitted to ``raw``.
+    stability
+        (m,) 2 / lambda_max of the support rows of each task of ``raw``, a raw rate in standardised space; None
+        leaves the part out.
+    command
+        what to type to get the same.
+    settings
+        as given.
+
+    Raises
+    ------
+    InputError
+        where a package is missing, the file cannot be written, or the records do not belong together.
     """
     require()
     choice, found, held_out = _records(estimator)

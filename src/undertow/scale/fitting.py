@@ -78,23 +78,41 @@ def fit(
 ) -> Regressor:
     """Fit an estimator to a table of any size, and return it: an ordinary fitted estimator.
 
-    source: a folder or glob of Parquet or CSV files, paths of files, a DuckDB relation, or a ``SortedTable``. Rows of
-        one task may be scattered over the files. task, target, features: names of columns; None for all other features.
-    executor: anything with ``submit``, as in concurrent.futures; None works in this process. Its workers must see the
+    Parameters
+    ----------
+    estimator
+        one of the four estimators; it is fitted in place.
+    source
+        a folder or glob of Parquet or CSV files, paths of files, a DuckDB relation, or a ``SortedTable``. Rows of
+        one task may be scattered over the files.
+    task, target, features
+        names of columns; None for all other features.
+    executor
+        anything with ``submit``, as in concurrent.futures; None works in this process. Its workers must see the
         files of ``work``. The numbers are the same, to the last digit, for any executor and number of workers.
-    memory: ceiling of each process, in bytes or as "2GB", whatever the number of rows.
-    work: folder for the sorted rows (about 8 (p + 3) bytes each, and as much again while they are sorted) and for the
-        sums of each fragment, so that a call after an interruption goes on; it is not emptied. None: a temporary one.
-    on_constant: features of one value: "raise", "drop" or "keep".
-    like: a fitted MAMLRegressorCV whose parameters, units and choice are taken, so that only sums are made; the result
-        can be merged with it. Its features must be those of the source, in the same order.
+    memory
+        ceiling of each process, in bytes or as "2GB", whatever the number of rows.
+    work
+        folder for the sorted rows (about 8 (p + 3) bytes each, and as much again while they are sorted) and for the
+        sums of each fragment, so that a call after an interruption goes on; it is not emptied. None: a temporary
+        one.
+    on_constant
+        features of one value: "raise", "drop" or "keep".
+    like
+        a fitted MAMLRegressorCV whose parameters, units and choice are taken, so that only sums are made; the
+        result can be merged with it. Its features must be those of the source, in the same order.
 
+    Raises
+    ------
+    InputError
+        for what cannot be used, and where memory or disk are too small, with the numbers.
+
+    Notes
+    -----
     Weights, standardisation and counts are those of all rows. Rates, ratios, ridges, variances, shares of a blend and
     all that ``choice_`` says come from 4,000 tasks drawn at random, or fewer where these do not fit into the memory; of
     a smaller table from all tasks, and then the estimator is that of ``fit``. The tasks' own weights, for ``predict``
     with groups, are left out where they would take more than a sixth of the memory.
-
-    Raises InputError for what cannot be used, and where memory or disk are too small, with the numbers.
     """
     ceiling = Ceiling.of(memory)
     checked(executor)

@@ -220,9 +220,19 @@ def sort(
 ) -> SortedTable:
     """Sort a table by task into a folder, out of core; a folder that holds the same table sorted is taken as it is.
 
-    source: a folder or glob of Parquet or CSV files, paths, or a DuckDB relation. Other arguments are those of ``fit``.
     The folder takes about 8 (p + 3) bytes for each row, and as much again while DuckDB sorts; InputError, with the
-    numbers, where the disk has less. Raises InputError also for columns that cannot be used.
+    numbers, where the disk has less, and for columns that cannot be used.
+
+    Parameters
+    ----------
+    source
+        a folder or glob of Parquet or CSV files, paths, or a DuckDB relation.
+    task, target, features, memory
+        as in ``fit``.
+    folder
+        where the sorted table is kept.
+    categories, max_levels
+        as in ``fit``.
     """
     import duckdb
 

@@ -40,7 +40,12 @@ class ByTask:
         """Return the rows of the given tasks: distinct task numbers, a slice or a boolean array over tasks.
 
         Tasks stay in the order that they have here, whatever the order of the numbers; rows keep their original
-        numbers. Raises InputError for a number out of range or twice there, or where no task is left.
+        numbers.
+
+        Raises
+        ------
+        InputError
+            for a number out of range or twice there, or where no task is left.
         """
         try:
             numbers = np.arange(self.n_tasks)[tasks]

@@ -54,8 +54,15 @@ class Encoding:
     ) -> tuple[Encoding, Features, tuple[str, ...]]:
         """Return the encoding of these columns, features (R, p) with NaN where a value is missing, and notes.
 
-        hints: what else is offered where a column is text, by its name.
-        Raises InputError for text that is not to be encoded, and for columns of too many levels.
+        Parameters
+        ----------
+        hints
+            what else is offered where a column is text, by its name.
+
+        Raises
+        ------
+        InputError
+            for text that is not to be encoded, and for columns of too many levels.
         """
         found: list[np.ndarray] = []
         names: list[str] = []
@@ -114,10 +121,21 @@ class Encoding:
     ) -> Encoded:
         """Return the features of another table.
 
-        source: as for ``read_table``. on_missing: rows that lack a value: "refuse" names them, "drop" calls them not
-            complete, "mean" puts the training mean of each missing feature. on_unseen: levels that no row had which
-            was kept in training: "refuse", "skip" (its rows are not complete), or "base": all indicators are 0.
-        Raises InputError also for columns that are missing or of another kind.
+        Parameters
+        ----------
+        source
+            as for ``read_table``.
+        on_missing
+            rows that lack a value: "refuse" names them, "drop" calls them not complete, "mean" puts the training
+            mean of each missing feature.
+        on_unseen
+            levels that no row had which was kept in training: "refuse", "skip" (its rows are not complete), or
+            "base": all indicators are 0.
+
+        Raises
+        ------
+        InputError
+            also for columns that are missing or of another kind.
         """
         _check.one_of(on_missing, "on_missing", ("refuse", "drop", "mean"))
         _check.one_of(on_unseen, "on_unseen", ("refuse", "skip", "base"))

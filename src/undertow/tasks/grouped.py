@@ -76,8 +76,15 @@ class GroupedTable(ByTask):
         """Return the table of (R, p) features, (R,) targets and the (R,) ids of the tasks that the rows
         belong to.
 
-        feature_names: (p,) names; None for x0, x1, and so on. Raises InputError for shapes that do not fit,
-        for values that are not finite, and for ids that cannot be sorted.
+        Parameters
+        ----------
+        feature_names
+            (p,) names; None for x0, x1, and so on.
+
+        Raises
+        ------
+        InputError
+            for shapes that do not fit, for values that are not finite, and for ids that cannot be sorted.
         """
         x, y, groups = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), np.asarray(groups)
         if x.ndim != 2 or 0 in x.shape or y.shape != x.shape[:1] or groups.shape != x.shape[:1]:
@@ -151,7 +158,10 @@ class GroupedTable(ByTask):
     def with_intercept(self) -> GroupedTable:
         """Return the table with a last feature "intercept" that is 1 in every row.
 
-        Raises InputError where a feature of that name is there already.
+        Raises
+        ------
+        InputError
+            where a feature of that name is there already.
         """
         if "intercept" in self.feature_names:
             rule = "the table has a feature 'intercept' already."
@@ -162,14 +172,25 @@ class GroupedTable(ByTask):
     def standardized(self, clip: float | None = None, *, target: bool = False) -> tuple[GroupedTable, Standard]:
         """Return the table with features centred and scaled to deviation 1, and the numbers used.
 
-        A column of two values is scaled further where the larger one would be above 4 (see ``Standard``). clip: largest
-            absolute value, in standard deviations; ``standard.clipped(table.x)`` says how many values it touches. None
-            or infinity for no limit.
-        target: also centre and scale the target (it is never clipped).
+        A column of two values is scaled further where the larger one would be above 4 (see ``Standard``).
 
+        Parameters
+        ----------
+        clip
+            largest absolute value, in standard deviations; ``standard.clipped(table.x)`` says how many values it
+            touches. None or infinity for no limit.
+        target
+            also centre and scale the target (it is never clipped).
+
+        Raises
+        ------
+        InputError
+            for another limit, and where there is an intercept already.
+
+        Notes
+        -----
         A constant feature becomes 0, so the intercept comes last (``with_intercept``). Use
         ``other.standardized_as(standard)`` for test tasks, so that they are measured in the unit of the training tasks.
-        Raises InputError for another limit, and where there is an intercept already.
         """
         if clip is not None and clip != np.inf and _check.real(clip, "clip") <= 0:
             raise InputError(
@@ -185,7 +206,10 @@ class GroupedTable(ByTask):
     def standardized_as(self, standard: Standard) -> GroupedTable:
         """Return the table with the same features, measured by the numbers of another table.
 
-        Raises InputError where the features are not those of ``standard``, or one is an intercept.
+        Raises
+        ------
+        InputError
+            where the features are not those of ``standard``, or one is an intercept.
         """
         if self.feature_names != standard.feature_names:
             raise InputError(
@@ -211,20 +235,35 @@ class GroupedTable(ByTask):
     ) -> TaskBatch:
         """Return a batch: ``n_support`` random support rows of each task, and its other rows as query rows.
 
-        n_support: n_t, support rows of every task.
-        seed: a whole number, a SeedSequence, or a Generator (which then advances).
-        n_query: at most this many random query rows for each task; None for all that are left.
-        dtype: float64 or float32.
-        on_small: a task needs n_support + 1 rows; "raise" names those that have fewer, "drop" leaves them
-            out.
+        Parameters
+        ----------
+        n_support
+            n_t, support rows of every task.
+        seed
+            a whole number, a SeedSequence, or a Generator (which then advances).
+        n_query
+            at most this many random query rows for each task; None for all that are left.
+        dtype
+            float64 or float32.
+        on_small
+            a task needs n_support + 1 rows; "raise" names those that have fewer, "drop" leaves them out.
 
-        Returns support_x (m, n_support, p), query_x (m, longest, p) and so on, with ``ids``. Shorter tasks
-        are padded with zeros and ``query_mask`` says which rows are real; it is None where all are.
+        Returns
+        -------
+        TaskBatch
+            support_x (m, n_support, p), query_x (m, longest, p) and so on, with ``ids``. Shorter tasks are padded
+            with zeros and ``query_mask`` says which rows are real; it is None where all are.
 
-        The draw of a task depends on the seed and on the original numbers of its rows, and on nothing else:
-        not on the other tasks that are there, nor on n_query or dtype. Support rows of a smaller n_support
-        are the first of a larger one. Raises InputError also where one batch would be huge and nearly all
-        padding: see draw_buckets.
+        Raises
+        ------
+        InputError
+            also where one batch would be huge and nearly all padding: see draw_buckets.
+
+        Notes
+        -----
+        The draw of a task depends on the seed and on the original numbers of its rows, and on nothing else: not on the
+        other tasks that are there, nor on n_query or dtype. Support rows of a smaller n_support are the first of a
+        larger one.
         """
         kind = drawing.float_type(dtype, self.x, self.y)
         draw = self._draw(n_support, seed, n_query, on_small)

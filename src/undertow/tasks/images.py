@@ -27,8 +27,19 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff")
 class LabelledImages:
     """Grey images with a class each.
 
-    images: (n, h, w) uint8; 255 is ink, or whatever else stands out from the ground. classes: (n,) class numbers from
-    0. names: one name for each class. Raises InputError when these do not agree.
+    Parameters
+    ----------
+    images
+        (n, h, w) uint8; 255 is ink, or whatever else stands out from the ground.
+    classes
+        (n,) class numbers from 0.
+    names
+        one name for each class.
+
+    Raises
+    ------
+    InputError
+        when these do not agree.
     """
 
     images: Pictures
@@ -68,7 +79,10 @@ class LabelledImages:
     def split(self, shares: Sequence[float], seed: int = 0) -> list[LabelledImages]:
         """Split by class, at random: shares that add up to 1 give as many parts without a common class.
 
-        Raises InputError when the shares are none, or a part would hold no class.
+        Raises
+        ------
+        InputError
+            when the shares are none, or a part would hold no class.
         """
         if any(share <= 0 for share in shares) or abs(sum(shares) - 1) > 1e-9:
             raise InputError("shares", list(shares), "they must be positive and add up to 1.")
@@ -84,11 +98,20 @@ def read_images(path: Path | str, size: int = 28) -> LabelledImages:
 
     A folder: every folder below it that holds images is a class, whatever lies between, so Omniglot's own layout
     (alphabet/character/image.png) is read as it is. Images become grey and ``size`` x ``size``. Where most of the
-    images is bright, they are inverted, so that ink is 255.
-    An .npz file: ``images`` (n, h, w) uint8, and either ``label`` (n,) or Omniglot's ``alphabet`` and ``character``
-    (n,); nothing is resized or inverted.
+    images is bright, they are inverted, so that ink is 255. An .npz file: ``images`` (n, h, w) uint8, and either
+    ``label`` (n,) or Omniglot's ``alphabet`` and ``character`` (n,); nothing is resized or inverted.
 
-    Raises InputError when the path does not exist or holds no images.
+    Parameters
+    ----------
+    path
+        a folder with a folder for each class, or an ``.npz`` file.
+    size
+        images of a folder become size x size.
+
+    Raises
+    ------
+    InputError
+        when the path does not exist or holds no images.
     """
     path, size = Path(path), _check.whole_number(size, "size")
     if path.is_dir():
@@ -136,11 +159,20 @@ def _read_folder(path: Path, size: int) -> LabelledImages:
 class ImageTasks:
     """Episodes of ``ways`` classes from labelled images, drawn anew each time.
 
-    images: classes with too few images for the rows asked for are refused when drawing. rotations: classes turned by
-    90, 180 and 270 degrees are classes of their own (as is usual for Omniglot); images must be square.
+    Parameters
+    ----------
+    images
+        classes with too few images for the rows asked for are refused when drawing.
+    ways
+        number of classes of an episode.
+    rotations
+        classes turned by 90, 180 and 270 degrees are classes of their own (as is usual for Omniglot); images must
+        be square.
 
-    A Design's n_support and n_query count rows in all, so they are multiples of ``ways``. x has shape
-    (m, rows, h, w) with values in [0, 1], y (m, rows) holds the class's number in the episode, 0 to ways - 1.
+    Notes
+    -----
+    A Design's n_support and n_query count rows in all, so they are multiples of ``ways``. x has shape (m, rows, h, w)
+    with values in [0, 1], y (m, rows) holds the class's number in the episode, 0 to ways - 1.
     """
 
     def __init__(self, images: LabelledImages, ways: int = 5, *, rotations: bool = False) -> None:

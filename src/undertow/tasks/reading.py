@@ -18,7 +18,10 @@ class TableNote(UserWarning):
 class Reading:
     """Options of ``read_table`` and ``from_table``, which take them by name.
 
-    Raises InputError for a value that is none of those named.
+    Raises
+    ------
+    InputError
+        for a value that is none of those named.
     """
 
     sep: str | None = None

@@ -19,14 +19,27 @@ from undertow.tasks.wording import some
 def folds(tasks: Any, n_folds: int, seed: Any = 0, *, rows: Any = None) -> list[Numbers]:
     """Return ``n_folds`` sorted index arrays of nearly equal size; each task is in exactly one.
 
-    tasks: the number of tasks, or their (m,) distinct ids. With ids the fold of a task follows its id and not
-        its place: the same set of ids gives the same folds in any order.
-    seed: a whole number, a SeedSequence or a Generator (which then advances).
-    rows: (m,) rows of each task. Then rows are balanced too: tasks are dealt out by size, forwards and
-        backwards in turn, and the rows of two folds differ by no more than the largest task has.
+    Parameters
+    ----------
+    tasks
+        the number of tasks, or their (m,) distinct ids. With ids the fold of a task follows its id and not its
+        place: the same set of ids gives the same folds in any order.
+    n_folds
+        number of folds.
+    seed
+        a whole number, a SeedSequence or a Generator (which then advances).
+    rows
+        (m,) rows of each task. Then rows are balanced too: tasks are dealt out by size, forwards and backwards in
+        turn, and the rows of two folds differ by no more than the largest task has.
 
-    Fold k is meant as the test tasks of split k; the training tasks are all others. Raises InputError where
-    there are more folds than tasks, or fewer than two.
+    Raises
+    ------
+    InputError
+        where there are more folds than tasks, or fewer than two.
+
+    Notes
+    -----
+    Fold k is meant as the test tasks of split k; the training tasks are all others.
     """
     m, rank = _numbered(tasks)
     n_folds = _check.whole_number(n_folds, "n_folds", minimum=2)
@@ -55,8 +68,19 @@ def folds(tasks: Any, n_folds: int, seed: Any = 0, *, rows: Any = None) -> list[
 def split_tasks(table: Any, test_share: float = 0.3, seed: Any = 0) -> tuple[Any, Any]:
     """Return (training, test): a GroupedTable or a TaskBatch split at random by task, never within one.
 
-    test_share: share of the tasks that are test tasks, between 0 and 1; both sides keep at least one task.
-    Raises InputError for a share outside (0, 1), or where there is only one task.
+    Parameters
+    ----------
+    table
+        what is split.
+    test_share
+        share of the tasks that are test tasks, between 0 and 1; both sides keep at least one task.
+    seed
+        a whole number, a SeedSequence, or a Generator.
+
+    Raises
+    ------
+    InputError
+        for a share outside (0, 1), or where there is only one task.
     """
     test_share = _check.real(test_share, "test_share")
     if not 0 < test_share < 1:
@@ -82,6 +106,17 @@ def draws(
 
     Draw k depends on the seed and on k only, so a longer run starts with the draws of a shorter one. ``seed``
     is a whole number or a SeedSequence.
+
+    Parameters
+    ----------
+    table
+        rows of tasks.
+    n_support, n_query, options
+        as in ``GroupedTable.draw``.
+    n_draws
+        number of draws.
+    seed
+        a whole number or a SeedSequence.
     """
     n_draws = _check.whole_number(n_draws, "n_draws")
     root = seed_sequence(seed)

@@ -88,8 +88,12 @@ class Standard:
     ) -> Standard:
         """Read the numbers from rows x (R, p) and targets y (R, q) with row weights (R,).
 
-        features, targets: whether to scale to deviation 1; without ``intercept`` nothing is centred.
-        order: (R,) where in x the rows of y and weights stand; None for the same places.
+        Parameters
+        ----------
+        features, targets
+            whether to scale to deviation 1; without ``intercept`` nothing is centred.
+        order
+            (R,) where in x the rows of y and weights stand; None for the same places.
         """
         rows, outcomes = _moments(x, weights, order), _moments(y, weights)
         return cls.of_moments(rows, outcomes, features=features, targets=targets, intercept=intercept, clip=clip)

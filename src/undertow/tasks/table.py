@@ -37,19 +37,29 @@ def read_table(
 ) -> GroupedTable:
     """Return a table's rows as arrays sorted by task, or raise InputError with the fault and the way out.
 
-    source: a pandas, polars or Arrow table, the path of a file (.csv, .csv.gz, .tsv, .tsv.gz, .parquet; .xlsx with the
+    Parameters
+    ----------
+    source
+        a pandas, polars or Arrow table, the path of a file (.csv, .csv.gz, .tsv, .tsv.gz, .parquet; .xlsx with the
         extra "excel"), or a record with attributes ``table``, ``task``, ``target`` (such as those of
         undertow.datasets), which then are the defaults.
-    task: the column that says which task a row belongs to: text, whole numbers, categories, dates. Several columns,
-        such as ["school", "class"] or "school,class", are one id, "school 3, class 1": for ids that start anew in each
-        school. Where ids seem to do so and one column alone is named, a note says it (``restarting``).
-    target: the column to predict, numeric.
-    features: the columns to predict from; None for all others. Numbers and booleans; a categorical of numbers counts
-        as its numbers, a date as its days since 1970-01-01.
-    min_rows, on_small: what to do with tasks of fewer than ``min_rows`` rows: "raise" or "drop".
-    options: sep, decimal, categories, categorical, max_levels, on_missing, order, on_constant, anonymous, as in
+    task
+        the column that says which task a row belongs to: text, whole numbers, categories, dates. Several columns,
+        such as ["school", "class"] or "school,class", are one id, "school 3, class 1": for ids that start anew in
+        each school. Where ids seem to do so and one column alone is named, a note says it (``restarting``).
+    target
+        the column to predict, numeric.
+    features
+        the columns to predict from; None for all others. Numbers and booleans; a categorical of numbers counts as
+        its numbers, a date as its days since 1970-01-01.
+    min_rows, on_small
+        what to do with tasks of fewer than ``min_rows`` rows: "raise" or "drop".
+    options
+        sep, decimal, categories, categorical, max_levels, on_missing, order, on_constant, anonymous, as in
         ``Reading``.
 
+    Notes
+    -----
     What is done to the table is said by a ``TableNote`` warning each, and kept in ``notes``. Labels are compared as a
     text file spells them: "01" and "1", or "true" and "TRUE", stay two tasks, and labels that differ by case, spaces or
     leading zeros only are named.
@@ -75,6 +85,19 @@ def from_table(
     write ``read_table(...).standardized()[0].with_intercept().draw(...)``. Arguments are those of read_table
     and of GroupedTable.draw; tasks with fewer than n_support + 1 rows raise InputError, or are left out by
     on_small="drop".
+
+    Parameters
+    ----------
+    frame, task, target, features
+        as in ``read_table``.
+    n_support
+        support rows of every task.
+    seed
+        of the draw, as in ``GroupedTable.draw``.
+    on_small
+        a task needs n_support + 1 rows: "raise" names those that have fewer, "drop" leaves them out.
+    options
+        those of ``Reading``, by name.
     """
     n_support = _check.whole_number(n_support, "n_support")
     _check.one_of(on_small, "on_small", ("raise", "drop"))

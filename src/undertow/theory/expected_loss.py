@@ -34,18 +34,35 @@ def expected_loss(
     docs/explanation/theory.md, and for the leading order Bernacchia, "Meta-learning with negative learning rates", ICLR
     2021 (arXiv:2102.00940).
 
-    problem, design: p, sigma, nu and the covariances; m, n_t, n_v, n_r.
-    train_rate: any sign, () or (k,); plus and minus infinity are one point, the limit of large rates.
-    adapt_rate: any sign, finite; broadcasts with train_rate.
-    init_distance: |omega_0 - w_0|, a norm. It matters only when N < p.
-    init: omega_0 itself, (p,), in place of init_distance; needed for a general input covariance.
-    steps, adapt_steps: inner steps while meta-training, and on the new task.
-    method: "exact"; "drawn" (N > p + 1: means over fixed data sets); "leading" (first order in N/p or in 1/m);
+    Parameters
+    ----------
+    problem, design
+        p, sigma, nu and the covariances; m, n_t, n_v, n_r.
+    train_rate
+        any sign, () or (k,); plus and minus infinity are one point, the limit of large rates.
+    adapt_rate
+        any sign, finite; broadcasts with train_rate.
+    init_distance
+        |omega_0 - w_0|, a norm. It matters only when N < p.
+    init
+        omega_0 itself, (p,), in place of init_distance; needed for a general input covariance.
+    steps, adapt_steps
+        inner steps while meta-training, and on the new task.
+    method
+        "exact"; "drawn" (N > p + 1: means over fixed data sets); "leading" (first order in N/p or in 1/m);
         "next_order" (N < p, one step); "equivalent" (all sizes of the same order); "auto" (see method_for).
 
-    Returns a float, or an array where a rate is one. It is infinite where the mean is: for p - 1 <= N <= p + 1, and
-    at positive or infinite rates where few tasks leave a direction too weak (docs/explanation/theory.md, "Where the
-    mean exists"). Raises InputError for a method that does not exist at these sizes, and names those that do.
+    Returns
+    -------
+    float | np.ndarray
+        a float, or an array where a rate is one. It is infinite where the mean is: for p - 1 <= N <= p + 1, and at
+        positive or infinite rates where few tasks leave a direction too weak (docs/explanation/theory.md, "Where
+        the mean exists").
+
+    Raises
+    ------
+    InputError
+        for a method that does not exist at these sizes, and names those that do.
     """
     train = _check.rates(train_rate, "train_rate", infinite=True)
     adapt = _check.rates(adapt_rate, "adapt_rate")
@@ -95,6 +112,13 @@ def expected_distance(
 
     Arguments, infinities and errors are those of expected_loss, which is increasing in Q. With a general input
     covariance it is the quadratic form E(omega* - w_0)^T Sigma_x (omega* - w_0).
+
+    Parameters
+    ----------
+    problem, design, init_distance, init, steps
+        as in ``expected_loss``.
+    train_rate, method
+        as in ``expected_loss``.
     """
     train = _check.rates(train_rate, "train_rate", infinite=True)
     if problem.input_covariance is not None:
@@ -110,6 +134,11 @@ def method_for(
     "auto" is exact where an exact result exists and takes well under a second; else, with several steps or fewer than
     6 features, it is a mean over drawn data sets if those are quick, and the deterministic equivalent if not. The error
     of what is drawn is that of its draws. For several rates the choice serves all of them.
+
+    Parameters
+    ----------
+    problem, design, train_rate, steps
+        as in ``expected_loss``.
     """
     train = _check.rates(train_rate, "train_rate", infinite=True)
     steps = methods.inner_steps(steps)

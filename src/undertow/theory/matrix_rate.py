@@ -29,12 +29,25 @@ STRUCTURES = ("full", "diagonal", "scalar")
 def optimal_matrix_rate(problem: MixedLinearRegression, design: Design, structure: str = "full") -> np.ndarray:
     """Return the rate of the best step from w_0 on a new task with n_r rows: closed-form Meta-SGD.
 
-    structure: "full", a matrix Gamma (p, p) that multiplies the gradient of the support loss; "diagonal", one rate for
+    Parameters
+    ----------
+    structure
+        "full", a matrix Gamma (p, p) that multiplies the gradient of the support loss; "diagonal", one rate for
         each weight (p,), which is not the diagonal of that matrix and may hold negative rates where inputs are
         correlated; "scalar", one number (), the best adapt rate of a start at w_0.
 
+    Raises
+    ------
+    InputError
+        for another structure.
+
+    Notes
+    -----
     To start elsewhere, add the second moment of (start - w_0) to the problem's task_covariance.
-    Raises InputError for another structure. Source: the head of this file; docs/explanation/beyond.md.
+
+    References
+    ----------
+    the head of this file; docs/explanation/beyond.md.
     """
     _check.one_of(structure, "structure", STRUCTURES)
     h, psi, m, c = _moments(problem, design)
@@ -53,8 +66,15 @@ def optimal_matrix_rate(problem: MixedLinearRegression, design: Design, structur
 def step_loss(problem: MixedLinearRegression, design: Design, rate: Any) -> float:
     """Return the expected test loss, half a mean squared error, after one step from w_0 on n_r rows of a new task.
 
-    rate: any number, one for each weight (p,), or a matrix (p, p) that multiplies the gradient; exact at all sizes.
-    Raises InputError for another shape.
+    Parameters
+    ----------
+    rate
+        any number, one for each weight (p,), or a matrix (p, p) that multiplies the gradient; exact at all sizes.
+
+    Raises
+    ------
+    InputError
+        for another shape.
     """
     h, psi, m, _ = _moments(problem, design)
     p = len(h)

@@ -35,13 +35,26 @@ def optimal_train_rate(
 ) -> OptimalRate:
     """Return the train rate with the least expected loss over all rates, of either sign and infinite.
 
-    With isotropic inputs it minimises E|omega* - w_0|^2, so that it does not depend on the adapt rate, and for
-    N < p - 1 not on m, sigma, nu, n_r or omega_0 either. With a general input covariance it depends on ``adapt_rate``;
-    None means that both rates are chosen together.
+    With isotropic inputs it minimises E|omega* - w_0|^2, so that it does not depend on the adapt rate, and for N < p -
+    1 not on m, sigma, nu, n_r or omega_0 either. With a general input covariance it depends on ``adapt_rate``; None
+    means that both rates are chosen together.
 
     The result is a float with the facts around it, see OptimalRate. It is nan where the mean is infinite at every rate,
     0 where every rate is as good, and minus infinity where the infimum is the point at infinity.
-    Raises InputError as expected_loss does.
+
+    Parameters
+    ----------
+    problem, design, init_distance, init, steps
+        as in ``expected_loss``.
+    method
+        as in ``expected_loss``.
+    adapt_rate
+        rate of the step on a new task; None where it does not matter, or is chosen together with the train rate.
+
+    Raises
+    ------
+    InputError
+        as expected_loss does.
     """
     name, objective, mean_distance = _objective(problem, design, method, adapt_rate, init_distance, init, steps)
     grid = _grid(sparse=name == "drawn" or (name == "exact" and _check.whole_number(steps, "steps") > 1))
@@ -96,6 +109,13 @@ def optimal_adapt_rate(
     isotropic inputs, and the ratio of the traces of docs/explanation/theory.md, "General covariance", else. Where the
     mean is infinite it is the limit for isotropic inputs, and nan else. Arguments and errors are those of
     expected_loss.
+
+    Parameters
+    ----------
+    problem, design, init_distance, init, steps
+        as in ``expected_loss``.
+    train_rate, method
+        as in ``expected_loss``.
     """
     train = _check.rates(train_rate, "train_rate", infinite=True)
     if problem.input_covariance is not None:

@@ -11,11 +11,16 @@ import numpy as np
 class MethodChoice(NamedTuple):
     """Which formula ``method="auto"`` uses, and how far off it may be.
 
-    method: "exact", "drawn" or "equivalent".
-    expected_relative_error: size of the relative error of E|omega* - w_0|^2 to expect. Where means are drawn, three
-        standard errors and the largest draw's share; for the equivalent a typical worst case of comparisons with exact
-        values and with Monte Carlo, and not a bound.
-    reason: one sentence.
+    Parameters
+    ----------
+    method
+        "exact", "drawn" or "equivalent".
+    expected_relative_error
+        size of the relative error of E|omega* - w_0|^2 to expect. Where means are drawn, three standard errors and
+        the largest draw's share; for the equivalent a typical worst case of comparisons with exact values and with
+        Monte Carlo, and not a bound.
+    reason
+        one sentence.
     """
 
     method: str
@@ -42,15 +47,25 @@ class Coefficients(NamedTuple):
 class OptimalRate(float):
     """The train rate with the least expected distance; a float with the facts around it.
 
-    method: the formula that was minimised ("exact", "drawn", "leading", "next_order" or "equivalent").
-    distance: E|omega* - w_0|^2 at the optimum. With a general input covariance, the quadratic form
-        E(omega* - w_0)^T Sigma_x (omega* - w_0) instead.
-    relative_gain: 1 - (value at the optimum) / (value at rate 0) of what was minimised.
-    shallow: whether the better of the two trivial choices, rate 0 and infinite rate, is within 2 % of the optimum.
-    interval: (low, high), the rates around the optimum whose value is within 1 % of the least. Rates live on a circle
+    Parameters
+    ----------
+    rate
+        the rate itself.
+    method
+        the formula that was minimised ("exact", "drawn", "leading", "next_order" or "equivalent").
+    distance
+        E|omega* - w_0|^2 at the optimum. With a general input covariance, the quadratic form E(omega* - w_0)^T
+        Sigma_x (omega* - w_0) instead.
+    relative_gain
+        1 - (value at the optimum) / (value at rate 0) of what was minimised.
+    shallow
+        whether the better of the two trivial choices, rate 0 and infinite rate, is within 2 % of the optimum.
+    interval
+        (low, high), the rates around the optimum whose value is within 1 % of the least. Rates live on a circle
         that closes at infinity: low > high means that the interval runs from low up through infinity to high, and
         (-inf, inf) that every rate is in it.
-    message: one plain sentence.
+    message
+        one plain sentence.
     """
 
     method: str

@@ -43,7 +43,15 @@ class Settings(BaseModel):
 
 
 class ExperimentConfig(Settings):
-    """Settings of one experiment."""
+    """Settings of one experiment.
+
+    Parameters
+    ----------
+    seed
+        seed of all draws.
+    n_test_tasks, n_test_rows
+        new tasks of a run, and rows to test on of each.
+    """
 
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed that all draws derive from")
     n_test_tasks: Size = Field(100, description="new tasks per run on which the raw loss is measured")

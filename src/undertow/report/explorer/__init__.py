@@ -20,7 +20,11 @@ def write_explorer(path: Path | str) -> None:
 
     It shows the expected test loss of mixed linear regression as a function of the sizes, the noise, the spread of the
     tasks and both rates, by the deterministic equivalent of docs/theory.md.
-    Raises OSError where the file cannot be written.
+
+    Raises
+    ------
+    OSError
+        where the file cannot be written.
     """
     write_text(Path(path), explorer_page())
 
