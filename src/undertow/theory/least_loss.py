@@ -18,6 +18,13 @@ def least_loss(problem: MixedLinearRegression, design: Design, draws: int = 400)
     posterior covariance. The mean over X is one over ``draws`` draws of a fixed seed; docs/explanation/beyond.md says
     how far it scatters. For weights and noise that are not normal it is the least loss of any prediction that is linear
     in the labels.
+
+    Parameters
+    ----------
+    problem, design
+        p, sigma, and the covariances; n_r.
+    draws
+        number of draws of the rows X.
     """
     draws = _check.whole_number(draws, "draws")
     n, (h, psi) = n_adapt(design), covariances(problem)

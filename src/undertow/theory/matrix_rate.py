@@ -31,6 +31,8 @@ def optimal_matrix_rate(problem: MixedLinearRegression, design: Design, structur
 
     Parameters
     ----------
+    problem, design
+        p, sigma, and the covariances; n_r.
     structure
         "full", a matrix Gamma (p, p) that multiplies the gradient of the support loss; "diagonal", one rate for
         each weight (p,), which is not the diagonal of that matrix and may hold negative rates where inputs are
@@ -47,7 +49,7 @@ def optimal_matrix_rate(problem: MixedLinearRegression, design: Design, structur
 
     References
     ----------
-    the head of this file; docs/explanation/beyond.md.
+    The head of this file; docs/explanation/beyond.md.
     """
     _check.one_of(structure, "structure", STRUCTURES)
     h, psi, m, c = _moments(problem, design)
@@ -68,6 +70,8 @@ def step_loss(problem: MixedLinearRegression, design: Design, rate: Any) -> floa
 
     Parameters
     ----------
+    problem, design
+        p, sigma, and the covariances; n_r.
     rate
         any number, one for each weight (p,), or a matrix (p, p) that multiplies the gradient; exact at all sizes.
 

@@ -19,7 +19,12 @@ def write_explorer(path: Path | str) -> None:
     """Write the page as one HTML file that asks nothing of the network. It needs no extra package.
 
     It shows the expected test loss of mixed linear regression as a function of the sizes, the noise, the spread of the
-    tasks and both rates, by the deterministic equivalent of docs/theory.md.
+    tasks and both rates, by the deterministic equivalent of docs/explanation/theory.md.
+
+    Parameters
+    ----------
+    path
+        file to write.
 
     Raises
     ------
