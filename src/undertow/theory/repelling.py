@@ -39,6 +39,8 @@ def group_rate(correlation: Any, n_adapt: int) -> float | np.ndarray:
     ----------
     correlation
         () or (k,), from -1/n_r (rows of a group that has one more and sums to zero) to 1.
+    n_adapt
+        n_r, rows of the new task.
 
     Raises
     ------
@@ -57,6 +59,8 @@ def proximal_loss(problem: MixedLinearRegression, design: Design, ratio: Any) ->
 
     Parameters
     ----------
+    problem, design
+        p, sigma, and the covariances; n_r.
     ratio
         () or (k,), of either sign: the penalty beside the sum of squares, as in ProximalRule. The error is of order
         1/n_r. Formula and sources: the head of this file.
