@@ -7,8 +7,10 @@ from typing import Any
 import pyarrow as pa
 from matplotlib.figure import Figure
 
+from undertow import theory
 from undertow.experiments.direction_config import Config
 from undertow.plots import style
+from undertow.problem import MixedLinearRegression
 from undertow.trials import paired
 
 PARTS = {"over": "linear, N < p", "under": "linear, N > p", "network": "network"}
@@ -45,11 +47,21 @@ def draw(table: pa.Table, config: Config) -> Figure:
             low, high = one.get_ylim()
             one.set_ylim(low - 0.15 * (high - low), high + 0.1 * (high - low))
             one.set_title(f"{'abc'[list(PARTS).index(part)]}  {words}")
+            if part != "network":  # nobody knows the least possible loss of the quadratic problem
+                below = 100 * (_least(config, part) / values[:, rates == 0.0].mean() - 1)
+                one.text(0.02, 0.02, f"least possible loss: {below:.0f} % \u2193".replace("-", "\u2212"),
+                         transform=one.transAxes, color=style.GREEN, fontsize=8)  # fmt: skip
             _downhill_and_up(one)
         axes[0, 0].set_ylabel("test loss, % from rate 0")
         made.suptitle("Exact outer solution: the best inner step goes uphill on the support rows", x=0.01, ha="left",
                       fontsize=10)  # fmt: skip
         return made
+
+
+def _least(config: Config, part: str) -> float:
+    sizes = getattr(config, part)
+    problem = MixedLinearRegression(sizes.n_features, config.noise_std, config.task_std)
+    return theory.least_loss(problem, sizes.design(config.n_adapt))
 
 
 def _downhill_and_up(axes: Any) -> None:

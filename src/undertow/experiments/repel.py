@@ -16,7 +16,7 @@ from undertow.plots.regimes import LossCurve
 from undertow.problem import Design, MixedLinearRegression
 from undertow.trials import paired
 from undertow.trials.config import ExperimentConfig, Rates, Runs, Scale, Size, evenly
-from undertow.trials.finding import Finding, below, mean_interval, resampled, sentence, weakest
+from undertow.trials.finding import Conclusion, Finding, below, mean_interval, resampled, sentence, weakest
 from undertow.trials.optimum import Optimum
 from undertow.trials.panel import Cell
 
@@ -179,7 +179,8 @@ def _groups(axes: Any, table: pa.Table, config: Config) -> None:
         axes.errorbar(rates, mean, se, fmt="o", markersize=3.2, color=style.BLUE,
                       label="measured, mean \u00b1 standard error")  # fmt: skip
         best = theory.group_rate(rho, n)
-        axes.plot(best, group_loss(config, rho, np.asarray(best)), "^", color=style.INK, markersize=7, zorder=5)
+        axes.plot(best, group_loss(config, rho, np.asarray(best)), "^", color=style.INK, markersize=7, zorder=5,
+                  label="best rate; for normal rows the least possible loss")  # fmt: skip
         sums = "\n(groups sum to 0)" if abs(rho + 1 / (config.group_size - 1)) < 1e-9 else ""
         axes.annotate(f"correlation {style.signed(rho)}{sums}", (fine[-1], exact[-1]), xytext=(5, 0), fontsize=8,
                       textcoords="offset points", va="center", annotation_clip=False)  # fmt: skip
@@ -202,7 +203,7 @@ def finding(table: pa.Table, config: Config) -> Finding:
     found = {rho: best for rho, best in best_rates(table, config).items() if rho < 0}
     strongest, ridge = min(found), best_ratio(table, config)
     first = found[strongest]
-    parts = [resampled(below(one.low, one.high), config.runs) for one in found.values()]
+    parts: list[Conclusion] = [resampled(below(one.low, one.high), config.runs) for one in found.values()]
     parts.append(resampled(below(ridge.low, ridge.high), config.ridge_runs))
     rate = theory.group_rate(strongest, config.n_adapt)
     others = "; ".join(

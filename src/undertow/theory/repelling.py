@@ -1,9 +1,9 @@
 r"""Where rates, ridges and variances are negative on the test side: rows that repel each other, and spiked inputs.
 
-Rows of a group with equal variances and correlation rho predict another row of it by the share n rho / (1 + (n - 1)
-rho) of the mean of n of them: the best adapt rate of an intercept that starts at the mean, negative where rho is.
-It is n / (n + ratio) for the ratio (1 - rho)/rho of the variance within to that of a random intercept, which is rho
-times that of a row: three names of one number. Groups of N rows that sum to zero have rho = -1/(N - 1) and the rate
+Rows of a group with equal variances and correlation rho predict another row of it by n rho / (1 + (n - 1) rho) times
+the mean of n of them: the best adapt rate of an intercept that starts at the mean, negative where rho is. It is
+n / (n + ratio) for the ratio (1 - rho)/rho of the variance within to that of a random intercept, which is rho times
+that of a row: three names of one number. Groups of N rows that sum to zero have rho = -1/(N - 1) and the rate
 -n/(N - n).
 
 Ridge regression towards w_0 on n rows, theta = argmin |y - X theta|^2 + ratio |theta - w_0|^2, has for large p and n
@@ -35,17 +35,8 @@ from undertow.theory.matrix_rate import covariances
 def group_rate(correlation: Any, n_adapt: int) -> float | np.ndarray:
     """Return the best adapt rate of an intercept on n_r rows whose ``correlation`` within a group is of either sign.
 
-    Parameters
-    ----------
-    correlation
-        () or (k,), from -1/n_r (rows of a group that has one more and sums to zero) to 1.
-    n_adapt
-        n_r, rows of the new task.
-
-    Raises
-    ------
-    InputError
-        for a correlation that n_r + 1 rows cannot have.
+    correlation: () or (k,), from -1/n_r (rows of a group that has one more and sums to zero) to 1.
+    Raises InputError for a correlation that n_r + 1 rows cannot have.
     """
     n, rho = _check.whole_number(n_adapt, "n_adapt"), _check.numbers(correlation, "correlation")
     if (rho < -1 / n - 1e-12).any() or (rho > 1).any():
@@ -57,19 +48,10 @@ def group_rate(correlation: Any, n_adapt: int) -> float | np.ndarray:
 def proximal_loss(problem: MixedLinearRegression, design: Design, ratio: Any) -> float | np.ndarray:
     """Return the expected loss on a new task by ridge regression towards w_0 on its n_r rows, for large p and n_r.
 
-    Parameters
-    ----------
-    problem, design
-        p, sigma, and the covariances; n_r.
-    ratio
-        () or (k,), of either sign: the penalty beside the sum of squares, as in ProximalRule. The error is of order
-        1/n_r. Formula and sources: the head of this file.
-
-    Raises
-    ------
-    InputError
-        below the edge of the spectrum, where some of these regressions have no minimum; with no more directions
-        than rows, for every negative ratio.
+    ratio: () or (k,), of either sign: the penalty beside the sum of squares, as in ProximalRule. The error is of order
+    1/n_r. Formula and sources: the head of this file.
+    Raises InputError below the edge of the spectrum, where some of these regressions have no minimum; with no more
+    directions than rows, for every negative ratio.
     """
     h, psi = covariances(problem)
     values, vectors = np.linalg.eigh(h)
