@@ -66,7 +66,7 @@ TaskPositions: TypeAlias = Int[np.ndarray, "m _"]
 TaskMask: TypeAlias = Bool[np.ndarray, "m _"]
 TaskRowWeights: TypeAlias = Float[np.ndarray, "m _"]
 Losses: TypeAlias = Float[np.ndarray, "m a"]
-Pictures: TypeAlias = UInt8[np.ndarray, "n h w"]
+Pictures: TypeAlias = UInt8[np.ndarray, "n h w *c"] | Float[np.ndarray, "n h w *c"]
 Classes: TypeAlias = Int[np.ndarray, " n"]
 
 # Weights, and matrices over features.

@@ -136,7 +136,7 @@ def test_ones_own_table_with_learned_rates(tmp_path):
 
 @pytest.mark.long
 def test_images_are_trained_on(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (60, 6, 6), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (60, 6, 6, 3), dtype=np.uint8)
     np.savez(tmp_path / "images.npz", images=images, label=np.repeat(np.arange(12), 5))
     text = f"""
 case = "omniglot"

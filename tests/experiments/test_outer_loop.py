@@ -108,16 +108,17 @@ def test_losses_around_the_step_agree_with_those_of_the_kernel_path():
     np.testing.assert_allclose(losses.test_loss, test_loss, rtol=2e-4)
 
 
-def test_the_convolution_by_patches_is_a_convolution():
-    init, apply = conv_net(5, 4, 1, 7)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_convolution_by_patches_is_a_convolution(channels):
+    init, apply = conv_net(5, 4, 1, 7, channels)
     params = init(jax.random.key(0))
-    x = jax.random.normal(jax.random.key(1), (3, 7, 7))
-    kernel = params[0]["weight"].reshape(3, 3, 1, 4)
-    out = jax.lax.conv_general_dilated(
-        x[..., None], kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    x = jax.random.normal(jax.random.key(1), (3, 7, 7, channels))
+    kernel = params[0]["weight"].reshape(3, 3, channels, 4)
+    out = jax.lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
     expected = jax.nn.relu(out).reshape(3, -1) @ params[1]["weight"]
     np.testing.assert_allclose(apply(params, x), expected, atol=1e-5)
+    if channels == 1:
+        np.testing.assert_array_equal(apply(params, x[..., 0]), apply(params, x))
 
 
 def test_rows_of_the_convolutional_network_do_not_see_each_other():

@@ -122,7 +122,7 @@ def test_finished_cells_are_stored_and_not_computed_again(tmp_path):
         ({"seeds": 0}, "seeds=0"),
         ({"strategy": "both"}, "strategy='both'"),
         ({"source": PROBLEM}, "design: a problem is drawn with"),
-        ({"test": DESIGN}, "it must be a TaskBatch, or a problem"),
+        ({"test": DESIGN}, "it must be a TaskBatch, a"),
         ({"adapt_rates": [0.1]}, "adapt_rates=.*without test tasks"),
         ({"adapt_steps": 2}, "adapt_steps=2: without test tasks"),
     ],

@@ -136,8 +136,34 @@ def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path):
         numbered().split((0.99, 0.01))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_colours_and_numbers_of_any_size_come_through(dtype):
+    classes = np.repeat(np.arange(3), 4)
+    images = np.random.default_rng(0).integers(0, 256, (12, 5, 5, 3)).astype(dtype)
+    found = LabelledImages(images, classes, ("a", "b", "c"))
+    assert found.n_channels == 3
+    batch = ImageTasks(found, 2, rotations=True).sample(ut.Design(6, 4, 4), 0)
+    assert batch.support_x.shape == (6, 4, 5, 5, 3)
+    scale = 255 if dtype == np.uint8 else 1
+    known = {
+        np.float32(one / scale).tobytes()
+        for image in images
+        for one in np.stack([np.rot90(image, k) for k in range(4)])
+    }
+    assert {row.tobytes() for row in batch.query_x.reshape(-1, 5, 5, 3)} <= known
+
+
+def test_a_folder_is_read_in_colour(tmp_path):
+    for name, colour in (("reds", (250, 10, 20)), ("blues", (10, 20, 250))):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (9, 9), colour).save(tmp_path / name / "one.png")
+    found = read_images(tmp_path, 4, colour=True)
+    assert found.images.shape == (2, 4, 4, 3)
+    assert found.images[:, 0, 0].tolist() == [[10, 20, 250], [250, 10, 20]]  # as they are, and not inverted
+
+
 @pytest.mark.wrong_type
 def test_images_of_another_kind_are_refused(tmp_path):
-    np.savez(tmp_path / "c.npz", images=np.zeros((2, 3, 3)), label=np.arange(2))
+    np.savez(tmp_path / "c.npz", images=np.zeros((2, 3, 3), int), label=np.arange(2))
     with pytest.raises(InputError, match="must be uint8"):
         read_images(tmp_path / "c.npz")

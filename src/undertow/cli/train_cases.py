@@ -57,12 +57,12 @@ def _images(settings: ImageSettings) -> Case:
 
     key, generator = _seeds(settings)
     task, model = settings.task, settings.model
-    images = read_images(task.images)
-    height, width = images.images.shape[1:]
+    images = read_images(task.images, colour=task.colour)
+    height, width = images.images.shape[1:3]
     if height != width:
         raise InputError("images", task.images, f"they are {height} x {width}, and the network takes square ones.")
     train, test = images.split((1 - task.test_share, task.test_share), settings.outer.seed)
-    init, _, loss_fn = conv_loss(task.ways, model.filters, model.layers, height)
+    init, _, loss_fn = conv_loss(task.ways, model.filters, model.layers, height, images.n_channels)
     support, query = task.ways * task.shots, task.ways * task.query
     new = ImageTasks(test, task.ways).sample(Design(task.n_validation_tasks, support, query), generator)
     design = Design(settings.outer.meta_batch or DEFAULT_META_BATCH, support, query)

@@ -82,6 +82,7 @@ class ImageTask(Section):
     """[task] of images: rows are counted for each class."""
 
     images: str
+    colour: bool = False
     ways: Annotated[int, Field(ge=2)] = 5
     shots: Count = 1
     query: Count = 5

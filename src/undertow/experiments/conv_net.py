@@ -16,11 +16,11 @@ Layers = list[dict[str, jax.Array]]
 
 
 @lru_cache
-def conv_net(ways: int, filters: int, layers: int, size: int) -> tuple[Any, Any]:
+def conv_net(ways: int, filters: int, layers: int, size: int, channels: int = 1) -> tuple[Any, Any]:
     """Return (init, apply): ``layers`` convolutions of 3 x 3 with stride 2 and ReLU, then a linear layer.
 
-    init(key) -> params; apply(params, x) maps images (n, size, size) to scores (n, ways). Each image is treated by
-    itself: nothing is averaged over rows.
+    init(key) -> params; apply(params, x) maps images (n, size, size[, channels]) to scores (n, ways).
+    Each image is treated by itself: nothing is averaged over rows.
     """
     sides = [size]
     for _ in range(layers):
@@ -29,14 +29,14 @@ def conv_net(ways: int, filters: int, layers: int, size: int) -> tuple[Any, Any]
     def init(key: Any) -> Layers:
         params = []
         for i, k in enumerate(jax.random.split(key, layers + 1)):
-            inputs = 9 * (1 if i == 0 else filters) if i < layers else filters * sides[-1] ** 2
+            inputs = 9 * (channels if i == 0 else filters) if i < layers else filters * sides[-1] ** 2
             outputs, gain = (filters, 2.0) if i < layers else (ways, 1.0)
             weight = jax.random.normal(k, (inputs, outputs)) * math.sqrt(gain / inputs)
             params.append({"weight": weight, "bias": jnp.zeros(outputs)})
         return params
 
     def apply(params: Layers, x: Any) -> jax.Array:
-        x = x[..., None]
+        x = x[..., None] if x.ndim == 3 else x
         for layer, side in zip(params[:-1], sides[1:], strict=True):
             x = jax.nn.relu(_patches(x, side) @ layer["weight"] + layer["bias"])
         return x.reshape(x.shape[0], -1) @ params[-1]["weight"] + params[-1]["bias"]
@@ -56,9 +56,9 @@ def _patches(x: jax.Array, side: int) -> jax.Array:
 
 
 @lru_cache
-def conv_loss(ways: int, filters: int, layers: int, size: int) -> tuple[Any, Any, Any]:
+def conv_loss(ways: int, filters: int, layers: int, size: int, channels: int = 1) -> tuple[Any, Any, Any]:
     """(init, apply, loss_fn), the same objects at each call, so that nothing is compiled twice."""
-    init, apply = conv_net(ways, filters, layers, size)
+    init, apply = conv_net(ways, filters, layers, size, channels)
     return init, apply, ug.cross_entropy(apply)
 
 

@@ -22,6 +22,7 @@ from undertow.gradient.inner_loop import Explicit, Implicit, InnerLoop, Reptile
 from undertow.gradient.keys import KeySource
 from undertow.gradient.layers import all_but_last, last_layer
 from undertow.gradient.leaves import Stateful, leaves
+from undertow.gradient.loader import Loader
 from undertow.gradient.losses import with_key
 from undertow.gradient.meta import MetaInfo, meta_loss
 from undertow.gradient.models import cross_entropy, mlp, squared_loss
@@ -40,6 +41,7 @@ __all__ = [
     "Implicit",
     "InnerLoop",
     "KeySource",
+    "Loader",
     "MetaInfo",
     "NonFiniteError",
     "PerStep",

@@ -19,6 +19,7 @@ from undertow._batch import TaskBatch
 from undertow.gradient.inner import norm
 from undertow.gradient.inner_loop import InnerLoop
 from undertow.gradient.leaves import Static, Tree, join, wrap
+from undertow.gradient.loader import Loader
 from undertow.gradient.losses import Keyed, LossFn
 from undertow.gradient.meta import MetaInfo, meta_loss
 from undertow.gradient.source import Feed, draw_tasks, epoch_order, per_epoch
@@ -131,7 +132,9 @@ def update(
 def batch_at(plan: Plan, given: Given, iteration: Any, order: Any) -> TaskBatch:
     """The tasks of one iteration."""
     feed = plan.feed
-    if feed.problem.tree is not None:
+    if isinstance(feed.problem.tree, Loader):
+        batch = feed.problem.tree.at(iteration)
+    elif feed.problem.tree is not None:
         key = jax.random.fold_in(given.key, iteration)
         batch = draw_tasks(feed.problem.tree, feed.design, key, feed.meta_batch)
     else:

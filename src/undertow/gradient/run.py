@@ -20,6 +20,7 @@ from undertow.gradient.fingerprints import identify_transform
 from undertow.gradient.inner_loop import split_outer
 from undertow.gradient.keys import as_key
 from undertow.gradient.leaves import Tree, is_trained, join, unwrap, wrap
+from undertow.gradient.loader import raising
 from undertow.gradient.loop import STOPPED, Given, Plan, init_optimizer, run_chunk, update
 from undertow.gradient.source import Source, fingerprint, identify
 from undertow.gradient.state import Records, TrainState
@@ -137,9 +138,11 @@ class Run:
     def advance(self, chunk: int, stop: int) -> float:
         """Run up to ``stop`` updates in all; return the last meta-loss."""
         before = jnp.asarray(self.iteration, jnp.int32)
-        variables, state, model_state, iteration, status, series, rows = run_chunk(
-            self.plan, chunk, self.given, self.variables, self.optimizer_state, before, jnp.asarray(stop, jnp.int32)
-        )
+        arguments = self.given, self.variables, self.optimizer_state, before, jnp.asarray(stop, jnp.int32)
+        with raising(self.plan.feed.problem.tree):
+            variables, state, model_state, iteration, status, series, rows = jax.block_until_ready(
+                run_chunk(self.plan, chunk, *arguments)
+            )
         self.variables, self.optimizer_state = variables, state
         self.given = self.given._replace(state=model_state)
         self.iteration, self.stopped = int(iteration), STOPPED[int(status)]

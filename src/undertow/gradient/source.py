@@ -20,6 +20,7 @@ from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.gradient.keys import TASKS, as_key
 from undertow.gradient.leaves import Static
+from undertow.gradient.loader import Loader
 from undertow.gradient.masks import without_full_masks
 from undertow.gradient.meta import check_shapes
 from undertow.problem import Design
@@ -36,7 +37,7 @@ class Source:
     """
 
     tasks: Any
-    """a TaskBatch, or a problem with draw(source, design) such as ``MixedLinearRegression``"""
+    """a TaskBatch; a problem with draw(source, design), such as ``MixedLinearRegression``; or a Loader"""
     design: Design | None = None
     """the sizes of what is drawn; needed with a problem, and only there"""
     redraw: bool | None = None
@@ -49,13 +50,14 @@ class Source:
     def __post_init__(self) -> None:
         if self.meta_batch is not None:
             object.__setattr__(self, "meta_batch", _check.whole_number(self.meta_batch, "meta_batch"))
-        if isinstance(self.tasks, TaskBatch):
-            for name in ("design", "redraw"):
+        if isinstance(self.tasks, TaskBatch | Loader):
+            loads = isinstance(self.tasks, Loader)
+            rule = "a Loader gives whole batches." if loads else "the tasks of a TaskBatch are there already."
+            for name in ("design", "redraw", "meta_batch") if loads else ("design", "redraw"):
                 if getattr(self, name) is not None:
-                    raise InputError(
-                        name, getattr(self, name), "the tasks of a TaskBatch are there already.", "Leave it out."
-                    )
-            check_shapes(self.tasks)
+                    raise InputError(name, getattr(self, name), rule, "Leave it out.")
+            if isinstance(self.tasks, TaskBatch):
+                check_shapes(self.tasks)
         else:
             check_problem(self.tasks, self.design)
             if not isinstance(self.redraw, bool | None):
@@ -80,9 +82,11 @@ class Source:
 
     @property
     def n_tasks(self) -> int:
-        """Number of tasks of the TaskBatch or of the design."""
+        """Number of tasks of the TaskBatch, of the design, or of what a Loader gives at a time."""
         if self.design is not None:
             return self.design.n_tasks
+        if isinstance(self.tasks, Loader):
+            return self.tasks.n_tasks
         return len(jax.tree.leaves(self.tasks.support_y)[0])
 
     def fixed_tasks(self, key: jax.Array) -> TaskBatch | None:
@@ -221,7 +225,8 @@ def check_problem(problem: Any, design: Any, name: str = "source") -> None:
     if not callable(getattr(problem, "draw", None)):
         kind = type(problem).__name__
         raise InputError(
-            name, rule=f"it must be a TaskBatch, or a problem with draw(source, design), and is of type {kind}."
+            name,
+            rule=f"it must be a TaskBatch, a problem with draw(source, design) or a Loader, and is of type {kind}.",
         )
     if not isinstance(design, Design):
         raise InputError(
@@ -254,6 +259,8 @@ def identify(source: Any) -> str:
     """What a checkpoint or a stored sweep remembers of its task source: its type and a checksum of its contents."""
     if isinstance(source, TaskBatch):
         return fingerprint(source)
+    if isinstance(source, Loader):
+        return f"Loader {source.shapes}"
     return f"{type(source).__name__} {_checksum(vars(source) if hasattr(source, '__dict__') else {}, 0):08x}"
 
 

@@ -21,6 +21,7 @@ from undertow.gradient.fingerprints import identify_transform
 from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, check_inner, split_outer
 from undertow.gradient.keys import INIT, NOISE, SHUFFLE, TASKS, TEST, as_key
 from undertow.gradient.leaves import Static, Tree, join, split, unwrap, warn_of_ties, wrap
+from undertow.gradient.loader import Loader
 from undertow.gradient.loop import (
     GO,
     STOPPED,
@@ -132,6 +133,9 @@ def sweep(
     drawn = test if isinstance(test, Design) else None
     if drawn is not None:
         check_problem(source.tasks, drawn, "the source from which test is drawn")
+    if isinstance(source.tasks, Loader):
+        rule = "runs side by side share their tasks, and a Loader reads them one after the other."
+        raise InputError("source", "a Loader", rule, "Call train for each rate, or give a TaskBatch.")
     once = source.redraw is False
     program = Program(
         plan=Plan(

@@ -19,6 +19,7 @@ from undertow.gradient.checkpoint import Checkpoint
 from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, Reptile, check_inner, split_outer
 from undertow.gradient.keys import NOISE, SHUFFLE, TASKS, as_key
 from undertow.gradient.leaves import Static, Tree, names, unwrap, warn_of_ties
+from undertow.gradient.loader import Loader
 from undertow.gradient.loop import Given, Plan
 from undertow.gradient.losses import LossFn, takes
 from undertow.gradient.masks import check_rows
@@ -126,7 +127,10 @@ def train(
             raise InputError("validation", rule=f"it must be Validation(tasks, adapt_rate), and is of type {kind}.")
         validation = validation.ready(plan)
     tasks = source.fixed_tasks(key)
-    for batch in (tasks, None if validation is None else validation.tasks):
+    loader = source.tasks if isinstance(source.tasks, Loader) else None
+    if loader is not None and devices is not None:
+        raise InputError("devices", devices, "a Loader gives tasks to one device.", "Leave it out.")
+    for batch in (tasks, loader and loader.example, None if validation is None else validation.tasks):
         if batch is not None:
             check_rows(loss_fn, params, batch)
     given = Given(

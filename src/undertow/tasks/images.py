@@ -25,12 +25,13 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff")
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Grey images with a class each.
+    """Images with a class each.
 
     Parameters
     ----------
     images
-        (n, h, w) uint8; 255 is ink, or whatever else stands out from the ground.
+        (n, h, w), or (n, h, w, c) with c channels, 3 for RGB. Of type uint8, where 255 becomes 1 (of grey images ink,
+        or whatever else stands out from the ground), or floating, taken as they are and finite.
     classes
         (n,) class numbers from 0.
     names
@@ -47,9 +48,12 @@ class LabelledImages:
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 3 or self.images.dtype != np.uint8:
+        if self.images.ndim not in (3, 4) or not (self.images.dtype == np.uint8 or self.images.dtype.kind == "f"):
             given = f"{self.images.dtype} of shape {self.images.shape}"
-            raise InputError(None, rule=f"images are {given}: they must be uint8 of shape (n, h, w).")
+            rule = f"images are {given}: they must be uint8 or floating, of shape (n, h, w) or (n, h, w, channels)."
+            raise InputError(None, rule=rule)
+        if self.images.dtype.kind == "f":
+            _check.finite(self.images, "images")
         if self.classes.shape != self.images.shape[:1]:
             rule = f"classes have shape {self.classes.shape}: there are {len(self.images)} images."
             raise InputError(None, rule=rule)
@@ -67,6 +71,11 @@ class LabelledImages:
     def n_classes(self) -> int:
         """Number of classes."""
         return len(self.names)
+
+    @property
+    def n_channels(self) -> int:
+        """Numbers of a pixel: 1 where images have no axis of channels."""
+        return 1 if self.images.ndim == 3 else self.images.shape[3]
 
     def take(self, classes: Any) -> LabelledImages:
         """Return the images of some classes, numbered in the given order."""
@@ -93,13 +102,14 @@ class LabelledImages:
         return [self.take(np.sort(order[a:b])) for a, b in pairwise(ends)]
 
 
-def read_images(path: Path | str, size: int = 28) -> LabelledImages:
+def read_images(path: Path | str, size: int = 28, *, colour: bool = False) -> LabelledImages:
     """Read labelled images from a folder or an ``.npz`` file.
 
     A folder: every folder below it that holds images is a class, whatever lies between, so Omniglot's own layout
-    (alphabet/character/image.png) is read as it is. Images become grey and ``size`` x ``size``. Where most of the
-    images is bright, they are inverted, so that ink is 255. An .npz file: ``images`` (n, h, w) uint8, and either
-    ``label`` (n,) or Omniglot's ``alphabet`` and ``character`` (n,); nothing is resized or inverted.
+    (alphabet/character/image.png) is read as it is. Images become ``size`` x ``size``, and grey, or RGB with
+    ``colour``. Where most of grey images is bright, they are inverted, so that ink is 255.
+    An .npz file: ``images`` (n, h, w) or (n, h, w, c), uint8 or floating, and either ``label`` (n,) or Omniglot's
+    ``alphabet`` and ``character`` (n,); nothing is resized or inverted.
 
     Parameters
     ----------
@@ -107,6 +117,8 @@ def read_images(path: Path | str, size: int = 28) -> LabelledImages:
         a folder with a folder for each class, or an ``.npz`` file.
     size
         images of a folder become size x size.
+    colour
+        images of a folder become RGB, and are not inverted.
 
     Raises
     ------
@@ -115,7 +127,7 @@ def read_images(path: Path | str, size: int = 28) -> LabelledImages:
     """
     path, size = Path(path), _check.whole_number(size, "size")
     if path.is_dir():
-        return _read_folder(path, size)
+        return _read_folder(path, size, colour)
     if not path.is_file():
         way_out = "Give a folder of images, one folder for each class, or an .npz file."
         raise InputError(None, rule=f"{path} does not exist.", way_out=way_out)
@@ -136,7 +148,7 @@ def read_images(path: Path | str, size: int = 28) -> LabelledImages:
     return LabelledImages(found["images"], np.ravel(classes), names)
 
 
-def _read_folder(path: Path, size: int) -> LabelledImages:
+def _read_folder(path: Path, size: int, colour: bool) -> LabelledImages:
     try:
         from PIL import Image
     except ImportError:
@@ -144,12 +156,12 @@ def _read_folder(path: Path, size: int) -> LabelledImages:
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
     if not files:
         raise InputError(None, rule=f"{path} holds no images ({', '.join(SUFFIXES)}).")
-    images = np.empty((len(files), size, size), np.uint8)
+    images = np.empty((len(files), size, size, *((3,) if colour else ())), np.uint8)
     for row, file in enumerate(files):
         with Image.open(file) as image:
-            images[row] = np.asarray(image.convert("L").resize((size, size), Image.Resampling.BOX))
+            images[row] = np.asarray(image.convert("RGB" if colour else "L").resize((size, size), Image.Resampling.BOX))
     # Of a picture, the ground is the larger part.
-    if np.median(images) > 127:
+    if not colour and np.median(images) > 127:
         images = 255 - images
     folders = [str(file.parent.relative_to(path)) for file in files]
     names, classes = np.unique(folders, return_inverse=True)
@@ -171,8 +183,9 @@ class ImageTasks:
 
     Notes
     -----
-    A Design's n_support and n_query count rows in all, so they are multiples of ``ways``. x has shape (m, rows, h, w)
-    with values in [0, 1], y (m, rows) holds the class's number in the episode, 0 to ways - 1.
+    A Design's n_support and n_query count rows in all, so they are multiples of ``ways``. x has shape (m, rows, h, w),
+    or (m, rows, h, w, c), with values in [0, 1] where images are uint8; y (m, rows) holds the class's number in the
+    episode, 0 to ways - 1.
     """
 
     def __init__(self, images: LabelledImages, ways: int = 5, *, rotations: bool = False) -> None:
@@ -211,7 +224,7 @@ class ImageTasks:
         keys = source.uniform(0.0, 1.0, (m, ways, self._rows.shape[1])) + xp.asarray(self._absent)[classes]
         which = xp.argsort(keys, axis=-1)[..., : shots + queries]
         x = xp.asarray(self._pictures)[xp.asarray(self._rows)[classes[..., None], which]]
-        x = x.astype(keys.dtype) / 255
+        x = x.astype(keys.dtype) / (255 if self._pictures.dtype == np.uint8 else 1)
         numbers = xp.asarray(np.arange(ways))[None, :, None] + 0 * which
 
         def rows(part: slice) -> tuple[Any, Any]:
