@@ -35,8 +35,17 @@ from undertow.theory.matrix_rate import covariances
 def group_rate(correlation: Any, n_adapt: int) -> float | np.ndarray:
     """Return the best adapt rate of an intercept on n_r rows whose ``correlation`` within a group is of either sign.
 
-    correlation: () or (k,), from -1/n_r (rows of a group that has one more and sums to zero) to 1.
-    Raises InputError for a correlation that n_r + 1 rows cannot have.
+    Parameters
+    ----------
+    correlation
+        () or (k,), from -1/n_r (rows of a group that has one more and sums to zero) to 1.
+    n_adapt
+        n_r, rows of the new group.
+
+    Raises
+    ------
+    InputError
+        for a correlation that n_r + 1 rows cannot have.
     """
     n, rho = _check.whole_number(n_adapt, "n_adapt"), _check.numbers(correlation, "correlation")
     if (rho < -1 / n - 1e-12).any() or (rho > 1).any():
@@ -48,10 +57,24 @@ def group_rate(correlation: Any, n_adapt: int) -> float | np.ndarray:
 def proximal_loss(problem: MixedLinearRegression, design: Design, ratio: Any) -> float | np.ndarray:
     """Return the expected loss on a new task by ridge regression towards w_0 on its n_r rows, for large p and n_r.
 
-    ratio: () or (k,), of either sign: the penalty beside the sum of squares, as in ProximalRule. The error is of order
-    1/n_r. Formula and sources: the head of this file.
-    Raises InputError below the edge of the spectrum, where some of these regressions have no minimum; with no more
-    directions than rows, for every negative ratio.
+    Parameters
+    ----------
+    problem
+        the inputs' and the tasks' covariances, and the noise.
+    design
+        its ``n_adapt`` rows of a new task count.
+    ratio
+        () or (k,), of either sign: the penalty beside the sum of squares, as in ProximalRule.
+
+    Raises
+    ------
+    InputError
+        below the edge of the spectrum, where some of these regressions have no minimum; with no more directions than
+        rows, for every negative ratio.
+
+    Notes
+    -----
+    The error is of order 1/n_r. Formula and sources: the head of this file.
     """
     h, psi = covariances(problem)
     values, vectors = np.linalg.eigh(h)
