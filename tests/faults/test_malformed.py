@@ -2,15 +2,21 @@
 
 import gzip
 import os
+import shutil
+import tempfile
+import time
 import warnings
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from made import table
 from typer.testing import CliRunner
 
+import undertow as ut
 from undertow.cli import app
+from undertow.cli.saved_model import Columns, save_model
 
 X, Y, G = table(m=8, p=2)
 ROWS = [f"{g},{y:.4f},{a:.4f},{b:.4f}" for g, y, (a, b) in zip(G, Y, X, strict=True)]
@@ -86,13 +92,85 @@ OPTIONS = [
     *(["--n-support", "2"], ["--features", "a"], ["--features", "a,zz"], ["--on-missing", "drop"], ["--clip", "inf"]),
     *(["--on-missing", "mean"], ["--categories", "onehot"], ["--sep", ";"], ["--decimal", ","], ["--seed", "3"]),
     *(["--on-small", "drop"], ["--categorical", "b"], ["--clip", "-1"], ["--folds", "99"], ["--target", "g"]),
-    *(["--on-constant", "keep"], ["--task", "g,a"], ["--out", "out"]),
+    *(["--on-constant", "keep"], ["--task", "g,a"], ["--out", "out"], ["--anonymous"]),
+]
+OF_PREDICT = [
+    *(["--on-missing", "drop"], ["--on-missing", "mean"], ["--on-unseen", "skip"], ["--interval", "0.9"], ["--as-new"]),
+    *(["--interval", "2"], ["--target", "a"], ["--task", "b"], ["--out", "p.parquet"], ["--out", "p.txt"]),
+]
+NUMBERS = [
+    "0",
+    "1",
+    "-1",
+    "3",
+    "1e400",
+    "nan",
+    "inf",
+    "-inf",
+    "x",
+    "",
+    "1e-300",
+    "1e300",
+    "9" * 400,
+    "0x1",
+    "1,5",
+    "-0.0",
+    "7",
 ]
 
 
+def command_line(rng, name, model):
+    """A command that reads the table, or one on sizes alone, with options that fit or do not."""
+    kind = rng.random()
+    if kind < 0.08:
+        sizes = ("--n-features", "--n-support", "--n-query", "--n-tasks", "--noise-std", "--adapt-rate", "--rates")
+        given = [(one, NUMBERS[rng.integers(len(NUMBERS))] if rng.random() < 0.25 else "4") for one in sizes]
+        return ["theory", *(f"{option}={value}" for option, value in given)]
+    if kind < 0.3:
+        options = [OF_PREDICT[rng.integers(len(OF_PREDICT))] for _ in range(rng.integers(0, 3))]
+        files = [name, model] if rng.random() < 0.05 else [model, name]
+        return ["predict", *(word for option in options for word in option), "--", *files]
+    args = (
+        ["fit", "--draws", "1"]
+        if kind < 0.9
+        else ["compare", "--draws", "1", "--rivals", "pooled", "--time-limit", "inf"]
+    )
+    args += ["--task", "g", "--target", "y"]
+    for _ in range(rng.integers(0, 3)):
+        args += OPTIONS[rng.integers(len(OPTIONS))]
+    return [*args, "--", name]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model of the table before it was spoiled."""
+    file = tmp_path_factory.mktemp("model") / "m.safetensors"
+    estimator = ut.MAMLRegressor(n_support=2).fit(X, Y, groups=G)
+    estimator.feature_names_in_ = np.array(["a", "b"], dtype=object)
+    save_model(estimator, file, Columns("g", "y", {}))
+    return str(file)
+
+
+def outcome(args):
+    """How a command ends: answered, refused in one sentence, or otherwise."""
+    begun = time.monotonic()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        done = CliRunner().invoke(app, args)
+    if not (done.exception is None or isinstance(done.exception, SystemExit)):
+        return repr(done.exception)
+    if time.monotonic() - begun > 60:
+        return "it took more than a minute"
+    if said:
+        return f"a warning: {said[0].message!r}"
+    if done.exit_code == 0:
+        return "nan" if "nan" in done.stdout.lower().split() else "answered"
+    return "refused" if "Error" in done.stderr else done.stderr[-200:]
+
+
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("n", [25, pytest.param(600, marks=pytest.mark.long)])
-def test_malformed_tables_are_refused_or_read(n, tmp_path, monkeypatch, counted):
+@pytest.mark.parametrize("n", [25, pytest.param(700, marks=pytest.mark.long)])
+def test_malformed_tables_are_refused_or_read(n, tmp_path, monkeypatch, counted, model):
     found = Counter()
     for seed in range(n):
         rng = np.random.default_rng(seed)
@@ -100,24 +178,41 @@ def test_malformed_tables_are_refused_or_read(n, tmp_path, monkeypatch, counted)
         folder.mkdir()
         monkeypatch.chdir(folder)
         name = placed(folder, spoiled("\n".join([HEAD, *ROWS]), rng), rng)
-        args = ["fit" if rng.random() < 0.9 else "compare", "--task", "g", "--target", "y", "--draws", "1"]
-        for _ in range(rng.integers(0, 3)):
-            args += OPTIONS[rng.integers(len(OPTIONS))]
-        if args[0] == "compare":
-            args += ["--rivals", "pooled", "--time-limit", "inf"]
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            done = CliRunner().invoke(app, [*args, "--", name])
-        ours = done.exception is None or isinstance(done.exception, SystemExit)
-        if not ours:
-            outcome = f"seed {seed}: {done.exception!r}"
-        elif said:
-            outcome = f"seed {seed}: {said[0].message!r}"
-        elif done.exit_code == 0:
-            outcome = f"nan, seed {seed}" if "nan" in done.stdout.lower().split() else "answered"
-        else:
-            outcome = "refused" if "Error" in done.stderr else f"seed {seed}: {done.stderr[-200:]}"
-        found[outcome] += 1
-    assert not found.keys() - {"answered", "refused"}, found
+        args = command_line(rng, name, model)
+        how = outcome(args)
+        found[how if how in ("answered", "refused") else f"seed {seed}, {args[0]}: {how}"] += 1
+    assert not found.keys() - {"answered", "refused"}, "\n".join(found)
     assert min(found.values()) > 0.05 * n
     counted("command lines with malformed tables", **found)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid") or os.geteuid() != 0, reason="only the administrator can become another")
+def test_what_may_not_be_read_or_written_is_said(model):
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        folder.chmod(0o755)
+        (folder / "a.csv").write_text("\n".join([HEAD, *ROWS]))
+        (folder / "secret.csv").write_text("\n".join([HEAD, *ROWS]))
+        (folder / "secret.csv").chmod(0)
+        (folder / "m.safetensors").write_bytes(Path(model).read_bytes())
+        (folder / "m.safetensors").chmod(0)
+        columns = ["--task", "g", "--target", "y", "--draws", "1"]
+        lines = [
+            ["fit", str(folder / "secret.csv"), *columns],
+            ["compare", str(folder / "secret.csv"), *columns],
+            ["fit", str(folder / "a.csv"), *columns, "--out", str(folder / "o")],
+            ["fit", str(folder / "a.csv"), *columns, "--save", str(folder / "n.safetensors")],
+            ["predict", str(folder / "m.safetensors"), str(folder / "a.csv")],
+            ["explore", "--out", str(folder / "e.html")],
+        ]
+        # What a command imports is imported while that is allowed.
+        assert outcome(["fit", str(folder / "a.csv"), *columns, "--out", str(folder / "first")]) == "answered"
+        os.seteuid(65534)
+        found = [CliRunner().invoke(app, args) for args in lines]
+    finally:
+        os.seteuid(0)
+        shutil.rmtree(folder)
+    for args, done in zip(lines, found, strict=True):
+        assert done.exit_code == 2, (args, done.output)
+        assert "Permission denied" in done.stderr, (args, done.stderr)
+        assert done.stderr.count("Error:") == 1

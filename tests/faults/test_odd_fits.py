@@ -5,11 +5,15 @@ import warnings
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
 import undertow as ut
 from undertow.estimators import load, save
+
+# What is no number, or no weight, is refused in scikit-learn's words.
+SCIKIT_LEARN = ("Input X", "Input y", "sample_weight", "Sample weights")
 
 
 def odd_table(rng):
@@ -45,6 +49,44 @@ def odd_table(rng):
     return x, y, groups
 
 
+def laid_out(x, y, groups, rng):
+    """The same rows in another type, order of memory or container; whole numbers are other rows."""
+    kind = rng.integers(0, 12)
+    if kind == 0:
+        x = np.asfortranarray(x)
+    elif kind == 1:
+        x = np.repeat(x, 2, axis=1)[:, ::2]
+    elif kind == 2:
+        x = np.nan_to_num(x.clip(-100, 100)).round().astype(rng.choice(["int8", "int32", "uint8"]))
+    elif kind == 3:
+        x = x.astype(np.longdouble)
+    elif kind == 4:
+        x = x.astype(object)
+    elif kind == 5:
+        x = x.tolist()
+    elif kind == 6:
+        x = pd.DataFrame(x, columns=[f"c{j}" for j in range(x.shape[1])])
+    elif kind == 7:
+        x = x[::-1][::-1].astype(">f8")
+    elif kind == 8:
+        y = y.clip(-1e38, 1e38).astype(np.float32)
+    elif kind == 9:
+        groups = np.array([f"t{one}" for one in groups], dtype=object)
+    elif kind == 10:
+        groups = groups.astype(float) - 0.5
+    return x, y, groups
+
+
+def odd_weights(n, rng):
+    """Weights of rows: none, equal, of many sizes, some 0, all 0, whole numbers, or what cannot be a weight."""
+    weights = [
+        *[None] * 6, np.full(n, 3.0), 10.0 ** rng.uniform(-8, 8, n), rng.integers(0, 2, n).astype(float),
+        np.zeros(n), rng.integers(0, 4, n), rng.random(n).astype(np.float32), np.r_[-1.0, np.ones(n - 1)],
+        np.r_[np.nan, np.ones(n - 1)], 10.0 ** rng.uniform(-200, 200, n),
+    ]  # fmt: skip
+    return weights[rng.integers(len(weights))]
+
+
 def odd_model(rng, y):
     one = ut.MAMLRegressor
     models = [
@@ -68,9 +110,13 @@ def outcome(seed, path):
     """How a fit to an odd table ends."""
     rng = np.random.default_rng(seed)
     x, y, groups = odd_table(rng)
+    x, y, groups = laid_out(x, y, groups, rng)
     model, y = odd_model(rng, y)
+    weights = odd_weights(len(groups), rng)
+    if rng.random() < 0.3:
+        model.set_params(row_weights="precision")
     try:
-        model.fit(x, y, groups=groups)
+        model.fit(x, y, sample_weight=weights, groups=groups)
         found = [model.predict(x), model.predict(x, groups=groups), model.adapt(x[:2], y[:2]).predict(x)]
         model.score(x, y, groups=groups)
         save(model, path)
@@ -81,8 +127,7 @@ def outcome(seed, path):
     except ut.InputError:
         return "refused"
     except Exception as error:
-        # What is no number is refused by scikit-learn, in its own words.
-        if type(error) is ValueError and ("Input X" in str(error) or "Input y" in str(error)):
+        if type(error) is ValueError and any(one in str(error) for one in SCIKIT_LEARN):
             return "refused"
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{place.filename[-40:]}:{place.lineno}, seed {seed}"

@@ -1,7 +1,9 @@
 """What commands write: whole files or none, places tried beforehand, one plain sentence where the disk is full."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +97,50 @@ def test_a_full_disk_is_said_once_and_the_command_can_be_given_again(rows, tmp_p
     again = call(*args)
     assert again.exit_code == 0, again.output
     assert json.loads((tmp_path / "o" / "summary.json").read_text())["finished"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 2 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    asked = [str(mount), "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    if mount is None or subprocess.run(asked, capture_output=True).returncode:
+        pytest.skip("no disk can be mounted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_is_full_is_found_before_the_fit(rows, small_disk, tmp_path, monkeypatch):
+    def fits(*args, **options):
+        raise AssertionError("it has begun")
+
+    monkeypatch.setattr("undertow.cli.own_table.read_own_table", fits)
+    with open(small_disk / "much", "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"0" * 4096)
+    for option, name in (("--save", "m.safetensors"), ("--report", "r.html"), ("--out", "o")):
+        done = call("fit", rows, *ASKED, "--out", tmp_path / "o", option, small_disk / name)
+        assert done.exit_code == 2, done.output
+        assert "No space left on device" in done.stderr
+        assert option in done.stderr
+    assert [one.name for one in small_disk.iterdir()] == ["much"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("free", [8, 60, 160])
+def test_a_disk_that_fills_is_said_once_and_leaves_no_half_file(rows, small_disk, free, tmp_path):
+    (small_disk / "much").write_bytes(b"0" * 1024 * (2048 - free))
+    args = ("fit", rows, *ASKED, "--out", small_disk / "o", "--save", tmp_path / "m.safetensors")
+    done = command(*args, stdout=subprocess.DEVNULL)
+    assert said_once(done), done.stderr
+    assert "No space left on device" in done.stderr
+    assert not left(small_disk)
+    (small_disk / "much").unlink()
+    if free == 160:
+        done = command(*args, stdout=subprocess.DEVNULL)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("args", [["--help"], ["fit", "--help"], ["--version"], ["list"]])

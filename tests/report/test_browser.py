@@ -5,10 +5,13 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
-from .conftest import EVIL
+from undertow.report import write_compare_report, write_fit_report
+
+from .conftest import EVIL, Page, fit, table
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
@@ -45,6 +48,7 @@ const read = (one) => {{
     wide: sizes.filter(([, svg, p]) => svg && svg.getBoundingClientRect().width > p.clientWidth + 1).map(([n]) => n),
     marks: Object.fromEntries(sizes.map(([name, , p]) => [name, p.querySelectorAll(".mark-symbol path").length])),
     hovers: Object.fromEntries(places.map((p) => [p.dataset.chart, hover(page, p)])),
+    ran: String(one.contentWindow.evil),
     evil: page.querySelectorAll("#evil").length + page.querySelectorAll("img").length,
   }};
 }};
@@ -96,6 +100,7 @@ def check(one, page):
     assert one["wide"] == []
     assert one["needed"] <= one["width"], "the page scrolls sideways"
     assert one["evil"] == 0
+    assert one["ran"] == "undefined", "text of the table has run"
     for name, texts in one["hovers"].items():
         assert texts, f"nothing is shown where the pointer is on the {name} chart"
         assert not any(re.search("undefined|null|NaN", text) for text in texts), (name, texts)
@@ -137,3 +142,44 @@ def test_reports_are_drawn_on_a_dark_page(written, page, compare_written, compar
             "rgb(20, 24, 28)",
             "rgb(163, 172, 181)",
         )
+
+
+COMPARED = ("alone", "step", "mixedlm", "signed", "default")
+# Names that a page could take for code, that turn the writing around, or that are long.
+ODD = (
+    "<script>window.evil = 1</script>",
+    "</script><script>window.evil = 2</script>",
+    "\"'><img id=evil src=http://evil.example/x.png onerror='window.evil = 3'>",
+    "\u202e\u2067drow\u200f \u2066x",
+    "${window.evil = 4} {{ 7 * 7 }} {% raw %} \\u003c datum['x'] @keyframes",
+    "n" * 10_000,
+)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("dark", [False, True])
+def test_odd_names_do_nothing_and_layout_holds(dark, compared, tmp_path):
+    names = [*ODD, *(f"task {i}" for i in range(len(ODD), 30))]
+    plain = table(30, names=names)
+    counted = []
+    for which in range(len(ODD)):
+        raw = replace(
+            plain, feature_names=(ODD[which], "x"), task=ODD[which - 1], target=ODD[which - 2], notes=(ODD[which - 3],)
+        )
+        asked = fit(raw) | {
+            "name": ODD[which],
+            "command": f"undertow fit {ODD[which - 1]}",
+            "settings": {"a": ODD[which]},
+        }
+        first, second = tmp_path / f"fit-{which}.html", tmp_path / f"compare-{which}.html"
+        write_fit_report(first, **asked)
+        comparison = replace(compared["comparison"], task_ids=raw.ids, notes=dict.fromkeys(COMPARED, ODD[which]))
+        same = {key: asked[key] for key in ("name", "raw", "command", "settings")}
+        standard = raw.standardized(4.0, target=True)[1]
+        write_compare_report(second, **same, standard=standard, comparison=comparison)
+        counted += [(first, 1280), (first, 390), (second, 1280), (second, 390)]
+    for start in range(0, len(counted), 4):
+        for (path, _), one in zip(
+            counted[start : start + 4], look(counted[start : start + 4], tmp_path, dark=dark), strict=True
+        ):
+            check(one, Page(path.read_text(encoding="utf-8")))

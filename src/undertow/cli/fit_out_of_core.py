@@ -43,7 +43,9 @@ def fit_out_of_core(
     if getattr(job.source, "table", None) is not None:
         raise InputError("table", job.name, "it is a data set of ours, and fits in memory.", "Give files.")
     _refuse_reading(job.settings)
-    _require()
+    from undertow.scale.source import require
+
+    require()
     from undertow.scale.fitting import Run, fit_sorted, work_folder
     from undertow.scale.memory import Ceiling, said
     from undertow.scale.sorted_table import sort
@@ -98,17 +100,6 @@ def _refuse_reading(settings: dict[str, Any]) -> None:
         if settings[name] != value:
             rule = "it is for tables in memory, and this one is read out of core."
             raise InputError(name, settings[name], rule, "Prepare the files so, or give one file that fits in memory.")
-
-
-def _require() -> None:
-    from undertow._check import InputError
-
-    if find_spec("duckdb") is None:
-        raise InputError(
-            None,
-            rule="duckdb missing: tables are sorted out of core by the packages of the extra [scale].",
-            way_out='Install them with: pip install "undertow[scale]"',
-        )
 
 
 @contextmanager

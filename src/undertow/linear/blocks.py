@@ -155,12 +155,19 @@ def check_steps(steps: int) -> int:
 
 
 def stepped(
-    batch: TaskBatch, steps: int, stay: float, move: float, weighting: str, dtype: type = np.float64
+    batch: TaskBatch,
+    steps: int,
+    stay: float,
+    move: float,
+    weighting: str,
+    dtype: type = np.float64,
+    sizes: np.ndarray | None = None,
 ) -> Iterator[Features]:
     """Yield rows [B, gamma] (R, p + 1) of (stay I + move S)^steps, one step after the other.
 
     A step back from the query rows: [b, g] becomes stay [b, g] + move (b X_t^T / n_t) [X_t, y_t]. A yielded array is
     reused by the next: copy what must outlive it.
+    sizes: (steps, 2), to which each step adds the squared size of its two terms of B, and that of their sum.
     """
     weights = row_weights(batch, weighting)
     n_t, width = batch.support_x.shape[1], batch.n_features + 1
@@ -175,16 +182,24 @@ def stepped(
         if batch.support_mask is not None:
             support[~batch.support_mask[part]] = 0
         transposed = support[..., :-1].transpose(0, 2, 1)
-        for _ in range(steps):
+        for step in range(steps):
             kernel = rows[..., :-1] @ transposed
             kernel *= scales[part]
             np.matmul(kernel, support, out=stepped_rows)
             if stay != 1:
                 rows *= stay
+            if sizes is not None:
+                sizes[step, 0] += _square(rows) + _square(stepped_rows)
             rows += stepped_rows
+            if sizes is not None:
+                sizes[step, 1] += _square(rows)
         if weights is not None:
             rows *= np.sqrt(weights[part]).astype(dtype)[:, None, None]
         yield rows.reshape(-1, width) if batch.query_mask is None else rows[batch.query_mask[part, :n_v]]
+
+
+def _square(rows: np.ndarray) -> float:
+    return float(np.einsum("mnp,mnp->", rows[..., :-1], rows[..., :-1]))
 
 
 class _Buffers:

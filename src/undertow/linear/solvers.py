@@ -168,7 +168,7 @@ class RowSolver:
 
 @dataclass(frozen=True)
 class StepSolver:
-    """Rows of B made anew for each rate, by taking its steps one after the other: nothing cancels."""
+    """Rows of B made anew for each rate, by taking its steps one after the other: little cancels."""
 
     batches: Sequence[TaskBatch]
     steps: int
@@ -179,16 +179,19 @@ class StepSolver:
         """Solve at each rate. ``coefficients`` are (k, 2), of one step."""
         fits = []
         for stay, move in coefficients:
-            rows, n_rows = self._rows(float(stay), float(move))
-            fits.append(solve_rows(rows[None], ridges, n_rows, np.ones(1)))
+            sizes = np.zeros((self.steps, 2))
+            rows, n_rows = self._rows(float(stay), float(move), sizes)
+            # At a rate that leaves nothing of B but rounding, a step loses all digits.
+            lost = np.sqrt(_ratio(*sizes.T).max(initial=1.0, keepdims=True))
+            fits.append(solve_rows(rows[None], ridges, n_rows, lost.clip(max=1 / np.finfo(np.float64).eps)))
         return Fit(*(np.concatenate(field) for field in zip(*fits, strict=True)))
 
-    def _rows(self, stay: float, move: float) -> tuple[np.ndarray, int]:
-        """[B, gamma] at one rate, compressed."""
+    def _rows(self, stay: float, move: float, sizes: np.ndarray) -> tuple[np.ndarray, int]:
+        """[B, gamma] at one rate, compressed. sizes: see ``stepped``."""
         width = len(self.init) + 1
         parts, n_rows = [np.empty((0, width))], 0
         for batch in self.batches:
-            for chunk in stepped(batch, self.steps, stay, move, self.weighting):
+            for chunk in stepped(batch, self.steps, stay, move, self.weighting, sizes=sizes):
                 trace_nonfinite(chunk, batch)
                 parts.append(centre(chunk, self.init).copy())
                 n_rows += len(chunk)

@@ -105,7 +105,7 @@ def evaluate(
                 z = signed = (block.rows.reshape(b * k, p + 1)[:, :p] @ root).reshape(b, k, -1)
             h = signed @ z.transpose(0, 2, 1)
             h[:, np.arange(k), np.arange(k)] += noise
-            factor = np.linalg.cholesky(h)
+            factor = _factored(h)
             both = _solved(factor, block.rows)
             log_h = 2 * np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
         else:
@@ -127,6 +127,16 @@ def evaluate(
     return Evaluation(
         float(value), mean, covariance, precision, prior, noise, gram[:p, :p], squares, total, parts, model.restricted
     )
+
+
+def _factored(h: Float[np.ndarray, "b k k"]) -> Float[np.ndarray, "b k k"]:
+    """Cholesky factors; where the noise is lost beside the spread, with as much more of it as rounding needs."""
+    try:
+        return np.linalg.cholesky(h)
+    except np.linalg.LinAlgError:
+        k = h.shape[1]
+        more = 4 * k * np.finfo(h.dtype).eps * np.trace(h, axis1=1, axis2=2)
+        return np.linalg.cholesky(h + more[:, None, None] * np.eye(k))
 
 
 def _solved(factor: Float[np.ndarray, "b k k"], rows: Float[np.ndarray, "b k w"]) -> Float[np.ndarray, "b k w"]:

@@ -39,7 +39,7 @@ def maximise(
     """Return a root (r, q) of the best S, the best t, and how much higher than there the maximum might be at most.
 
     matrix, slope, start: M, b and z_0, a point of the cone. M is positive semidefinite, best with a like scale all
-        over; it is damped, by a millionth or by as much as rounding needs.
+        over; it is damped, by a millionth or by as much as it takes.
 
     What is left is at most a tenth of what was gained from the start, or of ``tolerance``, unless a hundred steps do
     not get there.
@@ -78,7 +78,11 @@ def _damped(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return damped, np.linalg.cholesky(damped)
         except np.linalg.LinAlgError:
             continue
-    raise np.linalg.LinAlgError("The matrix is far from positive definite.")
+    # Rows whose weights add up to less than the features need can make an expected information indefinite.
+    values = np.linalg.eigvalsh(matrix)
+    shift = (1 + _DAMPING[0]) * abs(float(values[0])) + max(_DAMPING[0] * float(np.abs(values).max()), 1e-300)
+    damped = matrix + shift * np.eye(len(matrix))
+    return damped, np.linalg.cholesky(damped)
 
 
 def _projected(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -183,7 +183,7 @@ class MatrixStep:
         slope, expected, average = by_matrix(here, axes @ self._outward, inward @ back, np.diag(self._values))
         n = len(slope)
         each = float(np.trace(expected[:-1, :-1])) / (n - 1) if n > 1 else 0.0
-        self._unit = math.sqrt(each / expected[-1, -1]) if each > 0 else here.noise
+        self._unit = math.sqrt(each / expected[-1, -1]) if min(each, expected[-1, -1]) > 0 else here.noise
         scale = np.append(np.ones(n - 1), self._unit)
         self._slope, outer = slope * scale, np.outer(scale, scale)
         self._expected, self._average = expected * outer, average * outer

@@ -234,6 +234,7 @@ def sort(
     categories, max_levels
         as in ``fit``.
     """
+    sources.require()
     import duckdb
 
     ceiling = Ceiling.of(memory)

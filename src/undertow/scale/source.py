@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,16 @@ class Source(NamedTuple):
     """whether the kinds of columns were guessed from text"""
     n_rows: int | None = None
     """where they were counted"""
+
+
+def require() -> None:
+    """Raise InputError that names the extra where DuckDB is not installed; it imports nothing."""
+    if find_spec("duckdb") is None:
+        raise InputError(
+            None,
+            rule="duckdb missing: tables are sorted out of core by the packages of the extra [scale].",
+            way_out='Install them with: pip install "undertow[scale]"',
+        )
 
 
 def files_of(source: Any) -> list[str]:
