@@ -7,6 +7,7 @@ from undertow.experiments import (
     anisotropic,
     attention,
     direction,
+    diversity,
     nonlinear,
     omniglot,
     overparameterized,
@@ -30,6 +31,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         omniglot.EXPERIMENT,
         attention.EXPERIMENT,
         repel.EXPERIMENT,
+        diversity.EXPERIMENT,
     )
 }
 

@@ -8,6 +8,7 @@ from undertow.theory.least_loss import least_loss
 from undertow.theory.matrix_rate import optimal_matrix_rate, step_loss
 from undertow.theory.optimal import optimal_adapt_rate, optimal_train_rate
 from undertow.theory.records import MethodChoice, OptimalRate
+from undertow.theory.repeated import repeated_distance, repeated_loss
 from undertow.theory.repelling import group_rate, proximal_loss
 
 __all__ = [
@@ -22,5 +23,7 @@ __all__ = [
     "optimal_matrix_rate",
     "optimal_train_rate",
     "proximal_loss",
+    "repeated_distance",
+    "repeated_loss",
     "step_loss",
 ]

@@ -96,7 +96,7 @@ def _distances(
     out = np.empty((r, len(train_rates), len(metrics)))
     for k, rate in enumerate(train_rates):
         outer = rows - rate * shrunk
-        dual = _transposed_pseudoinverse(outer)
+        dual = transposed_pseudoinverse(outer)
         blocks, dual_blocks = outer.reshape(query_x.shape), dual.reshape(query_x.shape)
         noise = problem.noise_std**2 * (identity + rate**2 * inner_noise)
         covariance = _task_term(problem, blocks) + noise
@@ -109,7 +109,7 @@ def _distances(
     return out
 
 
-def _transposed_pseudoinverse(outer: np.ndarray) -> np.ndarray:
+def transposed_pseudoinverse(outer: np.ndarray) -> np.ndarray:
     """(B^+)' of each B in (r, N, p), of full rank, through the smaller Gram matrix."""
     n_rows, p = outer.shape[1:]
     transposed = outer.swapaxes(-1, -2)
