@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Annotated, Any
 
 import numpy as np
@@ -137,7 +136,6 @@ def best(table: pa.Table, config: Config, part: str, n_tasks: int) -> Optimum:
     return paired.lowest(*measured(table, part, n_tasks), config.seed)
 
 
-@lru_cache
 def expected_best(config: Config, part: str, n_tasks: int) -> float:
     """Theory's best train rate within the sweep: the vertex of the parabola through the lowest points of a fine one."""
     fine = np.linspace(config.train_rates[0], config.train_rates[-1], 97)
