@@ -55,7 +55,7 @@ def peak() -> float:
 
 def arrow_sums(table) -> None:
     """X'X and X'y of every task by Arrow and NumPy, as one would write them."""
-    from undertow.scale.sorted_table import read_fragment
+    from undertow.scale.fragment import read_fragment
 
     for fragment in table.fragments(32 << 20):
         rows = read_fragment(fragment)
@@ -173,7 +173,8 @@ def ceiling(rows: int, p: int, files: int, memory: str, kind: str, given: bool) 
         subprocess.run([*made, "--kind", kind, "--folder", str(here / "in")], check=True)
         size = sum(file.stat().st_size for file in (here / "in").iterdir())
         import undertow as ut
-        from undertow.scale.fitting import Run, fit_sorted
+        from undertow.scale.fitting import fit_sorted
+        from undertow.scale.job import Run
         from undertow.scale.memory import Ceiling
 
         start = time.perf_counter()

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from undertow.scale.fitting import Run
+from undertow.scale.job import Run
 from undertow.scale.memory import Ceiling
 
 CEILING = Ceiling.of("600MB")

@@ -30,7 +30,8 @@ checkpoint_every = 20
 SCALE = """
 from undertow import MAMLRegressor
 from undertow.estimators import save
-from undertow.scale.fitting import Run, fit_sorted
+from undertow.scale.fitting import fit_sorted
+from undertow.scale.job import Run
 from undertow.scale.memory import Ceiling
 from undertow.scale.sorted_table import sort
 from pathlib import Path

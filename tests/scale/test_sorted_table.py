@@ -7,7 +7,8 @@ from scattered import frame, scatter
 
 import undertow as ut
 from undertow._check import InputError
-from undertow.scale.sorted_table import read_fragment, sort
+from undertow.scale.fragment import read_fragment
+from undertow.scale.sorted_table import sort
 from undertow.tasks import read_table
 
 

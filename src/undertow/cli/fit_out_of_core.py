@@ -46,7 +46,8 @@ def fit_out_of_core(
     from undertow.scale.source import require
 
     require()
-    from undertow.scale.fitting import Run, fit_sorted, work_folder
+    from undertow.scale.fitting import fit_sorted, work_folder
+    from undertow.scale.job import Run
     from undertow.scale.memory import Ceiling, said
     from undertow.scale.sorted_table import sort
 

@@ -10,7 +10,7 @@ import numpy as np
 from undertow.estimators.fitted import FittedModel
 from undertow.estimators.saved_parts import pack_rule, unpack_rule
 from undertow.estimators.sums import Recipe, partial
-from undertow.scale.sorted_table import Fragment, Rows, read_fragment
+from undertow.scale.fragment import Fragment, Rows, read_fragment
 from undertow.scale.spread import Spread
 from undertow.tasks.rows import TaskRows
 from undertow.tasks.standard import Standard

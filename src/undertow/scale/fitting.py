@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,52 +15,22 @@ import numpy as np
 
 from undertow import _check
 from undertow._check import InputError, Setting
-from undertow.choice.limits import LIMITS
-from undertow.choice.plan import default_draws
 from undertow.estimators import MAMLRegressor, MAMLRegressorCV
 from undertow.estimators.adding import published
 from undertow.estimators.adding import recipe_of as recipe_of_fitted
 from undertow.estimators.fitted import FittedModel
-from undertow.estimators.further import retrained, signed_paths
-from undertow.estimators.parameters import given_settings, train_given, train_searched
-from undertow.estimators.sums import Recipe, Sums, merge
 from undertow.estimators.tables import fit_table, prepare, publish
-from undertow.estimators.training import Trained, draws_of, few_numbers, recipe_of, trained_by_sums
-from undertow.linear.rules import ProximalRule
+from undertow.estimators.training import few_numbers
 from undertow.mixed.model import MixedRule
-from undertow.scale.asking import ask_spread, ask_sums, ask_weights, task_rows, weights_of
+from undertow.scale.asking import ask_spread, ask_weights, weights_of
+from undertow.scale.job import Job, Run, is_large
 from undertow.scale.memory import Ceiling, said
-from undertow.scale.running import answers, checked
+from undertow.scale.running import checked
 from undertow.scale.sorted_table import SortedTable, sort
 from undertow.scale.spread import Spread
 from undertow.tasks import drawing
-from undertow.tasks.rows import TaskRows
-from undertow.tasks.standard import Standard
 
 Regressor = TypeVar("Regressor", MAMLRegressor, MAMLRegressorCV)
-
-# So many tasks say what rate is stable, as in memory.
-_LIMIT_TASKS = 500
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """Where and how fragments are read. Tests give fewer tasks to choose on than ``LIMITS`` say."""
-
-    ceiling: Ceiling
-    executor: Any = None
-    kept: Path | None = None
-    """folder of the answers, for a call that goes on after an interruption; None for none"""
-    quiet: bool = False
-    choose_on: int = LIMITS.large_tasks
-    """tasks that the choice is made on, where the table is large"""
-    all_in_memory: bool = True
-    """whether a table that is small is fitted in memory"""
-
-    def each(self, question: bytes, table: SortedTable, words: str) -> Iterator[bytes]:
-        """Yield what fragments answer, in their order."""
-        fragments = table.fragments(self.ceiling.fragment)
-        return answers(question, fragments, self.executor, self.kept, words, self.quiet)
 
 
 def fit(
@@ -172,7 +142,7 @@ def fit_sorted(
         intercept=estimator.fit_intercept,
         clip=estimator.clip if estimator.standardize else None,
     )
-    job = _Job(estimator, table, run, standard, large, n_rows, seed)
+    job = Job(estimator, table, run, standard, large, n_rows, seed)
     trained, sums = job.searched() if isinstance(estimator, MAMLRegressorCV) else job.given()
     notes = []
     if len(large) < table.n_tasks:
@@ -193,7 +163,7 @@ def _as_another(estimator: Regressor, like: MAMLRegressorCV, table: SortedTable,
         raise InputError(
             "features", list(table.features), f"the estimator was fitted to {known}: they must be the same."
         )
-    job = _Job(like, table, run, recipe.standard, np.arange(table.n_tasks), table.n_rows, like.seed_)
+    job = Job(like, table, run, recipe.standard, np.arange(table.n_tasks), table.n_rows, like.seed_)
     sums = job.summed(recipe)
     vars(estimator).update(vars(like))
     estimator.n_clipped_ = sums.n_clipped
@@ -238,130 +208,8 @@ def _is_small(estimator: Any, table: SortedTable, n_large: int, n_rows: int, d: 
     if table.n_rows * table.row_bytes > ceiling.draw:
         return False
     if isinstance(estimator, MAMLRegressorCV) or isinstance(estimator.rule, MixedRule) or table.n_tasks == 1:
-        return not _is_large(n_large, n_rows, d)
+        return not is_large(n_large, n_rows, d)
     return few_numbers(estimator.n_draws or 1, n_rows, d)
-
-
-def _is_large(n_large: int, n_rows: int, d: int) -> bool:
-    # As a ``Plan`` has it.
-    return n_large > LIMITS.large_tasks and float(n_rows) * d**2 > LIMITS.large_work
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """An estimator and the table that it is trained on, once both are checked."""
-
-    estimator: Any
-    table: SortedTable
-    run: Run
-    standard: Standard
-    large: np.ndarray
-    """numbers of the tasks with rows enough"""
-    n_rows: int
-    """of these tasks"""
-    seed: int
-
-    def searched(self) -> tuple[Trained, Sums]:
-        """Choose on drawn tasks, and solve the weights from the sums of all."""
-        estimator = self.estimator
-        if not isinstance(estimator.cv, int | np.integer):
-            rule = "a table that is not held in memory is parted by the search itself."
-            raise InputError("cv", estimator.cv, rule, "Give a number of folds.")
-        drawn = self.draw(least=max(3, int(estimator.cv)))
-        with_rows = drawn.large_enough(estimator.n_support, "drop")
-        trained = train_searched(estimator, drawn, with_rows, self.seed)
-        search = trained.search
-        if search is None or search.choice is None or search.recipe is None:
-            raise InputError(
-                "memory",
-                self.run.ceiling.total,
-                f"the choice is made on {drawn.n_tasks} tasks of {len(drawn.y)} rows, which are too few for "
-                f"{self.table.n_features} features.",
-                "Allow more memory, or choose fewer features.",
-            )
-        d, large = self.standard.width, len(self.large)
-        recipe = replace(
-            search.recipe,
-            n_draws=estimator.n_draws or default_draws(self.n_rows, d, search.recipe.steps, LIMITS.most_draws),
-            # On a large table the mean of a mixed model is that of "joint", as in memory.
-            priors={} if _is_large(large, self.n_rows, d) else search.recipe.priors,
-        )
-        sums = self.summed(recipe)
-        found = retrained(search.choice, recipe, sums)
-        search = replace(search, paths=signed_paths(search.choice, sums), recipe=recipe, sums=sums)
-        model = replace(self.model(trained.model, found.weights, found.rules), unadapted=found.unadapted)
-        return replace(trained, model=model, scale=sums.blocks.scale, search=search), sums
-
-    def given(self) -> tuple[Trained, Sums]:
-        """Train at the settings of the estimator; variances of a mixed model come from drawn tasks."""
-        settings, notes = given_settings(self.estimator, self.seed)
-        if isinstance(settings.rule, MixedRule):
-            return self._mixed()
-        recipe = recipe_of(settings, self.standard, draws_of(settings, self.n_rows, self.standard.width))
-        sums = self.summed(recipe)
-        some = np.linspace(0, len(self.large) - 1, min(_LIMIT_TASKS, len(self.large))).round().astype(int)
-        rows = self.rows_of(self.large[np.unique(some)])
-        trained = trained_by_sums(settings, rows, sums)
-        model = replace(trained.model, task_ids=self.table.ids)
-        return replace(trained, model=model, notes=(*notes, *trained.notes)), sums
-
-    def _mixed(self) -> tuple[Trained, Sums]:
-        drawn = self.draw(least=3)
-        trained = train_given(self.estimator, drawn, drawn, self.seed)
-        ((rule,), (mean,)) = trained.model.rules, trained.means
-        assert isinstance(rule, ProximalRule)
-        recipe = Recipe(
-            self.standard,
-            self.estimator.n_support,
-            n_draws=0,
-            seed=self.seed,
-            steps=0,
-            spreads={"mixed": (rule,)},
-            priors={"mixed": mean.prior[None]},
-        )
-        sums = self.summed(recipe)
-        omega = mean._replace(information=sums.mixed["mixed"][0]).mean
-        model = self.model(trained.model, omega[None], (rule,))
-        return replace(trained, model=model), sums
-
-    def model(self, chosen: FittedModel, omega: np.ndarray, rules: Any) -> FittedModel:
-        """Return the model of all tasks. chosen: that of the drawn tasks, whose errors speak of intervals."""
-        ids = self.table.ids
-        return replace(chosen, omega=omega, rules=rules, task_ids=ids, task_omega=None, task_rows=None)
-
-    def draw(self, least: int) -> TaskRows:
-        """Return some thousands of whole tasks, or as many as fit. least: raise InputError where they are fewer."""
-        table, ceiling = self.table, self.run.ceiling
-        m = table.n_tasks
-        drawn = np.random.default_rng(self.seed).choice(m, min(self.run.choose_on, m), replace=False)
-        fit = np.cumsum(table.counts[drawn]) * table.row_bytes <= ceiling.draw
-        if fit.sum() < least:
-            raise InputError(
-                "memory",
-                ceiling.total,
-                f"{said(ceiling.draw)} are for the tasks that the choice is made on, which holds {int(fit.sum())} of "
-                f"{float(np.mean(table.counts)):.0f} rows on average, and {least} are the least.",
-                "Allow more memory.",
-            )
-        return self.rows_of(drawn[fit])
-
-    def rows_of(self, tasks: np.ndarray) -> TaskRows:
-        """Return the rows of some tasks, standardised as all are."""
-        return task_rows(self.table.select(tasks, self.run.ceiling.fragment), self.standard)
-
-    def summed(self, recipe: Recipe) -> Sums:
-        """Return the sums over all tasks, added up in the order of the fragments."""
-        d = self.standard.width
-        size = 8 * (((recipe.steps + 1) * (d + 1)) ** 2 + (len(recipe.ratios) + len(recipe.priors)) * (d + 1) ** 2)
-        if size > self.run.ceiling.sums:
-            raise InputError(
-                "memory",
-                self.run.ceiling.total,
-                f"sums for {self.table.n_features} features take {said(size)}, and {said(self.run.ceiling.sums)} are "
-                "for those of a fragment.",
-                "Allow more memory, or choose fewer features.",
-            )
-        return reduce(merge, map(Sums.from_bytes, self.run.each(ask_sums(recipe), self.table, "sums of all tasks")))
 
 
 def _with_tasks(model: FittedModel, table: SortedTable, run: Run) -> FittedModel:

@@ -12,7 +12,7 @@ from typing import Any
 from undertow._check import InputError
 from undertow._write import write_bytes
 from undertow.scale.asking import answer
-from undertow.scale.sorted_table import Fragment
+from undertow.scale.fragment import Fragment
 
 # Fragments that are handed out at once: more than there are workers, few enough to be held.
 _IN_FLIGHT = 256

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +20,10 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from undertow._check import InputError
-from undertow._types import Counts, Features, Ids, Numbers, PerRow, RowNumbers
+from undertow._types import Counts, Ids, Numbers
 from undertow._write import write_text
 from undertow.scale import source as sources
+from undertow.scale.fragment import Fragment, Rows, read_fragment
 from undertow.scale.memory import Ceiling, said
 from undertow.tasks import GroupedTable, TableNote
 from undertow.tasks.columns import codes_of
@@ -38,35 +39,6 @@ _GROUP_BYTES, _MOST_GROUPS = 4 << 20, 2000
 _DISK_FACTOR = 2.2
 # Labels of more tasks are not compared with each other.
 _MOST_COMPARED = 100_000
-
-
-class Fragment(NamedTuple):
-    """Whole tasks that lie together in a sorted file."""
-
-    file: str
-    start: int
-    """first row"""
-    stop: int
-    """row after the last"""
-    first_task: int
-    n_tasks: int
-    columns: tuple[int, ...]
-    """numbers of the feature columns"""
-    names: tuple[str, ...]
-    """of these columns, and of task and target, for messages"""
-
-
-class Rows(NamedTuple):
-    """Rows of whole tasks, R of m tasks, sorted by task; p features."""
-
-    x: Features
-    y: PerRow
-    offsets: Numbers
-    """(m + 1,) where each task starts"""
-    ids: Ids
-    """(m,)"""
-    numbers: RowNumbers
-    """(R,) number of each row in the source, files one after the other"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,37 +146,6 @@ class SortedTable:
             target=self.target,
             rows=rows.numbers,
         )
-
-
-def read_fragment(fragment: Fragment) -> Rows:
-    """Return the rows of a fragment. Raises InputError with the row of the source where a value is not finite."""
-    *features, task, target = fragment.names
-    names = ["t", "r", "y", *(f"x{j}" for j in fragment.columns)]
-    with pq.ParquetFile(fragment.file) as file:
-        sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
-        starts = np.concatenate([[0], np.cumsum(sizes)])
-        first, last = np.searchsorted(starts, [fragment.start, fragment.stop - 1], side="right") - 1
-        read = file.read_row_groups(list(range(first, last + 1)), columns=names, use_threads=False)
-    read = read.slice(fragment.start - int(starts[first]), fragment.stop - fragment.start)
-    codes, ids = codes_of(read.column("t"), task, "task column")
-    numbers = read.column("r").to_numpy()
-    x = np.empty((len(numbers), len(features)))
-    for j, column in enumerate(fragment.columns):
-        x[:, j] = read.column(f"x{column}").to_numpy()
-    y = read.column("y").to_numpy()
-    for values, name, role in ((y, target, "target"), *zip(x.T, features, ["feature"] * len(features), strict=True)):
-        with np.errstate(all="ignore"):
-            if np.isfinite(values.sum()):
-                continue
-        bad = np.flatnonzero(~np.isfinite(values))
-        if len(bad):
-            raise InputError(
-                None,
-                rule=f"{role} {name!r} is missing or infinite in row {int(numbers[bad].min())} (counted from 0, files "
-                f"in order), and {len(bad) - 1} times more among the {len(values)} rows of the same part.",
-                way_out="Drop or fill these rows first.",
-            )
-    return Rows(x, y, np.concatenate([[0], np.cumsum(np.bincount(codes))]), ids, numbers)
 
 
 def sort(
