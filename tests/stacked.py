@@ -33,8 +33,8 @@ def outer_rows(tasks, rate, steps):
     return np.concatenate(matrices), np.concatenate(targets)
 
 
-def solve(tasks, rate, steps=1, init=None, ridge=0.0):
-    """omega by lstsq on stacked rows (augmented with ridge rows)."""
+def solve(tasks, rate, steps=1, init=None, ridge=0.0, rcond=None):
+    """omega by lstsq on stacked rows (augmented with ridge rows). rcond: share from which a singular value counts."""
     matrix, target = outer_rows(tasks, rate, steps)
     p = tasks.n_features
     init = np.zeros(p) if init is None else init
@@ -47,7 +47,7 @@ def solve(tasks, rate, steps=1, init=None, ridge=0.0):
                 np.concatenate([matrix, weight * np.eye(p)]), np.concatenate([rest, np.zeros(p)]), rcond=None
             )[0]
         )
-    return init + np.linalg.lstsq(matrix, rest, rcond=None)[0]
+    return init + np.linalg.lstsq(matrix, rest, rcond=rcond)[0]
 
 
 def meta_loss(tasks, weights, rate, steps=1):

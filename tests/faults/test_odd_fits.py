@@ -43,7 +43,7 @@ def odd_table(rng):
     elif kind == 8:
         x = x.astype(np.float32)
     elif kind == 9:
-        x[rng.integers(len(x)), 0] = [np.nan, np.inf, 1e308, 1e30][rng.integers(4)]
+        x[rng.integers(len(x)), 0] = [np.nan, np.inf, 1e150, 1e30][rng.integers(4)]
     elif kind == 10:
         x, y = x + 1e9, y + 1e9
     return x, y, groups
@@ -69,7 +69,7 @@ def laid_out(x, y, groups, rng):
     elif kind == 7:
         x = x[::-1][::-1].astype(">f8")
     elif kind == 8:
-        y = y.clip(-1e38, 1e38).astype(np.float32)
+        y = y.clip(-1e30, 1e30).astype(np.float32)
     elif kind == 9:
         groups = np.array([f"t{one}" for one in groups], dtype=object)
     elif kind == 10:

@@ -105,7 +105,7 @@ class ComponentStep:
 
 def _best_components(matrix: np.ndarray, v: np.ndarray, slope: np.ndarray) -> np.ndarray | None:
     """The maximum of the quadratic model over v >= 0."""
-    scale = np.sqrt(np.diagonal(matrix))
+    scale = np.sqrt(np.diagonal(matrix).clip(0))
     scale = np.where(scale > 0, scale, 1.0)
     scaled = matrix / np.outer(scale, scale)
     scaled[np.diag_indices_from(scaled)] += _DAMPING
