@@ -8,6 +8,7 @@ from undertow.experiments import (
     attention,
     direction,
     diversity,
+    early_stopping,
     nonlinear,
     omniglot,
     overparameterized,
@@ -32,6 +33,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         attention.EXPERIMENT,
         repel.EXPERIMENT,
         diversity.EXPERIMENT,
+        early_stopping.EXPERIMENT,
     )
 }
 
