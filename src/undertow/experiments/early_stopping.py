@@ -17,7 +17,7 @@ from undertow.problem import Design, MixedLinearRegression
 from undertow.trials.conditional import adaptation_metric, unavoidable_loss
 from undertow.trials.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size, evenly
 from undertow.trials.descent import distance_given_inputs, weights_at
-from undertow.trials.finding import Finding, above, below, resampled, sentence, weakest
+from undertow.trials.finding import Conclusion, Finding, above, below, resampled, sentence, weakest
 from undertow.trials.optimum import BOOTSTRAP
 from undertow.trials.panel import Cell
 
@@ -222,7 +222,7 @@ def shares(table: pa.Table, config: Config, part: str) -> tuple[float, float, fl
 def finding(table: pa.Table, config: Config) -> Finding:
     """In both parts a negative rate gains at the best times, but less than at the end: a share between 0 and 1."""
     found = {part: shares(table, config, part) for part in PARTS}
-    conclusions = [
+    conclusions: list[Conclusion] = [
         resampled(weakest([above(low, high), below(low, high, 1.0)]), config.runs)
         for _, low, high, *_ in found.values()
     ]
