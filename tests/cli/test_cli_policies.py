@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import undertow as ut
 from undertow.cli import app
 
 RUN = CliRunner()
@@ -144,3 +145,44 @@ def test_ids_of_two_columns_from_fit_to_predict(folder):
     # Columns of other names in a new table name the same tasks.
     write("other.csv", [[*line[:5], ""] for line in lines[:24]], header=("s", "k", "price", "kind", "day", "sold"))
     assert "12 of 12 tasks are known" in run("predict", "m.safetensors", "other.csv", "--task", "s,k")
+
+
+@pytest.mark.parametrize("kind", ["frequency", "precision"])
+def test_weights_of_rows_from_fit_to_predict(folder, kind):
+    weights = 1 + np.arange(N) * 7 % 5
+    lines = [[*line, weights[i]] for i, line in enumerate(rows())]
+    header = ("shop", "price", "kind", "day", "sold", "n")
+    write("t.csv", lines, header=header)
+    asked = ["--task", "shop", "--target", "sold", "--weights", "n", "--weights-are", kind]
+    assert "rows weighted by n" in run("fit", "t.csv", *asked, *SMALL, "--save", "m.safetensors")
+    new = [line if i % 2 else [*line[:4], "", line[5]] for i, line in enumerate(lines[:48])]
+    write("new.csv", new, header=header)
+    assert "weighted by n" in run("predict", "m.safetensors", "new.csv", "--as-new")
+    write("none.csv", [line[:5] for line in new], header=header[:5])
+    assert "which weigh alike: no n" in run("predict", "m.safetensors", "none.csv", "--as-new")
+    estimator = ut.estimators.load("m.safetensors")
+    assert list(estimator.feature_names_in_) == ["price", "kind", "day"]
+    table = np.array(
+        [[float(line[1]), line[2], (np.datetime64(line[3]) - np.datetime64("1970-01-01")).astype(int)] for line in new],
+        dtype=float,
+    )
+    estimator.publish(estimator.model_.without_tasks())
+    known = np.arange(48) % 2 == 1
+    sold, shop = np.array([float(line[4].replace(",", "")) for line in lines[:48]]), np.array([line[0] for line in new])
+    del estimator.feature_names_in_
+    for file, w in (("new", weights[:48]), ("none", None)):
+        own = None if w is None else w[known]
+        adapted = estimator.adapt(table[known], sold[known], own, groups=shop[known])
+        found = [float(row["prediction"]) for row in read(f"{file}-predictions.csv") if row["prediction"]]
+        np.testing.assert_allclose(found, adapted.predict(table[~known], shop[~known]), rtol=1e-9)
+
+
+def test_compare_takes_weights_of_rows(folder):
+    write(
+        "t.csv",
+        [[*line, 1 + i % 3] for i, line in enumerate(rows())],
+        header=("shop", "price", "kind", "day", "sold", "n"),
+    )
+    asked = ["--task", "shop", "--target", "sold", "--weights", "n", "--rivals", "pooled,alone,step", *SMALL]
+    output = run("compare", "t.csv", *asked)
+    assert "ridge, each task alone: left out: it takes no weights of rows" in output

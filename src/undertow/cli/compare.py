@@ -30,6 +30,8 @@ from undertow.cli.options import (
     TargetColumn,
     TaskColumn,
     Weighting,
+    Weights,
+    WeightsAre,
 )
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ def compare(
     on_small: OnSmall = None,
     weighting: Weighting = "tasks",
     order: Order = None,
+    weights: Weights = None,
+    weights_are: WeightsAre = "frequency",
     on_missing: OnMissing = "refuse",
     on_constant: OnConstant = "drop",
     sep: Sep = None,

@@ -28,6 +28,8 @@ from undertow.cli.options import (
     TargetColumn,
     TaskColumn,
     Weighting,
+    Weights,
+    WeightsAre,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ def fit(
     on_small: OnSmall = None,
     weighting: Weighting = "tasks",
     order: Order = None,
+    weights: Weights = None,
+    weights_are: WeightsAre = "frequency",
     on_missing: OnMissing = "refuse",
     on_constant: OnConstant = "drop",
     sep: Sep = None,
@@ -126,6 +130,7 @@ def estimator_of(settings: dict[str, Any], on_small: str) -> MAMLRegressorCV:
         on_small=on_small,
         weighting=settings["weighting"],
         support="random" if settings["order"] is None else "first",
+        row_weights=settings["weights_are"],
         random_state=settings["seed"],
     )
 

@@ -14,7 +14,9 @@ from undertow.tasks import Encoding, labels
 from undertow.tasks.columns import codes_of, numbers
 from undertow.tasks.encoding import refuse_strangers
 from undertow.tasks.source import Source
+from undertow.tasks.table import row_weights
 from undertow.tasks.task_columns import task_codes, task_names
+from undertow.tasks.wording import at_rows
 
 
 class NewTable(NamedTuple):
@@ -36,6 +38,8 @@ class NewTable(NamedTuple):
     """(R,) the task column as it was read: as text where numbers would merge ids; None where there are several"""
     notes: tuple[str, ...]
     """what was done to rows that lack something"""
+    weights: np.ndarray | None = None
+    """(R,) weights of rows; None where the table has no such column, and rows that are adapted on weigh alike"""
 
 
 def read_new(
@@ -61,7 +65,20 @@ def read_new(
     if columns.target is not None and columns.target in opened.names:
         y, labelled = _target(opened, columns.target, getattr(estimator, "classes_", None))
     task_labels = opened.labels(tasks[0]) if len(tasks) == 1 else None
-    return NewTable(x, complete, y, labelled, codes, ids, task_labels, notes)
+    weights = None
+    if columns.weights is not None and columns.weights in opened.names:
+        weights = _weights(opened, columns.weights, complete & labelled & (codes >= 0))
+    return NewTable(x, complete, y, labelled, codes, ids, task_labels, notes, weights)
+
+
+def _weights(opened: Source, name: str, needed: np.ndarray) -> np.ndarray:
+    """Weights (R,), which must be there in the rows (R,) that are adapted on."""
+    found = row_weights(opened, name)
+    missing = needed & np.isnan(found)
+    if missing.any():
+        rule = f"weights {name!r} are missing {at_rows(missing)}, which have a target."
+        raise InputError(None, rule=rule, way_out="Fill them, or leave the column out: rows then weigh alike.")
+    return found
 
 
 def _target(opened: Source, name: str, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -29,6 +29,13 @@ Order = Annotated[
         metavar="COL", help="Date or number that rows of a task came in order of: the first are support rows."
     ),
 ]
+Weights = Annotated[
+    str | None, typer.Option(metavar="COL", help="Column of row weights; the mean squared error is weighted by it too.")
+]
+WeightsAre = Annotated[
+    str,
+    typer.Option(help="What weights are: frequency, copies of a row; or precision, as the number of its measurements."),
+]
 Weighting = Annotated[
     str, typer.Option(help="What counts once in training and in errors: tasks, or rows (of tasks in proportion).")
 ]

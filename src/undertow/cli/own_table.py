@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Parameters that say where results go, and not what they are.
 _PLACES = ("out", "save", "report", "overwrite", "time_limit", "work", "scheduler")
+# Options of ``read_table`` that commands have under the same names.
+_READING = ("categories", "categorical", "on_missing", "on_constant", "order", "anonymous", "weights", "weights_are")
 
 
 @dataclass(frozen=True)
@@ -212,10 +214,7 @@ def read_own_table(job: Job) -> GroupedTable:
             settings["features"],
             min_rows=settings["n_support"] + 1,
             on_small=settings["on_small"],
-            **{
-                key: settings[key]
-                for key in ("categories", "categorical", "on_missing", "on_constant", "order", "anonymous")
-            },
+            **{key: settings[key] for key in _READING},
             **reading_of(settings),
         )
     if raw.y.min() == raw.y.max():

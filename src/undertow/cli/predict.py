@@ -37,6 +37,10 @@ def predict(
         str | None,
         typer.Option(metavar="A,B,...", help="Columns to read, for a model that was fitted without names of columns."),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="COL", help="Column of row weights; may be absent.", show_default="the model's"),
+    ] = None,
     interval: Annotated[
         float | None,
         typer.Option(metavar="SHARE", help="Add low and high, which hold this share of new rows, such as 0.9."),
@@ -79,6 +83,7 @@ def predict(
     names = _feature_names(estimator, model, features)
     reading = Reading(**reading_of({"sep": sep, "decimal": decimal}))
     columns = columns._replace(task=task or columns.task, target=target or columns.target)
+    columns = columns._replace(weights=weights or columns.weights)
     _check_columns(estimator, model, names, columns)
     file = _out_file(table, out, overwrite)
     opened = open_source(table, reading)
@@ -226,7 +231,8 @@ def predictions(estimator: Any, new: NewTable, interval: float | None = None) ->
     n_adapted = np.append(np.bincount(new.codes[support], minlength=len(new.ids)), 0)[new.codes]
     if len(support):
         assert new.y is not None  # rows have a target
-        estimator = estimator.adapt(new.x[support], new.y[support], groups=new.ids[new.codes[support]])
+        weights = None if new.weights is None else new.weights[support]
+        estimator = estimator.adapt(new.x[support], new.y[support], weights, groups=new.ids[new.codes[support]])
     found = np.full((len(new.codes), 1 if interval is None else 3), None, dtype=object)
     for rows, groups in ((query & has_task, new.ids), (query & ~has_task, None)):
         if rows.any():

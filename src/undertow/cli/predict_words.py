@@ -56,7 +56,7 @@ def about_rows(
     else:
         adapted = np.unique(new.codes[support])
         with_target = f"{count(int(support.sum()), 'row')} with a {columns.target}"
-        lines.append(f"adapted on {with_target} of {count(len(adapted), 'task')}")
+        lines.append(f"adapted on {with_target} of {count(len(adapted), 'task')}{_weighing(columns, new)}")
     of_query = np.unique(new.codes[query & (new.codes >= 0)])
     if query.any():
         lines.append(f"predicted {count(int(query.sum()), 'row')} of {count(len(of_query), 'task')}")
@@ -72,6 +72,14 @@ def about_rows(
         which = "new task has" if len(alone) == 1 else "new tasks have"
         lines.append(f"{len(alone)} {which} no row with a target, and the common weights: {some(new.ids[alone])}")
     return lines + _about_range(estimator, names, new) + _about_gaps(columns, new)
+
+
+def _weighing(columns: Columns, new: NewTable) -> str:
+    if columns.weights is None:
+        return ""
+    return (
+        f", weighted by {columns.weights}" if new.weights is not None else f", which weigh alike: no {columns.weights}"
+    )
 
 
 def _about_range(estimator: Any, names: list[str], new: NewTable) -> list[str]:

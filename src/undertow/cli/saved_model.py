@@ -29,6 +29,8 @@ class Columns(NamedTuple):
     """columns that the tasks' ids name, where there are several"""
     anonymous: bool = False
     """whether the model was saved without its tasks"""
+    weights: str | None = None
+    """column of row weights"""
 
 
 def save_model(estimator: MetaEstimator, file: Path, columns: Columns) -> None:
@@ -43,7 +45,7 @@ def save_fitted(estimator: MetaEstimator, file: Path, raw: GroupedTable, anonymo
     encoding = raw.encoding
     assert encoding is not None  # a command has read the table
     kinds = encoding.levels, encoding.unseen, encoding.dates
-    save_model(estimator, file, Columns(raw.task, raw.target, *kinds, raw.task_columns, anonymous))
+    save_model(estimator, file, Columns(raw.task, raw.target, *kinds, raw.task_columns, anonymous, raw.weights_from))
 
 
 def load_model(file: Path) -> tuple[Any, Columns]:
@@ -64,7 +66,7 @@ def read_columns(file: Path) -> Columns:
     try:
         found = Columns(**kept)
         found = found._replace(dates=tuple(found.dates), task_columns=tuple(found.task_columns))
-        names = [name for name in (found.task, found.target) if name is not None]
+        names = [name for name in (found.task, found.target, found.weights) if name is not None]
         both = [*found.levels.items(), *found.unseen.items()]
         labels = [label for column, some in both for label in (column, *some)] + [*found.dates, *found.task_columns]
         if not all(isinstance(one, str) for one in names + labels) or not all(found.levels.values()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.comparison.registry import BY_NAME
-from undertow.comparison.rivals import Model, NoFit, TooSlow, Training
+from undertow.comparison.rivals import Model, NoFit, TooSlow, Training, WeightedModel
 from undertow.tasks import GroupedTable, folds
 
 # A fit that can stop early does so a little before the process is ended from outside.
@@ -83,17 +83,34 @@ def training_of(
     return training, table.select(part), part
 
 
+def target_variance(table: GroupedTable) -> float:
+    """Variance of the target, each row counting as often as it stands for one."""
+    return float(np.average((table.y - np.average(table.y, weights=table.copies)) ** 2, weights=table.copies))
+
+
 def task_losses(model: Model, test: GroupedTable, plan: Plan, repeat: int, unit: float) -> np.ndarray:
-    """Mean squared error of each held-out task (m,), mean over its query rows and draws, divided by ``unit``."""
-    total = np.zeros(test.n_tasks)
+    """Mean squared error of each held-out task (m,), mean over its query rows and draws, divided by ``unit``.
+
+    Rows of a weighted table count by their weights.
+    """
+    total, weights = np.zeros(test.n_tasks), test.weights
+    if weights is not None:
+        # Weights travel with the rows as a last feature.
+        test = replace(test, x=np.column_stack([test.x, weights]), weights=None)
     for draw in held_out_draws(test, plan, repeat):
         for batch in draw:
-            error = (model.predict(batch.support_x, batch.support_y, batch.query_x) - batch.query_y) ** 2
+            support, query, by = batch.support_x, batch.query_x, np.ones(batch.query_y.shape)
+            if weights is None:
+                found = model.predict(support, batch.support_y, query)
+            else:
+                assert isinstance(model, WeightedModel)  # others are left out
+                by = query[..., -1]
+                found = model.predict_weighted(support[..., :-1], batch.support_y, query[..., :-1], support[..., -1])
             if batch.query_mask is not None:
-                error = np.where(batch.query_mask, error, 0.0)
-            rows = error.shape[1] if batch.query_mask is None else batch.query_mask.sum(axis=1)
+                by = np.where(batch.query_mask, by, 0.0)
+            error = by * (found - batch.query_y) ** 2
             # Ids are sorted, in the table and so in each batch.
-            total[np.searchsorted(test.ids, batch.ids)] += error.sum(axis=1) / rows
+            total[np.searchsorted(test.ids, batch.ids)] += error.sum(axis=1) / by.sum(axis=1)
     return total / (plan.n_draws * unit)
 
 
@@ -110,7 +127,7 @@ def run_cell(table: GroupedTable, plan: Plan, repeat: int, fold: int, rival: str
             fitted = BY_NAME[rival].fit(training)
             fit_seconds = time.perf_counter() - begun
             begun = time.perf_counter()
-            losses = task_losses(fitted.model, test, plan, repeat, float(np.var(table.y)))
+            losses = task_losses(fitted.model, test, plan, repeat, target_variance(table))
             adapt_seconds = time.perf_counter() - begun
         except TooSlow:
             return Cell(repeat, fold, rival, left_out=too_slow(limit, repeat, fold))

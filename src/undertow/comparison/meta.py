@@ -44,7 +44,7 @@ def _fit(training: Training, strategy: str) -> Fitted:
     """A strategy of the search, chosen by cross-validation over the training tasks and trained on all of them."""
     raw = training.raw
     standard = Standard.fit(
-        raw.x, raw.y[:, None], None, features=True, targets=True, intercept=True, clip=training.standard.clip
+        raw.x, raw.y[:, None], raw.copies, features=True, targets=True, intercept=True, clip=training.standard.clip
     )
     rows = TaskRows.of_table(raw, standard)
     parts = folds(raw.ids, min(INNER_FOLDS, raw.n_tasks), training.seed)
@@ -77,10 +77,11 @@ def fit_default(training: Training) -> Fitted:
         clip=training.standard.clip,
         weighting=training.weighting,
         support="first" if training.raw.in_order else "random",
+        row_weights=training.raw.weights_are,
         random_state=training.seed,
     )
     fit_table(estimator, training.raw)
-    return Fitted(LearnedModel(estimator.model_), (f"used {estimator.strategy_}",))
+    return Fitted(LearnedModel(estimator.model_, estimator.weight_unit_), (f"used {estimator.strategy_}",))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +89,22 @@ class LearnedModel:
     """A fitted model of one target, which adapts all tasks of a batch at once."""
 
     model: FittedModel
+    unit: float = 1.0
+    """of weights of rows"""
 
     def predict(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
         """Predictions (m, n_v) in raw units."""
+        return self._predict(support_x, support_y, query_x, None)
+
+    def predict_weighted(
+        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray:
+        """The same with weights (m, n_t) of the support rows."""
+        return self._predict(support_x, support_y, query_x, weights / self.unit)
+
+    def _predict(
+        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, weights: np.ndarray | None
+    ) -> np.ndarray:
         standard = self.model.standard
         x, query = (
             standard.features(rows.reshape(-1, rows.shape[2])).reshape(*rows.shape[:2], -1)
@@ -98,5 +112,10 @@ class LearnedModel:
         )
         y = standard.targets(support_y[..., None])
         # A batch needs query rows; an adaptation does not read them, and these have no targets.
-        theta = self.model.adapt_each([TaskBatch(x, y, x[:, :1], np.zeros_like(y[:, :1]))])
+        batches = []
+        for relative in self.model.weightings(weights is not None):
+            by = np.ones(x.shape[:2]) if weights is None else weights
+            by = np.sqrt(by / by.mean(axis=1, keepdims=True) if relative else by)[..., None]
+            batches.append(TaskBatch(x * by, y * by, x[:, :1], np.zeros_like(y[:, :1])))
+        theta = self.model.adapt_each(batches)
         return standard.restore_targets(np.einsum("mnd,md->mn", query, theta)[..., None])[..., 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from undertow._batch import TaskBatch
 from undertow.comparison.rivals import Fitted, Training, linear
 from undertow.linear.proximal_step import RATIOS, RidgeMoments, ridge_adapt, sum_ridge_moments
-from undertow.tasks import GroupedTable
+from undertow.tasks import GroupedTable, Standard
 
 INNER_FOLDS = 5
 INNER_DRAWS = 5
@@ -24,8 +25,29 @@ def inner_draws(table: GroupedTable, n_support: int, seed: int) -> Iterator[list
 
 def fit_pooled(training: Training) -> Fitted:
     """Least squares on all training rows as if they were one task; nothing is adapted."""
-    omega = np.linalg.lstsq(training.data.x, training.data.y, rcond=None)[0]
-    return linear(training, partial(ridge_adapt, omega, ratio=np.inf))
+    data = training.data
+    by = np.ones(data.n_rows) if data.weights is None else np.sqrt(data.weights)
+    omega = np.linalg.lstsq(data.x * by[:, None], data.y * by, rcond=None)[0]
+    return Fitted(Common(training.standard, omega))
+
+
+@dataclass(frozen=True, eq=False)
+class Common:
+    """Weights (p + 1,) in standardised space for all tasks; support rows change nothing, whatever their weights."""
+
+    standard: Standard
+    omega: np.ndarray
+
+    def predict(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
+        """Predictions (m, n_v) in raw units."""
+        values = self.standard.features(query_x) @ self.omega[:-1] + self.omega[-1]
+        return self.standard.restore_targets(values[..., None])[..., 0]
+
+    def predict_weighted(
+        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray:
+        """The same."""
+        return self.predict(support_x, support_y, query_x)
 
 
 def fit_alone(training: Training) -> Fitted:

@@ -10,9 +10,9 @@ from undertow.comparison import boosted_intercept, meta, mixedlm, mixedlm_rust, 
 from undertow.comparison.rivals import Rival
 
 _ALL = (
-    Rival("pooled", "pooled least squares", plain.fit_pooled),
+    Rival("pooled", "pooled least squares", plain.fit_pooled, weighted=True),
     Rival("alone", "ridge, each task alone", plain.fit_alone),
-    Rival("pooled_ridge", short("pooled_ridge"), meta.fit_pooled_ridge),
+    Rival("pooled_ridge", short("pooled_ridge"), meta.fit_pooled_ridge, weighted=True),
     Rival("mixedlm", "MixedLM, random intercept", mixedlm.fit_intercept, mixedlm.unfit_intercept, mixedlm.prepare),
     Rival("mixedlm_slopes", "MixedLM, random slopes", mixedlm.fit_slopes, mixedlm.unfit_slopes, mixedlm.prepare),
     Rival(
@@ -32,10 +32,10 @@ _ALL = (
         boosted_intercept.prepare,
         by_name=True,
     ),
-    Rival("step", short("step"), meta.fit_step),
-    Rival("tied", short("tied"), meta.fit_tied),
-    Rival("signed", short("signed"), meta.fit_signed),
-    Rival("default", "MAMLRegressorCV default", meta.fit_default),
+    Rival("step", short("step"), meta.fit_step, weighted=True),
+    Rival("tied", short("tied"), meta.fit_tied, weighted=True),
+    Rival("signed", short("signed"), meta.fit_signed, weighted=True),
+    Rival("default", "MAMLRegressorCV default", meta.fit_default, weighted=True),
 )
 
 BY_NAME = {rival.name: rival for rival in _ALL}

@@ -44,6 +44,17 @@ class Model(Protocol):
         ...
 
 
+@runtime_checkable
+class WeightedModel(Model, Protocol):
+    """A fitted rival whose adaptation takes weights of rows."""
+
+    def predict_weighted(
+        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray:
+        """Predictions (m, n_v) as those of ``predict``, with the weights (m, n_t) of support rows."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class LinearModel:
     """Adaptation in standardised space: weights theta (m, p + 1) of each task, the last one the intercept's."""
@@ -91,6 +102,8 @@ class Rival:
     """why it cannot be tried on a table of so many features; empty where it can"""
     prepare: Callable[[], None] = lambda: None
     """imports that are not part of the time of a fit"""
+    weighted: bool = False
+    """whether it takes weights of rows"""
     by_name: bool = False
     """whether, where its package is missing, it is spoken of only when it was asked for by name"""
 

@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,17 @@ import numpy as np
 
 from undertow import _check
 from undertow._check import InputError, Setting
-from undertow.comparison.cell import Cell, Plan, parts_of, run_cell
+from undertow.comparison.cell import Cell, Plan, parts_of, run_cell, target_variance
 from undertow.comparison.kept import KeptCells
 from undertow.comparison.record import Comparison
 from undertow.comparison.registry import chosen
 from undertow.comparison.rivals import Rival
 from undertow.comparison.worker import Worker
+from undertow.estimators.row_weights import with_unit
 from undertow.tasks import GroupedTable
 from undertow.tasks.losses import WEIGHTINGS, weights_of
+
+_NO_WEIGHTS = "left out: it takes no weights of rows"
 
 
 def compare(
@@ -43,7 +47,8 @@ def compare(
     Parameters
     ----------
     table
-        raw features and target, without an intercept; every task with more rows than that.
+        raw features and target, without an intercept; every task with more rows than that. Its weights are
+        those of errors too, and rivals that take none are left out.
     plan
         support rows, folds, draws, limit of standardised values, seed and weighting.
     n_repeats
@@ -75,6 +80,10 @@ def compare(
     asked = chosen(rivals)
     _check_table(table, plan)
     unfit = {rival.name: why for rival in asked if (why := rival.unfit(table.n_features))}
+    if table.weights is not None:
+        unfit = {rival.name: _NO_WEIGHTS for rival in asked if not rival.weighted} | unfit
+        weights, _ = with_unit(table.weights, table.weights_are, table.n_tasks)
+        table = replace(table, weights=weights)
     running = [rival.name for rival in asked if rival.name not in unfit]
     kept = None if cells is None else KeptCells(Path(cells), table, plan, time_limit)
     done: list[Cell] = []
@@ -105,7 +114,7 @@ def compare(
         "n_repeats": n_repeats,
         "level": float(level),
         "time_limit": time_limit,
-        "target_variance": float(np.var(table.y)),
+        "target_variance": target_variance(table),
     }
     return _gathered(table, plan, asked, unfit, done, settings)
 

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -90,9 +90,10 @@ class Worker:
         assert self._process.stdin is not None
         block = io.BytesIO()
         t = self._table
-        np.savez(block, x=t.x, y=t.y, offsets=t.offsets, rows=t.rows)
+        arrays: dict[str, Any] = {name: getattr(t, name) for name in ("x", "y", "offsets", "rows", "weights")}
+        np.savez(block, **{name: value for name, value in arrays.items() if value is not None})
         head = self._plan._asdict() | {"limit": self._limit, "rivals": self._rivals, "bytes": block.tell()}
-        head["in_order"] = t.in_order
+        head |= {"in_order": t.in_order, "weights_are": t.weights_are}
         try:
             self._process.stdin.write(json.dumps(head).encode() + b"\n" + block.getvalue())
             self._process.stdin.flush()
@@ -165,14 +166,15 @@ def main() -> None:
     head = json.loads(given.readline())
     with np.load(io.BytesIO(given.read(head.pop("bytes")))) as file:
         arrays = {name: file[name] for name in file.files}
-    limit, in_order = head.pop("limit"), head.pop("in_order")
+    limit, of_table = head.pop("limit"), {key: head.pop(key) for key in ("in_order", "weights_are")}
     for rival in head.pop("rivals"):
         BY_NAME[rival].prepare()
     plan = Plan(**head)
     x, offsets = arrays["x"], arrays["offsets"]
     names = tuple(f"x{j}" for j in range(x.shape[1]))
     ids = np.arange(len(offsets) - 1)
-    table = GroupedTable(x, arrays["y"], offsets, ids, names, "task", "target", arrays["rows"], in_order=in_order)
+    table = GroupedTable(x, arrays["y"], offsets, ids, names, "task", "target", arrays["rows"], **of_table)
+    table = replace(table, weights=arrays.get("weights"))
     answers.write(b"ready\n")
     answers.flush()
     lines: queue.Queue[bytes] = queue.Queue()

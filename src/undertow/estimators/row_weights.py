@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ def with_unit(weights: np.ndarray, kind: str, n_tasks: int) -> tuple[np.ndarray,
             way_out="Limit the weights.",
         )
     if kind == "precision":
-        unit = float(np.exp(np.log(positive).mean()))
+        # An exact sum, so that no digit depends on the order of rows.
+        unit = math.exp(math.fsum(np.log(positive).tolist()) / len(positive))
         return weights / unit, unit
     if weights.sum() < n_tasks:
         raise InputError(

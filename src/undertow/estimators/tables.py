@@ -11,6 +11,7 @@ import numpy as np
 from undertow._check import InputError, Setting
 from undertow.estimators.base import MetaEstimator
 from undertow.estimators.fitted import FittedModel
+from undertow.estimators.row_weights import with_unit
 from undertow.estimators.training import Trained
 from undertow.tasks import GroupedTable
 
@@ -20,8 +21,8 @@ Estimator = TypeVar("Estimator", bound=MetaEstimator)
 def fit_table(estimator: Estimator, table: GroupedTable) -> Estimator:
     """Fit an estimator to a table of raw features and target, each task as it stands there, and return it.
 
-    The result is that of ``fit(X, y, groups=...)`` on the rows in their original order, bit for bit: draws follow the
-    original row numbers, ``table.rows``. Rows are neither put back into that order nor sorted again.
+    The result is that of ``fit(X, y, groups=..., sample_weight=...)`` on the rows in their original order, bit for bit:
+    draws follow the original row numbers, ``table.rows``. Rows are neither put back into that order nor sorted again.
     ``feature_names_in_`` are the table's.
 
     Parameters
@@ -43,12 +44,17 @@ def fit_table(estimator: Estimator, table: GroupedTable) -> Estimator:
     if table.in_order and estimator.support != "first":
         rule = "the rows of the table stand in their order in time, and random ones would be support rows."
         raise InputError("support", estimator.support, rule, ("Use ", Setting("support", "first"), "."))
-    targets = estimator._begin(table.y, table.x.dtype)
+    if table.weights is not None and estimator.row_weights != table.weights_are:
+        rule = f"the weights of the table are of the kind {table.weights_are!r}."
+        raise InputError("row_weights", estimator.row_weights, rule, "Say the same in both places.")
+    targets, weights = estimator._begin(table.y, table.x.dtype), table.weights
+    if weights is not None:
+        weights, estimator.weight_unit_ = with_unit(weights, table.weights_are, table.n_tasks)
     estimator.n_features_in_ = table.n_features
     # As after a fit to a data frame.
     setattr(estimator, "feature_names_in_", np.array(table.feature_names, dtype=object))  # noqa: B010
     return estimator._fit_sorted(
-        table.x, targets, None, table.offsets, table.ids, table.rows, places=np.arange(table.n_rows)
+        table.x, targets, weights, table.offsets, table.ids, table.rows, places=np.arange(table.n_rows)
     )
 
 

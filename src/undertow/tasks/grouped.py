@@ -52,8 +52,14 @@ class GroupedTable(ByTask):
     """how read_table made the features, to make them of another table"""
     task_columns: tuple[str, ...] = ()
     """columns whose labels make the tasks' ids, where there are several"""
+    weights: PerRow | None = None
+    """(R,) weight of each row, above 0; None where all are 1"""
+    weights_are: str = "frequency"
+    """what weights are, see ``Reading`` """
+    weights_from: str | None = None
+    """name of the column of weights"""
 
-    per_row = ("x", "y", "rows")
+    per_row = ("x", "y", "rows", "weights")
 
     def __post_init__(self) -> None:
         for name in ("x", "y", "offsets", "ids", "rows"):
@@ -139,6 +145,11 @@ class GroupedTable(ByTask):
         return self.x.shape[1]
 
     @property
+    def copies(self) -> PerRow | None:
+        """(R,) how many rows each row stands for; None where each is one. A precision says nothing of that."""
+        return None if self.weights_are == "precision" else self.weights
+
+    @property
     def task_noun(self) -> str:
         """What an id is called after: the task column; nothing where ids of several columns name these."""
         return "" if self.task_columns else self.task
@@ -197,7 +208,7 @@ class GroupedTable(ByTask):
                 "clip", clip, "it must be greater than 0.", ("Use ", Setting("clip", np.inf), " for no limit.")
             )
         y = self.y[:, None]
-        standard = Standard.fit(self.x, y, None, features=True, targets=target, intercept=True, clip=clip)
+        standard = Standard.fit(self.x, y, self.copies, features=True, targets=target, intercept=True, clip=clip)
         plain = replace(standard, intercept=False, feature_names=self.feature_names)
         if not target:
             plain = replace(plain, target_centre=np.zeros(1))
@@ -292,6 +303,9 @@ class GroupedTable(ByTask):
     def _draw(self, n_support: int, seed: Any, n_query: int | None, on_small: str) -> drawing.Draw:
         n_support = _check.whole_number(n_support, "n_support")
         most = None if n_query is None else _check.whole_number(n_query, "n_query")
+        if self.weights is not None:
+            rule = "a batch of rows has no place for the weights of this table."
+            raise InputError(None, rule=rule, way_out="Use an estimator, or read the table without weights.")
         tasks = drawing.large_enough(self.counts, self.ids, n_support, on_small)
         left = self.counts[tasks] - n_support
         return drawing.Draw(tasks, self.random_order(seed), n_support, left if most is None else np.minimum(left, most))

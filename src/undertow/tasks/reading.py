@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from undertow import _check
-from undertow._check import InputError
+from undertow._check import InputError, Setting
+
+WEIGHTS = ("frequency", "precision")
+"""What weights of rows may be."""
 
 
 class TableNote(UserWarning):
@@ -42,6 +45,11 @@ class Reading:
     order: str | None = None
     """column whose values say in which order the rows of a task came, such as a date: its first rows are then support
     rows, in place of random ones. It stays a feature, unless ``features`` leaves it out"""
+    weights: str | None = None
+    """column of row weights, which is no feature; rows of weight 0 are left out"""
+    weights_are: str = "frequency"
+    """what they are: "frequency", a row of weight 2 stands for two rows alike; "precision", its error has half the
+    variance, and only ratios count"""
     on_constant: str = "drop"
     """features of one value in all rows: "drop" with a note, "keep", or "raise" """
     anonymous: bool = False
@@ -51,9 +59,15 @@ class Reading:
         _check.one_of(self.categories, "categories", ("raise", "onehot"))
         _check.one_of(self.on_missing, "on_missing", ("refuse", "drop", "mean"))
         _check.one_of(self.on_constant, "on_constant", ("raise", "drop", "keep"))
+        _check.one_of(self.weights_are, "weights_are", WEIGHTS)
         _check.whole_number(self.max_levels, "max_levels", minimum=2)
         if not isinstance(self.anonymous, bool):
             raise InputError("anonymous", self.anonymous, "it must be True or False.")
+        if self.weights is not None and not isinstance(self.weights, str):
+            raise InputError("weights", type(self.weights).__name__, "it must be the name of a column.")
+        if self.weights is None and self.weights_are != "frequency":
+            way_out = ("Name the column with ", Setting("weights"), ".")
+            raise InputError("weights_are", self.weights_are, "there are no weights.", way_out)
         if self.decimal is not None:
             _check.one_of(self.decimal, "decimal", (".", ","))
         if self.sep is not None and not (isinstance(self.sep, str) and len(self.sep) == 1 and ord(self.sep) < 128):

@@ -77,12 +77,13 @@ class TaskRows(ByTask):
             x=table.x,
             standard=standard,
             y=standard.targets(table.y[:, None]),
-            weights=None,
+            weights=table.weights,
             offsets=table.offsets,
             ids=table.ids,
             rows=table.rows,
             places=np.arange(table.n_rows),
             in_order=table.in_order,
+            precise=table.weights_are == "precision",
         )
 
     def inputs(self, positions: Any = slice(None)) -> StandardRows:

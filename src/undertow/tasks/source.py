@@ -71,7 +71,7 @@ class Source(NamedTuple):
             way_out = f"The columns are {some(self.names, 30)}.{did_you_mean(str(name), self.names)}"
         raise InputError(role, name, f"{self.label} has no such column.", way_out)
 
-    def others(self, *named: str) -> list[str]:
+    def others(self, *named: str | None) -> list[str]:
         """Return the columns that are not ``named``; raise InputError where one has no name."""
         # pandas keeps an index under such a name in Parquet, and takes it for no column when it reads the
         # file.

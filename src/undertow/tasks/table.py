@@ -12,6 +12,7 @@ import numpy as np
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError, Setting, Text
+from undertow._types import RowNumbers
 from undertow.tasks import drawing
 from undertow.tasks.columns import numbers
 from undertow.tasks.encoding import Encoding
@@ -22,7 +23,7 @@ from undertow.tasks.reading import Reading, TableNote
 from undertow.tasks.restarting import find_restart
 from undertow.tasks.source import Source, open_source
 from undertow.tasks.task_columns import task_codes, task_names
-from undertow.tasks.wording import some
+from undertow.tasks.wording import at_rows, some
 
 
 def read_table(
@@ -55,8 +56,8 @@ def read_table(
     min_rows, on_small
         what to do with tasks of fewer than ``min_rows`` rows: "raise" or "drop".
     options
-        sep, decimal, categories, categorical, max_levels, on_missing, order, on_constant, anonymous, as in
-        ``Reading``.
+        sep, decimal, categories, categorical, max_levels, on_missing, order, weights, weights_are, on_constant,
+        anonymous, as in ``Reading``.
 
     Notes
     -----
@@ -120,7 +121,7 @@ def _read(
     source, task, target, features = _with_defaults(source, task, target, features)
     opened = open_source(source, reading)
     tasks = task_names(opened.names, task)
-    chosen = _choose(opened, tasks, target, features)
+    chosen = _choose(opened, tasks, target, features, reading.weights)
     for name in reading.categorical:
         if name not in chosen:
             opened.require(name, "categorical")
@@ -154,7 +155,12 @@ def _read(
     moments = None if reading.order is None else _moments_in_time(opened, reading.order)
     if moments is not None:
         others[f"order {reading.order!r}"] = np.isnan(moments)
+    weights = None if reading.weights is None else row_weights(opened, reading.weights)
+    if weights is not None:
+        others[f"weights {reading.weights!r}"] = np.isnan(weights)
     kept, columns = settle(encoding, x, others, reading, said)
+    if weights is not None:
+        kept = _weighted(kept, weights, reading, said)
     if moments is not None:
         kept = kept[np.argsort(moments[kept], kind="stable")]
         said.append(f"the first rows of each {','.join(tasks)} by {reading.order} are its support rows")
@@ -162,6 +168,10 @@ def _read(
     table = GroupedTable.from_codes(x[kept][:, columns], outcome.values[kept], codes[kept], ids, named, name, target)
     several = tuple(tasks) if len(tasks) > 1 else ()
     table = replace(table, rows=kept[table.rows], in_order=moments is not None, task_columns=several)
+    if weights is not None:
+        table = replace(
+            table, weights=weights[table.rows], weights_are=reading.weights_are, weights_from=reading.weights
+        )
     lost = np.flatnonzero(table.counts == 0)
     if len(lost):
         which = "" if reading.anonymous else f": {some(ids[lost])}"
@@ -180,6 +190,28 @@ def _read(
     if reading.anonymous:
         table = replace(table, ids=numbered(table.n_tasks))
     return replace(table, notes=tuple(said), encoding=encoding)
+
+
+def row_weights(opened: Source, name: str) -> np.ndarray:
+    """Return a column of weights (R,); NaN where one is missing. Raises InputError where one is negative."""
+    opened.require(name, "weights")
+    found = numbers(opened.fetch([name])[0], name, "weights", "Use a column of numbers.", decimal=opened.decimal).values
+    if (found < 0).any():
+        rule = f"it is {np.nanmin(found):g} {at_rows(found < 0)}: a weight cannot be negative."
+        raise InputError("weights", name, rule)
+    return found
+
+
+def _weighted(kept: RowNumbers, weights: np.ndarray, reading: Reading, said: list[str]) -> RowNumbers:
+    """Return the rows that have a weight above 0, and say what weights are."""
+    counted = kept[weights[kept] > 0]
+    if not len(counted):
+        raise InputError("weights", reading.weights, "all weights are 0: no row is left.")
+    none = f"; {len(kept) - len(counted)} rows of weight 0 left out" if len(counted) < len(kept) else ""
+    copies = f"copies of rows, {weights[counted].sum():,.6g} in all"
+    kind = copies if reading.weights_are == "frequency" else "precisions, of which only ratios count"
+    said.append(f"rows weighted by {reading.weights}: {kind}{none}")
+    return counted
 
 
 def _moments_in_time(opened: Source, name: str) -> np.ndarray:
@@ -215,10 +247,12 @@ def _are_names(value: Any) -> bool:
 
 def _unnamed(opened: Source, tasks: Sequence[str], target: str, reading: Reading) -> list[str]:
     """Columns without a role of their own."""
-    return [name for name in opened.names if name.strip() and name not in (*tasks, target, reading.order)]
+    return [
+        name for name in opened.names if name.strip() and name not in (*tasks, target, reading.order, reading.weights)
+    ]
 
 
-def _choose(opened: Source, tasks: Sequence[str], target: str, features: Any) -> list[str]:
+def _choose(opened: Source, tasks: Sequence[str], target: str, features: Any, weights: str | None) -> list[str]:
     """Return the feature columns after checking every name."""
     for name in tasks:
         opened.require(name, "task")
@@ -230,7 +264,7 @@ def _choose(opened: Source, tasks: Sequence[str], target: str, features: Any) ->
     if isinstance(features, str):
         raise InputError("features", features, f"it must be a list of column names, such as [{features!r}].")
     try:
-        chosen = opened.others(*tasks, target) if features is None else list(features)
+        chosen = opened.others(*tasks, target, weights) if features is None else list(features)
     except TypeError:
         raise InputError("features", features, "it must be a list of column names, such as ['age'].") from None
     if not chosen:
@@ -241,8 +275,9 @@ def _choose(opened: Source, tasks: Sequence[str], target: str, features: Any) ->
         )
     for name in chosen:
         opened.require(name, "features")
-        if name in (*tasks, target):
-            rule = f"it holds {name!r}, which is the {'target' if name == target else 'task'}."
+        if name in (*tasks, target, weights):
+            role = "target" if name == target else "task" if name in tasks else "column of weights"
+            rule = f"it holds {name!r}, which is the {role}."
             raise InputError("features", chosen, rule, "Leave it out.")
     twice = sorted({name for name in chosen if chosen.count(name) > 1})
     if twice:

@@ -1,0 +1,77 @@
+"""A column of row weights: what it does to a table, and that estimators get it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import undertow as ut
+from undertow.tasks import read_table
+
+pytestmark = pytest.mark.filterwarnings("ignore::undertow.tasks.reading.TableNote")
+
+
+def frame(seed=0, tasks=12):
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(tasks), 9)
+    x, n = rng.normal(size=len(g)), rng.integers(1, 5, len(g))
+    y = 2 * x + rng.normal(size=tasks)[g] + rng.normal(size=len(g)) / np.sqrt(n)
+    return pd.DataFrame({"g": g, "x": x, "n": n, "y": y}).sample(frac=1, random_state=1)
+
+
+def test_the_column_of_weights_is_no_feature_and_rows_of_weight_0_are_gone():
+    rows = frame().reset_index(drop=True)
+    rows.loc[[3, 7], "n"] = 0
+    table = read_table(rows, "g", "y", weights="n")
+    assert table.feature_names == ("x",)
+    assert table.n_rows == len(rows) - 2
+    np.testing.assert_array_equal(table.weights, rows["n"].to_numpy()[table.rows])
+    assert f"copies of rows, {rows['n'].sum()} in all; 2 rows of weight 0 left out" in table.notes[-1]
+    assert "precisions" in read_table(rows, "g", "y", weights="n", weights_are="precision").notes[-1]
+    part = table.select([2, 5])
+    np.testing.assert_array_equal(part.weights, rows["n"].to_numpy()[part.rows])
+    with pytest.raises(ut.InputError, match="no place for the weights"):
+        table.draw(3)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "said"),
+    [
+        ({"n": -1.0}, {}, "cannot be negative"),
+        ({"n": 0.0}, {}, "all weights are 0"),
+        ({"n": None}, {}, "weights 'n' is missing"),
+        ({}, {"weights": "m"}, "no such column"),
+        ({}, {"weights": None, "weights_are": "precision"}, "there are no weights"),
+        ({}, {"weights_are": "copies"}, "choose one of"),
+        ({}, {"features": ["x", "n"]}, "which is the column of weights"),
+    ],
+)
+def test_weights_that_cannot_be_used_are_refused(change, options, said):
+    with pytest.raises(ut.InputError, match=said):
+        read_table(frame().assign(**change), "g", "y", **{"weights": "n"} | options)
+
+
+@pytest.mark.parametrize("kind", ["frequency", "precision"])
+def test_a_weighted_table_is_fitted_as_its_rows_with_sample_weight(kind):
+    rows = frame()
+    table = read_table(rows, "g", "y", weights="n", weights_are=kind)
+    estimator = ut.MAMLRegressorCV(3, 3, n_draws=2, n_rates=21, row_weights=kind, random_state=0)
+    ours = ut.estimators.fit_table(estimator, table)
+    theirs = ut.MAMLRegressorCV(3, 3, n_draws=2, n_rates=21, row_weights=kind, random_state=0)
+    theirs.fit(rows[["x"]], rows["y"], groups=rows["g"], sample_weight=rows["n"])
+    assert ours.choice_ == theirs.choice_
+    assert ours.weight_unit_ == theirs.weight_unit_
+    assert (ours.coef_ == theirs.coef_).all()
+    other = {"frequency": "precision", "precision": "frequency"}[kind]
+    with pytest.raises(ut.InputError, match="of the kind"):
+        ut.estimators.fit_table(ut.MAMLRegressorCV(3, row_weights=other), table)
+
+
+def test_copies_are_repeated_rows():
+    rows = frame()
+    weighted = read_table(rows, "g", "y", weights="n")
+    repeated = read_table(rows.loc[rows.index.repeat(rows["n"])].drop(columns="n"), "g", "y")
+    rule = ut.MixedRule("intercept")
+    one, other = (ut.estimators.fit_table(ut.MAMLRegressor(rule=rule), table) for table in (weighted, repeated))
+    np.testing.assert_allclose(one.coef_, other.coef_, rtol=1e-6)
+    np.testing.assert_allclose(one.task_intercept_, other.task_intercept_, rtol=1e-6)
+    np.testing.assert_allclose(weighted.standardized()[1].spread, repeated.standardized()[1].spread, rtol=1e-12)
