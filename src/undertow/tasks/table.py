@@ -207,7 +207,8 @@ def _weighted(kept: RowNumbers, weights: np.ndarray, reading: Reading, said: lis
     counted = kept[weights[kept] > 0]
     if not len(counted):
         raise InputError("weights", reading.weights, "all weights are 0: no row is left.")
-    none = f"; {len(kept) - len(counted)} rows of weight 0 left out" if len(counted) < len(kept) else ""
+    n = len(kept) - len(counted)
+    none = f"; {n} {'row' if n == 1 else 'rows'} of weight 0 left out" if n else ""
     copies = f"copies of rows, {weights[counted].sum():,.6g} in all"
     kind = copies if reading.weights_are == "frequency" else "precisions, of which only ratios count"
     said.append(f"rows weighted by {reading.weights}: {kind}{none}")
