@@ -13,6 +13,7 @@ from undertow.experiments import (
     omniglot,
     overparameterized,
     repel,
+    sharpness,
     sinusoid,
     threshold,
     underparameterized,
@@ -34,6 +35,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         repel.EXPERIMENT,
         diversity.EXPERIMENT,
         early_stopping.EXPERIMENT,
+        sharpness.EXPERIMENT,
     )
 }
 
