@@ -37,3 +37,11 @@ def test_any_flipped_bit_or_cut_gives_the_same_table_or_none(tmp_path):
     for end in range(0, len(data), 7):
         file.write_bytes(data[:end])
         assert read_table(file) is None
+
+
+def test_missing_values_of_any_type_come_back(tmp_path):
+    values = pa.array(np.random.default_rng(0).standard_normal(9), mask=np.arange(9) % 3 == 0)
+    table = pa.table({"a": values, "b": pa.array([None] * 9, pa.int64()), "c": pa.array(["x", None, "y"] * 3)})
+    whole = pa.concat_tables([table.slice(0, 4), table.slice(4)])
+    write_table(tmp_path / "t.parquet", whole)
+    assert read_table(tmp_path / "t.parquet").equals(table)

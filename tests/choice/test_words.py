@@ -82,3 +82,14 @@ def test_the_verdict_gives_the_gain_with_its_interval(choice, verdict):
     assert words.percent(gain.percent) in said
     assert words.interval_of(gain, choice.interval.level) in said
     assert (verdict.value in said) == (verdict is not Verdict.NEGLIGIBLE)
+
+
+def test_the_simplest_of_what_cannot_be_separated_is_named(choice):
+    assert choice.strategy not in choice.best_gains
+    apart = {name: Gain(5.0, 2.0, 8.0, 1.5) for name in choice.best_gains}
+    assert words.simplest(replace(choice, best_gains=apart)) == ""
+    near = Gain(1.0, -1.0, 3.0, 1.0)
+    some = words.simplest(replace(choice, best_gains=apart | {"signed": near, "pooled_ridge": near}))
+    assert words.short("pooled_ridge") in some
+    assert words.short("signed") not in some
+    assert words.short("joint") in words.simplest(replace(choice, best_gains=dict.fromkeys(apart, near)))

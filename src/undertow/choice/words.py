@@ -49,6 +49,12 @@ STRATEGIES: dict[str, Strategy] = {
 }  # fmt: skip
 
 
+_SIMPLEST = (
+    "joint", "mixed_intercept", "step", "pooled_ridge", "tied", "mixed_isotropic", "signed", "ridge",
+    "mixed_diagonal", "mixed_full", "mixed_shrunk", "blend",
+)  # fmt: skip
+"""Strategies by how many numbers they choose; among equals, the better known one first."""
+
 NO_ROWS = "no_rows"
 """Among held-out errors: those of tasks without rows, predicted by common weights."""
 
@@ -148,10 +154,8 @@ def repelling(choice: Choice) -> str:
         return ""
     n = choice.n_support
     return (
-        f"Rows of a task repel each other (intraclass correlation {icc:.3g}, in "
-        f"{100 * used['mixed_intercept']:.0f} % of the "
-        f"prediction): where known rows lie high, a new one lies low. {n} row{'s' * (n != 1)} of a task move its "
-        f"intercept by {rate(n * icc / (1 + (n - 1) * icc))} times their mean residual."
+        f"Rows of a task repel each other (ICC {icc:.3g}): {n} row{'s' * (n != 1)} move{'s' * (n == 1)} its intercept "
+        f"by {rate(n * icc / (1 + (n - 1) * icc))} times their mean residual."
     )
 
 
@@ -177,6 +181,21 @@ def held_out_error(choice: Choice) -> str:
 def recommendation(choice: Choice) -> str:
     """Say which strategy to use, its error with and without rows of the task, and whether adaptation gains."""
     return f"{recommended(choice)}; {held_out_error(choice)}"
+
+
+def simplest(choice: Choice) -> str:
+    """Name the simplest strategy that the paired errors of held-out tasks cannot separate from the one used.
+
+    An empty text where all others are separated from it.
+    """
+    alike = [name for name, gain in choice.best_gains.items() if gain.low <= 0 <= gain.high]
+    if not alike:
+        return ""
+    name = min(alike, key=lambda one: _SIMPLEST.index(one) if one in _SIMPLEST else len(_SIMPLEST))
+    return (
+        f"Held-out tasks cannot separate {len(alike)} of the {len(choice.best_gains)} others from it; the simplest: "
+        f"{short(name)}."
+    )
 
 
 def against_signed(choice: Choice) -> str:

@@ -56,6 +56,8 @@ def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray, t
         f"RMS error on a new task: {found.error:.3g} with {rows}, {found.error_at_zero:.3g} with none ({target}, s.d. "
         f"{found.target_std:.3g})."
     )
+    if note := words.simplest(choice):
+        say(note)
     body = []
     for row in words.rows(choice):
         name = f"{row.strategy} *" if row.name == choice.strategy else row.strategy
@@ -65,9 +67,8 @@ def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray, t
     show_table(console(soft_wrap=True), titles, body)
     stable = np.median(limits) / choice.scale
     say(
-        f"MSE: over the target's variance, with {rows} and with none; gain: over the best with none; train, adapt: "
-        f"rates (unit 1/largest eigenvalue = {choice.scale:.3g}; stable below {stable:.3g} in the median task) or "
-        "ridge ratios; *: recommended"
+        f"MSE per target variance; gain over 0 rows; train, adapt: rates (unit {choice.scale:.3g}, stable "
+        f"below {stable:.3g}) or ratios"
     )
     say(words.verdict_sentence(choice))
 
@@ -103,13 +104,14 @@ def write_results(
             "values_clipped": estimator.n_clipped_,
             "tasks_left_out": raw.n_left_out if n_left_out is None else n_left_out,
             "recommendation": words.recommendation(choice),
+            "simplest": words.simplest(choice),
             "verdict": words.verdict_sentence(choice),
             "choice": choice.to_dict(),
             "summary": found.to_dict(),
             "files_elsewhere": job.files_elsewhere,
         },
     )
-    return f"{folder}/: figure.png, figure.svg, summary.txt, summary.json; {', '.join(tables)} (.parquet)"
+    return f"{folder}/: figure, summary (.txt, .json), {', '.join(tables)} (.parquet)"
 
 
 def _tables(
