@@ -28,6 +28,10 @@ class Verdict(StrEnum):
     """whatever its sign, the rate gains too little over no inner loop to matter"""
 
 
+_ERRORS = ("mse", "standard_error", "mse_at_zero")
+"""Of each strategy."""
+
+
 class Gain(NamedTuple):
     """Error of a rival minus error of a strategy, in per cent of the rival's; positive where the strategy is better."""
 
@@ -226,7 +230,11 @@ class Choice:
         raw["interval"] = RateInterval(**raw["interval"])
         raw["curve"] = RateCurve(**{name: tuple(column) for name, column in raw["curve"].items()})
         raw["prediction"] = Prediction(**raw["prediction"])
-        return cls(**raw)
+        choice = cls(**raw)
+        errors = [choice.mse_at_zero, *(getattr(one, field) for one in choice.candidates.values() for field in _ERRORS)]
+        if not all(error >= 0 for error in errors):
+            raise ValueError(f"an error of {min(errors)}: squares cannot be negative")
+        return choice
 
     def __str__(self) -> str:
         """Say in a line what was chosen; ``undertow.choice.words`` says more."""

@@ -116,6 +116,9 @@ def pack_path(path: RatePath, arrays: Arrays, name: str) -> dict[str, Any]:
 def unpack_path(stored: dict[str, Any], arrays: Arrays, name: str, d: int) -> RatePath:
     """Return the path; further rates can be asked of it as before."""
     check_values(stored, _PATH_VALUES, name)
+    for field in ("scale", "weight", "support_tasks"):
+        if not stored[field] > 0:
+            raise ValueError(f"{name}.{field} = {stored[field]}, which must be above 0")
     fields = {field: arrays[f"{name}.{field}"] for field in _PATH}
     k, steps = len(fields["train_rates"]), whole(stored["steps"], "steps", 1)
     check_shape(fields["weights"], (k, d), f"{name}.weights")
