@@ -1,5 +1,6 @@
 """Fits to odd tables: finite numbers, the same after saving, or an InputError; nothing foreign, no leaked warning."""
 
+import contextlib
 import traceback
 import warnings
 from collections import Counter
@@ -118,7 +119,13 @@ def outcome(seed, path):
     try:
         model.fit(x, y, sample_weight=weights, groups=groups)
         found = [model.predict(x), model.predict(x, groups=groups), model.adapt(x[:2], y[:2]).predict(x)]
+        found.append(model.adapt(x, y, groups=groups).predict(x, groups=groups))
         model.score(x, y, groups=groups)
+        # Of several targets, classes or without errors on held-out tasks there is no summary, or no interval.
+        with contextlib.suppress(ut.InputError):
+            found += model.predict(x, groups, interval=0.9)
+        with contextlib.suppress(ut.InputError):
+            str(model.summary() if hasattr(model, "summary") else "")
         save(model, path)
         np.testing.assert_array_equal(load(path).predict(x), found[0])
         if all(np.isfinite(one).all() for one in found if one.dtype.kind == "f"):
