@@ -44,7 +44,7 @@ def odd_table(rng):
     elif kind == 8:
         x = x.astype(np.float32)
     elif kind == 9:
-        x[rng.integers(len(x)), 0] = [np.nan, np.inf, 1e150, 1e30][rng.integers(4)]
+        x[rng.integers(len(x)), 0] = [np.nan, np.inf, 1e100, 1e30][rng.integers(4)]
     elif kind == 10:
         x, y = x + 1e9, y + 1e9
     return x, y, groups

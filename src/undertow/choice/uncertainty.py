@@ -210,7 +210,17 @@ def _posterior(prior: np.ndarray, z: np.ndarray, noise: float) -> np.ndarray:
     """Covariances (..., d, d) given rows z (..., n, d)."""
     cross = z @ prior
     gram = cross @ np.swapaxes(z, -1, -2) + noise * np.eye(z.shape[-2])
-    return prior - np.swapaxes(cross, -1, -2) @ np.linalg.solve(gram, cross)
+    return prior - np.swapaxes(cross, -1, -2) @ _solved(gram, cross)
+
+
+def _solved(gram: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """gram^{-1} right; where noise is lost beside rows of large weights, with as much more of it as rounding needs."""
+    try:
+        return np.linalg.solve(gram, right)
+    except np.linalg.LinAlgError:
+        n = gram.shape[-1]
+        more = 4 * n * np.finfo(gram.dtype).eps * np.trace(gram, axis1=-2, axis2=-1)
+        return np.linalg.solve(gram + more[..., None, None] * np.eye(n), right)
 
 
 def _variances(x: np.ndarray, z: np.ndarray, fit: MixedFit | None) -> tuple[np.ndarray, np.ndarray]:
@@ -222,7 +232,7 @@ def _variances(x: np.ndarray, z: np.ndarray, fit: MixedFit | None) -> tuple[np.n
     cross = x @ prior
     gram = cross @ x.transpose(0, 2, 1) + fit.noise_variance * np.eye(x.shape[1])
     shared = cross @ z.transpose(0, 2, 1)
-    after = before - (shared * np.linalg.solve(gram, shared)).sum(axis=1)
+    after = before - (shared * _solved(gram, shared)).sum(axis=1)
     floor = LEAST_SUM * fit.noise_variance if fit.repels else fit.rule.ratio
     return before.clip(floor), after.clip(floor)
 

@@ -189,6 +189,14 @@ class _Found(NamedTuple):
     evaluations: int
 
 
+def _tried(at: Callable[[Any], Evaluation], point: Any) -> Evaluation | None:
+    """The likelihood at a point; None where the rows have no density there, as with variances too far below 0."""
+    try:
+        return at(point)
+    except np.linalg.LinAlgError:
+        return None
+
+
 def _ascend(
     at: Callable[[Any], Evaluation],
     step_of: Callable[[Evaluation, Any], Step],
@@ -205,20 +213,19 @@ def _ascend(
         # The last step is taken too, where it can be had for one evaluation: it is worth more than it costs.
         for length in _LENGTHS[: 1 if last else None]:
             trial = step.point(float(length))
-            there = at(trial)
+            there = _tried(at, trial)
             evaluations += 1
-            raised = there.value > here.value
-            if raised:
-                point, here = trial, there
+            if there is not None and there.value > here.value:
+                point, here, raised = trial, there, True
                 break
         length = 1.0
         while raised and not last and step.may_stretch and here.value - before > _STRAIGHT * length * step.promise:
             # The model bends too early: go on where the likelihood rises as if it did not bend at all.
             length *= 2
             trial = step.point(length)
-            there = at(trial)
+            there = _tried(at, trial)
             evaluations += 1
-            if there.value <= here.value:
+            if there is None or there.value <= here.value:
                 break
             point, here = trial, there
         if raised:
