@@ -14,7 +14,9 @@ RECORD = experiments.get("repel")
 
 @pytest.fixture(scope="module")
 def quick():
-    config = RECORD.config(quick=True)
+    config = RECORD.config(
+        quick=True, n_groups=300, n_features=80, n_rows=20, ratios=(-14.0, -10.0, -5.0, 0.0, 20.0), ridge_runs=100
+    )
     return config, RECORD.run(config)
 
 

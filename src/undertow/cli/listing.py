@@ -22,4 +22,6 @@ def list_experiments() -> None:
     if not to.is_terminal:
         to.width = 200  # a pipe has no width: there no claim is broken
     to.print(table)
+    more = [name for name in experiments.names() if experiments.get(name).by_name]
+    say(f"'undertow reproduce' without a name runs all but {', '.join(more)}, which go beyond the paper.")
     say("Processor time on a busy two-core machine (less than half of it on a quiet one); ~: scaled, not measured.")

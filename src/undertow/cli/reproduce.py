@@ -67,8 +67,6 @@ def reproduce(
         raise InputError(None, rule=f"{out} holds no results to draw.", way_out="Run first, without --redraw.")
     if len(shown) > 1:
         _summarise(shown)
-    if more := [record.name for record in every if record not in records]:
-        typer.echo(f"Beyond the paper, by name: {', '.join(more)}.")
     if shown:
         typer.echo("All details: verdict.txt, finding.json and table.parquet beside each figure.")
 
