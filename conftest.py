@@ -1,4 +1,4 @@
-"""Every Python block of README.md and of docs/ is run as a test; a page's blocks share one namespace."""
+"""Python blocks of README.md and docs/ and examples of docstrings run as tests; a page's blocks share one namespace."""
 
 import os
 
@@ -8,7 +8,10 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 from sybil import Sybil  # noqa: E402
 from sybil.parsers.myst import PythonCodeBlockParser  # noqa: E402
+from sybil.parsers.rest import DocTestParser  # noqa: E402
 
-pytest_collect_file = Sybil(
+pages = Sybil(
     parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md", "docs/*/*.md"], excludes=["docs/_build/*"]
-).pytest()
+)
+docstrings = Sybil(parsers=[DocTestParser()], patterns=["*.py"], path="src/undertow")
+pytest_collect_file = (pages + docstrings).pytest()

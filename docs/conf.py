@@ -55,6 +55,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "remove_config_comments": True,
     "min_reported_time": 1e9,
+    "write_computation_times": False,
     "image_scrapers": ("matplotlib",),
 }
 

@@ -152,6 +152,13 @@ class MixedLinearRegression(Problem):
     ------
     InputError
         for a size, a covariance or a scale that cannot be one.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=3, noise_std=0.5, task_std=1.0)
+    >>> problem.sample(ut.Design(n_tasks=4, n_support=5, n_query=2), seed=0).support_x.shape
+    (4, 5, 3)
     """
 
     n_features: int

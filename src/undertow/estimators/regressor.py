@@ -74,6 +74,15 @@ class MAMLRegressor(RegressorMixin, Given):  # type: ignore[override]
     References
     ----------
     docs/tutorials/rates.md; Bernacchia, "Meta-learning with negative learning rates", ICLR 2021.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> x = np.random.default_rng(0).standard_normal((60, 2))
+    >>> group = np.repeat(np.arange(10), 6)
+    >>> model = ut.MAMLRegressor(train_rate=-0.1, adapt_rate=0.3, n_support=3).fit(x, x[:, 0] + group, groups=group)
+    >>> model.adapt(x[:3], x[:3, 0]).predict(x[3:6]).shape
+    (3,)
     """
 
     kind = REGRESSION
@@ -123,6 +132,15 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
     steps_, n_draws_, recipe_ and sums_ (what ``partial_fit`` and ``merge`` add to). The rates are always numbers: where
     the strategy used has none, they are those of the gradient rule's best signed train rate, and ``strategy_`` says
     what is used in their place.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> frame = ut.datasets.load_gapminder().table.to_pandas()
+    >>> x, y = frame[["year", "log_pop", "log_gdp"]], frame["lifeExp"]
+    >>> model = ut.MAMLRegressorCV(n_support=2, rules="proximal", n_draws=1)
+    >>> model.fit(x, y, groups=frame["country"]).choice_.n_tasks
+    142
     """
 
     kind = REGRESSION

@@ -306,6 +306,14 @@ def kernel_path(
     -----
     The kernel does not change along the inner steps: for a network this holds at infinite width, or for its
     linearisation.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> tasks = ut.QuadraticRegression(n_features=5).sample(ut.Design(n_tasks=4, n_support=8, n_query=3), seed=0)
+    >>> path = ut.kernel.kernel_path(ut.kernel.relu_ntk, tasks, [-1.0, 0.0, 1.0], rate_unit="spectral")
+    >>> path.predict(tasks.query_x[0]).shape
+    (3, 3)
     """
     batch = checked(tasks)
     steps = _check.whole_number(steps, "steps")

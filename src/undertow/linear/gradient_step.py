@@ -35,6 +35,13 @@ def adapt(weights: Any, tasks: TaskBatch, adapt_rate: float, steps: int = 1) -> 
     ------
     InputError
         for shapes that do not fit and for a rate that is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> tasks = ut.MixedLinearRegression(n_features=2).sample(ut.Design(n_tasks=3, n_support=5, n_query=1), seed=0)
+    >>> ut.linear.adapt(np.zeros(2), tasks, adapt_rate=0.1).shape
+    (3, 2)
     """
     rate = _check.real(adapt_rate, "adapt_rate", hint="A rate may have either sign.")
     steps = _check.whole_number(steps, "steps")

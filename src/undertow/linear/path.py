@@ -174,6 +174,17 @@ def rate_path(
     ------
     InputError
         naming the argument that cannot be used.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=60, noise_std=1.0, task_std=0.5)
+    >>> design = ut.Design(n_tasks=3, n_support=30, n_query=2, n_adapt=20)
+    >>> path = ut.rate_path(problem.sample(design, seed=0), train_rates=[-1.0, 0.0, 0.2])
+    >>> path.weights.shape
+    (3, 60)
+    >>> path.outcome.tolist()
+    ['minimum_norm', 'minimum_norm', 'minimum_norm']
     """
     problem = OuterProblem.of(tasks, steps, init, weighting, solver, n_jobs)
     one_of(rate_unit, "rate_unit", ("raw", "spectral"))

@@ -121,6 +121,14 @@ def fit_mixed(
     ------
     InputError
         for tasks that do not fit together or an unknown name.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=2, noise_std=0.5, task_std=1.0)
+    >>> fit = ut.mixed.fit_mixed(problem.sample(ut.Design(n_tasks=500, n_support=5, n_query=5), seed=0), "isotropic")
+    >>> round(fit.noise_std, 1), round(fit.task_std, 1)
+    (0.5, 1.0)
     """
     rule = MixedRule(structure, method, mean_scale).validate()
     max_iterations = _check.whole_number(max_iterations, "max_iterations")

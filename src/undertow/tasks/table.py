@@ -64,6 +64,12 @@ def read_table(
     What is done to the table is said by a ``TableNote`` warning each, and kept in ``notes``. Labels are compared as a
     text file spells them: "01" and "1", or "true" and "TRUE", stay two tasks, and labels that differ by case, spaces or
     leading zeros only are named.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> ut.tasks.read_table(ut.datasets.load_radon())
+    GroupedTable(85 tasks (county) of 1 to 116 rows, 919 rows, 2 features, target log.radon)
     """
     asked = Setting("min_rows", _check.whole_number(min_rows, "min_rows"))
     return _noted(_read(source, task, target, features, Reading.of(options), asked, on_small))
@@ -99,6 +105,12 @@ def from_table(
         a task needs n_support + 1 rows: "raise" names those that have fewer, "drop" leaves them out.
     options
         those of ``Reading``, by name.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> ut.tasks.from_table(ut.datasets.load_gapminder(), n_support=4, seed=0).query_x.shape
+    (142, 8, 3)
     """
     n_support = _check.whole_number(n_support, "n_support")
     _check.one_of(on_small, "on_small", ("raise", "drop"))

@@ -55,6 +55,15 @@ def optimal_train_rate(
     ------
     InputError
         as expected_loss does.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=60, noise_std=1.0, task_std=0.5)
+    >>> design = ut.Design(n_tasks=3, n_support=30, n_query=2, n_adapt=20)
+    >>> best = ut.theory.optimal_train_rate(problem, design)
+    >>> round(float(best), 2), best.method
+    (-1.06, 'exact')
     """
     name, objective, mean_distance = _objective(problem, design, method, adapt_rate, init_distance, init, steps)
     grid = _grid(sparse=name == "drawn" or (name == "exact" and _check.whole_number(steps, "steps") > 1))
@@ -116,6 +125,14 @@ def optimal_adapt_rate(
         as in ``expected_loss``.
     train_rate, method
         as in ``expected_loss``.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=60, noise_std=1.0, task_std=0.5)
+    >>> design = ut.Design(n_tasks=3, n_support=30, n_query=2, n_adapt=20)
+    >>> round(ut.theory.optimal_adapt_rate(problem, design, train_rate=-1.06), 2)
+    0.08
     """
     train = _check.rates(train_rate, "train_rate", infinite=True)
     if problem.input_covariance is not None:
