@@ -331,4 +331,4 @@ def test_a_target_of_two_values_is_fitted_as_a_number_and_that_is_said(tmp_path)
     lines = ["ward,age,ill", *(f"{i // 12},{rng.standard_normal():.4f},{int(rng.random() < 0.4)}" for i in range(120))]
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     said = run("fit", tmp_path / "t.csv", "--task", "ward", "--target", "ill", "--out", tmp_path / "o")
-    assert "note: ill has two values, 0 and 1" in " ".join(said.split())
+    assert "note: ill has two values, 0 and 1; errors are of probabilities" in " ".join(said.split())

@@ -28,6 +28,7 @@ from undertow.cli.options import (
     Sep,
     TableName,
     TargetColumn,
+    TargetKind,
     TaskColumn,
     Weighting,
     Weights,
@@ -67,6 +68,7 @@ def compare(
     categorical: Categorical = None,
     on_small: OnSmall = None,
     weighting: Weighting = "tasks",
+    target_kind: TargetKind = "auto",
     order: Order = None,
     weights: Weights = None,
     weights_are: WeightsAre = "frequency",
@@ -123,7 +125,10 @@ def _compared(job: Job, raw: GroupedTable, time_limit: float | None) -> Comparis
 
         return compare_rivals(
             raw,
-            Plan(*(settings[name] for name in ("n_support", "folds", "draws", "clip", "seed", "weighting"))),
+            Plan(
+                *(settings[name] for name in ("n_support", "folds", "draws", "clip", "seed", "weighting")),
+                floor=0.0 if raw.target_kind == "count" else None,
+            ),
             n_repeats=settings["repeats"],
             rivals=settings["rivals"],
             level=settings["level"],

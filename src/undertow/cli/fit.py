@@ -26,6 +26,7 @@ from undertow.cli.options import (
     Sep,
     TableName,
     TargetColumn,
+    TargetKind,
     TaskColumn,
     Weighting,
     Weights,
@@ -56,6 +57,7 @@ def fit(
     categorical: Categorical = None,
     on_small: OnSmall = None,
     weighting: Weighting = "tasks",
+    target_kind: TargetKind = "auto",
     order: Order = None,
     weights: Weights = None,
     weights_are: WeightsAre = "frequency",
@@ -118,8 +120,8 @@ def fit(
     say(f"files: {files}")
 
 
-def estimator_of(settings: dict[str, Any], on_small: str) -> MAMLRegressorCV:
-    """The default estimator at the settings of a command."""
+def estimator_of(settings: dict[str, Any], on_small: str, floor: float | None = None) -> MAMLRegressorCV:
+    """The default estimator at the settings of a command. floor: what no prediction is below."""
     from undertow.estimators import MAMLRegressorCV
 
     return MAMLRegressorCV(
@@ -131,6 +133,7 @@ def estimator_of(settings: dict[str, Any], on_small: str) -> MAMLRegressorCV:
         weighting=settings["weighting"],
         support="random" if settings["order"] is None else "first",
         row_weights=settings["weights_are"],
+        floor=floor,
         random_state=settings["seed"],
     )
 
@@ -147,7 +150,7 @@ def _fitted(table: GroupedTable, settings: dict[str, Any]) -> MAMLRegressorCV:
             rule=f"The table has {table.n_tasks} tasks with enough rows, and a choice between strategies needs 3.",
             way_out="Use a table of more tasks, or fewer support rows.",
         )
-    estimator = estimator_of(settings, on_small="raise")
+    estimator = estimator_of(settings, "raise", 0.0 if table.target_kind == "count" else None)
     to = console(stderr=True)
     with warnings.catch_warnings(record=True) as said, to.status("comparing strategies"):
         warnings.simplefilter("always")

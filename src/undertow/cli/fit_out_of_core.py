@@ -96,7 +96,16 @@ def _refuse_reading(settings: dict[str, Any]) -> None:
     """Raise InputError for an option that only tables in memory are read by."""
     from undertow._check import InputError
 
-    usual = {"categorical": [], "on_missing": "refuse", "sep": None, "decimal": None, "order": None, "weights": None}
+    usual: dict[str, Any] = {
+        "categorical": [],
+        "on_missing": "refuse",
+        "sep": None,
+        "decimal": None,
+        "order": None,
+        "weights": None,
+    }
+    if settings["target_kind"] != "number":
+        usual["target_kind"] = "auto"
     for name, value in usual.items():
         if settings[name] != value:
             rule = "it is for tables in memory, and this one is read out of core."

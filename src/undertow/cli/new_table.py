@@ -63,7 +63,10 @@ def read_new(
     x, complete, notes = encoding.apply(opened, on_missing=on_missing, on_unseen=on_unseen)
     y, labelled = None, np.zeros(len(codes), dtype=bool)
     if columns.target is not None and columns.target in opened.names:
-        y, labelled = _target(opened, columns.target, getattr(estimator, "classes_", None))
+        classes = np.array(columns.classes) if columns.classes else getattr(estimator, "classes_", None)
+        y, labelled = _target(opened, columns.target, classes)
+        if classes is not None and columns.classes:
+            y = (y == classes[1]).astype(np.float64)
     task_labels = opened.labels(tasks[0]) if len(tasks) == 1 else None
     weights = None
     if columns.weights is not None and columns.weights in opened.names:

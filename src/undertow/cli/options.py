@@ -29,6 +29,10 @@ Order = Annotated[
         metavar="COL", help="Date or number that rows of a task came in order of: the first are support rows."
     ),
 ]
+TargetKind = Annotated[
+    str,
+    typer.Option(help="What the target is: number, two-valued (labels), count (from 0 on), or auto: recognised, said."),
+]
 Weights = Annotated[
     str | None, typer.Option(metavar="COL", help="Column of row weights; the mean squared error is weighted by it too.")
 ]

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 # Parameters that say where results go, and not what they are.
 _PLACES = ("out", "save", "report", "overwrite", "time_limit", "work", "scheduler")
 # Options of ``read_table`` that commands have under the same names.
-_READING = ("categories", "categorical", "on_missing", "on_constant", "order", "anonymous", "weights", "weights_are")
+_READING = (
+    "categories",
+    "categorical",
+    "on_missing",
+    "on_constant",
+    "order",
+    "anonymous",
+    "weights",
+    "weights_are",
+    "target_kind",
+)
 
 
 @dataclass(frozen=True)
@@ -200,7 +210,6 @@ def read_own_table(job: Job) -> GroupedTable:
     import warnings
 
     from undertow._check import InputError
-    from undertow.choice.probability import two_valued
     from undertow.tasks import TableNote, read_table
 
     settings = job.settings
@@ -220,13 +229,25 @@ def read_own_table(job: Job) -> GroupedTable:
     if raw.y.min() == raw.y.max():
         rule = f"it is {raw.y[0]:g} in all {raw.n_rows} rows: there is nothing to predict."
         raise InputError("target", raw.target, rule, "Choose another column.")
-    if two_valued(raw.y[:, None]):
-        note = (
-            f"{raw.target} has two values, {raw.y.min():g} and {raw.y.max():g}, and is fitted as a number; for classes "
-            "and their probabilities use MAMLClassifierCV in Python"
+    note = _about_target(raw)
+    return replace(raw, notes=(*raw.notes, note)) if note else raw
+
+
+def _about_target(raw: GroupedTable) -> str:
+    """What is taken for granted about a target that is no plain number; empty where it is one."""
+    if raw.classes:
+        zero, one = raw.classes
+        coded = "" if raw.classes == ("0", "1") else f", coded as 0 and 1: {zero} is 0, {one} is 1"
+        return (
+            f"{raw.target} has two values, {zero} and {one}{coded}; errors are of probabilities, a mean squared error "
+            f"is a Brier score, and predict gives the probability of {one}; --target-kind number fits numbers"
         )
-        raw = replace(raw, notes=(*raw.notes, note))
-    return raw
+    if raw.target_kind == "count":
+        return (
+            f"{raw.target} holds whole numbers from 0 on, taken for counts: no prediction is below 0; --target-kind "
+            "number lifts this"
+        )
+    return ""
 
 
 def what_was_read(name: str, raw: GroupedTable, n_support: int) -> list[str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _OUT = (".csv", ".parquet")
 _ADDED = ("prediction", "n_adapted")
 _ENDS = ("low", "high")
+_PROBABILITY = "probability"
 
 
 def predict(
@@ -88,16 +89,19 @@ def predict(
     file = _out_file(table, out, overwrite)
     opened = open_source(table, reading)
     new = read_new(opened, estimator, names, columns, on_missing, on_unseen)
-    _refuse_clash(opened, interval)
+    _refuse_clash(opened, interval, columns)
     said = about_model(model, estimator, len(names))
     known = _known_tasks(estimator, new, as_new)
     with warnings.catch_warnings():
         # Ids that look like known ones are named in words of this command.
         warnings.filterwarnings("ignore", message=".* spelled almost as known ones", category=UserWarning)
-        found, n_adapted = predictions(estimator, new, interval)
+        found, n_adapted = predictions(estimator, new, interval, probability=bool(columns.classes))
     assert columns.task is not None  # it has been checked
     names_added: list[str] = ["prediction", *_ENDS]
-    added = dict(zip(names_added, (_as_column(estimator, column) for column in found.T), strict=False))
+    if columns.classes:
+        added = _likelier(found[:, 0], columns.classes)
+    else:
+        added = dict(zip(names_added, (_as_column(estimator, column) for column in found.T), strict=False))
     _write(opened, file, columns.task, new, added, n_adapted)
     for line in (*said, *about_rows(estimator, names, columns, opened, new, n_adapted, known)):
         say(line)
@@ -139,14 +143,25 @@ def _check_columns(estimator: Any, model: Path, names: list[str], columns: Colum
         raise InputError(None, rule=both)
 
 
-def _refuse_clash(opened: Source, interval: float | None) -> None:
+def _refuse_clash(opened: Source, interval: float | None, columns: Columns) -> None:
     from undertow._check import InputError
 
-    added = (*_ADDED, *(() if interval is None else _ENDS))
+    if columns.classes and interval is not None:
+        rule = "the target has two values, and what is predicted is a probability."
+        raise InputError("interval", interval, rule, "Leave it out.")
+    added = (*_ADDED, *(() if interval is None else _ENDS), *((_PROBABILITY,) if columns.classes else ()))
     clash = [name for name in added if name in opened.names]
     if clash:
         rule = f"{opened.label} has a column {clash[0]!r} already, and the command adds one."
         raise InputError(None, rule=rule, way_out="Rename it.")
+
+
+def _likelier(found: np.ndarray, classes: tuple[str, ...]) -> dict[str, pa.Array]:
+    """The likelier of two labels in each row (R,), and the probability of the second; null where none is predicted."""
+    import pyarrow as pa
+
+    likelier = [None if one is None else classes[one >= 0.5] for one in found.tolist()]
+    return {"prediction": pa.array(likelier, pa.string()), _PROBABILITY: pa.array(found.tolist(), pa.float64())}
 
 
 def _as_column(estimator: Any, found: np.ndarray) -> pa.Array:
@@ -216,14 +231,19 @@ def _known_tasks(estimator: Any, new: NewTable, as_new: bool) -> np.ndarray:
     return labels.places(model.task_ids, new.ids) >= 0
 
 
-def predictions(estimator: Any, new: NewTable, interval: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+def predictions(
+    estimator: Any, new: NewTable, interval: float | None = None, probability: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Prediction of each row (R, 1), None where it has a target or lacks a feature, and rows adapted on (R,).
 
-    With ``interval`` (R, 3): also the ends of the interval that is to hold this share of new rows.
+    With ``interval`` (R, 3): also the ends of the interval that is to hold this share of new rows. probability: of the
+    larger of two values, in place of the prediction.
     A task that the estimator knows keeps what it was fitted to, and its rows here are added. Rows without a task are
     predicted by the common weights.
     """
     import numpy as np
+
+    from undertow.tasks import labels
 
     has_task = new.codes >= 0
     support = np.flatnonzero(new.complete & new.labelled & has_task)
@@ -237,7 +257,11 @@ def predictions(estimator: Any, new: NewTable, interval: float | None = None) ->
     for rows, groups in ((query & has_task, new.ids), (query & ~has_task, None)):
         if rows.any():
             of_rows = None if groups is None else groups[new.codes[rows]]
-            values = estimator.predict(new.x[rows], of_rows, **({} if interval is None else {"interval": interval}))
+            if probability:
+                where = None if groups is None else labels.places(estimator.model_.task_ids, groups)[new.codes[rows]]
+                values = estimator.model_.probabilities(new.x[rows], where)
+            else:
+                values = estimator.predict(new.x[rows], of_rows, **({} if interval is None else {"interval": interval}))
             for j, column in enumerate([values] if interval is None else values):
                 # A model of one target may keep a second axis for it.
                 found[rows, j] = column.ravel().tolist()

@@ -71,6 +71,11 @@ def about_rows(
     if new.y is not None and len(alone):
         which = "new task has" if len(alone) == 1 else "new tasks have"
         lines.append(f"{len(alone)} {which} no row with a target, and the common weights: {some(new.ids[alone])}")
+    if columns.classes:
+        zero, one = columns.classes
+        lines.append(f"probability: of {columns.target} {one}, 0.5 and more is predicted as {one} and less as {zero}")
+    if getattr(estimator, "floor", None) is not None:
+        lines.append(f"no prediction is below {estimator.floor:g}")
     return lines + _about_range(estimator, names, new) + _about_gaps(columns, new)
 
 

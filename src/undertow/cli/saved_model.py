@@ -31,6 +31,8 @@ class Columns(NamedTuple):
     """whether the model was saved without its tasks"""
     weights: str | None = None
     """column of row weights"""
+    classes: tuple[str, ...] = ()
+    """labels of the target that are 0 and 1; none unless it has two values"""
 
 
 def save_model(estimator: MetaEstimator, file: Path, columns: Columns) -> None:
@@ -45,7 +47,11 @@ def save_fitted(estimator: MetaEstimator, file: Path, raw: GroupedTable, anonymo
     encoding = raw.encoding
     assert encoding is not None  # a command has read the table
     kinds = encoding.levels, encoding.unseen, encoding.dates
-    save_model(estimator, file, Columns(raw.task, raw.target, *kinds, raw.task_columns, anonymous, raw.weights_from))
+    save_model(
+        estimator,
+        file,
+        Columns(raw.task, raw.target, *kinds, raw.task_columns, anonymous, raw.weights_from, raw.classes),
+    )
 
 
 def load_model(file: Path) -> tuple[Any, Columns]:
@@ -66,11 +72,18 @@ def read_columns(file: Path) -> Columns:
     try:
         found = Columns(**kept)
         found = found._replace(dates=tuple(found.dates), task_columns=tuple(found.task_columns))
+        found = found._replace(classes=tuple(found.classes))
         names = [name for name in (found.task, found.target, found.weights) if name is not None]
         both = [*found.levels.items(), *found.unseen.items()]
-        labels = [label for column, some in both for label in (column, *some)] + [*found.dates, *found.task_columns]
+        labels = [label for column, some in both for label in (column, *some)] + [
+            *found.dates,
+            *found.task_columns,
+            *found.classes,
+        ]
         if not all(isinstance(one, str) for one in names + labels) or not all(found.levels.values()):
             raise TypeError("names of columns that are no text")
+        if len(found.classes) not in (0, 2):
+            raise TypeError("a target of other than two labels")
         if not isinstance(found.anonymous, bool):
             raise TypeError("'anonymous' that is neither true nor false")
     except (TypeError, AttributeError) as error:

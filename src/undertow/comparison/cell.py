@@ -35,6 +35,8 @@ class Plan(NamedTuple):
     """of folds and draws"""
     weighting: str = "tasks"
     """what counts once in mean losses, and where rivals are tuned: each of the "tasks", or of their query "rows" """
+    floor: float | None = None
+    """what no prediction is below, such as 0 for counts; None for no limit"""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ def task_losses(model: Model, test: GroupedTable, plan: Plan, repeat: int, unit:
                 found = model.predict_weighted(support[..., :-1], batch.support_y, query[..., :-1], support[..., -1])
             if batch.query_mask is not None:
                 by = np.where(batch.query_mask, by, 0.0)
+            if plan.floor is not None:
+                found = np.maximum(found, plan.floor)
             error = by * (found - batch.query_y) ** 2
             # Ids are sorted, in the table and so in each batch.
             total[np.searchsorted(test.ids, batch.ids)] += error.sum(axis=1) / by.sum(axis=1)

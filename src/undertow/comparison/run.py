@@ -127,6 +127,7 @@ def _checked(plan: Plan) -> Plan:
         None if plan.clip is None else _positive(plan.clip, "clip"),
         _check.whole_number(plan.seed, "seed", minimum=0),
         _check.one_of(plan.weighting, "weighting", WEIGHTINGS),
+        None if plan.floor is None else _check.real(plan.floor, "floor"),
     )
 
 

@@ -48,6 +48,7 @@ class MetaEstimator(BaseEstimator):
     weighting: str
     support: str
     row_weights: str
+    floor: float | None
     n_jobs: int | None
     random_state: Any
     n_features_in_: int
@@ -116,6 +117,9 @@ class MetaEstimator(BaseEstimator):
     ) -> Own:
         """Fit to targets (R, q) and weights (R,) sorted by task; the other arrays as in ``TaskRows``."""
         precise = self.row_weights == "precision"
+        if self.floor is not None and (targets < self.floor).any():
+            rule = f"y goes down to {targets.min():g}: a floor is below what can be."
+            raise InputError("floor", self.floor, rule, "Use a lower one, or leave it out.")
         standard = Standard.fit(
             x,
             targets,
@@ -153,6 +157,10 @@ class MetaEstimator(BaseEstimator):
         _check.one_of(self.weighting, "weighting", WEIGHTINGS)
         _check.one_of(self.support, "support", ("random", "first"))
         _check.one_of(self.row_weights, "row_weights", ("frequency", "precision"))
+        if self.floor is not None and not self.kind.scaled:
+            raise InputError("floor", self.floor, "a class has no least value.", "Leave it out.")
+        if self.floor is not None:
+            _check.real(self.floor, "floor")
         n_workers(self.n_jobs)
         if self.clip is None or self.clip == math.inf:
             return
@@ -231,12 +239,16 @@ class MetaEstimator(BaseEstimator):
         x, where = self._places(X, groups)
         predictions = self.model_.predict(x, where)
         if interval is None:
-            return self.targets_.restored(predictions)
+            return self._bounded(predictions)
         if not isinstance(self.targets_, Numbers):
             raise InputError("interval", interval, "intervals are for regressors.", "Leave it out.")
         half = self.model_.half_widths(x, interval, where).astype(predictions.dtype)
-        restored = (self.targets_.restored(part) for part in (predictions, predictions - half, predictions + half))
+        restored = (self._bounded(part) for part in (predictions, predictions - half, predictions + half))
         return tuple(restored)  # type: ignore[return-value]
+
+    def _bounded(self, predictions: np.ndarray) -> np.ndarray:
+        """Predictions (R, q) as the targets were given, none below the floor."""
+        return self.targets_.restored(predictions if self.floor is None else np.maximum(predictions, self.floor))
 
     def _places(self, X: Any, groups: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """Return checked X, and the position of each row's task among those seen; None where nothing is known."""
@@ -265,7 +277,7 @@ class MetaEstimator(BaseEstimator):
         large = rows.large_enough(self.n_support, self.on_small)
         predictions, numbers = self.model_.predict_query(large, self.n_support, self.seed_)
         seen = None if weights is None else weights[numbers]
-        return float(self.kind.metric(truth[numbers], self.targets_.restored(predictions), sample_weight=seen))
+        return float(self.kind.metric(truth[numbers], self._bounded(predictions), sample_weight=seen))
 
     @available_if(lambda self: self.kind.scaled)
     def summary(self) -> Summary:

@@ -20,7 +20,7 @@ class MAMLClassifier(ClassifierMixin, Given):  # type: ignore[override]
     ----------
     train_rate, adapt_rate, n_support, ridge, steps, rate_unit, rule, n_draws
         as in MAMLRegressor.
-    standardize, clip, fit_intercept, on_small, weighting, support, row_weights, n_jobs, random_state
+    standardize, clip, fit_intercept, on_small, weighting, support, row_weights, floor, n_jobs, random_state
         as in MAMLRegressor.
     """
 
@@ -39,7 +39,7 @@ class MAMLClassifierCV(ClassifierMixin, Searched):  # type: ignore[override]
     ----------
     n_support, cv, rules, blend, ridges, steps, n_rates, n_draws, level
         as in MAMLRegressorCV.
-    standardize, clip, fit_intercept, on_small, weighting, support, row_weights, n_jobs, random_state
+    standardize, clip, fit_intercept, on_small, weighting, support, row_weights, floor, n_jobs, random_state
         as in MAMLRegressor.
     """
 

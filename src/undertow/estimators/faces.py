@@ -37,6 +37,7 @@ class Given(MetaEstimator):
         weighting: str = "tasks",
         support: str = "random",
         row_weights: str = "frequency",
+        floor: float | None = None,
         n_jobs: int | None = None,
         random_state: Any = 0,
     ) -> None:
@@ -55,6 +56,7 @@ class Given(MetaEstimator):
         self.weighting = weighting
         self.support = support
         self.row_weights = row_weights
+        self.floor = floor
         self.n_jobs = n_jobs
         self.random_state = random_state
 
@@ -88,6 +90,7 @@ class Searched(MetaEstimator):
         weighting: str = "tasks",
         support: str = "random",
         row_weights: str = "frequency",
+        floor: float | None = None,
         n_jobs: int | None = None,
         random_state: Any = 0,
     ) -> None:
@@ -107,6 +110,7 @@ class Searched(MetaEstimator):
         self.weighting = weighting
         self.support = support
         self.row_weights = row_weights
+        self.floor = floor
         self.n_jobs = n_jobs
         self.random_state = random_state
 

@@ -58,6 +58,9 @@ class MAMLRegressor(RegressorMixin, Given):  # type: ignore[override]
         what ``sample_weight`` says. "frequency": a row of weight 2 stands for two rows alike, apart from random
         draws of support rows. "precision": its error has half the variance, as of a mean of two measurements; only
         ratios count, and a row of their geometric mean has the model's noise. These are the weights of lme4.
+    floor
+        what no prediction, and no end of an interval, is below, such as 0 for counts; None for no limit. Fit, choice
+        and held-out errors are those without it; with it an error can only be smaller, since no target is below.
     n_jobs
         workers (threads) that share the work of ``fit``; None for 1, -1 for every core. No digit depends on it.
     random_state
@@ -118,7 +121,7 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
         random draws of support rows of each task; None for 10, fewer on large tables.
     level
         of the intervals. Other parameters are those of MAMLRegressor.
-    standardize, clip, fit_intercept, on_small, weighting, support, row_weights, n_jobs, random_state
+    standardize, clip, fit_intercept, on_small, weighting, support, row_weights, floor, n_jobs, random_state
         as in MAMLRegressor.
 
     Notes

@@ -58,6 +58,10 @@ class GroupedTable(ByTask):
     """what weights are, see ``Reading`` """
     weights_from: str | None = None
     """name of the column of weights"""
+    target_kind: str = "number"
+    """what the target is: "number", "two-valued" or "count" """
+    classes: tuple[str, ...] = ()
+    """labels of the target that are 0 and 1; none unless it has two values"""
 
     per_row = ("x", "y", "rows", "weights")
 

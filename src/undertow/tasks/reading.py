@@ -50,6 +50,9 @@ class Reading:
     weights_are: str = "frequency"
     """what they are: "frequency", a row of weight 2 stands for two rows alike; "precision", its error has half the
     variance, and only ratios count"""
+    target_kind: str = "number"
+    """what the target is: "number"; "two-valued", any two labels, which become 0 and 1; "count", whole numbers from 0
+    on; "auto", as its values show"""
     on_constant: str = "drop"
     """features of one value in all rows: "drop" with a note, "keep", or "raise" """
     anonymous: bool = False
@@ -60,6 +63,7 @@ class Reading:
         _check.one_of(self.on_missing, "on_missing", ("refuse", "drop", "mean"))
         _check.one_of(self.on_constant, "on_constant", ("raise", "drop", "keep"))
         _check.one_of(self.weights_are, "weights_are", WEIGHTS)
+        _check.one_of(self.target_kind, "target_kind", ("number", "two-valued", "count", "auto"))
         _check.whole_number(self.max_levels, "max_levels", minimum=2)
         if not isinstance(self.anonymous, bool):
             raise InputError("anonymous", self.anonymous, "it must be True or False.")

@@ -22,6 +22,7 @@ from undertow.tasks.labels import numbered, said_alike
 from undertow.tasks.reading import Reading, TableNote
 from undertow.tasks.restarting import find_restart
 from undertow.tasks.source import Source, open_source
+from undertow.tasks.targets import read_target
 from undertow.tasks.task_columns import task_codes, task_names
 from undertow.tasks.wording import at_rows, some
 
@@ -49,15 +50,15 @@ def read_table(
         such as ["school", "class"] or "school,class", are one id, "school 3, class 1": for ids that start anew in
         each school. Where ids seem to do so and one column alone is named, a note says it (``restarting``).
     target
-        the column to predict, numeric.
+        the column to predict: numbers, or labels of two values with target_kind="two-valued".
     features
         the columns to predict from; None for all others. Numbers and booleans; a categorical of numbers counts as
         its numbers, a date as its days since 1970-01-01.
     min_rows, on_small
         what to do with tasks of fewer than ``min_rows`` rows: "raise" or "drop".
     options
-        sep, decimal, categories, categorical, max_levels, on_missing, order, weights, weights_are, on_constant,
-        anonymous, as in ``Reading``.
+        sep, decimal, categories, categorical, max_levels, on_missing, order, weights, weights_are, target_kind,
+        on_constant, anonymous, as in ``Reading``.
 
     Notes
     -----
@@ -141,8 +142,7 @@ def _read(
     codes, ids = task_codes(opened, tasks)
     if len(codes) == 0:
         raise InputError(None, rule=f"{opened.label} has no rows: there is nothing to learn from.")
-    column = opened.fetch([target])[0]
-    outcome = numbers(column, target, "target", "Encode it as numbers first.", decimal=opened.decimal)
+    outcome = read_target(opened, target, reading.target_kind)
     restart = find_restart(opened, _unnamed(opened, tasks, target, reading), codes, outcome.values)
     hint: dict[str, Text] = {}
     if restart is not None:
@@ -180,6 +180,7 @@ def _read(
     table = GroupedTable.from_codes(x[kept][:, columns], outcome.values[kept], codes[kept], ids, named, name, target)
     several = tuple(tasks) if len(tasks) > 1 else ()
     table = replace(table, rows=kept[table.rows], in_order=moments is not None, task_columns=several)
+    table = replace(table, target_kind=outcome.kind, classes=outcome.classes)
     if weights is not None:
         table = replace(
             table, weights=weights[table.rows], weights_are=reading.weights_are, weights_from=reading.weights

@@ -1,0 +1,88 @@
+"""Targets of two values and counts, from ``fit`` to ``predict``."""
+
+import csv
+
+import numpy as np
+import pytest
+from cases import case
+from typer.testing import CliRunner
+
+import undertow as ut
+from undertow.cli import app
+
+RUN = CliRunner()
+SMALL = ["--draws", 1, "--folds", 3, "--overwrite", "--out", "o"]
+
+
+def run(*arguments, code=0):
+    result = RUN.invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == code, result.output
+    return " ".join(result.output.split())
+
+
+def read(file):
+    with open(file, newline="", encoding="utf-8") as text:
+        return list(csv.DictReader(text))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_new(file, target, known):
+    """A table as ``file`` without the targets of some rows; returns the targets."""
+    rows = read(file)
+    truth = [row[target] for row in rows]
+    for i, row in enumerate(rows):
+        row[target] = row[target] if i % known == 0 else ""
+    with open("new.csv", "w", newline="", encoding="utf-8") as to:
+        writer = csv.DictWriter(to, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return np.array(truth)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "target", "labels"),
+    [
+        ("yesno.csv", "shop", "promo", ("no", "yes")),
+        ("t11_one_class.csv", "g", "y", ("no", "yes")),
+        ("t27_binary.csv", "g", "y", ("0", "1")),
+    ],
+)
+def test_two_values_become_probabilities_and_labels(folder, name, task, target, labels):
+    file = case(name)
+    said = run("fit", file, "--task", task, "--target", target, *SMALL, "--save", "m.safetensors")
+    assert f"{target} has two values, {labels[0]} and {labels[1]}" in said
+    assert "Brier score" in said
+    truth = write_new(file, target, 3)
+    assert f"probability: of {target} {labels[1]}" in run("predict", "m.safetensors", "new.csv", "--as-new")
+    rows = [row for row in read("new-predictions.csv") if row["prediction"]]
+    assert len(rows) == sum(i % 3 > 0 for i in range(len(truth)))
+    chance = np.array([float(row["probability"]) for row in rows])
+    assert ((chance >= 0) & (chance <= 1)).all()
+    assert [row["prediction"] for row in rows] == [labels[int(p >= 0.5)] for p in chance]
+    larger = truth[np.arange(len(truth)) % 3 > 0] == labels[1]
+    # Better than the share of the label in all rows.
+    assert np.mean((chance - larger) ** 2) < larger.mean() * (1 - larger.mean())
+    refused = run("predict", "m.safetensors", "new.csv", "--interval", 0.9, "--overwrite", code=2)
+    assert "what is predicted is a probability" in refused
+
+
+def test_counts_are_never_predicted_below_0_unless_they_are_called_numbers(folder):
+    file = case("counts.csv")
+    asked = ["--task", "shop", "--target", "sold", *SMALL, "--save", "m.safetensors"]
+    assert "taken for counts: no prediction is below 0" in run("fit", file, *asked)
+    write_new(file, "sold", 4)
+    least = {}
+    for kind in ("count", "number"):
+        if kind == "number":
+            assert "taken for counts" not in run("fit", file, *asked, "--target-kind", "number")
+        run("predict", "m.safetensors", "new.csv", "--interval", 0.9, "--overwrite")
+        rows = [row for row in read("new-predictions.csv") if row["prediction"]]
+        least[kind] = min(float(row[name]) for row in rows for name in ("prediction", "low"))
+    assert least["count"] == 0
+    assert least["number"] < 0
+    assert ut.estimators.load("m.safetensors").floor is None
