@@ -211,8 +211,11 @@ class TaskStatistics:
 
     @property
     def most_rows(self) -> float:
-        """Number of rows, or their weight, of the largest task."""
-        return float(max(block.counts.max() for block in self.blocks))
+        """Number of rows, or their weight, of the largest task: what a constant feature's squares sum up to."""
+        if not self.constant.any():
+            return float(max(block.counts.max() for block in self.blocks))
+        column = int(np.flatnonzero(self.constant)[0])
+        return float(max((block.rows[..., column] ** 2).sum(axis=1).max() for block in self.blocks))
 
     @property
     def total_tasks(self) -> float:
