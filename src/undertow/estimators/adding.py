@@ -19,6 +19,12 @@ from undertow.tasks.wording import some
 def recipe_of(estimator: Any) -> Recipe:
     """Return what a fitted estimator's sums are; InputError where it has none."""
     recipe = getattr(estimator, "recipe_", None)
+    if estimator.model_.levels is not None:
+        raise InputError(
+            None,
+            rule="the estimator has a second grouping (levels), which further tasks would change for all others.",
+            way_out="Fit to all rows anew; adapt to new tasks as before.",
+        )
     if recipe is None:
         raise InputError(
             None,

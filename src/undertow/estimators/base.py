@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from abc import abstractmethod
 from dataclasses import replace
@@ -11,20 +10,18 @@ from typing import Any, ClassVar, TypeVar, overload
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from undertow import _check
-from undertow._check import InputError, Setting
-from undertow._workers import n_workers
+from undertow._check import InputError
 from undertow.estimators import row_weights
 from undertow.estimators.fitted import FittedModel, by_task
-from undertow.estimators.inputs import as_array, group_values, places, task_codes, warn_no_groups
+from undertow.estimators.inputs import as_array, group_values, places, seed_of, task_codes, warn_no_groups
+from undertow.estimators.levels import take_off
+from undertow.estimators.parameters import check_shared
 from undertow.estimators.summary import Summary, summary_of
 from undertow.estimators.targets import Kind, Labels, Numbers
 from undertow.estimators.training import Trained
-from undertow.tasks.losses import WEIGHTINGS
 from undertow.tasks.rows import TaskRows
 from undertow.tasks.standard import Standard
 
@@ -36,9 +33,9 @@ class MetaEstimator(BaseEstimator):
     """A scikit-learn face for ``FittedModel``: it checks, calls and publishes; ``model_`` holds all that was fitted."""
 
     # Groups say which rows are one task: fit and score need them, predict may use them.
-    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
-    __metadata_request__score: ClassVar[dict[str, bool]] = {"groups": True}
-    __metadata_request__predict: ClassVar[dict[str, bool]] = {"groups": True}
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True, "levels": True}
+    __metadata_request__score: ClassVar[dict[str, bool]] = {"groups": True, "levels": True}
+    __metadata_request__predict: ClassVar[dict[str, bool]] = {"groups": True, "levels": True}
 
     n_support: int
     standardize: bool
@@ -64,7 +61,7 @@ class MetaEstimator(BaseEstimator):
     def _train(self, everything: TaskRows, large: TaskRows, seed: int) -> Trained:
         """Return what training leaves behind. large: tasks with more than ``n_support`` rows, or all where one."""
 
-    def fit(self: Own, X: Any, y: Any, *, groups: Any = None, sample_weight: Any = None) -> Own:
+    def fit(self: Own, X: Any, y: Any, *, groups: Any = None, sample_weight: Any = None, levels: Any = None) -> Own:
         """Fit to X (R, p) and targets y (R,), for a regressor also (R, q), with the task of each row in groups (R,).
 
         Parameters
@@ -75,6 +72,8 @@ class MetaEstimator(BaseEstimator):
             None means that all rows are one task, with a warning.
         sample_weight
             (R,) weight of each row's squared error, see ``row_weights``.
+        levels
+            (R,) a second grouping, crossed with tasks or of whole tasks: one more random intercept, regressors only.
 
         Raises
         ------
@@ -94,15 +93,17 @@ class MetaEstimator(BaseEstimator):
             weights, self.weight_unit_ = row_weights.with_unit(weights, self.row_weights, len(ids))
         numbers, ids, offsets = by_task(ids, codes, weights)
         weights = None if weights is None else weights[numbers]
-        return self._fit_sorted(X, targets[numbers], weights, offsets, ids, numbers)
+        second = None if levels is None else task_codes(levels, len(X), "levels")
+        second = None if second is None else (second[0], second[1][numbers])
+        return self._fit_sorted(X, targets[numbers], weights, offsets, ids, numbers, second=second)
 
     def _begin(self, y: np.ndarray, dtype: Any) -> np.ndarray:
         """Check what can be checked without the rows, and return targets y as columns (R, q)."""
-        self._check_shared()
+        check_shared(self)
         self.targets_ = self.kind.read(y)
         if isinstance(self.targets_, Labels):
             self.classes_ = self.targets_.classes
-        self.seed_, self.weight_unit_ = _seed_of(self.random_state), 1.0
+        self.seed_, self.weight_unit_ = seed_of(self.random_state), 1.0
         return self.targets_.columns(y, dtype)
 
     def _fit_sorted(
@@ -114,8 +115,12 @@ class MetaEstimator(BaseEstimator):
         ids: np.ndarray,
         rows: np.ndarray,
         places: np.ndarray | None = None,
+        second: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> Own:
-        """Fit to targets (R, q) and weights (R,) sorted by task; the other arrays as in ``TaskRows``."""
+        """Fit to targets (R, q) and weights (R,) sorted by task; the other arrays as in ``TaskRows``.
+
+        second: what levels are called (L,), and the number of each row's (R,), sorted alike.
+        """
         precise = self.row_weights == "precision"
         if self.floor is not None and (targets < self.floor).any():
             rule = f"y goes down to {targets.min():g}: a floor is below what can be."
@@ -143,31 +148,17 @@ class MetaEstimator(BaseEstimator):
                     f"{self.n_support} rows: they cannot give both support and query rows, and on_small='drop' leaves "
                     "them out. Use a smaller n_support to keep them."
                 )
+        known, levels = everything, None
+        if second is not None:
+            everything, large, known, levels = take_off(self, everything, large, *second)
         trained = self._train(everything, large, self.seed_)
         self.n_clipped_, self.n_tasks_ = int(standard.clipped(x).sum()), everything.n_tasks
         self._publish_training(trained)
-        self.publish(trained.model.with_tasks(everything) if everything.n_tasks > 1 else trained.model)
+        model = replace(trained.model, levels=levels)
+        self.publish(model.with_tasks(known) if known.n_tasks > 1 else model)
         for note in (*notes, *trained.notes):
             warnings.warn(note, stacklevel=3)
         return self
-
-    def _check_shared(self) -> None:
-        _check.whole_number(self.n_support, "n_support")
-        _check.one_of(self.on_small, "on_small", ("drop", "raise"))
-        _check.one_of(self.weighting, "weighting", WEIGHTINGS)
-        _check.one_of(self.support, "support", ("random", "first"))
-        _check.one_of(self.row_weights, "row_weights", ("frequency", "precision"))
-        if self.floor is not None and not self.kind.scaled:
-            raise InputError("floor", self.floor, "a class has no least value.", "Leave it out.")
-        if self.floor is not None:
-            _check.real(self.floor, "floor")
-        n_workers(self.n_jobs)
-        if self.clip is None or self.clip == math.inf:
-            return
-        if _check.real(self.clip, "clip") <= 0:
-            raise InputError(
-                "clip", self.clip, "it must be greater than 0.", ("Use ", Setting("clip", math.inf), " for no limit.")
-            )
 
     def _publish_training(self, trained: Trained) -> None:
         self.scale_ = trained.scale
@@ -183,7 +174,7 @@ class MetaEstimator(BaseEstimator):
         coef, intercept = model.coefficients
         self.coef_, self.intercept_ = (coef[0], intercept[0]) if self.targets_.flat else (coef, intercept)
 
-    def adapt(self: Own, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None) -> Own:
+    def adapt(self: Own, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None, levels: Any = None) -> Own:
         """Return a new fitted estimator whose weights are adapted to one task by its rows X (n, p), y (n,).
 
         Parameters
@@ -193,6 +184,8 @@ class MetaEstimator(BaseEstimator):
             adapted to its rows and, where ``fit`` has seen the task, to those that it had there; ``predict`` tells
             them apart by ``groups``, and the common weights stay. Any number of rows from one on will do; ``self``
             is left as it is.
+        levels
+            (n,) the second grouping that was fitted to; one that is not known there adds nothing.
 
         Raises
         ------
@@ -201,6 +194,7 @@ class MetaEstimator(BaseEstimator):
         """
         check_is_fitted(self)
         x, targets, _ = self._read_rows(X, y)
+        targets = targets - self._of_levels(levels, len(x))
         weights = self._in_unit(sample_weight, x)
         new = copy.copy(self)
         if groups is None:
@@ -211,13 +205,15 @@ class MetaEstimator(BaseEstimator):
         return new
 
     @overload
-    def predict(self, X: Any, groups: Any = None, interval: None = None) -> np.ndarray: ...
+    def predict(self, X: Any, groups: Any = None, interval: None = None, levels: Any = None) -> np.ndarray: ...
 
     @overload
-    def predict(self, X: Any, groups: Any = None, *, interval: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+    def predict(
+        self, X: Any, groups: Any = None, *, interval: float, levels: Any = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
 
     def predict(
-        self, X: Any, groups: Any = None, interval: float | None = None
+        self, X: Any, groups: Any = None, interval: float | None = None, levels: Any = None
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return predictions for X (R, p), with ``interval`` a tuple (predictions, low, high).
 
@@ -230,6 +226,9 @@ class MetaEstimator(BaseEstimator):
             the share of new rows that the interval around each prediction is to hold, such as 0.9; regressors only.
             It is wider for a task without rows than for one that was adapted to. With CV its width is set by errors
             on held-out tasks, each counting once; of a ``MixedRule`` it is the normal model's own.
+        levels
+            (R,) the second grouping that was fitted to. Those that are not known there, and all where it is None, add
+            nothing to the prediction, and their spread to the interval.
 
         Raises
         ------
@@ -237,12 +236,12 @@ class MetaEstimator(BaseEstimator):
             for a share outside 0.01 to 0.99, and where nothing is known of errors.
         """
         x, where = self._places(X, groups)
-        predictions = self.model_.predict(x, where)
+        predictions = self.model_.predict(x, where) + self._of_levels(levels, len(x))
         if interval is None:
             return self._bounded(predictions)
         if not isinstance(self.targets_, Numbers):
             raise InputError("interval", interval, "intervals are for regressors.", "Leave it out.")
-        half = self.model_.half_widths(x, interval, where).astype(predictions.dtype)
+        half = self.model_.half_widths(x, interval, where, levels).astype(predictions.dtype)
         restored = (self._bounded(part) for part in (predictions, predictions - half, predictions + half))
         return tuple(restored)  # type: ignore[return-value]
 
@@ -258,7 +257,7 @@ class MetaEstimator(BaseEstimator):
             return x, None
         return x, places(self.task_ids_, group_values(groups, len(x)))
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None, levels: Any = None) -> float:
         """Return R^2, or the accuracy of a classifier, on rows that the adaptation has not seen.
 
         Each task of ``groups`` adapts on ``n_support`` random rows (they depend on ``random_state`` and the number of a
@@ -269,15 +268,16 @@ class MetaEstimator(BaseEstimator):
         check_is_fitted(self)
         if groups is None:
             warn_no_groups(f"{type(self).__name__}.score", "nothing is adapted, and all rows are predicted by omega.")
-            return float(self.kind.metric(y, self.predict(X), sample_weight=sample_weight))
+            return float(self.kind.metric(y, self.predict(X, levels=levels), sample_weight=sample_weight))
         x, targets, truth = self._read_rows(X, y)
-        weights = self._in_unit(sample_weight, x)
-        rows = self.model_.rows(x, targets, weights, task_codes(groups, len(x)))
+        weights, off = self._in_unit(sample_weight, x), self._of_levels(levels, len(x))
+        rows = self.model_.rows(x, targets - off, weights, task_codes(groups, len(x)))
         rows = replace(rows, in_order=self.support == "first")
         large = rows.large_enough(self.n_support, self.on_small)
         predictions, numbers = self.model_.predict_query(large, self.n_support, self.seed_)
         seen = None if weights is None else weights[numbers]
-        return float(self.kind.metric(truth[numbers], self._bounded(predictions), sample_weight=seen))
+        predictions = self._bounded(predictions + (off[numbers] if np.ndim(off) else off))
+        return float(self.kind.metric(truth[numbers], predictions, sample_weight=seen))
 
     @available_if(lambda self: self.kind.scaled)
     def summary(self) -> Summary:
@@ -327,6 +327,15 @@ class MetaEstimator(BaseEstimator):
         raw = self.model_.predict(x, where)
         return raw[:, 0] if raw.shape[1] == 1 else raw
 
+    def _of_levels(self, levels: Any, n_rows: int) -> np.ndarray | float:
+        """Return what levels add to the targets (R, q), in their type; 0 where the model has no second grouping."""
+        known = self.model_.levels
+        if known is None:
+            if levels is not None:
+                raise InputError("levels", "...", "the model was fitted without a second grouping.", "Leave it out.")
+            return 0.0
+        return known.of(levels, n_rows).astype(self.model_.omega.dtype)
+
     def _in_unit(self, sample_weight: Any, x: np.ndarray) -> np.ndarray | None:
         """Return checked weights of rows x, in the unit of those that were fitted to."""
         return None if sample_weight is None else row_weights.checked(sample_weight, x) / self.weight_unit_
@@ -346,11 +355,3 @@ class MetaEstimator(BaseEstimator):
         tags.target_tags.multi_output = bool(self.kind.validation.get("multi_output"))
         tags.target_tags.single_output = True
         return tags
-
-
-def _seed_of(random_state: Any) -> int:
-    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
-        if random_state < 0:
-            raise InputError("random_state", random_state, "it must be a whole number of at least 0.")
-        return int(random_state)
-    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))

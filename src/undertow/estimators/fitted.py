@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.choice.uncertainty import Uncertainty
 from undertow.estimators.known_rows import KnownRows
+from undertow.estimators.levels import Levels
 from undertow.linear.rules import BlendRule, GradientRule, Rule
 from undertow.tasks import labels
 from undertow.tasks.rows import TaskRows, of_target
@@ -38,6 +40,8 @@ class FittedModel:
     """(q, d) weights that predict tasks without labelled rows, where these are not the common ones"""
     uncertainty: Uncertainty | None = None
     """behind intervals; None where nothing speaks of errors"""
+    levels: Levels | None = None
+    """of a second grouping, which the targets here are without; None where there is none"""
 
     @property
     def n_targets(self) -> int:
@@ -173,7 +177,9 @@ class FittedModel:
                 out[part] = np.einsum("rd,qrd->rq", z[part], self.task_omega[:, places[part]])
         return self.standard.restore_targets(out)
 
-    def half_widths(self, x: np.ndarray, level: float, places: np.ndarray | None = None) -> np.ndarray:
+    def half_widths(
+        self, x: np.ndarray, level: float, places: np.ndarray | None = None, levels: Any = None
+    ) -> np.ndarray:
         """Return half the length (R, q) of the interval around each prediction of ``predict``, in the targets' units.
 
         Raises
@@ -198,7 +204,8 @@ class FittedModel:
                 own = self.task_rows.take(np.array([task]))
                 known = self.uncertainty.after(own.factor[:, : z.shape[1]], round(float(own.totals[0])))
                 widths[part] = known.half_widths(z[part], level)
-        return widths * self.standard.target_spread
+        widths = widths * self.standard.target_spread
+        return widths if self.levels is None else self.levels.widened(widths, level, levels)
 
     @property
     def has_probabilities(self) -> bool:

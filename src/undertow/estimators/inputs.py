@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from undertow import _check
 from undertow._check import InputError
@@ -33,21 +34,21 @@ def as_array(values: Any) -> Any:
         ) from error
 
 
-def task_codes(groups: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+def task_codes(groups: Any, n_rows: int, name: str = "groups") -> tuple[np.ndarray, np.ndarray]:
     """Return the sorted ids of the tasks (m,) and the number of each row's task (R,), or raise InputError."""
-    values = group_values(groups, n_rows)
+    values = group_values(groups, n_rows, name)
     try:
         ids, codes = np.unique(values, return_inverse=True)
     except TypeError:
         raise InputError(
             None,
-            rule="groups mixes kinds of ids that cannot be sorted.",
+            rule=f"{name} mixes kinds of ids that cannot be sorted.",
             way_out="Make them all text or all numbers.",
         ) from None
     return (np.array(ids.tolist(), dtype=np.str_) if ids.dtype == object else ids), codes
 
 
-def group_values(groups: Any, n_rows: int) -> np.ndarray:
+def group_values(groups: Any, n_rows: int, name: str = "groups") -> np.ndarray:
     """Return groups as a flat array of text, numbers or dates, one for each row, without a missing one."""
     values = np.asarray(_listed(groups) if isinstance(groups, list | tuple) else as_array(groups))
     if values.ndim == 2 and values.shape[1] == 1:
@@ -55,7 +56,7 @@ def group_values(groups: Any, n_rows: int) -> np.ndarray:
     if values.shape != (n_rows,):
         raise InputError(
             None,
-            rule=f"groups has shape {values.shape}: it must hold the task of each of the {n_rows} rows of X.",
+            rule=f"{name} has shape {values.shape}: it must hold one value for each of the {n_rows} rows of X.",
         )
     if values.dtype == object:
         missing = np.array([value is None or value != value for value in values])
@@ -66,15 +67,15 @@ def group_values(groups: Any, n_rows: int) -> np.ndarray:
     if missing.any():
         raise InputError(
             None,
-            rule=f"groups is missing in {int(missing.sum())} of {n_rows} rows (the first is row "
+            rule=f"{name} is missing in {int(missing.sum())} of {n_rows} rows (the first is row "
             f"{int(missing.argmax())}): every row belongs to a task.",
             way_out="Drop these rows, or give them a task of their own.",
         )
-    refuse_nul(values, "groups")
+    refuse_nul(values, name)
     if values.dtype == object and len({type(value) for value in values}) == 1:
         listed = values.tolist()
         values = whole_labels(listed) if type(listed[0]) is int else np.array(listed)
-    refuse_merged(values, "groups")
+    refuse_merged(values, name)
     return values
 
 
@@ -177,3 +178,12 @@ def places(ids: np.ndarray, values: np.ndarray) -> np.ndarray:
             stacklevel=4,
         )
     return place[codes]
+
+
+def seed_of(random_state: Any) -> int:
+    """Return the seed that a ``random_state`` stands for; of a generator it draws one."""
+    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
+        if random_state < 0:
+            raise InputError("random_state", random_state, "it must be a whole number of at least 0.")
+        return int(random_state)
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))

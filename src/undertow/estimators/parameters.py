@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,14 @@ import numpy as np
 
 from undertow import _check
 from undertow._check import InputError, Setting
+from undertow._workers import n_workers
 from undertow.choice.search import RIDGES, RULES, Settings
 from undertow.estimators.inputs import task_folds
 from undertow.estimators.training import Given, Search, Trained, given, pooled, searched
 from undertow.linear.ridge_solve import checked_ratios
 from undertow.linear.rules import GradientRule, ProximalRule
 from undertow.mixed.model import MixedRule
+from undertow.tasks.losses import WEIGHTINGS
 from undertow.tasks.rows import TaskRows
 
 # Parameters that a rule, given as a value, has no use for: it holds the number itself, or knows no such thing.
@@ -24,6 +27,26 @@ _IDLE = {
     ProximalRule: ("train_rate", "adapt_rate", "steps", "rate_unit"),
     MixedRule: ("train_rate", "adapt_rate", "steps", "rate_unit", "ridge", "n_draws", "weighting"),
 }
+
+
+def check_shared(estimator: Any) -> None:
+    """Check the parameters that all estimators have."""
+    _check.whole_number(estimator.n_support, "n_support")
+    _check.one_of(estimator.on_small, "on_small", ("drop", "raise"))
+    _check.one_of(estimator.weighting, "weighting", WEIGHTINGS)
+    _check.one_of(estimator.support, "support", ("random", "first"))
+    _check.one_of(estimator.row_weights, "row_weights", ("frequency", "precision"))
+    if estimator.floor is not None and not estimator.kind.scaled:
+        raise InputError("floor", estimator.floor, "a class has no least value.", "Leave it out.")
+    if estimator.floor is not None:
+        _check.real(estimator.floor, "floor")
+    n_workers(estimator.n_jobs)
+    if estimator.clip is None or estimator.clip == math.inf:
+        return
+    if _check.real(estimator.clip, "clip") <= 0:
+        raise InputError(
+            "clip", estimator.clip, "it must be greater than 0.", ("Use ", Setting("clip", math.inf), " for no limit.")
+        )
 
 
 def refuse_idle(estimator: Any, names: tuple[str, ...], why: str) -> None:

@@ -33,12 +33,19 @@ VALUES: dict[str, Any] = {
 """Attributes of a fitted estimator that are kept as they are."""
 
 _WHOLE = ("offsets", "outcome", "tasks", "rank", "rows")
-_LABELS = ("task_ids", "classes")
+_LABELS = ("task_ids", "classes", "level_ids")
 # In the precision of the rows that the estimator was fitted to.
 _OF_ROWS = ("omega", "unadapted", "task_omega", "task_rows.factor")
 
 _ABOVE_0 = ("standard.spread", "standard.target_spread", "uncertainty.noise")
-_FROM_0 = ("uncertainty.expected_mse", "held_out.mse", "held_out.weights", "held_out.rows", "task_rows.totals")
+_FROM_0 = (
+    "levels.variances",
+    "uncertainty.expected_mse",
+    "held_out.mse",
+    "held_out.weights",
+    "held_out.rows",
+    "task_rows.totals",
+)
 
 
 def conform(value: Any, kind: Any, name: str) -> None:

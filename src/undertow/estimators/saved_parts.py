@@ -14,8 +14,10 @@ import numpy as np
 from undertow import _check
 from undertow.choice.record import Choice
 from undertow.choice.uncertainty import LEVELS, Uncertainty
+from undertow.estimators.levels import Levels
 from undertow.estimators.saved_checks import check_shape, check_squares, check_values, conform, whole
 from undertow.estimators.saved_file import Arrays
+from undertow.estimators.saved_values import pack_labels, unpack_labels
 from undertow.linear.moments import Moments
 from undertow.linear.outer_problem import OuterProblem
 from undertow.linear.path import RatePath
@@ -229,3 +231,17 @@ def unpack_uncertainty(stored: dict[str, Any], arrays: Arrays, q: int, d: int) -
     for field, array in fields.items():
         check_shape(array, shapes.get(field, (q, d, d)), f"uncertainty.{field}")
     return Uncertainty(**fields, **stored)
+
+
+def pack_levels(levels: Levels, arrays: Arrays) -> dict[str, Any]:
+    """Pack the levels of a second grouping."""
+    arrays["levels.effects"], arrays["levels.variances"] = levels.effects, levels.variances
+    return pack_labels(levels.ids, arrays, "level_ids")
+
+
+def unpack_levels(stored: dict[str, Any], arrays: Arrays, q: int) -> Levels:
+    """Return the levels for q targets."""
+    ids = unpack_labels(stored, arrays, "level_ids")
+    check_shape(arrays["levels.effects"], (q, len(ids)), "levels.effects")
+    check_shape(arrays["levels.variances"], (q,), "levels.variances")
+    return Levels(ids, arrays["levels.effects"], arrays["levels.variances"])

@@ -198,6 +198,8 @@ def _packed(estimator: Any) -> tuple[dict[str, Any], Arrays]:
         "rules": plain(rules),
         "task_ids": pack_labels(model.task_ids, arrays, "task_ids"),
     }
+    if model.levels is not None:
+        header["levels"] = parts.pack_levels(model.levels, arrays)
     if model.uncertainty is not None:
         header["uncertainty"] = plain(parts.pack_uncertainty(model.uncertainty, arrays))
     if hasattr(estimator, "feature_names_in_"):
@@ -313,7 +315,8 @@ def _model(header: dict[str, Any], arrays: Arrays) -> FittedModel:
     if "uncertainty" in header:
         uncertainty = parts.unpack_uncertainty(unplain(header["uncertainty"]), arrays, q, d)
     known = arrays.get("task_omega"), rows, arrays.get("unadapted")
-    return FittedModel(standard, arrays["omega"], read, task_ids, *known, uncertainty)
+    levels = parts.unpack_levels(header["levels"], arrays, q) if "levels" in header else None
+    return FittedModel(standard, arrays["omega"], read, task_ids, *known, uncertainty, levels)
 
 
 def _set_search(estimator: Any, header: dict[str, Any], arrays: Arrays, model: FittedModel) -> None:

@@ -56,6 +56,9 @@ class Summary:
     icc: float | None
     """intraclass correlation: share of the variance at the column means that lies between tasks; below 0 rows of a task
     repel each other, and ``task_std`` of the level is 0"""
+    level_std: float | None
+    """standard deviation of the levels of a second grouping; None without one"""
+    n_levels: int
     target_std: float
     n_tasks: int
     n_support: int
@@ -115,6 +118,8 @@ class Summary:
                 )
             )
             lines.append(f"Standard deviation within a task {self.noise_std:.4g}{share}.")
+        if self.level_std is not None:
+            lines.append(f"Random intercept of {self.n_levels} levels: standard deviation {self.level_std:.4g}.")
         if self.oddest:
             far = ", ".join(f"{one.task} {one.distance:.3g}" for one in self.oddest)
             lines.append(
@@ -164,6 +169,8 @@ def summary_of(model: FittedModel, names: list[str], choice: Choice | None, n_su
         structure=own.structure if own is not None else "",
         noise_std=noise,
         icc=icc,
+        level_std=None if model.levels is None else math.sqrt(float(model.levels.variances[0])),
+        n_levels=0 if model.levels is None else len(model.levels.ids),
         target_std=unit,
         n_tasks=len(model.task_ids),
         n_support=n_support,

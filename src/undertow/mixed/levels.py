@@ -17,6 +17,7 @@ prediction of the levels is :math:`\hat u = (S + I / \rho_u)^{-1} s` (BLUP; Hend
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -137,7 +138,7 @@ class At:
         return np.linalg.solve(self.s + np.eye(len(self.s)) / level_ratio, self.right)
 
 
-def _least(fall) -> tuple[float, float]:  # noqa: ANN001  (a function of a ratio)
+def _least(fall: Callable[[float], float]) -> tuple[float, float]:
     """Return the least value of a function of a ratio >= 0, and the ratio."""
     grid = np.linspace(_LOW, _HIGH, _GRID)
     values = [fall(math.exp(log)) for log in grid]
