@@ -106,6 +106,7 @@ def _refuse_reading(settings: dict[str, Any]) -> None:
     }
     if settings["target_kind"] != "number":
         usual["target_kind"] = "auto"
+    usual["random_intercept"] = "none" if settings["random_intercept"] == "none" else "outer"
     for name, value in usual.items():
         if settings[name] != value:
             rule = "it is for tables in memory, and this one is read out of core."

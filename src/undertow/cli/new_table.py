@@ -18,6 +18,8 @@ from undertow.tasks.table import row_weights
 from undertow.tasks.task_columns import task_codes, task_names
 from undertow.tasks.wording import at_rows
 
+_NO_LEVEL = "(missing)"
+
 
 class NewTable(NamedTuple):
     """Letters: R rows, m tasks, p features."""
@@ -40,6 +42,8 @@ class NewTable(NamedTuple):
     """what was done to rows that lack something"""
     weights: np.ndarray | None = None
     """(R,) weights of rows; None where the table has no such column, and rows that are adapted on weigh alike"""
+    levels: np.ndarray | None = None
+    """(R,) level of each row in the model's second grouping, as text; None where it has none"""
 
 
 def read_new(
@@ -71,7 +75,21 @@ def read_new(
     weights = None
     if columns.weights is not None and columns.weights in opened.names:
         weights = _weights(opened, columns.weights, complete & labelled & (codes >= 0))
-    return NewTable(x, complete, y, labelled, codes, ids, task_labels, notes, weights)
+    levels = None
+    if estimator.model_.levels is not None:
+        levels = _levels(opened, columns.random_intercept, len(codes))
+    return NewTable(x, complete, y, labelled, codes, ids, task_labels, notes, weights, levels)
+
+
+def _levels(opened: Source, names: tuple[str, ...], n_rows: int) -> np.ndarray:
+    """Levels (R,) as text, a word for one that is missing."""
+    for name in names:
+        opened.require(name, "random_intercept")
+    if not names:
+        return np.full(n_rows, _NO_LEVEL)
+    codes, ids = task_codes(opened, names)
+    texts = [labels.plain(one) if ids.dtype.kind not in "mM" else str(one) for one in ids.tolist()]
+    return np.array([*texts, _NO_LEVEL])[codes]
 
 
 def _weights(opened: Source, name: str, needed: np.ndarray) -> np.ndarray:

@@ -40,6 +40,14 @@ WeightsAre = Annotated[
     str,
     typer.Option(help="What weights are: frequency, copies of a row; or precision, as the number of its measurements."),
 ]
+RandomIntercept = Annotated[
+    str,
+    typer.Option(
+        metavar="COL",
+        help="Column of a second grouping, crossed with tasks or of whole ones: one more random intercept. outer: that "
+        "of --task A,B; none: no such.",
+    ),
+]
 Weighting = Annotated[
     str, typer.Option(help="What counts once in training and in errors: tasks, or rows (of tasks in proportion).")
 ]

@@ -223,6 +223,8 @@ def read_own_table(job: Job) -> GroupedTable:
             settings["features"],
             min_rows=settings["n_support"] + 1,
             on_small=settings["on_small"],
+            # Not of all commands.
+            random_intercept=None if (second := settings.get("random_intercept", "none")) == "none" else second,
             **{key: settings[key] for key in _READING},
             **reading_of(settings),
         )

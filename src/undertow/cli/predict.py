@@ -252,16 +252,18 @@ def predictions(
     if len(support):
         assert new.y is not None  # rows have a target
         weights = None if new.weights is None else new.weights[support]
-        estimator = estimator.adapt(new.x[support], new.y[support], weights, groups=new.ids[new.codes[support]])
+        groups, of_level = new.ids[new.codes[support]], None if new.levels is None else new.levels[support]
+        estimator = estimator.adapt(new.x[support], new.y[support], weights, groups=groups, levels=of_level)
     found = np.full((len(new.codes), 1 if interval is None else 3), None, dtype=object)
     for rows, groups in ((query & has_task, new.ids), (query & ~has_task, None)):
         if rows.any():
             of_rows = None if groups is None else groups[new.codes[rows]]
+            of_level = None if new.levels is None else new.levels[rows]
             if probability:
                 where = None if groups is None else labels.places(estimator.model_.task_ids, groups)[new.codes[rows]]
                 values = estimator.model_.probabilities(new.x[rows], where)
             else:
-                values = estimator.predict(new.x[rows], of_rows, **({} if interval is None else {"interval": interval}))
+                values = estimator.predict(new.x[rows], of_rows, interval=interval, levels=of_level)
             for j, column in enumerate([values] if interval is None else values):
                 # A model of one target may keep a second axis for it.
                 found[rows, j] = column.ravel().tolist()

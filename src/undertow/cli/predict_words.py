@@ -76,7 +76,21 @@ def about_rows(
         lines.append(f"probability: of {columns.target} {one}, 0.5 and more is predicted as {one} and less as {zero}")
     if getattr(estimator, "floor", None) is not None:
         lines.append(f"no prediction is below {estimator.floor:g}")
+    lines += _about_levels(estimator, columns, new)
     return lines + _about_range(estimator, names, new) + _about_gaps(columns, new)
+
+
+def _about_levels(estimator: Any, columns: Columns, new: NewTable) -> list[str]:
+    """A line on levels of the second grouping that the model does not know."""
+    if new.levels is None or not columns.random_intercept:
+        return []
+    found = np.unique(new.levels)
+    unknown = found[labels.places(estimator.model_.levels.ids, found) < 0]
+    if not len(unknown):
+        return []
+    name = ",".join(columns.random_intercept)
+    which = "is not known: it adds" if len(unknown) == 1 else "are not known: they add"
+    return [f"{len(unknown)} of {count(len(found), 'level')} of {name} {which} nothing ({some(unknown)})"]
 
 
 def _weighing(columns: Columns, new: NewTable) -> str:

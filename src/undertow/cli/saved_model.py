@@ -33,6 +33,8 @@ class Columns(NamedTuple):
     """column of row weights"""
     classes: tuple[str, ...] = ()
     """labels of the target that are 0 and 1; none unless it has two values"""
+    random_intercept: tuple[str, ...] = ()
+    """columns of a second grouping"""
 
 
 def save_model(estimator: MetaEstimator, file: Path, columns: Columns) -> None:
@@ -47,11 +49,8 @@ def save_fitted(estimator: MetaEstimator, file: Path, raw: GroupedTable, anonymo
     encoding = raw.encoding
     assert encoding is not None  # a command has read the table
     kinds = encoding.levels, encoding.unseen, encoding.dates
-    save_model(
-        estimator,
-        file,
-        Columns(raw.task, raw.target, *kinds, raw.task_columns, anonymous, raw.weights_from, raw.classes),
-    )
+    second = raw.weights_from, raw.classes, raw.levels_from
+    save_model(estimator, file, Columns(raw.task, raw.target, *kinds, raw.task_columns, anonymous, *second))
 
 
 def load_model(file: Path) -> tuple[Any, Columns]:
@@ -73,12 +72,14 @@ def read_columns(file: Path) -> Columns:
         found = Columns(**kept)
         found = found._replace(dates=tuple(found.dates), task_columns=tuple(found.task_columns))
         found = found._replace(classes=tuple(found.classes))
+        found = found._replace(random_intercept=tuple(found.random_intercept))
         names = [name for name in (found.task, found.target, found.weights) if name is not None]
         both = [*found.levels.items(), *found.unseen.items()]
         labels = [label for column, some in both for label in (column, *some)] + [
             *found.dates,
             *found.task_columns,
             *found.classes,
+            *found.random_intercept,
         ]
         if not all(isinstance(one, str) for one in names + labels) or not all(found.levels.values()):
             raise TypeError("names of columns that are no text")

@@ -26,5 +26,8 @@ def without_ids(estimator: Any) -> Any:
     for name in ("recipe_", "sums_"):
         if hasattr(new, name):
             setattr(new, name, None)
+    if model.levels is not None:
+        # Levels may be parts of ids: to the copy each one is new.
+        model = replace(model, levels=replace(model.levels, ids=names[:0], effects=model.levels.effects[:, :0]))
     new.publish(replace(model, task_ids=names, task_omega=None, task_rows=None))
     return new

@@ -37,7 +37,8 @@ class Levels:
     def of(self, values: Any, n_rows: int) -> np.ndarray:
         """Return what the levels ``values`` (R,) add to the targets, (R, q); 0 where they are not known, or None."""
         place = self._places(values, n_rows)
-        return np.where(place[:, None] >= 0, self.effects.T[place], 0.0)
+        # The place -1 is that of a level that is not known.
+        return np.vstack([self.effects.T, np.zeros(len(self.effects))])[place]
 
     def widened(self, half: np.ndarray, level: float, values: Any) -> np.ndarray:
         """Return half widths (R, q) of intervals with the spread of levels that are not known, which is normal."""

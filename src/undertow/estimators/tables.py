@@ -11,6 +11,7 @@ import numpy as np
 from undertow._check import InputError, Setting
 from undertow.estimators.base import MetaEstimator
 from undertow.estimators.fitted import FittedModel
+from undertow.estimators.inputs import task_codes
 from undertow.estimators.row_weights import with_unit
 from undertow.estimators.training import Trained
 from undertow.tasks import GroupedTable
@@ -54,7 +55,14 @@ def fit_table(estimator: Estimator, table: GroupedTable) -> Estimator:
     # As after a fit to a data frame.
     setattr(estimator, "feature_names_in_", np.array(table.feature_names, dtype=object))  # noqa: B010
     return estimator._fit_sorted(
-        table.x, targets, weights, table.offsets, table.ids, table.rows, places=np.arange(table.n_rows)
+        table.x,
+        targets,
+        weights,
+        table.offsets,
+        table.ids,
+        table.rows,
+        places=np.arange(table.n_rows),
+        second=None if table.levels is None else task_codes(table.levels, table.n_rows, "levels"),
     )
 
 

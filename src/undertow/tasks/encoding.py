@@ -285,9 +285,11 @@ def _levels(opened: Source, name: str, max_levels: int) -> tuple[list[str], RowN
                 Setting("features"),
                 ", merge rare levels, use ",
                 Setting("max_levels", len(known)),
-                ", or, where it is what groups the rows, make it the column of ",
+                ", or, where it groups the rows, make it the column of ",
+                Setting("random_intercept"),
+                " (a second grouping beside the tasks) or of ",
                 Setting("task"),
-                ". A second grouping beside the tasks (crossed effects) is not offered.",
+                ".",
             ),
         )
     return known, codes

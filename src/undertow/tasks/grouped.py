@@ -63,7 +63,12 @@ class GroupedTable(ByTask):
     classes: tuple[str, ...] = ()
     """labels of the target that are 0 and 1; none unless it has two values"""
 
-    per_row = ("x", "y", "rows", "weights")
+    levels: RowIds | None = None
+    """(R,) level of each row in a second grouping; None where there is none"""
+    levels_from: tuple[str, ...] = ()
+    """names of the columns of these"""
+
+    per_row = ("x", "y", "rows", "weights", "levels")
 
     def __post_init__(self) -> None:
         for name in ("x", "y", "offsets", "ids", "rows"):

@@ -53,6 +53,9 @@ class Reading:
     target_kind: str = "number"
     """what the target is: "number"; "two-valued", any two labels, which become 0 and 1; "count", whole numbers from 0
     on; "auto", as its values show"""
+    random_intercept: str | None = None
+    """column of a second grouping, which is no feature: its levels, crossed with the tasks or of whole tasks, get a
+    random intercept of their own. "outer": of several task columns all but the last, and none where there is one"""
     on_constant: str = "drop"
     """features of one value in all rows: "drop" with a note, "keep", or "raise" """
     anonymous: bool = False

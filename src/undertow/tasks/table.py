@@ -134,7 +134,8 @@ def _read(
     source, task, target, features = _with_defaults(source, task, target, features)
     opened = open_source(source, reading)
     tasks = task_names(opened.names, task)
-    chosen = _choose(opened, tasks, target, features, reading.weights)
+    second = _second(opened, tasks, target, reading)
+    chosen = _choose(opened, tasks, target, features, reading.weights, second)
     for name in reading.categorical:
         if name not in chosen:
             opened.require(name, "categorical")
@@ -170,6 +171,9 @@ def _read(
     weights = None if reading.weights is None else row_weights(opened, reading.weights)
     if weights is not None:
         others[f"weights {reading.weights!r}"] = np.isnan(weights)
+    if second:
+        of_level, level_ids = task_codes(opened, second)
+        others[f"random_intercept {','.join(second)!r}"] = of_level < 0
     kept, columns = settle(encoding, x, others, reading, said)
     if weights is not None:
         kept = _weighted(kept, weights, reading, said)
@@ -185,6 +189,9 @@ def _read(
         table = replace(
             table, weights=weights[table.rows], weights_are=reading.weights_are, weights_from=reading.weights
         )
+    if second:
+        table = replace(table, levels=level_ids[of_level[table.rows]], levels_from=tuple(second))
+        said.append(f"a random intercept for {len(np.unique(table.levels))} levels of {','.join(second)}")
     lost = np.flatnonzero(table.counts == 0)
     if len(lost):
         which = "" if reading.anonymous else f": {some(ids[lost])}"
@@ -266,7 +273,21 @@ def _unnamed(opened: Source, tasks: Sequence[str], target: str, reading: Reading
     ]
 
 
-def _choose(opened: Source, tasks: Sequence[str], target: str, features: Any, weights: str | None) -> list[str]:
+def _second(opened: Source, tasks: Sequence[str], target: str, reading: Reading) -> list[str]:
+    """Columns of the second grouping; none where there is none."""
+    name = reading.random_intercept
+    if name is None or (name == "outer" and name not in opened.names):
+        return list(tasks[:-1]) if name else []
+    opened.require(name, "random_intercept")
+    for role, taken in (("task", list(tasks) if len(tasks) == 1 else []), ("target", [target])):
+        if name in taken:
+            raise InputError("random_intercept", name, f"it is the {role}.", "Name another column.")
+    return [name]
+
+
+def _choose(
+    opened: Source, tasks: Sequence[str], target: str, features: Any, weights: str | None, second: Sequence[str]
+) -> list[str]:
     """Return the feature columns after checking every name."""
     for name in tasks:
         opened.require(name, "task")
@@ -278,7 +299,7 @@ def _choose(opened: Source, tasks: Sequence[str], target: str, features: Any, we
     if isinstance(features, str):
         raise InputError("features", features, f"it must be a list of column names, such as [{features!r}].")
     try:
-        chosen = opened.others(*tasks, target, weights) if features is None else list(features)
+        chosen = opened.others(*tasks, target, weights, *second) if features is None else list(features)
     except TypeError:
         raise InputError("features", features, "it must be a list of column names, such as ['age'].") from None
     if not chosen:
@@ -289,8 +310,9 @@ def _choose(opened: Source, tasks: Sequence[str], target: str, features: Any, we
         )
     for name in chosen:
         opened.require(name, "features")
-        if name in (*tasks, target, weights):
+        if name in (*tasks, target, weights, *second):
             role = "target" if name == target else "task" if name in tasks else "column of weights"
+            role = "column of the random intercept" if name in second and name not in tasks else role
             rule = f"it holds {name!r}, which is the {role}."
             raise InputError("features", chosen, rule, "Leave it out.")
     twice = sorted({name for name in chosen if chosen.count(name) > 1})
