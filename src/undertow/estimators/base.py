@@ -276,7 +276,7 @@ class MetaEstimator(BaseEstimator):
         large = rows.large_enough(self.n_support, self.on_small)
         predictions, numbers = self.model_.predict_query(large, self.n_support, self.seed_)
         seen = None if weights is None else weights[numbers]
-        predictions = self._bounded(predictions + (off[numbers] if np.ndim(off) else off))
+        predictions = self._bounded(predictions + off[numbers])
         return float(self.kind.metric(truth[numbers], predictions, sample_weight=seen))
 
     @available_if(lambda self: self.kind.scaled)
@@ -327,13 +327,13 @@ class MetaEstimator(BaseEstimator):
         raw = self.model_.predict(x, where)
         return raw[:, 0] if raw.shape[1] == 1 else raw
 
-    def _of_levels(self, levels: Any, n_rows: int) -> np.ndarray | float:
-        """Return what levels add to the targets (R, q), in their type; 0 where the model has no second grouping."""
+    def _of_levels(self, levels: Any, n_rows: int) -> np.ndarray:
+        """Return what levels add to the targets (R, q), in their type; (R, 1) zeros without a second grouping."""
         known = self.model_.levels
         if known is None:
             if levels is not None:
                 raise InputError("levels", "...", "the model was fitted without a second grouping.", "Leave it out.")
-            return 0.0
+            return np.zeros((n_rows, 1), self.model_.omega.dtype)
         return known.of(levels, n_rows).astype(self.model_.omega.dtype)
 
     def _in_unit(self, sample_weight: Any, x: np.ndarray) -> np.ndarray | None:

@@ -171,8 +171,8 @@ def _read(
     weights = None if reading.weights is None else row_weights(opened, reading.weights)
     if weights is not None:
         others[f"weights {reading.weights!r}"] = np.isnan(weights)
+    of_level, level_ids = task_codes(opened, second) if second else (codes, ids)
     if second:
-        of_level, level_ids = task_codes(opened, second)
         others[f"random_intercept {','.join(second)!r}"] = of_level < 0
     kept, columns = settle(encoding, x, others, reading, said)
     if weights is not None:
@@ -190,8 +190,9 @@ def _read(
             table, weights=weights[table.rows], weights_are=reading.weights_are, weights_from=reading.weights
         )
     if second:
-        table = replace(table, levels=level_ids[of_level[table.rows]], levels_from=tuple(second))
-        said.append(f"a random intercept for {len(np.unique(table.levels))} levels of {','.join(second)}")
+        used = of_level[table.rows]
+        table = replace(table, levels=level_ids[used], levels_from=tuple(second))
+        said.append(f"a random intercept for {len(np.unique(used))} levels of {','.join(second)}")
     lost = np.flatnonzero(table.counts == 0)
     if len(lost):
         which = "" if reading.anonymous else f": {some(ids[lost])}"
