@@ -56,7 +56,7 @@ def group_values(groups: Any, n_rows: int, name: str = "groups") -> np.ndarray:
     if values.shape != (n_rows,):
         raise InputError(
             None,
-            rule=f"{name} has shape {values.shape}: it must hold one value for each of the {n_rows} rows of X.",
+            rule=f"{name} has shape {values.shape}: it must hold the {'task' if name == 'groups' else 'level'} of each of the {n_rows} rows of X.",
         )
     if values.dtype == object:
         missing = np.array([value is None or value != value for value in values])
