@@ -209,7 +209,7 @@ def read_own_table(job: Job) -> GroupedTable:
     """Read what the settings of a command say; InputError also where every row has the same target."""
     import warnings
 
-    from undertow._check import InputError
+    from undertow._check import InputError, Setting
     from undertow.tasks import TableNote, read_table
 
     settings = job.settings
@@ -228,6 +228,13 @@ def read_own_table(job: Job) -> GroupedTable:
             **{key: settings[key] for key in _READING},
             **reading_of(settings),
         )
+    if raw.classes and raw.levels is not None:
+        # What was not asked for is left out.
+        if settings["random_intercept"] == "outer":
+            return read_own_table(replace(job, settings=settings | {"random_intercept": "none"}))
+        rule = f"{raw.target} has two values, and classes have no second grouping."
+        way_out = ("Leave it out, or give ", Setting("target_kind", "number"), ".")
+        raise InputError("random_intercept", settings["random_intercept"], rule, way_out)
     if raw.y.min() == raw.y.max():
         rule = f"it is {raw.y[0]:g} in all {raw.n_rows} rows: there is nothing to predict."
         raise InputError("target", raw.target, rule, "Choose another column.")

@@ -54,10 +54,9 @@ def group_values(groups: Any, n_rows: int, name: str = "groups") -> np.ndarray:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.shape != (n_rows,):
-        raise InputError(
-            None,
-            rule=f"{name} has shape {values.shape}: it must hold the {'task' if name == 'groups' else 'level'} of each of the {n_rows} rows of X.",
-        )
+        what = "task" if name == "groups" else "level"
+        rule = f"{name} has shape {values.shape}: it must hold the {what} of each of the {n_rows} rows of X."
+        raise InputError(None, rule=rule)
     if values.dtype == object:
         missing = np.array([value is None or value != value for value in values])
     elif values.dtype.kind in "fc":
