@@ -89,7 +89,7 @@ class LevelRows:
         kept = values > 1e-11 * max(values[-1], 0.0)
         root = vectors[:, kept] / np.sqrt(values[kept])
         cross, right = wz[:, :-1] @ root, root.T @ zz[:-1, -1]
-        n = len(self.y) if self.weights is None else float(self.weights.sum())
+        n = float(len(self.y) if self.weights is None else self.weights.sum())
         return At(
             ww - cross @ cross.T,
             wz[:, -1] - cross @ right,
