@@ -1,0 +1,51 @@
+"""A second grouping from ``undertow fit --random-intercept`` to ``undertow predict``."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import csv as arrow_csv
+from typer.testing import CliRunner
+
+from undertow.cli import app
+
+RUN = CliRunner()
+
+
+def run(*arguments, code=0):
+    result = RUN.invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == code, result.output
+    return " ".join(result.output.split())
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """A table of raters and products in the working directory, as columns."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    rater, product = np.repeat(np.arange(20), 8), rng.integers(0, 9, 160)
+    x, effect = rng.standard_normal(160), 3 * rng.standard_normal(9)
+    score = x + effect[product] + rng.standard_normal(20)[rater] + 0.2 * rng.standard_normal(160)
+    columns = {"rater": rater, "product": [f"p{i}" for i in product], "x": x, "score": score}
+    arrow_csv.write_csv(pa.table(columns), "t.csv")
+    return columns | {"effect": effect}
+
+
+def test_known_levels_are_added_and_strange_ones_named(table):
+    small = ["--draws", "1", "--folds", "3", "--out", "o", "--n-support", "3"]
+    said = run("fit", "t.csv", "--task", "rater", "--target", "score", "--random-intercept", "product", *small,
+               "--save", "m.safetensors")  # fmt: skip
+    assert "9 levels of product" in said
+    new = {"rater": ["new"] * 10, "product": [*(f"p{i}" for i in range(9)), "strange"], "x": [0.0] * 10}
+    arrow_csv.write_csv(pa.table(new), "n.csv")
+    said = run("predict", "m.safetensors", "n.csv", "--interval", "0.9")
+    assert "'strange'" in said
+    found = arrow_csv.read_csv("n-predictions.csv").to_pydict()
+    shown = np.array(found["prediction"])[:9]
+    assert np.corrcoef(shown, table["effect"])[0, 1] > 0.99
+    width = np.array(found["high"]) - np.array(found["low"])
+    assert width[9] > 1.5 * width[:9].max()
+
+
+def test_a_column_that_cannot_be_it_is_refused(table):
+    said = run("fit", "t.csv", "--task", "rater", "--target", "score", "--random-intercept", "score", code=2)
+    assert "--random-intercept score" in said
