@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
@@ -35,7 +37,7 @@ def fitted(raw, folds, draws, **settings):
     return estimator.fit(raw.x[order], raw.y[order], groups=raw.groups[order])
 
 
-SMALL = ("gapminder", "--draws", 1, "--folds", 3)
+SMALL = ("gapminder", "--draws", 1, "--folds", 3, "--effort", "fast")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model():
-    return fitted(ut.tasks.read_table(ut.datasets.load("gapminder")), 3, 1)
+    return fitted(ut.tasks.read_table(ut.datasets.load("gapminder")), 3, 1, effort="fast")
 
 
 def test_what_is_printed_is_what_the_estimator_says(written, model):
@@ -332,3 +334,17 @@ def test_a_target_of_two_values_is_fitted_as_a_number_and_that_is_said(tmp_path)
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     said = run("fit", tmp_path / "t.csv", "--task", "ward", "--target", "ill", "--out", tmp_path / "o")
     assert "note: ill has two values, 0 and 1; errors are of probabilities" in " ".join(said.split())
+
+
+def test_a_curve_is_tried_as_the_effort_says_and_what_it_gives_is_printed(tmp_path):
+    rng = np.random.default_rng(0)
+    shop = np.repeat(np.arange(20), 10)
+    x = rng.uniform(-2, 2, 200)
+    y = 3 * np.sin(2 * x) + rng.standard_normal(20)[shop] + 0.3 * rng.standard_normal(200)
+    pa_csv.write_csv(pa.table({"shop": shop, "x": x, "y": y}), tmp_path / "t.csv")
+    asked = ("fit", tmp_path / "t.csv", "--task", "shop", "--target", "y", "--draws", 1, "--folds", 3)
+    bent = " ".join(run(*asked, "--out", tmp_path / "a").split())
+    assert "(splines used)" in bent
+    assert pq.read_table(tmp_path / "a" / "weights.parquet")["feature"].to_pylist() == ["x", "(splines)", "intercept"]
+    assert "Common relation" not in run(*asked, "--out", tmp_path / "b", "--effort", "fast")
+    assert "thorough" in run(*asked, "--out", tmp_path / "c", "--effort", "much", code=2)

@@ -63,6 +63,10 @@ class Limits:
     """columns up to which all of them are searched, though there be fewer rows: a variance for each may be asked for"""
     theory_columns: int = 160
     """columns beyond which theory's rates are not computed: its formulas work in all directions of the inputs"""
+    curve_columns: int = 160
+    """columns beyond which no curve is fitted beside them"""
+    curve_numbers: float = 2e6
+    """R d beyond which no curve is fitted: columns and B-splines of all rows are held at once, in float64"""
 
 
 LIMITS = Limits()

@@ -63,6 +63,9 @@ def fit(
     weights: Weights = None,
     weights_are: WeightsAre = "frequency",
     random_intercept: RandomIntercept = "outer",
+    effort: Annotated[
+        str, typer.Option(help="Curves beside straight lines: fast, none; default, where they promise; thorough, all.")
+    ] = "default",
     on_missing: OnMissing = "refuse",
     on_constant: OnConstant = "drop",
     sep: Sep = None,
@@ -133,6 +136,7 @@ def estimator_of(settings: dict[str, Any], on_small: str, floor: float | None = 
         clip=settings["clip"],
         on_small=on_small,
         weighting=settings["weighting"],
+        effort=settings["effort"],
         support="random" if settings["order"] is None else "first",
         row_weights=settings["weights_are"],
         floor=floor,

@@ -58,6 +58,9 @@ def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray, t
     )
     if note := words.simplest(choice):
         say(note)
+    tried = [f"{name} {words.share(error)}" for name, error in estimator.curve_errors_.items() if name != "chosen"]
+    if len(tried) > 1:
+        say(f"Common relation, held-out MSE: {', '.join(tried)} ({estimator.curve_} used).")
     body = []
     for row in words.rows(choice):
         name = f"{row.strategy} *" if row.name == choice.strategy else row.strategy
@@ -154,8 +157,12 @@ def _tables(
         }
         | {f"mse_over_variance_{name}": held_out.of(name) for name in held_out.names},
         "weights": {
-            "feature": [*raw.feature_names, "intercept"],
-            "weight": [*estimator.coef_, estimator.intercept_],
+            "feature": [*raw.feature_names, *(one.name for one in coefficients[raw.n_features : -1]), "intercept"],
+            "weight": [
+                *estimator.coef_,
+                *(one.value for one in coefficients[raw.n_features : -1]),
+                estimator.intercept_,
+            ],
             "standard_error": [*(one.standard_error for one in coefficients[:-1]), None],
             "std_between_tasks": [*(one.task_std for one in coefficients[:-1]), None],
             "weight_standardised": estimator.model_.alone[0],

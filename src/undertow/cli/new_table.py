@@ -62,7 +62,8 @@ def read_new(
     codes, ids = task_codes(opened, tasks, called=named)
     if not len(codes):
         raise InputError(None, rule=f"{opened.label} has no rows: there is nothing to predict.")
-    means = tuple(estimator.model_.standard.centre.tolist())
+    standard = estimator.model_.standard
+    means = tuple(standard.centre[: standard.n_inputs].tolist())
     encoding = Encoding(tuple(names), means, columns.levels, columns.unseen, tuple(columns.dates))
     x, complete, notes = encoding.apply(opened, on_missing=on_missing, on_unseen=on_unseen)
     y, labelled = None, np.zeros(len(codes), dtype=bool)

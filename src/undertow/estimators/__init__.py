@@ -6,10 +6,11 @@ from undertow.estimators.fitted import FittedModel
 from undertow.estimators.inputs import MissingGroupsWarning
 from undertow.estimators.regressor import MAMLRegressor, MAMLRegressorCV
 from undertow.estimators.saving import load, read_notes, save
-from undertow.estimators.summary import Coefficient, Summary, TaskDistance
+from undertow.estimators.summary import Bend, Coefficient, Summary, TaskDistance
 from undertow.estimators.tables import fit_table
 
 __all__ = [
+    "Bend",
     "Coefficient",
     "FittedModel",
     "MAMLClassifier",

@@ -18,6 +18,13 @@ from undertow.tasks.wording import some
 
 def recipe_of(estimator: Any) -> Recipe:
     """Return what a fitted estimator's sums are; InputError where it has none."""
+    if getattr(estimator, "curve_", "straight") != "straight":
+        raise InputError(
+            None,
+            rule=f"the common relation bends ({estimator.curve_}): a curve is fitted to all rows together, and sums of "
+            "other tasks cannot be added.",
+            way_out=("Fit with ", Setting("effort", "fast"), ", or anew to all rows."),
+        )
     recipe = getattr(estimator, "recipe_", None)
     if estimator.model_.levels is not None:
         raise InputError(

@@ -154,6 +154,8 @@ class MetaEstimator(BaseEstimator):
         trained = self._train(everything, large, self.seed_)
         self.n_clipped_, self.n_tasks_ = int(standard.clipped(x).sum()), everything.n_tasks
         self._publish_training(trained)
+        if trained.rows is not None:  # with the column of a curve
+            known = replace(trained.rows, y=known.y)
         model = replace(trained.model, levels=levels)
         self.publish(model.with_tasks(known) if known.n_tasks > 1 else model)
         for note in (*notes, *trained.notes):

@@ -70,6 +70,8 @@ class Searched(MetaEstimator):
     choice_: Choice | None
     strategy_: str
     held_out_: TaskLosses | None
+    curve_: str
+    curve_errors_: dict[str, float]
 
     def __init__(
         self,
@@ -90,6 +92,7 @@ class Searched(MetaEstimator):
         weighting: str = "tasks",
         support: str = "random",
         row_weights: str = "frequency",
+        effort: str = "default",
         floor: float | None = None,
         n_jobs: int | None = None,
         random_state: Any = 0,
@@ -110,6 +113,7 @@ class Searched(MetaEstimator):
         self.weighting = weighting
         self.support = support
         self.row_weights = row_weights
+        self.effort = effort
         self.floor = floor
         self.n_jobs = n_jobs
         self.random_state = random_state

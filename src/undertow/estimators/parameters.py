@@ -13,6 +13,7 @@ from undertow import _check
 from undertow._check import InputError, Setting
 from undertow._workers import n_workers
 from undertow.choice.search import RIDGES, RULES, Settings
+from undertow.estimators.bending import EFFORTS, with_curve
 from undertow.estimators.inputs import task_folds
 from undertow.estimators.training import Given, Search, Trained, given, pooled, searched
 from undertow.linear.ridge_solve import checked_ratios
@@ -162,8 +163,12 @@ def train_given(estimator: Any, everything: TaskRows, large: TaskRows, seed: int
     return replace(trained, notes=(*notes, *trained.notes))
 
 
-def train_searched(estimator: Any, everything: TaskRows, large: TaskRows, seed: int) -> Trained:
-    """Train at settings chosen by nested cross-validation; without tasks to choose by, on all rows together."""
+def train_searched(estimator: Any, everything: TaskRows, large: TaskRows, seed: int, curves: bool = True) -> Trained:
+    """Train at settings chosen by nested cross-validation; without tasks to choose by, on all rows together.
+
+    curves: whether the common relation may bend, where ``effort`` allows it.
+    """
+    _check.one_of(estimator.effort, "effort", EFFORTS)
     settings = search_settings(estimator, large, seed)
     if everything.n_tasks == 1:
         return pooled(everything)
@@ -173,7 +178,8 @@ def train_searched(estimator: Any, everything: TaskRows, large: TaskRows, seed: 
             "cannot be chosen, and nothing is adapted."
         )
         return pooled(everything, (note,))
-    return searched(everything, large, settings)
+    trained = searched(everything, large, settings)
+    return with_curve(estimator.effort, everything, large, trained, settings) if curves else trained
 
 
 def publish_search(estimator: Any, trained: Trained) -> None:
@@ -185,3 +191,4 @@ def publish_search(estimator: Any, trained: Trained) -> None:
     estimator.rate_path_ = (found.paths[0] if len(found.paths) == 1 else found.paths) if found.paths else None
     estimator.cv_surface_, estimator.held_out_ = found.surface, found.held_out
     estimator.recipe_, estimator.sums_ = found.recipe, found.sums
+    estimator.curve_, estimator.curve_errors_ = found.curve, found.curve_errors

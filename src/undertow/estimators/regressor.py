@@ -121,6 +121,10 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
         random draws of support rows of each task; None for 10, fewer on large tables.
     level
         of the intervals. Other parameters are those of MAMLRegressor.
+    effort
+        whether the common relation may bend. "fast": straight lines only. "default": a quick look says whether splines
+        or trees promise a lower error, and only then a second search is made with them beside the straight model.
+        "thorough": a search with each. A curve is used where held-out tasks say so.
     standardize, clip, fit_intercept, on_small, weighting, support, row_weights, floor, n_jobs, random_state
         as in MAMLRegressor.
 
@@ -132,7 +136,9 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
     strategy used, such as "blend", "signed", "mixed_full"), rate_path_ (a RatePath at the ridge of the gradient rule; a
     list of them with several targets), cv_surface_ (LossSurface: the gradient rule's cross-validated loss over both
     rates and the ridge), held_out_ (TaskLosses: each task's mean squared error under each strategy, held out), ridge_,
-    steps_, n_draws_, recipe_ and sums_ (what ``partial_fit`` and ``merge`` add to). The rates are always numbers: where
+    steps_, n_draws_, recipe_ and sums_ (what ``partial_fit`` and ``merge`` add to), curve_ ("straight", "splines" or
+    "trees": with a curve ``coef_`` is the straight part alone), curve_errors_ (held-out error with each that was
+    searched, and of the "chosen" one, chosen without the tested fold). The rates are always numbers: where
     the strategy used has none, they are those of the gradient rule's best signed train rate, and ``strategy_`` says
     what is used in their place.
 

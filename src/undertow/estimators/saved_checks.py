@@ -29,10 +29,13 @@ VALUES: dict[str, Any] = {
     "steps_": int | None,
     "n_draws_": int,
     "weight_unit_": float,
+    "curve_": str,
+    "curve_errors_": dict[str, float],
 }
 """Attributes of a fitted estimator that are kept as they are."""
 
 _WHOLE = ("offsets", "outcome", "tasks", "rank", "rows")
+_WHOLE += ("features", "roots", "targets", "feature", "left", "right")
 _LABELS = ("task_ids", "classes", "level_ids")
 # In the precision of the rows that the estimator was fitted to.
 _OF_ROWS = ("omega", "unadapted", "task_omega", "task_rows.factor")

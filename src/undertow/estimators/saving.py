@@ -28,6 +28,7 @@ from undertow.estimators.fitted import FittedModel
 from undertow.estimators.known_rows import KnownRows
 from undertow.estimators.regressor import MAMLRegressor, MAMLRegressorCV
 from undertow.estimators.saved_checks import VALUES, check_arrays, check_shape, check_values, conform, whole
+from undertow.estimators.saved_curve import pack_curve, unpack_curve
 from undertow.estimators.saved_file import Arrays
 from undertow.estimators.saved_values import (
     pack_labels,
@@ -200,6 +201,8 @@ def _packed(estimator: Any) -> tuple[dict[str, Any], Arrays]:
     }
     if model.levels is not None:
         header["levels"] = parts.pack_levels(model.levels, arrays)
+    if standard.curve is not None:
+        header["curve"] = pack_curve(standard.curve, arrays)
     if model.uncertainty is not None:
         header["uncertainty"] = plain(parts.pack_uncertainty(model.uncertainty, arrays))
     if hasattr(estimator, "feature_names_in_"):
@@ -291,7 +294,10 @@ def _model(header: dict[str, Any], arrays: Arrays) -> FittedModel:
         target_spread=arrays["standard.target_spread"],
         low=arrays["standard.low"],
         high=arrays["standard.high"],
+        curve=unpack_curve(header["curve"], arrays, p, q) if "curve" in header else None,
     )
+    # A curve is a column for each target.
+    p += q if standard.curve is not None else 0
     d = p + standard.intercept
     task_ids, rules = unpack_labels(header["task_ids"], arrays, "task_ids"), header["rules"]
     expected = dict(

@@ -13,6 +13,7 @@ from undertow._check import InputError
 from undertow._plain import plain
 from undertow.choice.record import Choice
 from undertow.estimators.fitted import FittedModel
+from undertow.tasks.curve import Curve, Splines
 
 _ODDEST = 3
 _LEVEL = 0.95
@@ -34,6 +35,15 @@ class Coefficient(NamedTuple):
     high: float | None = None
     task_std: float | None = None
     """standard deviation between tasks"""
+
+
+class Bend(NamedTuple):
+    """What a column adds to the curve, beside its straight line."""
+
+    name: str
+    low: float
+    """least, over the fitted range of the column, in units of the target"""
+    high: float
 
 
 class TaskDistance(NamedTuple):
@@ -74,11 +84,17 @@ class Summary:
     oddest: tuple[TaskDistance, ...]
     """the tasks that are furthest from the common model, the furthest first"""
     median_distance: float | None
+    curve: str
+    """how the common relation bends: "straight", "splines" or "trees"; where it does coefficients are those of its
+    straight part alone, and of the curve as a column"""
+    bends: tuple[Bend, ...]
+    """of splines, the columns that bend, the widest first; none of trees, where columns act together"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
         values = asdict(self)
         values["coefficients"] = [one._asdict() for one in self.coefficients]
+        values["bends"] = [one._asdict() for one in self.bends]
         values["oddest"] = [one._asdict() for one in self.oddest]
         return plain(values)
 
@@ -107,6 +123,8 @@ class Summary:
             lines.append(f"{name:{width}}" + "".join(f"  {cell:>{n}}" for cell, n in zip(cells, _WIDTHS, strict=False)))
         if len(shown) > 12:
             lines.append(f"... and {len(shown) - 12} more columns, in .coefficients")
+        if self.curve != "straight":
+            lines.append(self._bending())
         if self.noise_std is not None:
             share = (
                 ""
@@ -128,6 +146,13 @@ class Summary:
             )
         return "\n".join(lines)
 
+    def _bending(self) -> str:
+        said = f"The common relation bends ({self.curve}); coefficients are those of its straight part."
+        if not self.bends:
+            return f"{said} In the curve columns act together."
+        parts = ", ".join(f"{one.name} {one.low:.3g} to {one.high:.3g}" for one in self.bends[:_ODDEST])
+        return f"{said} Beside it, over a column's range: {parts}."
+
 
 def summary_of(model: FittedModel, names: list[str], choice: Choice | None, n_support: int) -> Summary:
     """Return the summary of a fitted regressor with one target. names: (p,) of its columns."""
@@ -141,20 +166,21 @@ def summary_of(model: FittedModel, names: list[str], choice: Choice | None, n_su
     values = omega * scales
     if standard.intercept:
         values[p] += float(standard.target_centre[0])
-    names = [*names, *([AT_MEANS] if standard.intercept else [])]
+    kind = "straight" if standard.curve is None else standard.curve.kind
+    columns = [*names, *([] if standard.curve is None else [f"({kind})"]), *([AT_MEANS] if standard.intercept else [])]
     mixed = own is not None and bool(own.structure)
     if mixed:
         assert own is not None
         errors = np.sqrt(own.mean_covariance[0].diagonal().clip(0)) * scales
         spreads = np.sqrt(own.task_covariance[0].diagonal().clip(0)) * scales
         z = scipy.stats.norm.ppf((1 + _LEVEL) / 2)
-        table = zip(names, values, errors, values - z * errors, values + z * errors, spreads, strict=True)
+        table = zip(columns, values, errors, values - z * errors, values + z * errors, spreads, strict=True)
         coefficients = tuple(Coefficient(name, *map(float, numbers)) for name, *numbers in table)
         noise, expected = math.sqrt(own.noise[0]) * unit, math.sqrt(own.expected_mse[0, 1]) * unit
         between = float(own.task_covariance[0][p, p]) if standard.intercept else 0.0
         icc = between / (between + float(own.noise[0])) if standard.intercept else None
     else:
-        coefficients = tuple(Coefficient(name, float(value)) for name, value in zip(names, values, strict=True))
+        coefficients = tuple(Coefficient(name, float(value)) for name, value in zip(columns, values, strict=True))
         noise = expected = icc = None
     error = low = high = zero = None
     if choice is not None:
@@ -181,7 +207,20 @@ def summary_of(model: FittedModel, names: list[str], choice: Choice | None, n_su
         expected_error=expected,
         oddest=tuple(TaskDistance(model.task_ids[i].item(), float(distances[i]) * unit) for i in order),
         median_distance=float(np.median(distances)) * unit if len(distances) else None,
+        curve=kind,
+        bends=_bends(standard.curve, names, float(values[standard.n_inputs])) if standard.curve is not None else (),
     )
+
+
+def _bends(curve: Curve, names: list[str], weight: float) -> tuple[Bend, ...]:
+    """What each column adds, times the weight of the curve in units of the target."""
+    if not isinstance(curve, Splines):
+        return ()
+    found = []
+    for i, j in enumerate(curve.features):
+        values = weight * curve.of_feature(i, np.linspace(curve.knots[i, 0], curve.knots[i, -1], 200))[:, 0]
+        found.append(Bend(names[j], float(values.min()), float(values.max())))
+    return tuple(sorted(found, key=lambda one: one.low - one.high))
 
 
 def _distances(model: FittedModel, moment: np.ndarray | None) -> np.ndarray:

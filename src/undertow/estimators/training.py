@@ -60,6 +60,8 @@ class Trained:
     search: Search | None = None
     means: tuple[MeanSums, ...] = ()
     """of each target, what the mean of a given mixed model was solved from"""
+    rows: TaskRows | None = None
+    """all rows with the column of a curve, made by curves that have not seen a row's task; None where there is none"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,10 @@ class Search:
     """of the sums; None where further tasks cannot be added"""
     sums: Sums | None = None
     """that the weights were solved from"""
+    curve: str = "straight"
+    """how the common relation bends: "straight", "splines" or "trees" """
+    curve_errors: dict[str, float] = field(default_factory=dict)
+    """of each of these that was searched, and of the "chosen" one, nested: held-out error; empty where none was"""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from undertow._check import InputError
+from undertow._check import InputError, Setting
 from undertow.choice.limits import LIMITS
 from undertow.choice.plan import default_draws
 from undertow.estimators.fitted import FittedModel
@@ -76,9 +76,12 @@ class Job:
         if not isinstance(estimator.cv, int | np.integer):
             rule = "a table that is not held in memory is parted by the search itself."
             raise InputError("cv", estimator.cv, rule, "Give a number of folds.")
+        if estimator.effort == "thorough":
+            rule = "a table that is not held in memory is fitted by straight lines."
+            raise InputError("effort", "thorough", rule, ("Use ", Setting("effort", "default"), "."))
         drawn = self.draw(least=max(3, int(estimator.cv)))
         with_rows = drawn.large_enough(estimator.n_support, "drop")
-        trained = train_searched(estimator, drawn, with_rows, self.seed)
+        trained = train_searched(estimator, drawn, with_rows, self.seed, curves=False)
         search = trained.search
         if search is None or search.choice is None or search.recipe is None:
             raise InputError(

@@ -28,6 +28,7 @@ from undertow._types import (
     TargetWeights,
     Vector,
 )
+from undertow.tasks.curve import Curve
 
 # Rows at a time: sums are made in float64, and a float64 copy of all rows is never there. So few stay in the cache
 # from one operation to the next.
@@ -72,6 +73,8 @@ class Standard:
     """(p,) largest value"""
     feature_names: tuple[str, ...] = ()
     """(p,) names of the features; none where they are not known"""
+    curve: Curve | None = None
+    """makes the last of the p columns, one for each target, of the features before them; None where there is none"""
 
     @classmethod
     def fit(
@@ -134,11 +137,22 @@ class Standard:
         """Number of columns in standardised space, d: p, and one for the intercept."""
         return len(self.centre) + self.intercept
 
+    @property
+    def n_inputs(self) -> int:
+        """Number of features that the user gives: p, less the columns of a curve."""
+        return len(self.centre) - (0 if self.curve is None else self.curve.n_targets)
+
     def features(self, x: AnyRows, order: Any = None) -> StandardRows:
-        """Return rows x (..., p), or those of x (R, p) in the given order, as (..., d) in the precision of x."""
+        """Return rows x (..., p), or those of x (R, p) in the given order, as (..., d) in the precision of x.
+
+        With a curve x has ``n_inputs`` columns.
+        """
         n, p = len(x) if order is None else len(order), len(self.centre)
         if x.ndim != 2:
-            return self.features(x.reshape(-1, p)).reshape(*x.shape[:-1], self.width)
+            return self.features(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], self.width)
+        if self.curve is not None:
+            x, order = x if order is None else x[order], None
+            x = np.concatenate([x, self.curve.values(x).astype(x.dtype)], axis=1)
         z = np.empty((n, self.width), x.dtype)
         centre, spread = self.centre.astype(x.dtype), self.spread.astype(x.dtype)
         buffer = np.empty((min(n, _ROWS), p), x.dtype)
@@ -165,11 +179,12 @@ class Standard:
 
     def clipped(self, x: SomeRows) -> FeatureCounts:
         """Return how many values of each column of x (R, p) the limit touches."""
-        none = np.zeros(len(self.centre), dtype=np.int64)
+        p = self.n_inputs
+        none = np.zeros(p, dtype=np.int64)
         if not np.isfinite(self.clip):
             return none
-        reach = self.clip * self.spread
-        low, high = self.centre - reach, self.centre + reach
+        reach = self.clip * self.spread[:p]
+        low, high = self.centre[:p] - reach, self.centre[:p] + reach
         parts = (x[start : start + _ROWS] for start in range(0, len(x), _ROWS))
         return sum((np.count_nonzero((part < low) | (part > high), axis=0) for part in parts), none)
 
@@ -178,21 +193,25 @@ class Standard:
 
         A prediction there rests on the straight line alone.
         """
-        reach = self.high - self.low
-        return (x < self.low - reach) | (x > self.high + reach)
+        low, high = self.low[: self.n_inputs], self.high[: self.n_inputs]
+        reach = high - low
+        return (x < low - reach) | (x > high + reach)
 
     def restore_targets(self, y: SomeTargets) -> SomeTargets:
         """Return standardised predictions (..., q) in the unit of the targets."""
         return y * self.target_spread.astype(y.dtype) + self.target_centre.astype(y.dtype)
 
     def restore_weights(self, weights: TargetWeights) -> tuple[TargetCoefficients, SomeTargets]:
-        """Return coefficients (..., q, p) and intercepts (..., q) in the user's units, from weights (..., q, d)."""
+        """Return coefficients (..., q, p) and intercepts (..., q) in the user's units, from weights (..., q, d).
+
+        With a curve these are the straight part's: of the features that the user gives, and where the curve is 0.
+        """
         wide = np.asarray(weights, dtype=np.float64)
         p = len(self.centre)
         coef = wide[..., :p] / self.spread * self.target_spread[:, None]
         constant = wide[..., p] if self.intercept else np.zeros(wide.shape[:-1])
         intercept = self.target_centre + self.target_spread * constant - coef @ self.centre
-        return coef.astype(weights.dtype), intercept.astype(weights.dtype)
+        return coef[..., : self.n_inputs].astype(weights.dtype), intercept.astype(weights.dtype)
 
 
 def _farthest(rows: Columns) -> Vector:

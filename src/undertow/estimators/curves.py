@@ -1,0 +1,256 @@
+r"""Curves fitted beside a linear mixed model, and whether one promises anything on held-out tasks.
+
+Task i has targets :math:`y_i`, standardised columns :math:`Z_i` and, by the mixed model of the straight fit, covariance
+:math:`V_i = Z_i \Psi Z_i^T + \sigma^2 I`. The spline part :math:`B_i \beta` minimises, with the common weights
+:math:`\omega` left free,
+
+.. math:: \sum_i r_i^T V_i^{-1} r_i + \rho\, \beta^T P \beta, \qquad r_i = y_i - Z_i \omega - B_i \beta ,
+
+with P the squared second differences of neighbouring coefficients (Eilers and Marx, "Flexible smoothing with B-splines
+and penalties", Statistical Science 11, 1996) and :math:`\rho` chosen by that sum on held-out tasks. Each column of B is
+what a straight line leaves of a B-spline. Trees are boosted on what the tasks' own straight models leave, as in a
+mixed-effects random forest (Hajjem, Bellavance and Larocque, JSCS 84, 2014).
+
+A column that a task's fold has no part in is made fold by fold; what is promised is the difference of
+:math:`r_i^T V_i^{-1} r_i` on held-out tasks with that column and without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.interpolate import BSpline
+
+from undertow._workers import n_workers
+from undertow.choice.uncertainty import Uncertainty
+from undertow.tasks.curve import DEGREE, Splines, Trees
+from undertow.tasks.losses import mean_over_tasks
+from undertow.tasks.rows import TaskRows
+
+# Pieces of a spline, between quantiles of its column: the penalty says how much it bends, not their number.
+_PIECES = 6
+# Values that a column must have to bend at all.
+_LEAST_VALUES = 6
+MOST_SPLINES = 40
+"""columns that bend beyond which no splines are tried: each has nine coefficients"""
+_PENALTIES = np.geomspace(1e-4, 1e3, 8)
+_TREES, _QUICK_TREES, _LEAVES = 100, 30, 8
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """Rows of all tasks and the mixed model around whose straight line they bend. Letters as in ``TaskRows``."""
+
+    x: np.ndarray
+    """(R, p) raw features, sorted by task"""
+    z: np.ndarray
+    """(R, d) standardised columns, times the roots of the rows' weights"""
+    y: np.ndarray
+    """(R, q) standardised targets, likewise"""
+    roots: np.ndarray
+    """(R, 1) of the weights"""
+    offsets: np.ndarray
+    folds: np.ndarray
+    """(m,) fold of each task"""
+    factors: np.ndarray
+    """(q, d, d) L with L L^T = Psi / sigma^2"""
+
+    @classmethod
+    def of(cls, rows: TaskRows, folds: np.ndarray, uncertainty: Uncertainty) -> Around:
+        """Return the rows of tasks in these folds (m,) around the mixed model behind ``uncertainty``."""
+        numbers = rows.rows if rows.places is None else rows.places
+        roots = np.ones((len(rows.y), 1)) if rows.weights is None else np.sqrt(rows.weights)[:, None]
+        d, q = rows.n_columns, rows.y.shape[1]
+        factors = np.zeros((q, d, d))
+        if uncertainty.structure:
+            for j in range(q):
+                values, vectors = np.linalg.eigh(uncertainty.task_covariance[j] / uncertainty.noise[j])
+                factors[j] = vectors * np.sqrt(values.clip(0))
+        z = rows.inputs().astype(np.float64) * roots
+        y = rows.y.astype(np.float64) * roots
+        return cls(np.asarray(rows.x[numbers], dtype=np.float64), z, y, roots, rows.offsets, folds, factors)
+
+    @property
+    def row_folds(self) -> np.ndarray:
+        """(R,) fold of each row."""
+        return np.repeat(self.folds, np.diff(self.offsets))
+
+    def each(self, columns: np.ndarray, j: int) -> list[np.ndarray]:
+        """Return C_i^T V_i^{-1} C_i, times sigma^2, of each task, for columns C (R, c) and target j."""
+        effects = self.z @ self.factors[j]
+        unit, out = np.eye(effects.shape[1]), []
+        for start, stop in zip(self.offsets[:-1], self.offsets[1:], strict=True):
+            c, e = columns[start:stop], effects[start:stop]
+            shared = e.T @ c
+            out.append(c.T @ c - shared.T @ np.linalg.solve(unit + e.T @ e, shared))
+        return out
+
+    def of_folds(self, columns: np.ndarray, j: int) -> np.ndarray:
+        """Return the same summed over the tasks of each fold, (K, c, c)."""
+        total = np.zeros((int(self.folds.max()) + 1, columns.shape[1], columns.shape[1]))
+        for fold, one in zip(self.folds, self.each(columns, j), strict=True):
+            total[fold] += one
+        return total
+
+
+def promise(around: Around, column: np.ndarray, weighting: str, fold: int | None = None) -> tuple[float, float]:
+    """Return by what share of it a column (R, q) of the folds changes held-out tasks' misfit, and the standard error.
+
+    fold: the one that the column is made for, added as it stands; None for all, with a weight by the other folds.
+    """
+    gaps, base = np.zeros((2, len(around.folds)))
+    for j in range(around.y.shape[1]):
+        every = np.stack(around.each(np.c_[column[:, [j]] * around.roots, around.z, around.y[:, [j]]], j))
+        for k in range(int(around.folds.max()) + 1) if fold is None else [fold]:
+            own = around.folds == k
+            total = every[~own].sum(axis=0)
+            straight = np.concatenate([[0.0], _least_squares(total[1:, 1:], 0.0), [-1.0]])
+            bent = (
+                straight + np.eye(len(straight))[0] if fold is not None else np.append(_least_squares(total, 0.0), -1.0)
+            )
+            base[own] += np.einsum("a,mab,b->m", straight, every[own], straight)
+            gaps[own] += np.einsum("a,mab,b->m", bent, every[own], bent)
+    seen = base > 0
+    counts = np.diff(around.offsets)[seen]
+    weights = np.ones(len(counts)) if weighting == "tasks" else counts.astype(float)
+    gap, error = mean_over_tasks((gaps - base)[seen] / counts, weights)
+    unit = float(np.average(base[seen] / counts, weights=weights))
+    return gap / unit, error / unit
+
+
+def splines(around: Around) -> tuple[Splines, np.ndarray] | None:
+    """Return splines of all tasks, and the column (R, q) of splines that have not seen a row's fold; None for none."""
+    some = around.x[np.linspace(0, len(around.x) - 1, min(len(around.x), 2000)).astype(int)]
+    features = [j for j in range(some.shape[1]) if len(np.unique(some[:, j])) >= _LEAST_VALUES]
+    if not features or len(features) > MOST_SPLINES:
+        return None
+    knots = np.stack([_knots(around.x[:, j]) for j in features])
+    parts, lines = zip(*(_bent(around.x[:, j], t) for j, t in zip(features, knots, strict=True)), strict=True)
+    b, n = np.concatenate(parts, axis=1), parts[0].shape[1]
+    second = np.diff(np.eye(n), 2, axis=0)
+    # A little of the identity, for what bends nothing: a straight line.
+    penalty = np.kron(np.eye(len(features)), second.T @ second + 1e-3 * np.eye(n))
+    q = around.y.shape[1]
+    coef, column = np.empty((len(features), n, q)), np.empty((len(b), q))
+    for j in range(q):
+        sums = around.of_folds(np.c_[b * around.roots, around.z, around.y[:, [j]]], j)
+        of_all, of_folds = _chosen(sums, penalty)
+        for fold, beta in enumerate(of_folds):
+            own = around.row_folds == fold
+            column[own, j] = b[own] @ beta
+        for i, (own, (constant, slope)) in enumerate(zip(of_all.reshape(len(features), n), lines, strict=True)):
+            # A straight line is the spline whose coefficients are the means of three neighbouring knots.
+            means = np.array([knots[i][k + 1 : k + 1 + DEGREE].mean() for k in range(n)])
+            coef[i, :, j] = own - own @ constant - (own @ slope) * means
+    return Splines(np.array(features), knots, coef), column
+
+
+def _knots(x: np.ndarray) -> np.ndarray:
+    inner = np.unique(np.quantile(x, np.linspace(0, 1, _PIECES + 1)))
+    if len(inner) < _PIECES + 1:
+        inner = np.linspace(x.min(), x.max(), _PIECES + 1)
+    return np.concatenate([[inner[0]] * DEGREE, inner, [inner[-1]] * DEGREE])
+
+
+def _bent(x: np.ndarray, knots: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """What straight lines leave of the B-splines, (R, n), and the constants and slopes of these lines, each (n,)."""
+    basis = BSpline.design_matrix(x, knots, DEGREE).toarray()
+    centre = x.mean()
+    slope = (x - centre) @ basis / ((x - centre) ** 2).sum()
+    constant = basis.mean(axis=0) - slope * centre
+    return basis - constant - x[:, None] * slope, (constant, slope)
+
+
+def _chosen(sums: np.ndarray, penalty: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Coefficients by all folds, and without each fold: penalties are chosen by fits without the fold they are for."""
+    n, total, folds = len(penalty), sums.sum(axis=0), range(len(sums))
+    unit = np.trace(total[:n, :n]) / np.trace(penalty)
+
+    def fit(without: Sequence[int], rho: float) -> np.ndarray:
+        left = total - sums[list(without)].sum(axis=0)
+        padded = np.zeros((len(left) - 1, len(left) - 1))
+        padded[:n, :n] = rho * unit * penalty
+        return _least_squares(left, padded)
+
+    def loss(fold: int, without: Sequence[int], rho: float) -> float:
+        v = np.append(fit(without, rho), -1.0)
+        return float(v @ sums[fold] @ v)
+
+    def best(outer: int | None) -> float:
+        others = [fold for fold in folds if fold != outer]
+        seen = [] if outer is None else [outer]
+        return min(_PENALTIES, key=lambda rho: sum(loss(fold, [fold, *seen], rho) for fold in others))
+
+    return fit([], best(None))[:n], [fit([fold], best(fold))[:n] for fold in folds]
+
+
+def _least_squares(sums: np.ndarray, penalty: np.ndarray | float) -> np.ndarray:
+    """Solve for the columns but the last, the target."""
+    matrix = sums[:-1, :-1] + penalty
+    matrix[np.diag_indices(len(matrix))] += 1e-9 * np.trace(matrix) / len(matrix) + 1e-300
+    return np.linalg.solve(matrix, sums[:-1, -1])
+
+
+def trees(around: Around, fold: int | None, n_jobs: int | None) -> tuple[Trees | None, np.ndarray]:
+    """Return trees of all tasks, and the column (R, q) of trees that have not seen a row's fold.
+
+    fold: None for all; else a quick look, with fewer and coarser trees: a column for that fold, and nothing else.
+    """
+    from threadpoolctl import threadpool_limits
+
+    column, row_folds = np.zeros(around.y.shape), around.row_folds
+    with threadpool_limits(n_workers(n_jobs), "openmp"):
+        for k in range(int(around.folds.max()) + 1) if fold is None else [fold]:
+            own = row_folds == k
+            column[own] = _boosted(around, k, quick=fold is not None).values(around.x[own])
+        return (_boosted(around, None, quick=False) if fold is None else None), column
+
+
+def _left_by_tasks(around: Around, without: int | None) -> np.ndarray:
+    """What the straight models of the tasks leave, (R, q), in the unit of the targets; without a fold in these."""
+    left = np.empty(around.y.shape)
+    for j in range(around.y.shape[1]):
+        sums = around.of_folds(np.c_[around.z, around.y[:, [j]]], j)
+        total = sums[[k for k in range(len(sums)) if k != without]].sum(axis=0)
+        away = around.y[:, j] - around.z @ _least_squares(total, 0.0)
+        effects = around.z @ around.factors[j]
+        for start, stop in zip(around.offsets[:-1], around.offsets[1:], strict=True):
+            e, a = effects[start:stop], away[start:stop]
+            left[start:stop, j] = a - e @ np.linalg.solve(np.eye(e.shape[1]) + e.T @ e, e.T @ a)
+    return left / around.roots
+
+
+def _boosted(around: Around, without: int | None, *, quick: bool) -> Trees:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    which = around.row_folds != (-1 if without is None else without)
+    settings: dict[str, Any] = {"max_leaf_nodes": _LEAVES, "early_stopping": False, "random_state": 0}
+    settings |= {"max_iter": _QUICK_TREES, "learning_rate": 0.25} if quick else {"max_iter": _TREES}
+    x, y, weights = around.x[which], _left_by_tasks(around, without)[which], around.roots[which, 0] ** 2
+    return read_trees([HistGradientBoostingRegressor(**settings).fit(x, of_target, weights) for of_target in y.T])
+
+
+def read_trees(found: Sequence[Any]) -> Trees:
+    """The trees of scikit-learn as arrays, which a file can hold without code. found: for each target."""
+    nodes, targets = [], []
+    for j, one in enumerate(found):
+        for (tree,) in one._predictors:
+            nodes.append(tree.nodes)
+            targets.append(j)
+    starts = np.concatenate([[0], np.cumsum([len(one) for one in nodes])])
+    every = np.concatenate(nodes)
+    shift = np.repeat(starts[:-1], np.diff(starts))
+    leaf = every["is_leaf"].astype(bool)
+    return Trees(
+        starts[:-1].astype(np.int64),
+        np.array(targets, dtype=np.int64),
+        np.where(leaf, -1, every["feature_idx"]).astype(np.int64),
+        np.where(leaf, 0.0, every["num_threshold"]).astype(np.float64),
+        np.where(leaf, 0, every["left"] + shift).astype(np.int64),
+        np.where(leaf, 0, every["right"] + shift).astype(np.int64),
+        np.where(leaf, every["value"], 0.0).astype(np.float64),
+        np.array([float(np.ravel(one._baseline_prediction)[0]) for one in found]),
+    )
