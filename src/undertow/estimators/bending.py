@@ -106,7 +106,9 @@ def _with_column(rows: TaskRows, column: np.ndarray) -> TaskRows:
     x = np.zeros((len(rows.x), rows.x.shape[1] + column.shape[1]), rows.x.dtype)
     x[:, : rows.x.shape[1]] = rows.x
     x[numbers, rows.x.shape[1] :] = column
-    own = Standard.fit(column, rows.y, None if rows.precise else rows.weights, features=True, targets=False, intercept=True, clip=None)
+    own = Standard.fit(
+        column, rows.y, None if rows.precise else rows.weights, features=True, targets=False, intercept=True, clip=None
+    )
     joined = {name: np.append(getattr(old, name), getattr(own, name)) for name in ("centre", "spread", "low", "high")}
     return replace(rows, x=x, standard=replace(old, **joined))
 
