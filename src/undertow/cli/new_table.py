@@ -78,17 +78,21 @@ def read_new(
         weights = _weights(opened, columns.weights, complete & labelled & (codes >= 0))
     levels = None
     if estimator.model_.levels is not None:
-        levels = _levels(opened, columns.random_intercept, len(codes))
+        levels = _levels(opened, columns, tasks, len(codes))
     return NewTable(x, complete, y, labelled, codes, ids, task_labels, notes, weights, levels)
 
 
-def _levels(opened: Source, names: tuple[str, ...], n_rows: int) -> np.ndarray:
+def _levels(opened: Source, columns: Columns, tasks: list[str], n_rows: int) -> np.ndarray:
     """Levels (R,) as text, a word for one that is missing."""
+    names = called = columns.random_intercept
+    if len(tasks) == len(columns.task_columns) and columns.task_columns[: len(names)] == names:
+        # Columns of tasks may have other names here.
+        names = tuple(tasks[: len(names)])
     for name in names:
         opened.require(name, "random_intercept")
     if not names:
         return np.full(n_rows, _NO_LEVEL)
-    codes, ids = task_codes(opened, names)
+    codes, ids = task_codes(opened, names, called=called)
     texts = [labels.plain(one) if ids.dtype.kind not in "mM" else str(one) for one in ids.tolist()]
     return np.array([*texts, _NO_LEVEL])[codes]
 
