@@ -114,6 +114,8 @@ def promise(around: Around, column: np.ndarray, weighting: str, fold: int | None
             base[own] += np.einsum("a,mab,b->m", straight, every[own], straight)
             gaps[own] += np.einsum("a,mab,b->m", bent, every[own], bent)
     seen = base > 0
+    if not seen.any():  # the straight model is without error, and a column gains nothing
+        return 0.0, 0.0
     counts = np.diff(around.offsets)[seen]
     weights = np.ones(len(counts)) if weighting == "tasks" else counts.astype(float)
     gap, error = mean_over_tasks((gaps - base)[seen] / counts, weights)
