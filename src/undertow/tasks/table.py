@@ -12,7 +12,7 @@ import numpy as np
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError, Setting, Text
-from undertow._types import RowNumbers
+from undertow._types import Numbers
 from undertow.tasks import drawing
 from undertow.tasks.columns import numbers
 from undertow.tasks.encoding import Encoding
@@ -223,7 +223,7 @@ def row_weights(opened: Source, name: str) -> np.ndarray:
     return found
 
 
-def _weighted(kept: RowNumbers, weights: np.ndarray, reading: Reading, said: list[str]) -> RowNumbers:
+def _weighted(kept: Numbers, weights: np.ndarray, reading: Reading, said: list[str]) -> Numbers:
     """Return the rows that have a weight above 0, and say what weights are."""
     counted = kept[weights[kept] > 0]
     if not len(counted):
