@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -144,7 +144,7 @@ def _least(fall: Callable[[float], float]) -> tuple[float, float]:
     values = [fall(math.exp(log)) for log in grid]
     place = int(np.argmin(values))
     low, high = grid[max(place - 1, 0)], grid[min(place + 1, _GRID - 1)]
-    found = minimize_scalar(
+    found: Any = minimize_scalar(
         lambda log: fall(math.exp(log)), bounds=(low, high), method="bounded", options={"xatol": 1e-7}
     )
     best = (float(found.fun), math.exp(float(found.x)))
