@@ -246,10 +246,12 @@ def _about_target(raw: GroupedTable) -> str:
     """What is taken for granted about a target that is no plain number; empty where it is one."""
     if raw.classes:
         zero, one = raw.classes
-        coded = "" if raw.classes == ("0", "1") else f", coded as 0 and 1: {zero} is 0, {one} is 1"
+        numbers = raw.classes == ("0", "1")
+        values = "0 and 1" if numbers else f"{zero} (0) and {one} (1)"
+        lifted = "; --target-kind number fits numbers" if numbers else ""
         return (
-            f"{raw.target} has two values, {zero} and {one}{coded}; errors are of probabilities, a mean squared error "
-            f"is a Brier score, and predict gives the probability of {one}; --target-kind number fits numbers"
+            f"{raw.target} has two values, {values}; errors are of probabilities (Brier score), and predict gives the "
+            f"probability of {one}{lifted}"
         )
     if raw.target_kind == "count":
         return (
