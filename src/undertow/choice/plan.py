@@ -22,6 +22,7 @@ import numpy as np
 from undertow._batch import TaskBatch
 from undertow.choice.limits import LIMITS, Limits
 from undertow.linear.rules import Rule
+from undertow.tasks import folds
 from undertow.tasks.rows import TaskRows
 
 Tested: TypeAlias = tuple[int | None, tuple[int, ...]]
@@ -163,6 +164,20 @@ class Plan:
     def n_targets(self) -> int:
         """Number of targets, q."""
         return self.rows.y.shape[1]
+
+
+def parts_of(cv: int | list[np.ndarray], rows: TaskRows, seed: int) -> list[np.ndarray]:
+    """Return the task numbers of each fold. cv: number of folds, or these numbers themselves."""
+    return folds(rows.ids, min(cv, rows.n_tasks), seed) if isinstance(cv, int) else cv
+
+
+def fold_of_each(everything: TaskRows, rows: TaskRows, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the fold (m,) of each of all tasks: that of ``parts`` of ``rows``, and any for those not among them."""
+    fold = np.arange(everything.n_tasks) % len(parts)
+    place = np.searchsorted(everything.ids, rows.ids)
+    for number, part in enumerate(parts):
+        fold[place[part]] = number
+    return fold
 
 
 def default_draws(n_rows: int, n_columns: int, steps: int, most: int, limits: Limits = LIMITS) -> int:

@@ -16,7 +16,7 @@ from undertow.choice.influence import influences
 from undertow.choice.interval import curve_of, gain, rate_interval, verdict_of
 from undertow.choice.limits import LIMITS, Limits
 from undertow.choice.mixed_family import PREFIX, MixedFamily
-from undertow.choice.plan import Family, Found, Plan, default_draws
+from undertow.choice.plan import Family, Found, Plan, default_draws, parts_of
 from undertow.choice.proximal_family import PROXIMAL, ProximalFamily, default_ratios, gather_moments
 from undertow.choice.record import Candidate, Choice, LargestTask, RateCurve, RateInterval
 from undertow.choice.theory_rates import predicted
@@ -25,7 +25,6 @@ from undertow.choice.words import NO_ROWS, STRATEGIES
 from undertow.linear.block_moments import BlockMoments
 from undertow.linear.rules import blend_of
 from undertow.linear.surface import LossSurface
-from undertow.tasks import folds
 from undertow.tasks.losses import NEGLIGIBLE, TaskLosses, effective_number, mean_over_tasks
 from undertow.tasks.rows import TaskRows
 
@@ -155,8 +154,8 @@ def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched
 
 
 def _plan(everything: TaskRows, rows: TaskRows, settings: Settings) -> Plan:
-    cv, n_draws, limits = settings.cv, settings.n_draws, settings.limits
-    parts = folds(rows.ids, min(cv, rows.n_tasks), settings.seed) if isinstance(cv, int) else cv
+    n_draws, limits = settings.n_draws, settings.limits
+    parts = parts_of(settings.cv, rows, settings.seed)
     if rows.in_order:
         n_draws = 1
     elif n_draws is None:

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from undertow._check import InputError, Setting
+from undertow.choice.plan import fold_of_each, parts_of
 from undertow.choice.search import Settings
 from undertow.estimators.curves import Around, promise, splines, trees
 from undertow.estimators.training import Search, Trained, searched
-from undertow.tasks import folds
 from undertow.tasks.curve import Curve
 from undertow.tasks.losses import NEGLIGIBLE, TaskLosses, mean_over_tasks
 from undertow.tasks.rows import TaskRows
@@ -36,7 +36,7 @@ def with_curve(effort: str, everything: TaskRows, large: TaskRows, trained: Trai
             raise InputError("effort", "thorough", why, ("Use ", Setting("effort", "fast"), "."))
         return trained
     assert trained.model.uncertainty is not None
-    of_task = _folds(everything, large, settings)
+    of_task = fold_of_each(everything, large, parts_of(settings.cv, large, settings.seed))
     around = Around.of(everything, of_task, trained.model.uncertainty)
     tried = {STRAIGHT: trained}
     for kind, (curve, column) in _curves(around, settings, effort == "thorough").items():
@@ -54,17 +54,6 @@ def _unfit(rows: TaskRows, settings: Settings) -> str:
     if (numbers := len(rows.y) * rows.n_columns) > limits.curve_numbers:
         return f"{numbers} numbers (rows times columns): curves are fitted to {limits.curve_numbers:g} at most."
     return ""
-
-
-def _folds(everything: TaskRows, large: TaskRows, settings: Settings) -> np.ndarray:
-    """Fold of each task (m,): that of the search, and any for tasks that it cannot test."""
-    parts = settings.cv
-    if isinstance(parts, int):
-        parts = folds(large.ids, min(parts, large.n_tasks), settings.seed)
-    of_task = np.arange(everything.n_tasks) % len(parts)
-    for fold, part in enumerate(parts):
-        of_task[np.searchsorted(everything.ids, large.ids[part])] = fold
-    return of_task
 
 
 def _curves(around: Around, settings: Settings, every: bool) -> dict[str, tuple[Curve, np.ndarray]]:

@@ -27,7 +27,7 @@ from scipy.interpolate import BSpline
 from undertow._workers import n_workers
 from undertow.choice.uncertainty import Uncertainty
 from undertow.tasks.curve import DEGREE, Splines, Trees
-from undertow.tasks.losses import mean_over_tasks
+from undertow.tasks.losses import mean_over_tasks, weights_of
 from undertow.tasks.rows import TaskRows
 
 # Pieces of a spline, between quantiles of its column: the penalty says how much it bends, not their number.
@@ -117,7 +117,7 @@ def promise(around: Around, column: np.ndarray, weighting: str, fold: int | None
     if not seen.any():  # the straight model is without error, and a column gains nothing
         return 0.0, 0.0
     counts = np.diff(around.offsets)[seen]
-    weights = np.ones(len(counts)) if weighting == "tasks" else counts.astype(float)
+    weights = weights_of(counts, weighting)
     gap, error = mean_over_tasks((gaps - base)[seen] / counts, weights)
     unit = float(np.average(base[seen] / counts, weights=weights))
     return gap / unit, error / unit

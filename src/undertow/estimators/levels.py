@@ -14,9 +14,10 @@ import numpy as np
 import scipy.stats
 
 from undertow._check import InputError
+from undertow.choice.plan import fold_of_each, parts_of
 from undertow.estimators.inputs import group_values, task_folds
 from undertow.mixed.levels import LevelFit, LevelRows, fit_levels
-from undertow.tasks import folds, labels
+from undertow.tasks import labels
 from undertow.tasks.rows import TaskRows
 
 # Without a search: so many parts of the tasks.
@@ -103,14 +104,7 @@ def _crossed(rows: LevelRows, fit: LevelFit, fold: np.ndarray) -> np.ndarray:
 
 def _fold_of(estimator: Any, everything: TaskRows, large: TaskRows) -> np.ndarray:
     """The fold of each task (m,): the search's own, and any for tasks that are too small to be tested."""
-    fold = np.zeros(everything.n_tasks, dtype=np.int64)
     if large.n_tasks < 3 or everything.n_tasks == 1:
-        return fold
-    parts = task_folds(getattr(estimator, "cv", _PARTS), large)
-    if isinstance(parts, int):
-        parts = folds(large.ids, min(parts, large.n_tasks), estimator.seed_)
-    fold[:] = np.arange(len(fold)) % len(parts)
-    place = np.searchsorted(everything.ids, large.ids)
-    for number, part in enumerate(parts):
-        fold[place[part]] = number
-    return fold
+        return np.zeros(everything.n_tasks, dtype=np.int64)
+    parts = parts_of(task_folds(getattr(estimator, "cv", _PARTS), large), large, estimator.seed_)
+    return fold_of_each(everything, large, parts)
