@@ -9,7 +9,7 @@ from undertow.experiments import direction_runs
 from undertow.experiments.direction_config import Config, LinearPart
 from undertow.experiments.direction_figure import PARTS, draw, draw_details
 from undertow.experiments.network_runs import Part
-from undertow.experiments.training_experiment import TrainingExperiment, cut_runs
+from undertow.experiments.training_experiment import TrainingExperiment, cut_parts
 from undertow.problem import MixedLinearRegression
 from undertow.trials import paired
 from undertow.trials.finding import Finding, above, below, mean_interval, resampled, stated, weakest
@@ -28,11 +28,7 @@ ARMS = {
 def cut(config: Config) -> list[Cell]:
     """Cells of RUNS_PER_CELL runs of each part."""
     runs = (config.runs, config.runs, config.network.runs)
-    return [
-        cell
-        for index, (name, count) in enumerate(zip(PARTS, runs, strict=True))
-        for cell in cut_runs(name, index, count, RUNS_PER_CELL, config.seed)
-    ]
+    return cut_parts(dict(zip(PARTS, runs, strict=True)), RUNS_PER_CELL, config.seed)
 
 
 def compute(config: Config, cell: Cell) -> pa.Table:

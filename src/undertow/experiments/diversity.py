@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
 from undertow import theory
-from undertow.experiments.training_experiment import CellExperiment, cut_runs
+from undertow.experiments.training_experiment import CellExperiment, cut_parts
 from undertow.plots import style
 from undertow.problem import Design, MixedLinearRegression
 from undertow.trials import paired
@@ -74,7 +74,7 @@ class Config(ExperimentConfig):
 
 def cut(config: Config) -> list[Cell]:
     """Cells of RUNS_PER_CELL runs of each part."""
-    return [cell for i, part in enumerate(PARTS) for cell in cut_runs(part, i, config.runs, RUNS_PER_CELL, config.seed)]
+    return cut_parts(dict.fromkeys(PARTS, config.runs), RUNS_PER_CELL, config.seed)
 
 
 def compute(config: Config, cell: Cell) -> pa.Table:
@@ -156,13 +156,9 @@ def draw(table: pa.Table, config: Config) -> Figure:
                 one.plot(numbers / config.n_features, lines, color=style.ORANGE, label="theory")
                 one.errorbar(numbers / config.n_features, mean, se, fmt="o", markersize=3.5, color=style.BLUE,
                              label="measured, mean \u00b1 standard error")  # fmt: skip
-                one.annotate(f"rate {style.signed(rate)}", (numbers[-1] / config.n_features, lines[-1]), xytext=(5, 0),
-                             textcoords="offset points", va="center", fontsize=8, annotation_clip=False)  # fmt: skip
+                style.label_end(one, f"rate {style.signed(rate)}", numbers[-1] / config.n_features, lines[-1])
             least = theory.least_loss(config.problem, config.design(1))
-            one.text(0.02, 0.02, f"least possible loss: {least:.2f} \u2193", transform=one.transAxes, color=style.GREEN,
-                     fontsize=8)  # fmt: skip
-            low, high = one.get_ylim()
-            one.set_ylim(low - 0.12 * (high - low), high)
+            style.least_below(one, f"{least:.2f}")
             _share_axis(one, numbers / config.n_features)
             one.set_ylabel("test loss after adaptation")
             change = "falls" if part == "many" else "rises"
@@ -182,8 +178,7 @@ def _best_rates(axes: Any, table: pa.Table, config: Config) -> None:
         middle = np.array([one.rate for one in found])
         ends = [middle - [one.low for one in found], np.array([one.high for one in found]) - middle]
         axes.errorbar(x, middle, np.maximum(ends, 0), fmt="o", markersize=3.5, color=style.BLUE)
-        axes.annotate(words, (x[-1], lines[-1]), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8,
-                      annotation_clip=False)  # fmt: skip
+        style.label_end(axes, words, x[-1], lines[-1])
     _share_axis(axes, np.array(config.numbers("many")) / config.n_features)
     axes.set_ylim(top=0.0)
     axes.set_ylabel("best train rate (95 % interval)")

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from pydantic import AfterValidator, Field, model_validator
 
 from undertow import theory
-from undertow.experiments.training_experiment import CellExperiment, cut_runs
+from undertow.experiments.training_experiment import CellExperiment, cut_parts
 from undertow.plots import style
 from undertow.problem import Design, MixedLinearRegression
+from undertow.trials import paired
 from undertow.trials.conditional import adaptation_metric, unavoidable_loss
 from undertow.trials.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size, evenly
 from undertow.trials.descent import distance_given_inputs, weights_at
@@ -83,7 +84,7 @@ class Config(ExperimentConfig):
 
 def cut(config: Config) -> list[Cell]:
     """Cells of RUNS_PER_CELL runs of each part."""
-    return [cell for i, part in enumerate(PARTS) for cell in cut_runs(part, i, config.runs, RUNS_PER_CELL, config.seed)]
+    return cut_parts(dict.fromkeys(PARTS, config.runs), RUNS_PER_CELL, config.seed)
 
 
 def compute(config: Config, cell: Cell) -> pa.Table:
@@ -158,14 +159,13 @@ def draw(table: pa.Table, config: Config) -> Figure:
                 one.plot(
                     rates, stopped(config, part), color=style.PURPLE, linestyle="--", label="theory, leading order"
                 )
-            for column, words in ((np.full(len(rates), -1), "converged"), (best, "stopped at\\nits best time")):
-                mean, sd = raw[:, pick, column].mean(axis=0), raw[:, pick, column].std(axis=0, ddof=1)
-                one.errorbar(rates, mean, sd / len(raw) ** 0.5, fmt="o", markersize=3.2, color=style.BLUE,
+            for column, words in ((np.full(len(rates), -1), "converged"), (best, "stopped at\nits best time")):
+                mean, se = paired.mean_and_se(raw[:, pick, column])
+                one.errorbar(rates, mean, se, fmt="o", markersize=3.2, color=style.BLUE,
                              label="measured, mean \u00b1 standard error")  # fmt: skip
                 exact = given[:, pick, column].mean(axis=0)
                 one.plot(rates, exact, ".", color=style.INK, markersize=4, zorder=4, label="the same, given the inputs")
-                one.annotate(words.replace("\\n", "\n"), (rates[-1], exact[-1]), xytext=(5, 0), fontsize=8,
-                             textcoords="offset points", va="center", annotation_clip=False)  # fmt: skip
+                style.label_end(one, words, rates[-1], exact[-1])
             one.axvline(0.0, color=style.GREY, linewidth=0.7, zorder=0)
             _least(one, config, part)
             one.set_xlabel("train rate")
@@ -178,10 +178,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
 
 def _least(axes: Any, config: Config, part: str) -> None:
     least = theory.least_loss(config.problem(part), config.design(part))
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.12 * (high - low), high)
-    axes.text(0.02, 0.02, f"least possible loss: {least:.2f} \u2193", transform=axes.transAxes, color=style.GREEN,
-              fontsize=8)  # fmt: skip
+    style.least_below(axes, f"{least:.2f}")
 
 
 def _course(axes: Any, table: pa.Table, config: Config) -> None:
@@ -191,11 +188,9 @@ def _course(axes: Any, table: pa.Table, config: Config) -> None:
         k = config.train_rates.index(rate)
         mean = given[:, k, :-1].mean(axis=0)
         axes.plot(config.times, mean, color=style.INK, linewidth=1.0)
-        axes.errorbar(config.times, raw[:, k, :-1].mean(axis=0), raw[:, k, :-1].std(axis=0, ddof=1) / len(raw) ** 0.5,
-                      fmt="o", markersize=3.2, color=style.BLUE)  # fmt: skip
+        axes.errorbar(config.times, *paired.mean_and_se(raw[:, k, :-1]), fmt="o", markersize=3.2, color=style.BLUE)
         axes.plot([config.times[-1], 1.6 * config.times[-1]], [end[k]] * 2, color=style.ORANGE, linewidth=2)
-        axes.annotate(f"rate {style.signed(rate)}", (1.6 * config.times[-1], end[k]), xytext=(4, 0), fontsize=8,
-                      textcoords="offset points", va="center", annotation_clip=False)  # fmt: skip
+        style.label_end(axes, f"rate {style.signed(rate)}", 1.6 * config.times[-1], end[k])
     axes.set_xscale("log")
     axes.set_xticks([1, 4, 16, 64, 256], ["1", "4", "16", "64", "256"])
     axes.minorticks_off()
@@ -248,7 +243,7 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
     lines, rates = [], np.array(config.train_rates)
     for part, words in PARTS.items():
         given = losses(table, config, part)
-        mean, se = given.mean(axis=0), given.std(axis=0, ddof=1) / len(given) ** 0.5
+        mean, se = paired.mean_and_se(given)
         off = mean[:, -1] - converged(config, part)
         lines.append(f"{words}: converged, {len(rates)} points against theory: largest deviation "
                      f"{abs(off / mean[:, -1]).max():.2%} of the loss, largest |z| "

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
 from undertow import theory
-from undertow.experiments.training_experiment import CellExperiment, cut_runs
+from undertow.experiments.training_experiment import CellExperiment, cut_parts
 from undertow.plots import style
 from undertow.plots.regimes import LossCurve
 from undertow.problem import Design, MixedLinearRegression
@@ -67,10 +67,7 @@ class Config(ExperimentConfig):
 
 def cut(config: Config) -> list[Cell]:
     """Cells of RUNS_PER_CELL runs of each panel."""
-    parts = (("groups", config.runs), ("ridge", config.ridge_runs))
-    return [
-        cell for i, (name, runs) in enumerate(parts) for cell in cut_runs(name, i, runs, RUNS_PER_CELL, config.seed)
-    ]
+    return cut_parts({"groups": config.runs, "ridge": config.ridge_runs}, RUNS_PER_CELL, config.seed)
 
 
 def compute(config: Config, cell: Cell) -> pa.Table:
@@ -182,8 +179,7 @@ def _groups(axes: Any, table: pa.Table, config: Config) -> None:
         axes.plot(best, group_loss(config, rho, np.asarray(best)), "^", color=style.INK, markersize=7, zorder=5,
                   label="best rate; for normal rows the least possible loss")  # fmt: skip
         sums = "\n(groups sum to 0)" if abs(rho + 1 / (config.group_size - 1)) < 1e-9 else ""
-        axes.annotate(f"correlation {style.signed(rho)}{sums}", (fine[-1], exact[-1]), xytext=(5, 0), fontsize=8,
-                      textcoords="offset points", va="center", annotation_clip=False)  # fmt: skip
+        style.label_end(axes, f"correlation {style.signed(rho)}{sums}", fine[-1], exact[-1])
     axes.set_ylim(0.35, 0.95)
     ticks = [rate for rate in (-1.0, -0.5, 0.0, 0.5) if fine[0] <= rate <= fine[-1]]
     axes.set_xticks([fine[0], *ticks], ["rate\nridge ratio\nvariance", *(_three(rate, n) for rate in ticks)])
@@ -200,7 +196,8 @@ def _three(rate: float, n: int) -> str:
 
 def finding(table: pa.Table, config: Config) -> Finding:
     """The best adapt rate is below 0 at every negative correlation, and so is the best ratio of panel b."""
-    found = {rho: best for rho, best in best_rates(table, config).items() if rho < 0}
+    every = best_rates(table, config)
+    found = {rho: best for rho, best in every.items() if rho < 0}
     strongest, ridge = min(found), best_ratio(table, config)
     first = found[strongest]
     parts: list[Conclusion] = [resampled(below(one.low, one.high), config.runs) for one in found.values()]
@@ -208,7 +205,7 @@ def finding(table: pa.Table, config: Config) -> Finding:
     rate = theory.group_rate(strongest, config.n_adapt)
     others = "; ".join(
         f"{rho:g}: {one.rate:+.3f}, theory {theory.group_rate(rho, config.n_adapt):+.3f}"
-        for rho, one in best_rates(table, config).items()
+        for rho, one in every.items()
         if rho != strongest
     )
     return Finding(

@@ -10,7 +10,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from undertow.experiments.training_experiment import TrainingExperiment, cut_runs
+from undertow.experiments.training_experiment import TrainingExperiment, cut_parts
 from undertow.plots import style
 from undertow.trials import paired
 from undertow.trials.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size
@@ -49,11 +49,7 @@ class Config(ExperimentConfig):
 
 def cut(config: Config) -> list[Cell]:
     """Cells of RUNS_PER_CELL runs of each kind, which share their data and starts."""
-    return [
-        cell
-        for i, kind in enumerate(KINDS)
-        for cell in cut_runs(kind, i, config.runs, RUNS_PER_CELL, config.seed, stream=0)
-    ]
+    return cut_parts(dict.fromkeys(KINDS, config.runs), RUNS_PER_CELL, config.seed, shared=True)
 
 
 def compute(config: Config, cell: Cell) -> pa.Table:
@@ -111,8 +107,8 @@ def draw(table: pa.Table, config: Config) -> Figure:
         made, axes = style.figure(3, width=3.8)
         for one, (kind, words), letter in zip(axes[0], KINDS.items(), "ab", strict=False):
             rates, values = tops(table, kind)
-            middle = np.exp(np.log(values).mean(axis=0))
-            ends = half_width(len(values)) * np.log(values).std(axis=0, ddof=1) / len(values) ** 0.5
+            mean, se = paired.mean_and_se(np.log(values))
+            middle, ends = np.exp(mean), half_width(len(values)) * se
             if kind == "plain":
                 fine = np.linspace(rates[0], rates[-1], 201)
                 line = edge_of_stability(config.step, fine)
@@ -144,10 +140,7 @@ def _test_losses(axes: Any, table: pa.Table, config: Config) -> None:
     style.zero_lines(axes)
     base = paired.by_run(table, "test_loss", kind="plain")
     least = 100 * (config.noise_std**2 / 2 / base[1][:, base[0] == 0.0].mean() - 1)
-    axes.text(0.02, 0.02, f"least possible loss: {least:.0f} % \u2193".replace("-", "\u2212"), transform=axes.transAxes,
-              color=style.GREEN, fontsize=8)  # fmt: skip
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.12 * (high - low), high)
+    style.least_below(axes, f"{least:.0f} %")
     axes.set_xlabel("train rate")
     axes.set_ylabel("test loss, % from rate 0")
     axes.set_title("c  here the flatter net predicts better")
@@ -157,13 +150,11 @@ def finding(table: pa.Table, config: Config) -> Finding:
     """The largest eigenvalue at the lowest normalised rate lies below that at 0; theory fits at all rates below 0."""
     rates, values = tops(table, "normalised")
     ends = tuple(float(np.exp(x)) for x in mean_interval(np.log(values[:, 0] / values[:, rates == 0.0][:, 0])))
-    lows, highs = [], []
+    off = []
     for kind in KINDS:
         swept, found = tops(table, kind)
-        ratio = np.log(found / edges(table, config, kind))[:, swept < 0]
-        lows.append(ratio.mean(axis=0))
-        highs.append(ratio.std(axis=0, ddof=1) / len(ratio) ** 0.5)
-    middle, se = np.concatenate(lows), np.concatenate(highs)
+        off.append(paired.mean_and_se(np.log(found / edges(table, config, kind))[:, swept < 0]))
+    middle, se = np.concatenate(off, axis=1)
     half = half_width(config.runs, number=len(middle)) * se
     test = paired.by_run(table, "test_loss", kind="normalised")[1]
     change = mean_interval(100 * (test[:, 0] / test[:, rates == 0.0][:, 0] - 1))

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from undertow.experiments.training_experiment import TrainingExperiment, cut_runs
+from undertow.experiments.training_experiment import TrainingExperiment, cut_parts
 from undertow.plots import style
 from undertow.problem import Design, Sinusoid
 from undertow.trials import paired
@@ -44,11 +44,7 @@ class Config(ExperimentConfig):
 
 def cut(config: Config) -> list[Cell]:
     """One cell for each number of shots and run."""
-    return [
-        cell
-        for index, shots in enumerate(config.shots)
-        for cell in cut_runs(f"shots{shots}", index, config.runs, 1, config.seed)
-    ]
+    return cut_parts({f"shots{shots}": config.runs for shots in config.shots}, 1, config.seed)
 
 
 def compute(config: Config, cell: Cell) -> pa.Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -65,6 +65,15 @@ class TrainingExperiment(CellExperiment):
     def runs_by_itself(self, config: ExperimentConfig) -> bool:
         """Whether all data that it needs come with the package or are named in the config."""
         return not self.data or getattr(config, self.data) is not None
+
+
+def cut_parts(parts: Mapping[str, int], per_cell: int, seed: int, *, shared: bool = False) -> list[Cell]:
+    """Cut the runs of each part into cells. shared: whether all parts share their draws."""
+    return [
+        cell
+        for index, (name, runs) in enumerate(parts.items())
+        for cell in cut_runs(name, index, runs, per_cell, seed, 0 if shared else None)
+    ]
 
 
 def cut_runs(name: str, index: int, runs: int, per_cell: int, seed: int, stream: int | None = None) -> list[Cell]:

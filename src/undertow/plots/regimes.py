@@ -90,8 +90,7 @@ class LossCurve:
             bottom = min(bottom, self.least - 0.12 * room)
         elif self.least is not None:
             # Far below the curve: a line there would flatten what is to be seen.
-            axes.text(0.99, 0.02, f"least possible loss: {self.least:.2f} \u2193", transform=axes.transAxes, ha="right",
-                      color=style.GREEN, fontsize=8)  # fmt: skip
+            style.least_below(axes, f"{self.least:.2f}", right=True, room=0.0)
         axes.set_ylim(bottom, high + 0.08 * room)
 
     def _tangent(self, axes: Any) -> None:

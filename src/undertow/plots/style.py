@@ -98,6 +98,25 @@ def shared_legend(made: Figure, axes: Any, *, columns: int = 4) -> None:
     made.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
 
 
+def label_end(axes: Any, words: str, x: float, y: float) -> None:
+    """Name a curve at its end, to the right of it and, where there is no room, outside of the axes."""
+    axes.annotate(
+        words, (x, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8, annotation_clip=False
+    )
+
+
+def least_below(axes: Any, loss: str, *, right: bool = False, room: float = 0.12) -> None:
+    """Say the least possible loss, which lies below what is drawn, in the lower left or right corner.
+
+    room: height of an empty strip that is added for it, as a share of the axis.
+    """
+    axes.text(0.99 if right else 0.02, 0.02, f"least possible loss: {loss} \u2193".replace("-", "\u2212"),
+              transform=axes.transAxes, ha="right" if right else "left", color=GREEN, fontsize=8)  # fmt: skip
+    if room:
+        low, high = axes.get_ylim()
+        axes.set_ylim(low - room * (high - low), high)
+
+
 def signed(rate: float) -> str:
     """A rate as text, with a true minus sign."""
     if np.isinf(rate):
