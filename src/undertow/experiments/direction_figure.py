@@ -49,7 +49,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
             one.set_title(f"{'abc'[list(PARTS).index(part)]}  {words}")
             if part != "network":  # nobody knows the least possible loss of the quadratic problem
                 below = 100 * (_least(config, part) / values[:, rates == 0.0].mean() - 1)
-                style.least_below(one, f"{below:.0f} %", room=0.0)
+                style.least_below(one, f"{below:.0f} %".replace("-", "\u2212"), room=0.0)
             _downhill_and_up(one)
         axes[0, 0].set_ylabel("test loss, % from rate 0")
         made.suptitle("Exact outer solution: the best inner step goes uphill on the support rows", x=0.01, ha="left",

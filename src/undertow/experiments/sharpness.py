@@ -140,7 +140,7 @@ def _test_losses(axes: Any, table: pa.Table, config: Config) -> None:
     style.zero_lines(axes)
     base = paired.by_run(table, "test_loss", kind="plain")
     least = 100 * (config.noise_std**2 / 2 / base[1][:, base[0] == 0.0].mean() - 1)
-    style.least_below(axes, f"{least:.0f} %")
+    style.least_below(axes, f"{least:.0f} %".replace("-", "\u2212"))
     axes.set_xlabel("train rate")
     axes.set_ylabel("test loss, % from rate 0")
     axes.set_title("c  here the flatter net predicts better")

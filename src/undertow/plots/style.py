@@ -110,8 +110,9 @@ def least_below(axes: Any, loss: str, *, right: bool = False, room: float = 0.12
 
     room: height of an empty strip that is added for it, as a share of the axis.
     """
-    axes.text(0.99 if right else 0.02, 0.02, f"least possible loss: {loss} \u2193".replace("-", "\u2212"),
-              transform=axes.transAxes, ha="right" if right else "left", color=GREEN, fontsize=8)  # fmt: skip
+    x, side = (0.99, "right") if right else (0.02, "left")
+    words = f"least possible loss: {loss} \u2193"
+    axes.text(x, 0.02, words, transform=axes.transAxes, ha=side, color=GREEN, fontsize=8)
     if room:
         low, high = axes.get_ylim()
         axes.set_ylim(low - room * (high - low), high)
