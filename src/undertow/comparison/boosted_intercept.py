@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from undertow.comparison.plain import INNER_FOLDS, inner_draws
-from undertow.comparison.rivals import Fitted, NoFit, Training, missing
+from undertow.comparison.rivals import Fitted, NoFit, StandardisedModel, Training, missing
 from undertow.comparison.trees import NUMBERS, row_weights
-from undertow.tasks import GroupedTable, Standard, folds
+from undertow.tasks import GroupedTable, folds
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,20 +35,6 @@ class Intercepts:
 
     def _of_trees(self, x: np.ndarray) -> np.ndarray:
         return self.trees(x.reshape(-1, x.shape[2])).reshape(x.shape[:2])
-
-
-@dataclass(frozen=True, eq=False)
-class InterceptModel:
-    """The same in raw units."""
-
-    standard: Standard
-    inner: Intercepts
-
-    def predict(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
-        """Predictions (m, n_v) in raw units."""
-        x, query = self.standard.features(support_x), self.standard.features(query_x)
-        found = self.inner.adapted(x, self.standard.targets(support_y[..., None])[..., 0], query)
-        return self.standard.restore_targets(found[..., None])[..., 0]
 
 
 def unfit(n_features: int) -> str:
@@ -74,7 +60,7 @@ def fit(training: Training) -> Fitted:
                 # The last feature of the data is 1.
                 found = model.adapted(batch.support_x[..., :-1], batch.support_y, batch.query_x[..., :-1])
                 total[i] += weights @ (found - batch.query_y)[real] ** 2
-    return Fitted(InterceptModel(training.standard, _boosted(data, NUMBERS[int(total.argmin())])))
+    return Fitted(StandardisedModel(training.standard, _boosted(data, NUMBERS[int(total.argmin())]).adapted))
 
 
 def _boosted(data: GroupedTable, n_trees: int) -> Intercepts:

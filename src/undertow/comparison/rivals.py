@@ -76,6 +76,20 @@ def _with_one(x: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
+class StandardisedModel:
+    """A way to predict in standardised space, (support_x, support_y, query_x) -> (m, n_v), in raw units."""
+
+    standard: Standard
+    adapted: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+    def predict(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
+        """Predictions (m, n_v) in raw units."""
+        x, query = self.standard.features(support_x), self.standard.features(query_x)
+        found = self.adapted(x, self.standard.targets(support_y[..., None])[..., 0], query)
+        return self.standard.restore_targets(found[..., None])[..., 0]
+
+
+@dataclass(frozen=True, eq=False)
 class Fitted:
     """A model, and what is worth saying about its fit."""
 

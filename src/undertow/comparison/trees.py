@@ -8,15 +8,15 @@ is chosen by the error on training tasks left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from undertow._batch import TaskBatch
 from undertow.comparison.plain import INNER_FOLDS, inner_draws
-from undertow.comparison.rivals import Fitted, Training
-from undertow.tasks import Standard, folds
+from undertow.comparison.rivals import Fitted, StandardisedModel, Training
+from undertow.tasks import folds
 from undertow.tasks.losses import weights_of
 
 NUMBERS = (5, 10, 20, 40, 80, 160)
@@ -62,19 +62,10 @@ def drawn_rows(training: Training) -> Drawn:
     return Drawn(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
 
 
-@dataclass(frozen=True, eq=False)
-class TreesModel:
-    """Trees on rows and what the support rows of their task say."""
-
-    standard: Standard
-    trees: Any
-
-    def predict(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
-        """Predictions (m, n_v) in raw units."""
-        x, query = self.standard.features(support_x), self.standard.features(query_x)
-        columns = columns_of(x, self.standard.targets(support_y[..., None])[..., 0], query)
-        found = self.trees.predict(columns.reshape(-1, columns.shape[2])).reshape(columns.shape[:2])
-        return self.standard.restore_targets(found[..., None])[..., 0]
+def predicted(trees: Any, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
+    """Return what trees predict (m, n_v) for query rows, all standardised."""
+    columns = columns_of(support_x, support_y, query_x)
+    return trees.predict(columns.reshape(-1, columns.shape[2])).reshape(columns.shape[:2])
 
 
 def prepare() -> None:
@@ -92,7 +83,8 @@ def fit(training: Training) -> Fitted:
         errors = [rows.weights[own] @ (one - rows.y[own]) ** 2 for one in staged]
         total += [errors[n - 1] for n in NUMBERS]
     best = NUMBERS[int(total.argmin())]
-    return Fitted(TreesModel(training.standard, _grown(rows, np.ones(len(rows.y), bool), best, training.seed)))
+    trees = _grown(rows, np.ones(len(rows.y), bool), best, training.seed)
+    return Fitted(StandardisedModel(training.standard, partial(predicted, trees)))
 
 
 def _grown(rows: Drawn, which: np.ndarray, n_trees: int, seed: int) -> Any:
