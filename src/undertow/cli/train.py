@@ -102,15 +102,13 @@ def _said(one: dict[str, Any]) -> str:
     return loss if one["standard_error"] is None else f"{loss} (s.e. {one['standard_error']:.2g})"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:+.1f} %"
-
-
 def _gain(what: str, over: dict[str, Any]) -> str:
     if over["gain"] is None:
         return ""
-    text = f"; {what} gains {_percent(over['gain'])}"
-    return text if over["low"] is None else f"{text} (95 % CI {_percent(over['low'])} to {_percent(over['high'])})"
+    from undertow.choice.words import between, percent
+
+    text = f"; {what} gains {percent(100 * over['gain'])}"
+    return text if over["low"] is None else f"{text} (95 % CI {between(100 * over['low'], 100 * over['high'])})"
 
 
 def _finite(value: Any) -> float | None:
