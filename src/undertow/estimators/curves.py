@@ -116,7 +116,7 @@ def promise(around: Around, column: np.ndarray, weighting: str, fold: int | None
     seen = base > 0
     if not seen.any():  # the straight model is without error, and a column gains nothing
         return 0.0, 0.0
-    counts = np.diff(around.offsets)[seen]
+    counts = np.diff(around.offsets)[seen].astype(np.float64)
     weights = weights_of(counts, weighting)
     gap, error = mean_over_tasks((gaps - base)[seen] / counts, weights)
     unit = float(np.average(base[seen] / counts, weights=weights))
