@@ -36,7 +36,6 @@ from undertow.linear.ridge_solve import (
     eliminated,
     inverse,
     masked,
-    repelled,
     scaled,
     solve_small,
     unscaled,
@@ -86,8 +85,7 @@ def ridge_adapt(
     if np.isinf(kappa):
         return theta
     rest = y - (x @ theta[..., None])[..., 0]
-    z = scaled(x, root)
-    theta += unscaled(solve_small(z, rest, kappa) if kappa >= 0 else repelled(z, rest, kappa, reach), root)
+    theta += unscaled(solve_small(scaled(x, root), rest, kappa, reach), root)
     return theta
 
 

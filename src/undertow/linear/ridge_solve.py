@@ -92,8 +92,11 @@ def inverse(values: np.ndarray, kappa: float | np.ndarray, reach: float = math.i
     return np.divide(1, values + np.asarray(kappa, values.dtype), out=np.zeros_like(values), where=kept)
 
 
-def solve_small(z: np.ndarray, rest: np.ndarray, kappa: float | np.ndarray) -> np.ndarray:
-    """Z^T (Z Z^T + kappa I)^{-1} rest for each task, (m, q); kappa: finite, a number or one for each task (m,)."""
+def solve_small(z: np.ndarray, rest: np.ndarray, kappa: float | np.ndarray, reach: float = math.inf) -> np.ndarray:
+    """Z^T (Z Z^T + kappa I)^{-1} rest for each task, (m, q); kappa: finite, a number or one for each task (m,).
+
+    A negative kappa is one number, and tasks beyond the reach get 0: see ``inverse``.
+    """
     out = np.empty((len(z), z.shape[2]), z.dtype)
     ratios = np.broadcast_to(kappa, len(z))
     size = max(1, CHUNK_NUMBERS // max(1, z.shape[1] * z.shape[2]))
@@ -111,19 +114,7 @@ def solve_small(z: np.ndarray, rest: np.ndarray, kappa: float | np.ndarray) -> n
             out[part] = (transposed @ step if wide else step)[..., 0]
             continue
         values, left, turn = eigen(own)
-        inner = (turn @ right_side)[..., 0] * inverse(values, ratio[:, None])
-        out[part] = (left @ inner[..., None])[..., 0]
-    return out
-
-
-def repelled(z: np.ndarray, rest: np.ndarray, kappa: float, reach: float) -> np.ndarray:
-    """What ``solve_small`` returns, for kappa < 0: (m, q), 0 in tasks with an eigenvalue beyond the reach."""
-    out = np.empty((len(z), z.shape[2]), z.dtype)
-    size = max(1, CHUNK_NUMBERS // max(1, z.shape[1] * z.shape[2]))
-    for start in range(0, len(z), size):
-        part = slice(start, start + size)
-        values, left, turn = eigen(z[part])
-        inner = (turn @ rest[part, :, None])[..., 0] * inverse(values, kappa, reach)
+        inner = (turn @ right_side)[..., 0] * inverse(values, ratio[:, None] if np.ndim(kappa) else kappa, reach)
         out[part] = (left @ inner[..., None])[..., 0]
     return out
 
