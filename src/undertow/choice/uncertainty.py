@@ -25,6 +25,7 @@ from undertow._check import InputError
 from undertow.choice.plan import Found, Plan
 from undertow.choice.probability import curve, probabilities, two_valued
 from undertow.mixed.fit import MixedFit
+from undertow.mixed.lapack import lifted
 from undertow.mixed.scoring import LEAST_SUM, root_of
 from undertow.tasks.rows import TaskRows, of_target
 
@@ -218,9 +219,7 @@ def _solved(gram: np.ndarray, right: np.ndarray) -> np.ndarray:
     try:
         return np.linalg.solve(gram, right)
     except np.linalg.LinAlgError:
-        n = gram.shape[-1]
-        more = 4 * n * np.finfo(gram.dtype).eps * np.trace(gram, axis1=-2, axis2=-1)
-        return np.linalg.solve(gram + more[..., None, None] * np.eye(n), right)
+        return np.linalg.solve(lifted(gram), right)
 
 
 def _variances(x: np.ndarray, z: np.ndarray, fit: MixedFit | None) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,13 @@ def eigh(matrix: Float[np.ndarray, "n n"]) -> tuple[Float[np.ndarray, " n"], Flo
     return values, vectors
 
 
+def lifted(matrix: Float[np.ndarray, "*b n n"]) -> Float[np.ndarray, "*b n n"]:
+    """Return matrices with as much more on their diagonals as rounding takes where noise is lost beside spread."""
+    n = matrix.shape[-1]
+    more = 4 * n * np.finfo(matrix.dtype).eps * np.trace(matrix, axis1=-2, axis2=-1)
+    return matrix + more[..., None, None] * np.eye(n)
+
+
 def solve_lower(factor: Float[np.ndarray, "n n"], right: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:
     """Return F^{-1} right for a lower triangle F in C order."""
     # The transpose of C order is Fortran order: no copy is made.

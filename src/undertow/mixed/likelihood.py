@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from undertow.mixed.lapack import eigh, solve_lower
+from undertow.mixed.lapack import eigh, lifted, solve_lower
 from undertow.mixed.statistics import Block, TaskStatistics
 
 # Triangles of this many rows are solved one by one; smaller ones all at once, row by row.
@@ -134,9 +134,7 @@ def _factored(h: Float[np.ndarray, "b k k"]) -> Float[np.ndarray, "b k k"]:
     try:
         return np.linalg.cholesky(h)
     except np.linalg.LinAlgError:
-        k = h.shape[1]
-        more = 4 * k * np.finfo(h.dtype).eps * np.trace(h, axis1=1, axis2=2)
-        return np.linalg.cholesky(h + more[:, None, None] * np.eye(k))
+        return np.linalg.cholesky(lifted(h))
 
 
 def _solved(factor: Float[np.ndarray, "b k k"], rows: Float[np.ndarray, "b k w"]) -> Float[np.ndarray, "b k w"]:
