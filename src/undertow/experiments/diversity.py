@@ -14,7 +14,7 @@ from undertow.experiments.training_experiment import CellExperiment, cut_parts
 from undertow.plots import style
 from undertow.problem import Design, MixedLinearRegression
 from undertow.trials import paired
-from undertow.trials.conditional import adaptation_metric, transposed_pseudoinverse, unavoidable_loss
+from undertow.trials.conditional import loss_at, transposed_pseudoinverse
 from undertow.trials.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size, evenly
 from undertow.trials.finding import Finding, below, half_width, resampled, sentence, weakest, within
 from undertow.trials.optimum import Optimum, empirical_optimum
@@ -89,8 +89,7 @@ def compute(config: Config, cell: Cell) -> pa.Table:
     )
     numbers = config.numbers(part)
     distance = distances(problem, support, query, rates, numbers)
-    metric = adaptation_metric(problem, config.n_adapt, config.adapt_rate)
-    losses = unavoidable_loss(problem, config.n_adapt, config.adapt_rate) + metric * distance / 2
+    losses = loss_at(problem, config.n_adapt, config.adapt_rate, distance)
     run, m, rate = np.meshgrid(np.arange(cell.first_run, cell.first_run + cell.runs), numbers, rates, indexing="ij")
     columns = {"run": run.ravel(), "n_tasks": m.ravel(), "train_rate": rate.ravel(), "loss": losses.ravel()}
     return pa.table({"part": [part] * losses.size, **columns})

@@ -15,7 +15,7 @@ from undertow.experiments.training_experiment import CellExperiment, cut_parts
 from undertow.plots import style
 from undertow.problem import Design, MixedLinearRegression
 from undertow.trials import paired
-from undertow.trials.conditional import adaptation_metric, unavoidable_loss
+from undertow.trials.conditional import loss_at
 from undertow.trials.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size, evenly
 from undertow.trials.descent import distance_given_inputs, weights_at
 from undertow.trials.finding import Conclusion, Finding, above, below, resampled, sentence, weakest
@@ -109,9 +109,7 @@ def compute(config: Config, cell: Cell) -> pa.Table:
 
 def loss_of(config: Config, part: str, distance: np.ndarray) -> np.ndarray:
     """The expected loss on a new task, given the distance from w_0."""
-    problem = config.problem(part)
-    metric = adaptation_metric(problem, config.n_adapt, config.adapt_rate)
-    return unavoidable_loss(problem, config.n_adapt, config.adapt_rate) + metric * distance / 2
+    return loss_at(config.problem(part), config.n_adapt, config.adapt_rate, distance)
 
 
 def losses(table: pa.Table, config: Config, part: str, column: str = "conditional") -> np.ndarray:

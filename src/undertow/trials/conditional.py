@@ -60,6 +60,12 @@ def loss_given_inputs(
     return losses
 
 
+def loss_at(problem: MixedLinearRegression, n_adapt: int, adapt_rate: float, distance: np.ndarray) -> np.ndarray:
+    """The expected loss on a new task at these values of |omega* - w_0|^2; white inputs."""
+    metric = adaptation_metric(problem, n_adapt, adapt_rate)
+    return unavoidable_loss(problem, n_adapt, adapt_rate) + metric * distance / 2
+
+
 def unavoidable_loss(problem: MixedLinearRegression, n_adapt: int, adapt_rate: float) -> float:
     """The loss of a start at w_0 itself: noise, and what one step cannot learn about the new task."""
     metric = adaptation_metric(problem, n_adapt, adapt_rate)
