@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 import numpy as np
-from scipy.interpolate import BSpline
-
 from undertow._types import AnyRows, Numbers, Real, TaskPositions
 
 DEGREE = 3
@@ -43,6 +41,9 @@ class Splines:
 
     def of_feature(self, i: int, x: Real) -> Real:
         """Return what the column ``features[i]`` with values x (R,) adds to the curve, (R, q)."""
+        # Half of what tasks take to import, and few models have a curve.
+        from scipy.interpolate import BSpline
+
         knots = self.knots[i]
         return BSpline(knots, self.coef[i], DEGREE)(np.clip(x.astype(np.float64), knots[0], knots[-1]))
 
