@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 import numpy as np
+
 from undertow._types import AnyRows, Numbers, Real, TaskPositions
 
 DEGREE = 3
