@@ -63,7 +63,7 @@ setTimeout(async () => {{
 
 
 def random_settings(n):
-    """Settings over the whole range of the sliders; five of them share p and n_t, which is what costs."""
+    """Settings over the whole range of the sliders."""
     rng = np.random.default_rng(1)
     found = []
     while len(found) < n:
@@ -122,10 +122,8 @@ def test_losses_are_those_of_the_theory_at_200_random_settings(seen):
             continue
         expected = theory(at, at["train"])[1](at["adapt"])
         errors.append(abs(float(one["loss"]) / expected - 1))
-        # The eigenvalues that either draws scatter by more where a positive rate makes the step nearly singular.
-        assert errors[-1] < (1e-3 if at["train"] < 0 else 1e-2), at
     assert len(errors) > 180
-    assert np.quantile(errors, 0.98) < 1e-3
+    assert max(errors) < 1e-9
 
 
 def test_best_rates_are_those_of_the_theory(seen):

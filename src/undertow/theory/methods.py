@@ -7,7 +7,16 @@ import numpy as np
 from undertow import _check
 from undertow._check import InputError
 from undertow.problem import Design, MixedLinearRegression
-from undertow.theory import drawn, equivalent, exact, existence, free_sum, overparameterized, underparameterized
+from undertow.theory import (
+    drawn,
+    equivalent,
+    exact,
+    existence,
+    free_sum,
+    overparameterized,
+    underparameterized,
+    wishart,
+)
 from undertow.theory.records import Coefficients, MethodChoice
 
 METHODS = ("exact", "drawn", "leading", "next_order", "equivalent", "auto")
@@ -30,7 +39,8 @@ def choose(problem: MixedLinearRegression, design: Design, train: np.ndarray, st
     if n < p and problem.noise_std == 0:
         return MethodChoice("exact", 1e-12, "N < p without noise: the mean does not depend on the train rate.")
     if n > p and m == 1:
-        return MethodChoice("exact", 2e-3, "One task with n_v > p + 1: the exact formula over the spectrum of S.")
+        error = 1e-6 if min(p, design.n_support) <= wishart.EXACT_RANK else 2e-3
+        return MethodChoice("exact", error, "One task with n_v > p + 1: the exact formula over the spectrum of S.")
     rates = np.atleast_1d(train)
     finite = rates[existence.exponents(p, design, rates, steps) > existence.MEAN]
     if not finite.size and (problem.noise_std or p > 1):

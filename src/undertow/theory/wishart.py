@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from undertow.theory import wishart_density
+
 
 @lru_cache(maxsize=4096)
 def moment(order: int, p: int, n: int) -> Fraction:
@@ -122,19 +124,20 @@ class Spectrum(NamedTuple):
 
 
 # Above this rank the mean spectrum is the Marchenko-Pastur law up to corrections that its corrected moments carry.
-SAMPLED_RANK = 100
-_NODES, _PER_NODE = 1000, 8
+EXACT_RANK = 100
 _MATCHED = 6
 
 
 @lru_cache(maxsize=64)
 def spectrum(p: int, n: int) -> Spectrum:
-    """Return a quadrature for the mean spectrum of S at these sizes: sampled when min(p, n) <= 100, else the limit law.
+    """Return a quadrature for the mean spectrum of S: its exact density when min(p, n) <= 100, else the limit law.
 
-    Either way the weights are corrected so that the moments of order 0 to 6 are exact at finite size.
+    The weights of the limit law are corrected so that the moments of order 0 to 6 are exact at finite size.
     """
-    base = sampled(p, n) if min(p, n) <= SAMPLED_RANK else marchenko_pastur(p / n)
-    return _match_moments(base, p, n)
+    if min(p, n) > EXACT_RANK:
+        return _match_moments(marchenko_pastur(p / n), p, n)
+    nodes, weights = wishart_density.nonzero(p, n)
+    return Spectrum(np.append(nodes, 0.0), np.append(weights, 1 - n / p)) if n < p else Spectrum(nodes, weights)
 
 
 def marchenko_pastur(y: float, n_nodes: int = 800) -> Spectrum:
@@ -147,20 +150,6 @@ def marchenko_pastur(y: float, n_nodes: int = 800) -> Spectrum:
     weights = 2 * np.sin(angle) ** 2 / (nodes * (n_nodes + 1))
     if y > 1:
         nodes, weights = np.append(nodes, 0.0), np.append(weights, 1 - 1 / y)
-    return Spectrum(nodes, weights)
-
-
-@lru_cache(maxsize=64)
-def sampled(p: int, n: int) -> Spectrum:
-    """Return the finite-size mean spectrum: eigenvalues of fixed draws, pooled, sorted, and averaged by eights."""
-    rank = min(p, n)
-    pool = _NODES * _PER_NODE
-    draws = max(12, -(-pool // rank))
-    values = np.sort(eigenvalue_draws(p, n, draws).ravel())
-    values = values[: values.size // _PER_NODE * _PER_NODE].reshape(-1, _PER_NODE).mean(axis=1)
-    nodes, weights = values, np.full(values.size, rank / p / values.size)
-    if rank < p:
-        nodes, weights = np.append(nodes, 0.0), np.append(weights, 1 - rank / p)
     return Spectrum(nodes, weights)
 
 
@@ -207,13 +196,8 @@ def _match_moments(base: Spectrum, p: int, n: int) -> Spectrum:
     basis = np.polynomial.legendre.legvander(shift(nodes), _MATCHED)
     target = np.array([_exact_mean(np.polynomial.legendre.leg2poly(row), shift, p, n) for row in np.eye(_MATCHED + 1)])
     target[0] = rank / p
-    # The long tail of a rank of 1 or 2 may not bear all orders with positive weights.
-    for order in range(_MATCHED, 0, -1):
-        q = basis[:, : order + 1]
-        correction = np.linalg.solve((q * weights[:, None]).T @ q, target[: order + 1] - q.T @ weights)
-        matched[live] = weights * (1 + q @ correction)
-        if (matched >= 0).all():
-            break
+    correction = np.linalg.solve((basis * weights[:, None]).T @ basis, target - basis.T @ weights)
+    matched[live] = weights * (1 + basis @ correction)
     return Spectrum(base.nodes, matched)
 
 

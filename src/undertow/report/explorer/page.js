@@ -54,11 +54,13 @@
       row.append(label, slider, exact);
       $("controls").append(row);
     }
+    const buttons = Object.assign(document.createElement("div"), { className: "buttons" });
     for (const [words, act] of [["Go to the best rates", best], ["Start again", reset]]) {
-      const button = Object.assign(document.createElement("button"), { type: "button", textContent: words, className: "wide" });
+      const button = Object.assign(document.createElement("button"), { type: "button", textContent: words });
       button.addEventListener("click", act);
-      $("controls").append(button);
+      buttons.append(button);
     }
+    $("controls").append(buttons);
   }
 
   // Many events of one frame are answered once.

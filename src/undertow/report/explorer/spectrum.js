@@ -1,4 +1,4 @@
-// The mean spectrum of S = X^T X / n, X (n, p) standard normal, as a quadrature; as in undertow.theory.wishart.
+// The mean spectrum of S = X^T X / n, X (n, p) standard normal, as a quadrature; as in undertow.theory.wishart_density.
 (function (undertow) {
   "use strict";
 
@@ -25,138 +25,44 @@
       spare = radius * Math.sin(angle);
       return radius * Math.cos(angle);
     };
-    // Marsaglia and Tsang (2000), for shapes of 1 and above.
-    const chi2 = (degrees) => {
-      if (degrees === 1) return normal() ** 2;
-      const d = degrees / 2 - 1 / 3, scale = 1 / Math.sqrt(9 * d);
-      for (;;) {
-        const x = normal(), v = (1 + scale * x) ** 3;
-        if (v > 0 && Math.log(next()) < x * x / 2 + d - d * v + d * Math.log(v)) return 2 * d * v;
-      }
-    };
-    return { next, normal, chi2 };
+    return { normal };
   }
 
-  // Eigenvalues of a symmetric tridiagonal matrix by implicit QL steps; both arrays are overwritten. (Math.hypot is slow.)
-  function tridiagonal(diagonal, off) {
-    const n = diagonal.length;
-    for (let l = 0; l < n; l++) {
-      for (;;) {
-        let m = l;
-        while (m < n - 1 && Math.abs(off[m]) > 1e-16 * (Math.abs(diagonal[m]) + Math.abs(diagonal[m + 1]))) m++;
-        if (m === l) break;
-        let g = (diagonal[l + 1] - diagonal[l]) / (2 * off[l]), r = Math.sqrt(g * g + 1);
-        g = diagonal[m] - diagonal[l] + off[l] / (g + (g >= 0 ? r : -r));
-        let s = 1, c = 1, p = 0, i = m - 1;
-        for (; i >= l; i--) {
-          const f = s * off[i], b = c * off[i];
-          r = Math.sqrt(f * f + g * g);
-          off[i + 1] = r;
-          if (r === 0) {
-            diagonal[i + 1] -= p;
-            off[m] = 0;
-            break;
-          }
-          s = f / r;
-          c = g / r;
-          g = diagonal[i + 1] - p;
-          r = (diagonal[i] - g) * s + 2 * c * b;
-          p = s * r;
-          diagonal[i + 1] = g + p;
-          g = c * r - b;
-        }
-        if (r === 0 && i >= l) continue;
-        diagonal[l] -= p;
-        off[l] = g;
-        off[m] = 0;
-      }
-    }
-    return diagonal;
-  }
-
-  // Nonzero eigenvalues of one S by its tridiagonal model (Dumitriu and Edelman, 2002).
-  function eigenvalues(source, p, n) {
-    const rank = Math.min(p, n), large = Math.max(p, n);
-    const on = Float64Array.from({ length: rank }, (_, i) => source.chi2(large - i));
-    const below = Float64Array.from({ length: rank - 1 }, (_, i) => source.chi2(rank - 1 - i));
-    const diagonal = Float64Array.from(on, (value, i) => (value + (i ? below[i - 1] : 0)) / n);
-    const off = new Float64Array(rank);
-    for (let i = 0; i < rank - 1; i++) off[i] = Math.sqrt(on[i] * below[i]) / n;
-    return tridiagonal(diagonal, off);
-  }
-
-  // E tr S^order / p, exact: a sum over zonal polynomials (Hanlon, Stanley and Stembridge, 1992).
-  function moment(order, p, n) {
-    let top = 0n, bottom = 1n;
-    for (const shape of shapes(order)) {
-      let value = BigInt(2 * order), norm = 1n;
-      shape.forEach((row, i) => {
-        for (let j = 0; j < row; j++) {
-          const content = 2 * j - i, below = shape.filter((other) => other > j).length - i - 1;
-          value *= BigInt((p + content) * (n + content) * (i || j ? content : 1));
-          const hook = 2 * (row - j - 1) + below;
-          norm *= BigInt((hook + 1) * (hook + 2));
-        }
-      });
-      top = top * norm + value * bottom;
-      bottom *= norm;
-    }
-    bottom *= BigInt(p) * BigInt(n) ** BigInt(order);
-    return Number((top << 80n) / bottom) / 2 ** 80;
-  }
-
-  function shapes(order) {
-    const found = [];
-    for (let first = 1; first <= order; first++) {
-      for (let second = 0; second <= Math.min(first, order - first); second++) {
-        const rest = order - first - second;
-        if (!rest || second) found.push([first, ...(second ? [second] : []), ...Array(rest).fill(1)]);
-      }
-    }
-    return found;
-  }
-
-  function solve(matrix, right) {
-    const n = right.length, a = matrix.map((row, i) => [...row, right[i]]);
-    for (let k = 0; k < n; k++) {
-      let best = k;
-      for (let i = k + 1; i < n; i++) if (Math.abs(a[i][k]) > Math.abs(a[best][k])) best = i;
-      [a[k], a[best]] = [a[best], a[k]];
-      for (let i = k + 1; i < n; i++) {
-        const factor = a[i][k] / a[k][k];
-        for (let j = k; j <= n; j++) a[i][j] -= factor * a[k][j];
-      }
-    }
-    const x = Array(n).fill(0);
-    for (let k = n - 1; k >= 0; k--) {
-      x[k] = a[k][n];
-      for (let j = k + 1; j < n; j++) x[k] -= a[k][j] * x[j];
-      x[k] /= a[k][k];
-    }
-    return x;
-  }
-
-  // Legendre polynomials of shift + stretch s as coefficients of powers of s, orders 0 to most.
-  function legendre(most, shift, stretch) {
-    const list = [[1], [shift, stretch]];
-    for (let k = 1; k < most; k++) {
-      const next = Array(k + 2).fill(0);
-      list[k].forEach((c, i) => {
-        next[i] += (2 * k + 1) * shift * c / (k + 1);
-        next[i + 1] += (2 * k + 1) * stretch * c / (k + 1);
-      });
-      list[k - 1].forEach((c, i) => (next[i] -= k * c / (k + 1)));
-      list.push(next);
-    }
+  // Legendre polynomials of degree 0 to most at x.
+  function legendre(x, most) {
+    const list = [1, x];
+    for (let k = 1; k < most; k++) list.push(((2 * k + 1) * x * list[k] - k * list[k - 1]) / (k + 1));
     return list;
   }
 
-  const NODES = 1000, MATCHED = 6;
-  // Eigenvalues drawn: of small matrices more, whose spectrum is wide and which cost little.
-  const pooled = (rank) => NODES * Math.min(Math.max(Math.round(200 / rank), 8), 64);
+  const PANELS = 100, ORDER = 8, TAIL = 7;
+
+  // Gauss points and weights on (-1, 1), and the matrix that integrates from -1 to each point.
+  const { points, weights, within } = (() => {
+    const points = [], weights = [], at = [];
+    for (let i = 0; i < ORDER; i++) {
+      let x = -Math.cos(Math.PI * (i + 0.75) / (ORDER + 0.5)), slope = 0;
+      for (let turn = 0; turn < 8; turn++) {
+        const list = legendre(x, ORDER);
+        slope = ORDER * (x * list[ORDER] - list[ORDER - 1]) / (x * x - 1);
+        x -= list[ORDER] / slope;
+      }
+      points.push(x);
+      weights.push(2 / ((1 - x * x) * slope * slope));
+      at.push(legendre(x, ORDER));
+    }
+    const part = (k, i) => (k ? (at[i][k + 1] - at[i][k - 1]) / (2 * k + 1) : points[i] + 1);
+    const within = points.map((_, i) => points.map((_, j) => {
+      let sum = 0;
+      for (let k = 0; k < ORDER; k++) sum += (k + 0.5) * weights[j] * at[j][k] * part(k, i);
+      return sum;
+    }));
+    return { points, weights, within };
+  })();
+
   const kept = new Map();
 
-  // {nodes, weights}: E tr f(S) / p = sum_j weights_j f(nodes_j). Moments of order 0 to 6 are exact.
+  // {nodes, weights}: E tr f(S) / p = sum_j weights_j f(nodes_j).
   function spectrum(p, n) {
     const key = p + "," + n;
     if (!kept.has(key)) {
@@ -166,45 +72,52 @@
     return kept.get(key);
   }
 
+  // The exact mean density (Adler, Forrester, Nagao and van Moerbeke, 2000) at u = sqrt(x), x an eigenvalue of n S.
   function make(p, n) {
-    const source = generator(p, n, 20210111), rank = Math.min(p, n), pool = [];
-    const draws = Math.ceil(pooled(rank) / rank), together = pooled(rank) / NODES;
-    for (let i = 0; i < draws; i++) pool.push(...eigenvalues(source, p, n));
-    const sorted = Float64Array.from(pool).sort(), count = Math.floor(sorted.length / together);
-    const nodes = new Float64Array(count + 1), weights = new Float64Array(count + 1);
+    const q = Math.min(p, n), a = Math.abs(n - p), middle = Math.sqrt(n) + Math.sqrt(p);
+    const low = Math.max(0, Math.abs(Math.sqrt(n) - Math.sqrt(p)) - TAIL), width = (middle + TAIL - low) / PANELS;
+    const count = PANELS * ORDER, zero = q < p ? 1 : 0, nodes = new Float64Array(count + zero);
+    const mass = new Float64Array(count + zero), u = new Float64Array(count), du = new Float64Array(count);
+    const kernel = new Float64Array(count), before = new Float64Array(count), last = new Float64Array(count);
+    let logFactorial = 0;
+    for (let k = 2; k <= a; k++) logFactorial += Math.log(k);
     for (let i = 0; i < count; i++) {
-      for (let j = 0; j < together; j++) nodes[i] += Math.max(sorted[i * together + j], 0) / together;
-    }
-    const flat = rank / p / count, low = nodes[0], high = nodes[count - 1], width = high - low;
-    const polynomials = legendre(MATCHED, -(low + high) / width, 2 / width);
-    const moments = Array.from({ length: MATCHED + 1 }, (_, j) => (j ? moment(j, p, n) : rank / p));
-    const target = polynomials.map((one) => one.reduce((sum, c, j) => sum + c * moments[j], 0));
-    const basis = Array.from({ length: count }, (_, i) => values((2 * nodes[i] - low - high) / width));
-    // The long tail of a rank of 1 or 2 may not bear all orders with positive weights.
-    for (let order = MATCHED; order > 0; order--) {
-      const gram = target.slice(0, order + 1).map(() => Array(order + 1).fill(0)), miss = target.slice(0, order + 1);
-      for (const row of basis) {
-        for (let j = 0; j <= order; j++) {
-          miss[j] -= flat * row[j];
-          for (let k = 0; k <= order; k++) gram[j][k] += flat * row[j] * row[k];
-        }
+      u[i] = low + width * (Math.floor(i / ORDER) + (points[i % ORDER] + 1) / 2);
+      du[i] = width / 2 * weights[i % ORDER];
+      const x = u[i] ** 2;
+      nodes[i] = x / n;
+      last[i] = Math.exp(0.5 * (a * Math.log(x) - x - logFactorial));
+      for (let k = 0; k < q - 1; k++) {
+        kernel[i] += last[i] ** 2;
+        const next = (2 * k + 1 + a - x) * last[i] - Math.sqrt(k * (k + a)) * before[i];
+        before[i] = last[i];
+        last[i] = next / Math.sqrt((k + 1) * (k + 1 + a));
       }
-      const change = solve(gram, miss);
-      let least = 0;
-      basis.forEach((row, i) => {
-        weights[i] = flat * (1 + change.reduce((sum, c, j) => sum + c * row[j], 0));
-        least = Math.min(least, weights[i]);
-      });
-      if (least >= 0) break;
     }
-    weights[count] = 1 - rank / p;
-    return { nodes, weights };
+    const edge = Math.sqrt((q - 1) * (q - 1 + a)) / 2, one = againstSign(before, du, width);
+    const two = q % 2 ? againstSign(last, du, width) : null, ratio = two ? one.total / two.total : 0;
+    for (let i = 0; i < count; i++) {
+      const sign = one.at[i] - (two ? ratio * two.at[i] : 0);
+      const correction = (two ? 2 * last[i] / two.total : 0) - edge * last[i] * sign;
+      mass[i] = Math.max((2 * u[i] * kernel[i] + correction) * du[i] / p, 0);
+    }
+    if (zero) mass[count] = 1 - n / p;
+    return { nodes, weights: mass };
   }
 
-  function values(t) {
-    const list = [1, t];
-    for (let k = 1; k < MATCHED; k++) list.push(((2 * k + 1) * t * list[k] - k * list[k - 1]) / (k + 1));
-    return list;
+  // at: the integral of sgn(x - t) t^(-1/2) f(t) at all nodes x; total: that without the sign.
+  function againstSign(f, du, width) {
+    const at = new Float64Array(f.length);
+    let total = 0;
+    for (let first = 0; first < f.length; first += ORDER) {
+      for (let i = 0; i < ORDER; i++) {
+        let inside = 0;
+        for (let j = 0; j < ORDER; j++) inside += within[i][j] * f[first + j];
+        at[first + i] = 2 * (total + width * inside);
+      }
+      for (let j = first; j < first + ORDER; j++) total += 2 * f[j] * du[j];
+    }
+    return { at: at.map((value) => value - total), total };
   }
 
   Object.assign(undertow, { generator, spectrum });
