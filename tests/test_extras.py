@@ -12,6 +12,7 @@ EXTRAS = {
     "compare": ("statsmodels",),
     "scale": ("duckdb", "dask", "distributed"),
     "excel": ("openpyxl",),
+    "formula": ("formulaic",),
 }
 FIT = "fit rows.csv --task g --target y --draws 1"
 NEEDS = {
@@ -20,6 +21,7 @@ NEEDS = {
     "compare": ["compare rows.csv --task g --target y --rivals mixedlm --out c"],
     "scale": [f"{FIT} --memory 1GB", f"{FIT} --scheduler tcp://127.0.0.1:1", f"{FIT} --work w"],
     "excel": ["fit rows.xlsx --task g --target y"],
+    "formula": ["fit rows.csv --formula y~a+(1|g)", "compare rows.csv --formula y~a+(1|g)"],
 }
 # One process finds none of the packages, as where they are not installed.
 CODE = """

@@ -18,6 +18,7 @@ from undertow.cli.options import (
     Clip,
     Decimal,
     Features,
+    Formula,
     NSupport,
     OnConstant,
     OnMissing,
@@ -47,6 +48,7 @@ def compare(
     task: TaskColumn = None,
     target: TargetColumn = None,
     features: Features = None,
+    formula: Formula = None,
     n_support: NSupport = 5,
     folds: Annotated[int, typer.Option(min=2, help="Folds of tasks.")] = 5,
     draws: Annotated[int, typer.Option(min=1, help="Random draws of support rows of each held-out task.")] = 5,
@@ -95,6 +97,7 @@ def compare(
     asked = [rival.name for rival in chosen(None if rivals is None else [r.strip() for r in rivals.split(",")])]
     job = job_of(ctx, {"rivals": asked})
     raw = read_own_table(job)
+    _refuse_second(raw)
     _print_table(job, raw)
     comparison = _compared(job, raw, None if time_limit == math.inf else time_limit)
     _print_results(comparison, raw.task_noun)
@@ -106,6 +109,17 @@ def compare(
         write_compare_report(report, job.name, raw, standard, comparison, job.command, job.settings)
         files += f"; report {report}"
     say(f"files: {files}")
+
+
+def _refuse_second(raw: GroupedTable) -> None:
+    """Raise InputError for a second grouping of a formula, which no rival has."""
+    from undertow._check import InputError
+
+    if raw.formula is not None and raw.levels is not None:
+        rule = f"rivals have no random intercept of {','.join(raw.levels_from)}."
+        way_out = f"Leave it out: tasks are ({raw.formula.slopes.strip('()').split('|')[0].strip()} | "
+        way_out += f"{':'.join(raw.formula.task)})."
+        raise InputError("formula", raw.formula.text, rule, way_out)
 
 
 def _compared(job: Job, raw: GroupedTable, time_limit: float | None) -> Comparison:

@@ -16,6 +16,7 @@ from undertow.cli.options import (
     Clip,
     Decimal,
     Features,
+    Formula,
     NSupport,
     OnConstant,
     OnMissing,
@@ -47,6 +48,7 @@ def fit(
     task: TaskColumn = None,
     target: TargetColumn = None,
     features: Features = None,
+    formula: Formula = None,
     n_support: NSupport = 5,
     folds: Annotated[int, typer.Option(min=3, help="Folds of tasks.")] = 5,
     draws: Annotated[

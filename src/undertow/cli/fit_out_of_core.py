@@ -97,6 +97,7 @@ def _refuse_reading(settings: dict[str, Any]) -> None:
     from undertow._check import InputError
 
     usual: dict[str, Any] = {
+        "formula": None,
         "categorical": [],
         "on_missing": "refuse",
         "sep": None,

@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from undertow._check import InputError
 from undertow.cli.saved_model import Columns
-from undertow.tasks import Encoding, labels
+from undertow.tasks import labels
 from undertow.tasks.columns import codes_of, numbers
 from undertow.tasks.encoding import refuse_strangers
+from undertow.tasks.row_columns import row_weights
 from undertow.tasks.source import Source
-from undertow.tasks.table import row_weights
 from undertow.tasks.task_columns import task_codes, task_names
 from undertow.tasks.wording import at_rows
 
@@ -64,7 +64,7 @@ def read_new(
         raise InputError(None, rule=f"{opened.label} has no rows: there is nothing to predict.")
     standard = estimator.model_.standard
     means = tuple(standard.centre[: standard.n_inputs].tolist())
-    encoding = Encoding(tuple(names), means, columns.levels, columns.unseen, tuple(columns.dates))
+    encoding = columns.encoding(names, means)
     x, complete, notes = encoding.apply(opened, on_missing=on_missing, on_unseen=on_unseen)
     y, labelled = None, np.zeros(len(codes), dtype=bool)
     if columns.target is not None and columns.target in opened.names:

@@ -58,6 +58,14 @@ OnMissing = Annotated[
 Categorical = Annotated[
     str | None, typer.Option(metavar="A,B,...", help="Columns of coded numbers to make indicators of, as of text.")
 ]
+Formula = Annotated[
+    str | None,
+    typer.Option(
+        metavar="'Y ~ X + (1 | G)'",
+        help="Target, columns made of others, tasks and a second grouping, in place of --task, --target, --features; "
+        "needs the extra 'formula'.",
+    ),
+]
 Sep = Annotated[str | None, typer.Option(metavar="C", help="What parts columns.", show_default="recognised")]
 Decimal = Annotated[str | None, typer.Option(metavar="C", help="Decimal mark, . or ,", show_default="recognised")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of folds and draws.")]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _PLACES = ("out", "save", "report", "overwrite", "time_limit", "work", "scheduler")
 # Options of ``read_table`` that commands have under the same names.
 _READING = (
+    "formula",
     "categories",
     "categorical",
     "on_missing",
@@ -57,7 +58,8 @@ def job_of(ctx: Any, more: dict[str, Any] | None = None) -> Job:
     from undertow.cli.output import check_folder
 
     given = ctx.params
-    name, source = source_of(given["table"], given["task"], given["target"], many="memory" in given)
+    roles = given["task"], given["target"]
+    name, source = source_of(given["table"], *roles, many="memory" in given, said=given["formula"] is not None)
     settings = {one.name: given[one.name] for one in ctx.command.params if one.name not in _PLACES}
     settings |= {
         "features": named(source, given, "features"),
@@ -97,10 +99,12 @@ def named(source: Any, given: dict[str, Any], option: str) -> list[str] | None:
     return split_names(column_names(getattr(source, "table", source), Reading(**reading_of(given))), given[option])
 
 
-def source_of(table: str, task: str | None, target: str | None, many: bool = False) -> tuple[str, Any]:
+def source_of(
+    table: str, task: str | None, target: str | None, many: bool = False, said: bool = False
+) -> tuple[str, Any]:
     """A short name, and what to read: a file, or a data set of ours where no file of that name is there.
 
-    many: whether a folder or a glob of files will do too.
+    many: whether a folder or a glob of files will do too. said: whether a formula says what task and target are.
     """
     from undertow import datasets
     from undertow._check import InputError, Setting
@@ -119,7 +123,7 @@ def source_of(table: str, task: str | None, target: str | None, many: bool = Fal
     if not several and not place.exists():
         raise InputError("table", table, f"there is no such file. The working directory is {str(Path.cwd())!r}.")
     missing = [Setting(role) for role, value in (("task", task), ("target", target)) if value is None]
-    if missing:
+    if missing and not said:
         both = missing if len(missing) == 1 else [missing[0], " COL and ", missing[1]]
         what = "it is a directory or a glob of files." if several else "it is a file."
         raise InputError("table", table, what, ("Say with ", *both, " COL which column it is."))
@@ -228,13 +232,12 @@ def read_own_table(job: Job) -> GroupedTable:
             **{key: settings[key] for key in _READING},
             **reading_of(settings),
         )
-    if raw.classes and raw.levels is not None:
-        # What was not asked for is left out.
-        if settings["random_intercept"] == "outer":
-            return read_own_table(replace(job, settings=settings | {"random_intercept": "none"}))
+    by_formula = raw.formula is not None and raw.formula.random_intercept is not None
+    if raw.classes and (by_formula or raw.levels is not None):
+        name = "formula" if by_formula else "random_intercept"
         rule = f"{raw.target} has two values, and classes have no second grouping."
         way_out = ("Leave it out, or give ", Setting("target_kind", "number"), ".")
-        raise InputError("random_intercept", settings["random_intercept"], rule, way_out)
+        raise InputError(name, settings[name], rule, way_out)
     if raw.y.min() == raw.y.max():
         rule = f"it is {raw.y[0]:g} in all {raw.n_rows} rows: there is nothing to predict."
         raise InputError("target", raw.target, rule, "Choose another column.")
@@ -272,7 +275,30 @@ def what_was_read(name: str, raw: GroupedTable, n_support: int) -> list[str]:
         f"{name}: {count(raw.n_tasks, 'task')} ({raw.task}) of {each}, "
         f"{count(raw.n_rows, 'row')}, {count(raw.n_features, 'feature')}, target {raw.target}"
     ) + (left if raw.n_left_out else "")
-    return [sizes, *(f"note: {note}" for note in raw.notes)]
+    return [sizes, *_by_formula(raw), *(f"note: {note}" for note in raw.notes)]
+
+
+def _by_formula(raw: GroupedTable) -> list[str]:
+    """A line on what a formula says in other options, and which strategy its random part is."""
+    import shlex
+
+    from undertow.choice.words import short
+    from undertow.tasks.wording import some
+
+    formula, encoding = raw.formula, raw.encoding
+    if formula is None or encoding is None:
+        return []
+    options = formula.options | ({"categories": "onehot"} if encoding.levels else {})
+    words = [
+        word
+        for name, value in options.items()
+        for word in (f"--{name.replace('_', '-')}", value if isinstance(value, str) else ",".join(value))
+    ]
+    read = {f"{column}={level}" for column, known in encoding.levels.items() for level in known} | set(formula.columns)
+    made = [name for name in raw.feature_names if name not in read]
+    columns = f"; columns made: {some(made)}" if made else ""
+    which = f"; {formula.slopes} is the {short(f'mixed_{formula.structure}')}" if formula.structure else ""
+    return [f"formula: {shlex.join(words)}{columns}{which}"]
 
 
 def progress_bar(words: str) -> Any:

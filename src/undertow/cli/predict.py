@@ -119,7 +119,6 @@ def _refuse_folders(model: Path, table: Path) -> None:
 def _check_columns(estimator: Any, model: Path, names: list[str], columns: Columns) -> None:
     """Raise InputError where a column has no role, or two."""
     from undertow._check import InputError, Setting
-    from undertow.tasks import Encoding
 
     if columns.task is None:
         raise InputError(
@@ -133,7 +132,10 @@ def _check_columns(estimator: Any, model: Path, names: list[str], columns: Colum
             rule=f"{model} predicts {estimator.model_.n_targets} targets, and this command one.",
             way_out="Load it in Python with undertow.estimators.load.",
         )
-    read = Encoding(tuple(names), levels=columns.levels).columns()
+    encoding = columns.encoding(names)
+    if list(encoding.columns_made) != names:
+        raise InputError("model", model, "its formula makes other columns than it was fitted to.", "Save it again.")
+    read = encoding.columns()
     for role, column in (("task", columns.task), ("target", columns.target)):
         if column in read:
             rule = f"it is a feature of the model, and cannot be the {role} column too."

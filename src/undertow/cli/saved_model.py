@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from undertow.estimators.base import MetaEstimator
-    from undertow.tasks import GroupedTable
+    from undertow.tasks import Encoding, GroupedTable
 
 _KEY = "table"
 
@@ -35,6 +35,19 @@ class Columns(NamedTuple):
     """labels of the target that are 0 and 1; none unless it has two values"""
     random_intercept: tuple[str, ...] = ()
     """columns of a second grouping"""
+    formula: dict[str, Any] | None = None
+    """columns that a formula made, as ``Made.to_dict``, and the means of those it read; None without a formula"""
+
+    def encoding(self, names: list[str], means: tuple[float, ...] = ()) -> Encoding:
+        """Return how the features ``names`` (p,) of the model are made. means: (p,) theirs in training."""
+        from undertow.tasks import Encoding
+        from undertow.tasks.made import Made
+
+        if self.formula is None:
+            return Encoding(tuple(names), means, self.levels, self.unseen, tuple(self.dates))
+        made = Made.from_dict({key: self.formula[key] for key in self.formula if key != "means"})
+        means = tuple(self.formula["means"])
+        return Encoding(made.features, means, self.levels, self.unseen, tuple(self.dates), made)
 
 
 def save_model(estimator: MetaEstimator, file: Path, columns: Columns) -> None:
@@ -49,7 +62,8 @@ def save_fitted(estimator: MetaEstimator, file: Path, raw: GroupedTable, anonymo
     encoding = raw.encoding
     assert encoding is not None  # a command has read the table
     kinds = encoding.levels, encoding.unseen, encoding.dates
-    second = raw.weights_from, raw.classes, raw.levels_from
+    formula = None if encoding.made is None else encoding.made.to_dict() | {"means": list(encoding.means)}
+    second = raw.weights_from, raw.classes, raw.levels_from, formula
     save_model(estimator, file, Columns(raw.task, raw.target, *kinds, raw.task_columns, anonymous, *second))
 
 
@@ -63,6 +77,7 @@ def load_model(file: Path) -> tuple[Any, Columns]:
 def read_columns(file: Path) -> Columns:
     """Return the columns that ``save_model`` kept; raise InputError for a file that is damaged."""
     from undertow._check import InputError
+    from undertow.estimators.saved_checks import conform
     from undertow.estimators.saving import read_notes
 
     kept = read_notes(file).get(_KEY)
@@ -87,6 +102,11 @@ def read_columns(file: Path) -> Columns:
             raise TypeError("a target of other than two labels")
         if not isinstance(found.anonymous, bool):
             raise TypeError("'anonymous' that is neither true nor false")
-    except (TypeError, AttributeError) as error:
+        if found.formula is not None:
+            means = found.encoding([]).means
+            conform(list(means), list[float], "means")
+            if len(means) != len(found.formula["features"]):
+                raise TypeError("means of other columns")
+    except (TypeError, AttributeError, ValueError, LookupError) as error:
         raise InputError("model", file, f"it is no model file, or was changed ({error}).", "Save it again.") from error
     return found

@@ -2,6 +2,7 @@
 
 from undertow._batch import TaskBatch
 from undertow.tasks.encoding import Encoded, Encoding
+from undertow.tasks.formula import Formula
 from undertow.tasks.grouped import GroupedTable
 from undertow.tasks.images import ImageTasks, LabelledImages, read_images
 from undertow.tasks.reading import Reading, TableNote
@@ -12,6 +13,7 @@ from undertow.tasks.table import from_table, read_table
 __all__ = [
     "Encoded",
     "Encoding",
+    "Formula",
     "GroupedTable",
     "ImageTasks",
     "LabelledImages",

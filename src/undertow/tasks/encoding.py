@@ -11,12 +11,14 @@ import pyarrow as pa
 
 from undertow import _check
 from undertow._check import InputError, Setting, Text
-from undertow._types import Features, RowFlags, RowNumbers, SomePlaces, Vector
+from undertow._types import Features, RowFlags, RowNumbers, SomePlaces
 from undertow.tasks import labels
 from undertow.tasks.columns import codes_of, is_category, numbers
+from undertow.tasks.formula import Formula
+from undertow.tasks.made import Made
 from undertow.tasks.reading import Reading
 from undertow.tasks.source import Source, open_source
-from undertow.tasks.wording import at_rows, did_you_mean, some
+from undertow.tasks.wording import also, at_rows, did_you_mean, in_words, missing_counts, row_or_rows, some
 
 
 class Encoded(NamedTuple):
@@ -47,6 +49,8 @@ class Encoding:
     """column -> those of its levels that no row has that was kept"""
     dates: tuple[str, ...] = ()
     """columns of dates, read as days since 1970-01-01"""
+    made: Made | None = None
+    """columns that a formula makes of these features, and that come in their place; None without a formula"""
 
     @classmethod
     def fit(
@@ -90,8 +94,27 @@ class Encoding:
         x = np.concatenate(found, axis=1, dtype=np.float64)
         return cls(tuple(names), (), levels, {}, tuple(dates)), x, tuple(notes)
 
-    def restricted(self, features: Sequence[str], means: Vector, opened: Source, rows: SomePlaces) -> Encoding:
-        """Return the encoding of some features, after rows were left out. means: (p,); rows: those kept (R',)."""
+    def of_formula(
+        self, formula: Formula, features: Sequence[str], x: Features, rows: RowNumbers
+    ) -> tuple[Encoding, np.ndarray]:
+        """Return the encoding with the columns of a formula, and these (R, p). x: features (R, b), none missing.
+
+        rows: (R,) their numbers in the table, for messages. Raises InputError where a column has no value in a row.
+        """
+        made = Made.fit(formula, features, x, self.levels)
+        columns = made.apply(x)
+        bad = ~np.isfinite(columns)
+        if bad.any():
+            raise _no_value(made.names, bad, rows, "Write it otherwise, or leave out these rows.")
+        return replace(self, features=tuple(features), made=made), columns
+
+    def restricted(
+        self, features: Sequence[str], means: Mapping[str, float], opened: Source, rows: SomePlaces
+    ) -> Encoding:
+        """Return the encoding of some features, after rows were left out.
+
+        means: of the features by name, before a formula; rows: those kept (R',).
+        """
         unseen = {}
         for name, known in self.levels.items():
             codes, found = codes_of(opened.fetch([name])[0], name, "feature", optional=True)
@@ -99,7 +122,10 @@ class Encoding:
             absent = [level for level in known if level not in there]
             if absent:
                 unseen[name] = absent
-        return replace(self, features=tuple(features), means=tuple(means.tolist()), unseen=unseen)
+        made = None if self.made is None else self.made.restricted(features)
+        features = tuple(features) if made is None else made.features
+        of_each = tuple(float(means[name]) for name in features)
+        return replace(self, features=features, means=of_each, unseen=unseen, made=made)
 
     def _of_indicators(self) -> dict[str, tuple[str, int]]:
         """Name of an indicator feature -> its column and the number of its level."""
@@ -110,6 +136,11 @@ class Encoding:
             for i, level in enumerate(known)
             if i or len(known) == 1
         }
+
+    @property
+    def columns_made(self) -> tuple[str, ...]:
+        """(p,) names of what ``apply`` makes: the features, or a formula's columns of them."""
+        return self.features if self.made is None else self.made.names
 
     def columns(self) -> list[str]:
         """Return the column of a table (p,) that each feature is made of."""
@@ -169,7 +200,27 @@ class Encoding:
         missing = np.isnan(x)
         if missing.any():
             self._fill(x, missing, on_missing, complete, notes)
-        return Encoded(x, np.asarray(complete & ~np.isnan(x).any(axis=1)), tuple(notes))
+        complete &= ~np.isnan(x).any(axis=1)
+        if self.made is not None:
+            x = self._made_of(self.made, x, complete, on_missing, notes)
+        return Encoded(x, complete, tuple(notes))
+
+    def _made_of(
+        self, made: Made, x: np.ndarray, complete: np.ndarray, on_missing: str, notes: list[str]
+    ) -> np.ndarray:
+        """The columns of a formula; rows where one has no value are refused, or called not complete."""
+        out = made.apply(x)
+        bad = ~np.isfinite(out) & complete[:, None]
+        if bad.any() and on_missing != "drop":
+            drop = Setting("on_missing", "drop")
+            way_out: Text = ("Mend these rows, or give ", drop, ", which leaves their prediction empty.")
+            raise _no_value(made.names, bad, np.arange(len(x)), way_out)
+        if bad.any():
+            number = int(bad.any(axis=1).sum())
+            named = some([made.names[j] for j in np.flatnonzero(bad.any(axis=0))])
+            notes.append(f"{number} {row_or_rows(number)} left without prediction, where there is no {named}")
+            complete &= ~bad.any(axis=1)
+        return out
 
     def _fill(
         self, x: np.ndarray, missing: np.ndarray, on_missing: str, complete: np.ndarray, notes: list[str]
@@ -196,7 +247,7 @@ class Encoding:
             )
         if on_missing == "drop":
             left = int((missing.any(axis=1) & complete).sum())
-            notes.append(f"{left} {_row(left)} left without prediction, missing: {in_words(counts)}")
+            notes.append(f"{left} {row_or_rows(left)} left without prediction, missing: {in_words(counts)}")
         else:
             if not self.means:
                 way_out = ("Use ", Setting("on_missing", "drop"), ".")
@@ -228,32 +279,19 @@ class Encoding:
                 refuse_strangers(new, strange, f"feature {name!r}", "level", there, more)
             what = "left without prediction" if on_unseen == "skip" else f"taken for {known[0]!r}"
             number = int(strange.sum())
-            notes.append(f"{number} {_row(number)} {what}: {name!r} is {some(new)}, which training had not")
+            notes.append(f"{number} {row_or_rows(number)} {what}: {name!r} is {some(new)}, which training had not")
         return numbers_
 
 
 _MISSING, _UNSEEN = -2, -1
 
 
-def missing_counts(flags: dict[str, np.ndarray]) -> dict[str, int]:
-    """Return in how many rows each column is missing."""
-    return {name: int(one.sum()) for name, one in flags.items()}
-
-
-def in_words(counts: dict[str, int], limit: int = 6) -> str:
-    """Return "'temp' in 8 rows, 'price' in 4": counts of missing values, most first."""
-    order = sorted(counts.items(), key=lambda one: -one[1])
-    shown = ", ".join(f"{name!r} in {n} {_row(n)}" for name, n in order[:limit])
-    return shown + (f", and {len(order) - limit} more columns" if len(order) > limit else "")
-
-
-def also(counts: dict[str, int]) -> str:
-    """Return the counts of all columns in brackets where there are several."""
-    return f" (by column: {in_words(counts)})" if len(counts) > 1 else ""
-
-
-def _row(n: int) -> str:
-    return "row" if n == 1 else "rows"
+def _no_value(names: Sequence[str], bad: np.ndarray, rows: np.ndarray, way_out: Text) -> InputError:
+    """What to raise where columns of a formula (R, p) are not finite. rows: (R,) numbers of the rows."""
+    j = int(bad.any(axis=0).argmax())
+    n, first = int(bad[:, j].sum()), int(rows[bad[:, j]].min())
+    rule = f"{names[j]} has no value in {n} {row_or_rows(n)}, first in row {first} (counted from 0)."
+    return InputError("formula", names[j], rule, way_out)
 
 
 def _offers(reading: Reading) -> Text:

@@ -7,9 +7,9 @@ import numpy as np
 from undertow._check import InputError, Setting
 from undertow._types import Features, RowFlags, SomeFlags, SomePlaces
 from undertow.tasks.columns import MISSING
-from undertow.tasks.encoding import Encoding, also, in_words
+from undertow.tasks.encoding import Encoding
 from undertow.tasks.reading import Reading
-from undertow.tasks.wording import at_rows
+from undertow.tasks.wording import also, at_rows, in_words
 
 # A column that is missing in a larger share of rows is left out, not the rows.
 _MOST_ROWS = 0.5

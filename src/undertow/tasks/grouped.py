@@ -16,6 +16,7 @@ from undertow.tasks import drawing
 from undertow.tasks.by_task import ByTask, sort_by_task
 from undertow.tasks.columns import refuse_merged
 from undertow.tasks.encoding import Encoding
+from undertow.tasks.formula import Formula
 from undertow.tasks.standard import Standard
 
 
@@ -67,6 +68,8 @@ class GroupedTable(ByTask):
     """(R,) level of each row in a second grouping; None where there is none"""
     levels_from: tuple[str, ...] = ()
     """names of the columns of these"""
+    formula: Formula | None = None
+    """what it was read by; its ``structure`` is that of the tasks' weights, for ``undertow.mixed.MixedRule`` """
 
     per_row = ("x", "y", "rows", "weights", "levels")
 

@@ -55,7 +55,11 @@ class Reading:
     on; "auto", as its values show"""
     random_intercept: str | None = None
     """column of a second grouping, which is no feature: its levels, crossed with the tasks or of whole tasks, get a
-    random intercept of their own. "outer": of several task columns all but the last, and none where there is one"""
+    random intercept of their own. "outer": of several task columns all but the last; none where there is one, or where
+    the target has two values"""
+    formula: str | None = None
+    """roles of columns and columns made of others, "y ~ log(x) + (1 | g)", in place of task, target, features and
+    random_intercept (see ``Formula.parse``); without a random part the task is named. Text is made indicators"""
     on_constant: str = "drop"
     """features of one value in all rows: "drop" with a note, "keep", or "raise" """
     anonymous: bool = False

@@ -12,19 +12,19 @@ import numpy as np
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError, Setting, Text
-from undertow._types import Numbers
 from undertow.tasks import drawing
-from undertow.tasks.columns import numbers
 from undertow.tasks.encoding import Encoding
+from undertow.tasks.formula import Formula
 from undertow.tasks.gaps import means_of, settle
 from undertow.tasks.grouped import GroupedTable
 from undertow.tasks.labels import numbered, said_alike
 from undertow.tasks.reading import Reading, TableNote
 from undertow.tasks.restarting import find_restart
+from undertow.tasks.row_columns import moments_in_time, row_weights, weighted
 from undertow.tasks.source import Source, open_source
 from undertow.tasks.targets import read_target
 from undertow.tasks.task_columns import task_codes, task_names
-from undertow.tasks.wording import at_rows, some
+from undertow.tasks.wording import some
 
 
 def read_table(
@@ -57,8 +57,8 @@ def read_table(
     min_rows, on_small
         what to do with tasks of fewer than ``min_rows`` rows: "raise" or "drop".
     options
-        sep, decimal, categories, categorical, max_levels, on_missing, order, weights, weights_are, target_kind,
-        on_constant, anonymous, as in ``Reading``.
+        formula, sep, decimal, categories, categorical, max_levels, on_missing, order, weights, weights_are,
+        target_kind, random_intercept, on_constant, anonymous, as in ``Reading``.
 
     Notes
     -----
@@ -131,8 +131,14 @@ def _read(
     source: Any, task: Any, target: Any, features: Any, reading: Reading, asked: Setting, on_small: str
 ) -> GroupedTable:
     """Return what read_table does; ``asked`` is what asks for rows of each task, ``min_rows`` or ``n_support``."""
+    formula = None if reading.formula is None else Formula.parse(reading.formula)
+    if formula is not None:
+        source = source.table if _has_roles(source) else source
+        task, target, features, reading = formula.roles(task, target, features, reading)
     source, task, target, features = _with_defaults(source, task, target, features)
     opened = open_source(source, reading)
+    for name in () if formula is None else formula.columns:
+        opened.require(name, "formula")
     tasks = task_names(opened.names, task)
     second = _second(opened, tasks, target, reading)
     chosen = _choose(opened, tasks, target, features, reading.weights, second)
@@ -144,6 +150,8 @@ def _read(
     if len(codes) == 0:
         raise InputError(None, rule=f"{opened.label} has no rows: there is nothing to learn from.")
     outcome = read_target(opened, target, reading.target_kind)
+    if outcome.classes and reading.random_intercept == "outer":
+        second = []  # of classes there is none, and nobody has asked for it
     restart = find_restart(opened, _unnamed(opened, tasks, target, reading), codes, outcome.values)
     hint: dict[str, Text] = {}
     if restart is not None:
@@ -165,7 +173,7 @@ def _read(
 
     name = ",".join(tasks)
     others = {f"task column {name!r}": codes < 0, f"target {target!r}": np.isnan(outcome.values)}
-    moments = None if reading.order is None else _moments_in_time(opened, reading.order)
+    moments = None if reading.order is None else moments_in_time(opened, reading.order)
     if moments is not None:
         others[f"order {reading.order!r}"] = np.isnan(moments)
     weights = None if reading.weights is None else row_weights(opened, reading.weights)
@@ -176,7 +184,7 @@ def _read(
         others[f"random_intercept {','.join(second)!r}"] = of_level < 0
     kept, columns = settle(encoding, x, others, reading, said)
     if weights is not None:
-        kept = _weighted(kept, weights, reading, said)
+        kept = weighted(kept, weights, reading, said)
     if moments is not None:
         kept = kept[np.argsort(moments[kept], kind="stable")]
         said.append(f"the first rows of each {','.join(tasks)} by {reading.order} are its support rows")
@@ -202,54 +210,22 @@ def _read(
     table = replace(table.select(large), n_left_out=table.n_tasks - len(large))
     means = means_of(table.x)
     table = replace(table, x=np.where(np.isnan(table.x), means, table.x))
+    if formula is not None:
+        encoding, x = encoding.of_formula(formula, table.feature_names, table.x, table.rows)
+        table = replace(table, x=x, feature_names=encoding.columns_made, formula=formula)
     table = _without_constants(table, reading.on_constant, said)
     if note := said_alike(ids, name):
         said.append(note.partition(": ")[0] if reading.anonymous else note)
-    encoding = encoding.restricted(
-        table.feature_names, means[[named.index(n) for n in table.feature_names]], opened, table.rows
-    )
+    encoding = encoding.restricted(table.feature_names, dict(zip(named, means, strict=True)), opened, table.rows)
     if reading.anonymous:
         table = replace(table, ids=numbered(table.n_tasks))
     return replace(table, notes=tuple(said), encoding=encoding)
 
 
-def row_weights(opened: Source, name: str) -> np.ndarray:
-    """Return a column of weights (R,); NaN where one is missing. Raises InputError where one is negative."""
-    opened.require(name, "weights")
-    found = numbers(opened.fetch([name])[0], name, "weights", "Use a column of numbers.", decimal=opened.decimal).values
-    if (found < 0).any():
-        rule = f"it is {np.nanmin(found):g} {at_rows(found < 0)}: a weight cannot be negative."
-        raise InputError("weights", name, rule)
-    return found
-
-
-def _weighted(kept: Numbers, weights: np.ndarray, reading: Reading, said: list[str]) -> Numbers:
-    """Return the rows that have a weight above 0, and say what weights are."""
-    counted = kept[weights[kept] > 0]
-    if not len(counted):
-        raise InputError("weights", reading.weights, "all weights are 0: no row is left.")
-    n = len(kept) - len(counted)
-    none = f"; {n} {'row' if n == 1 else 'rows'} of weight 0 left out" if n else ""
-    copies = f"copies of rows, {weights[counted].sum():,.6g} in all"
-    kind = copies if reading.weights_are == "frequency" else "precisions, of which only ratios count"
-    said.append(f"rows weighted by {reading.weights}: {kind}{none}")
-    return counted
-
-
-def _moments_in_time(opened: Source, name: str) -> np.ndarray:
-    """The column of numbers or dates that rows are put in order by, (R,); NaN where it is missing."""
-    opened.require(name, "order")
-    column = opened.fetch([name])[0]
-    way_out = "Use a column of dates or numbers."
-    return numbers(column, name, "order", way_out, decimal=opened.decimal, dates=True).values
-
-
 def _with_defaults(source: Any, task: Any, target: Any, features: Any) -> tuple[Any, Any, str, Any]:
     """Take what is not said from a record that knows its task and target columns."""
-    own_task, own_target = getattr(source, "task", None), getattr(source, "target", None)
-    # A data frame with a column "task" has an attribute of that name too, but it is no text.
-    if isinstance(own_task, str) and isinstance(own_target, str) and hasattr(source, "table"):
-        task, target = task or own_task, target or own_target
+    if _has_roles(source):
+        task, target = task or source.task, target or source.target
         features = getattr(source, "features", None) if features is None else features
         source = source.table
     for value, role, what in (
@@ -261,6 +237,12 @@ def _with_defaults(source: Any, task: Any, target: Any, features: Any) -> tuple[
         if not isinstance(value, str) and not (role == "task" and _are_names(value)):
             raise InputError(role, value, "it must be the name of one column, as text.")
     return source, task, target, features
+
+
+def _has_roles(source: Any) -> bool:
+    own = getattr(source, "task", None), getattr(source, "target", None)
+    # A data frame with a column "task" has an attribute of that name too, but it is no text.
+    return all(isinstance(one, str) for one in own) and hasattr(source, "table")
 
 
 def _are_names(value: Any) -> bool:

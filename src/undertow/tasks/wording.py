@@ -29,3 +29,25 @@ def at_rows(bad: RowFlags) -> str:
     rows = np.flatnonzero(bad)
     which = "row" if len(rows) == 1 else "rows"
     return f"in {len(rows)} of {len(bad)} rows ({which} {some(rows)}; counted from 0)"
+
+
+def missing_counts(flags: dict[str, np.ndarray]) -> dict[str, int]:
+    """Return in how many rows each column is missing."""
+    return {name: int(one.sum()) for name, one in flags.items()}
+
+
+def in_words(counts: dict[str, int], limit: int = 6) -> str:
+    """Return "'temp' in 8 rows, 'price' in 4": counts of missing values, most first."""
+    order = sorted(counts.items(), key=lambda one: -one[1])
+    shown = ", ".join(f"{name!r} in {n} {row_or_rows(n)}" for name, n in order[:limit])
+    return shown + (f", and {len(order) - limit} more columns" if len(order) > limit else "")
+
+
+def also(counts: dict[str, int]) -> str:
+    """Return the counts of all columns in brackets where there are several."""
+    return f" (by column: {in_words(counts)})" if len(counts) > 1 else ""
+
+
+def row_or_rows(n: int) -> str:
+    """Return the word for so many rows."""
+    return "row" if n == 1 else "rows"

@@ -1,0 +1,43 @@
+"""Columns that say something of rows and are no features: weights, and moments in time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from undertow._check import InputError
+from undertow._types import Numbers
+from undertow.tasks.columns import numbers
+from undertow.tasks.reading import Reading
+from undertow.tasks.source import Source
+from undertow.tasks.wording import at_rows
+
+
+def row_weights(opened: Source, name: str) -> np.ndarray:
+    """Return a column of weights (R,); NaN where one is missing. Raises InputError where one is negative."""
+    opened.require(name, "weights")
+    found = numbers(opened.fetch([name])[0], name, "weights", "Use a column of numbers.", decimal=opened.decimal).values
+    if (found < 0).any():
+        rule = f"it is {np.nanmin(found):g} {at_rows(found < 0)}: a weight cannot be negative."
+        raise InputError("weights", name, rule)
+    return found
+
+
+def weighted(kept: Numbers, weights: np.ndarray, reading: Reading, said: list[str]) -> Numbers:
+    """Return the rows that have a weight above 0, and say what weights are."""
+    counted = kept[weights[kept] > 0]
+    if not len(counted):
+        raise InputError("weights", reading.weights, "all weights are 0: no row is left.")
+    n = len(kept) - len(counted)
+    none = f"; {n} {'row' if n == 1 else 'rows'} of weight 0 left out" if n else ""
+    copies = f"copies of rows, {weights[counted].sum():,.6g} in all"
+    kind = copies if reading.weights_are == "frequency" else "precisions, of which only ratios count"
+    said.append(f"rows weighted by {reading.weights}: {kind}{none}")
+    return counted
+
+
+def moments_in_time(opened: Source, name: str) -> np.ndarray:
+    """Return the column of numbers or dates that rows are put in order by, (R,); NaN where it is missing."""
+    opened.require(name, "order")
+    column = opened.fetch([name])[0]
+    way_out = "Use a column of dates or numbers."
+    return numbers(column, name, "order", way_out, decimal=opened.decimal, dates=True).values
