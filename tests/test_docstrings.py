@@ -64,3 +64,8 @@ def test_functions_and_estimators_list_every_parameter(name):
     value = PUBLIC[name]
     left = [one for one in parameters(value) if one not in documented(value)]
     assert not left or (len(parameters(value)) == 1 and f"``{left[0]}``" in value.__doc__), "not documented"
+
+
+@pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if "." not in value.__qualname__])
+def test_functions_and_classes_have_an_example(name):
+    assert any(">>> " in line for line in sections(PUBLIC[name])["Examples"])

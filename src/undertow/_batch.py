@@ -16,6 +16,15 @@ class TaskBatch(NamedTuple):
     When tasks have different numbers of rows, arrays are padded with zeros to the longest task and the masks say
     which rows are real; every routine here treats padded rows as absent. When they are new tasks, the support rows
     are the adaptation rows and the query rows are the test rows.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> rng = np.random.default_rng(0)
+    >>> x, y = rng.standard_normal((4, 7, 2)), rng.standard_normal((4, 7))
+    >>> tasks = ut.TaskBatch(support_x=x[:, :5], support_y=y[:, :5], query_x=x[:, 5:], query_y=y[:, 5:])
+    >>> tasks.n_tasks, tasks.n_query_rows, tasks.select([0, 2]).n_tasks
+    (4, 8, 2)
     """
 
     support_x: Any

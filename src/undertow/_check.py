@@ -36,6 +36,15 @@ class InputError(ValueError):
         what was given for it; None where the rule tells it.
     rule, way_out
         sentences, or parts of them (see ``Text``).
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> try:
+    ...     ut.Design(n_tasks=0, n_support=5, n_query=5)
+    ... except ut.InputError as error:
+    ...     print(error)
+    n_tasks=0: it must be a whole number of at least 1.
     """
 
     def __init__(self, argument: str | None, value: Any = None, rule: Text = "", way_out: Text = "") -> None:

@@ -56,6 +56,15 @@ class Design:
 
     ``n_tasks`` m, ``n_support`` n_t rows for the inner step and ``n_query`` n_v rows for the outer loss while
     meta-training; ``n_adapt`` n_r rows for the step on a new task (None: as many as ``n_support``).
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> design = ut.Design(n_tasks=3, n_support=30, n_query=2, n_adapt=20)
+    >>> design.n_query_rows
+    6
+    >>> design.new_tasks(n_tasks=100, n_query=50)
+    Design(n_tasks=100, n_support=20, n_query=50, n_adapt=20)
     """
 
     n_tasks: int
@@ -229,6 +238,13 @@ class QuadraticRegression(Problem):
     ------
     InputError
         for a size or a scale that cannot be one.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.QuadraticRegression(n_features=5, noise_std=0.1)
+    >>> problem.sample(ut.Design(n_tasks=4, n_support=8, n_query=3), seed=0).query_y.shape
+    (4, 3)
     """
 
     n_features: int
@@ -264,6 +280,13 @@ class Sinusoid(Problem):
 
     Amplitude A ~ U[0.1, 5] and phase ~ U[0, pi] of each task; x ~ U[-5, 5]; no noise. The paper names the ranges; that
     the phase is subtracted is read from the authors' code (github.com/cbfinn/maml, ``generate_sinusoid_batch``).
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> tasks = ut.Sinusoid().sample(ut.Design(n_tasks=2, n_support=10, n_query=10), seed=0)
+    >>> tasks.support_x.shape, bool(abs(tasks.support_y).max() <= 5)
+    ((2, 10, 1), True)
     """
 
     n_features: ClassVar[int] = 1

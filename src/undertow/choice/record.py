@@ -18,7 +18,14 @@ from undertow._plain import plain, unplain
 
 
 class Verdict(StrEnum):
-    """What held-out tasks say about the sign of the gradient rule's best train rate."""
+    """What held-out tasks say about the sign of the gradient rule's best train rate.
+
+    Examples
+    --------
+    >>> from undertow.choice import Verdict
+    >>> Verdict("negligible") is Verdict.NEGLIGIBLE, Verdict.NEGATIVE == "negative"
+    (True, True)
+    """
 
     NEGATIVE = "negative"
     POSITIVE = "positive"
@@ -33,7 +40,15 @@ _ERRORS = ("mse", "standard_error", "mse_at_zero")
 
 
 class Gain(NamedTuple):
-    """Error of a rival minus error of a strategy, in per cent of the rival's; positive where the strategy is better."""
+    """Error of a rival minus error of a strategy, in per cent of the rival's; positive where the strategy is better.
+
+    Examples
+    --------
+    >>> from undertow.choice import Gain
+    >>> gain = Gain(percent=2.0, low=-0.5, high=4.5, standard_error=1.3)
+    >>> gain.low <= 0 <= gain.high  # not significant
+    True
+    """
 
     percent: float
     low: float
@@ -43,7 +58,18 @@ class Gain(NamedTuple):
 
 @dataclass(frozen=True)
 class RateInterval:
-    """Where on the circle of rates the best train rate lies."""
+    """Where on the circle of rates the best train rate lies.
+
+    Examples
+    --------
+    >>> from undertow.choice import RateInterval
+    >>> interval = RateInterval(
+    ...     low_spectral=-2.0, high_spectral=-0.1, scale=0.3, level=0.95,
+    ...     whole_circle=False, contains_zero=False, contains_infinity=False, sign_probability=0.98,
+    ... )
+    >>> interval.sign, -0.3 in interval, 0.0 in interval
+    ('negative', True, False)
+    """
 
     low_spectral: float
     """first rate of the interval, going up"""
@@ -92,7 +118,16 @@ class RateInterval:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One strategy: its error on tasks that neither its fit nor its tuning has seen, and what was chosen for it."""
+    """One strategy: its error on tasks that neither its fit nor its tuning has seen, and what was chosen for it.
+
+    Examples
+    --------
+    >>> from undertow.choice import Candidate, Gain
+    >>> gain = Gain(percent=4.0, low=1.0, high=7.0, standard_error=1.5)
+    >>> step = Candidate(0.72, 0.01, 0.75, gain, {"train_rate": 0.0, "adapt_rate": 0.1}, of_folds=())
+    >>> step.mse < step.mse_at_zero
+    True
+    """
 
     mse: float
     """held-out mean squared error"""
@@ -111,7 +146,18 @@ class Candidate:
 
 @dataclass(frozen=True)
 class RateCurve:
-    """Cross-validated error of the gradient rule over the train rate, at the ridge and steps of its signed choice."""
+    """Cross-validated error of the gradient rule over the train rate, at the ridge and steps of its signed choice.
+
+    Examples
+    --------
+    >>> from undertow.choice import RateCurve
+    >>> curve = RateCurve(
+    ...     train_rates=(-0.5, 0.0, 0.5), adapt_rates=(0.1, 0.1, 0.1), mse=(0.80, 0.82, 0.85),
+    ...     standard_errors=(0.01, 0.0, 0.02),
+    ... )
+    >>> curve.train_rates[curve.mse.index(min(curve.mse))]
+    -0.5
+    """
 
     train_rates: tuple[float, ...]
     """(k,) raw, around the circle, infinity once"""
@@ -125,7 +171,17 @@ class RateCurve:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The best rates by theory, at estimated noise and task variance; one target, the first."""
+    """The best rates by theory, at estimated noise and task variance; one target, the first.
+
+    Examples
+    --------
+    >>> from undertow.choice import Prediction
+    >>> said = Prediction(
+    ...     noise_std=0.9, task_std=0.3, train_rate_spectral=-1.2, adapt_rate_spectral=0.1, method="exact", note=""
+    ... )
+    >>> said.train_rate_spectral < 0 < said.adapt_rate_spectral
+    True
+    """
 
     noise_std: float | None
     """sigma, in standardised units of the target; None where nothing could be said, as all else"""
@@ -151,7 +207,19 @@ class LargestTask(NamedTuple):
 
 @dataclass(frozen=True)
 class Choice:
-    """The choice of an estimator's search, with the figures behind it: one held-out error for each strategy."""
+    """The choice of an estimator's search, with the figures behind it: one held-out error for each strategy.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.MAMLRegressorCV(n_support=5, rules="gradient", n_rates=21, n_draws=1, effort="fast")
+    >>> choice = model.fit(table.x, table.y, groups=table.groups).choice_
+    >>> choice.strategy, choice.n_tasks
+    ('signed', 142)
+    >>> bool(choice.mse < choice.mse_at_zero)
+    True
+    """
 
     strategy: str
     """the strategy that the estimator uses: "blend", or a single one"""

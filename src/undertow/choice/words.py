@@ -14,7 +14,14 @@ _MUCH = 0.1
 
 
 class Strategy(NamedTuple):
-    """How a strategy trains the common weights and adapts them to a task."""
+    """How a strategy trains the common weights and adapts them to a task.
+
+    Examples
+    --------
+    >>> from undertow.choice import words
+    >>> words.STRATEGIES["signed"].trained, words.STRATEGIES["signed"].adapted
+    ('step at a signed rate', 'gradient step')
+    """
 
     name: str
     trained: str

@@ -21,7 +21,14 @@ _EARLY = 0.9
 
 
 class Plan(NamedTuple):
-    """What all fits of a comparison share, besides the table."""
+    """What all fits of a comparison share, besides the table.
+
+    Examples
+    --------
+    >>> from undertow.comparison import Plan
+    >>> Plan(n_support=4, n_folds=3).n_draws
+    5
+    """
 
     n_support: int = 5
     """rows that a held-out task brings"""

@@ -23,7 +23,14 @@ from undertow.tasks.losses import mean_over_tasks, t_quantile
 
 
 class Difference(NamedTuple):
-    """Mean loss of one rival minus that of another, in units of the target's variance."""
+    """Mean loss of one rival minus that of another, in units of the target's variance.
+
+    Examples
+    --------
+    >>> from undertow.comparison import Difference
+    >>> Difference(estimate=-0.02, standard_error=0.008, low=-0.036, high=-0.004).significant
+    True
+    """
 
     estimate: float
     standard_error: float

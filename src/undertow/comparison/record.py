@@ -16,7 +16,20 @@ from undertow.tasks.losses import NEGLIGIBLE, effective_number, mean_over_tasks,
 
 
 class Standing(StrEnum):
-    """How a rival stands to another on held-out tasks."""
+    """How a rival stands to another on held-out tasks.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> rng = np.random.default_rng(0)
+    >>> shop, price = np.repeat(np.arange(20), 10), rng.standard_normal(200)
+    >>> sold = price + rng.standard_normal(20)[shop] + 0.5 * rng.standard_normal(200)
+    >>> table = ut.tasks.GroupedTable.from_arrays(price[:, None], sold, shop, feature_names=["price"])
+    >>> plan = ut.comparison.Plan(n_folds=3, n_draws=1)
+    >>> found = ut.comparison.compare(table, plan, rivals=["pooled", "alone"], time_limit=None)
+    >>> found.standing("alone", "pooled").value
+    'no significant difference'
+    """
 
     BETTER = "better"
     WORSE = "worse"
@@ -30,6 +43,20 @@ class Comparison:
     """Rivals on tasks that they have not seen. Losses are mean squared errors over the variance of the target.
 
     A rival that was left out has NaN for losses and seconds, and a note that says why.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> rng = np.random.default_rng(0)
+    >>> shop, price = np.repeat(np.arange(20), 10), rng.standard_normal(200)
+    >>> sold = price + rng.standard_normal(20)[shop] + 0.5 * rng.standard_normal(200)
+    >>> table = ut.tasks.GroupedTable.from_arrays(price[:, None], sold, shop, feature_names=["price"])
+    >>> plan = ut.comparison.Plan(n_folds=3, n_draws=1)
+    >>> found = ut.comparison.compare(table, plan, rivals=["pooled", "alone"], time_limit=None)
+    >>> found.best, found.measured, found.task_losses.shape
+    ('alone', ('pooled', 'alone'), (20, 2))
+    >>> found.difference("alone", "pooled").significant
+    False
     """
 
     names: tuple[str, ...]

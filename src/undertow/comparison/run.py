@@ -70,6 +70,18 @@ def compare(
     InputError
         for a table with too few tasks or rows, and for settings that cannot be used. A rival that cannot be fitted
         raises nothing: its note says why.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> rng = np.random.default_rng(0)
+    >>> shop, price = np.repeat(np.arange(20), 10), rng.standard_normal(200)
+    >>> sold = price + rng.standard_normal(20)[shop] + 0.5 * rng.standard_normal(200)
+    >>> table = ut.tasks.GroupedTable.from_arrays(price[:, None], sold, shop, feature_names=["price"])
+    >>> plan = ut.comparison.Plan(n_folds=3, n_draws=1)
+    >>> found = ut.comparison.compare(table, plan, rivals=["pooled", "alone"], time_limit=None)
+    >>> found.ranking()
+    ['alone', 'pooled']
     """
     plan = _checked(plan)
     n_repeats = _check.whole_number(n_repeats, "n_repeats")

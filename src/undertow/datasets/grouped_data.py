@@ -15,7 +15,15 @@ from undertow.datasets.records import RECORDS
 
 @dataclass(frozen=True, eq=False)
 class GroupedData:
-    """A table whose rows belong to tasks, with what is known about it. ``tasks.read_table`` takes it as it is."""
+    """A table whose rows belong to tasks, with what is known about it. ``tasks.read_table`` takes it as it is.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> data = ut.datasets.load_radon()
+    >>> data.units["log.radon"], ut.tasks.read_table(data).n_tasks
+    ('natural log of radon activity, pCi/L', 85)
+    """
 
     name: str
     """what ``load`` calls it"""
@@ -44,12 +52,26 @@ class GroupedData:
 
 
 def names() -> tuple[str, ...]:
-    """Return the names that ``load`` knows, sorted."""
+    """Return the names that ``load`` knows, sorted.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> ut.datasets.names()
+    ('gapminder', 'mathachieve', 'parkinsons', 'radon')
+    """
     return tuple(sorted(RECORDS))
 
 
 def load(name: str) -> GroupedData:
-    """Return the data set called ``name``; raise InputError that lists the names where there is none."""
+    """Return the data set called ``name``; raise InputError that lists the names where there is none.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> ut.datasets.load("radon").task
+    'county'
+    """
     if name not in RECORDS:
         near = get_close_matches(str(name).lower(), RECORDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -77,20 +99,60 @@ def load(name: str) -> GroupedData:
 
 
 def load_mathachieve() -> GroupedData:
-    """Return mathematics achievement of 7,185 pupils; a task is one of 160 schools."""
+    """Return mathematics achievement of 7,185 pupils; a task is one of 160 schools.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> data = ut.datasets.load_mathachieve()
+    >>> data.task, data.target, data.features[:3]
+    ('school', 'MathAch', ('SES', 'minority', 'female'))
+    >>> data.table.num_rows
+    7185
+    """
     return load("mathachieve")
 
 
 def load_radon() -> GroupedData:
-    """Return log radon in 919 homes; a task is one of 85 counties of Minnesota, of 1 to 116 homes."""
+    """Return log radon in 919 homes; a task is one of 85 counties of Minnesota, of 1 to 116 homes.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> data = ut.datasets.load_radon()
+    >>> data.task, data.target, data.features
+    ('county', 'log.radon', ('first_floor', 'log_uranium'))
+    >>> data.table.num_rows
+    919
+    """
     return load("radon")
 
 
 def load_gapminder() -> GroupedData:
-    """Return life expectancy, 1952 to 2007 every fifth year; a task is one of 142 countries."""
+    """Return life expectancy, 1952 to 2007 every fifth year; a task is one of 142 countries.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> data = ut.datasets.load_gapminder()
+    >>> data.task, data.target, data.features
+    ('country', 'lifeExp', ('year', 'log_pop', 'log_gdp'))
+    >>> data.table.num_rows
+    1704
+    """
     return load("gapminder")
 
 
 def load_parkinsons() -> GroupedData:
-    """Return motor UPDRS from 2,946 voice recordings; a task is one of 42 patients. Every second recording is kept."""
+    """Return motor UPDRS from 2,946 voice recordings; a task is one of 42 patients. Every second recording is kept.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> data = ut.datasets.load_parkinsons()
+    >>> data.task, data.target, data.features[:3]
+    ('patient', 'motor_UPDRS', ('test_time', 'log_Jitter(%)', 'log_Jitter(Abs)'))
+    >>> data.table.num_rows
+    2946
+    """
     return load("parkinsons")

@@ -22,6 +22,16 @@ class MAMLClassifier(ClassifierMixin, Given):  # type: ignore[override]
         as in MAMLRegressor.
     standardize, clip, fit_intercept, on_small, weighting, support, row_weights, floor, n_jobs, random_state
         as in MAMLRegressor.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> rng = np.random.default_rng(0)
+    >>> group, x = np.repeat(np.arange(20), 10), rng.standard_normal((200, 2))
+    >>> y = np.where(x[:, 0] + rng.standard_normal(20)[group] > 0, "ill", "well")
+    >>> model = ut.MAMLClassifier(adapt_rate=0.3).fit(x, y, groups=group)
+    >>> model.classes_.tolist(), model.adapt(x[:5], y[:5]).predict(x[5:8]).shape
+    (['ill', 'well'], (3,))
     """
 
     kind = CLASSIFICATION
@@ -41,6 +51,16 @@ class MAMLClassifierCV(ClassifierMixin, Searched):  # type: ignore[override]
         as in MAMLRegressorCV.
     standardize, clip, fit_intercept, on_small, weighting, support, row_weights, floor, n_jobs, random_state
         as in MAMLRegressor.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> rng = np.random.default_rng(0)
+    >>> group, x = np.repeat(np.arange(20), 10), rng.standard_normal((200, 2))
+    >>> y = np.where(x[:, 0] + rng.standard_normal(20)[group] > 0, "ill", "well")
+    >>> model = ut.MAMLClassifierCV(rules="proximal", n_draws=1, effort="fast").fit(x, y, groups=group)
+    >>> model.adapt(x[:5], y[:5]).predict_proba(x[5:8]).shape
+    (3, 2)
     """
 
     kind = CLASSIFICATION

@@ -22,7 +22,20 @@ _ROWS_AT_ONCE = 8192
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
-    """Letters: q targets, d standardised columns, p features, m tasks."""
+    """Letters: q targets, d standardised columns, p features, m tasks.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.MAMLRegressor(adapt_rate=0.3).fit(table.x, table.y, groups=table.groups)
+    >>> fitted = model.model_
+    >>> fitted.omega.shape, fitted.task_omega.shape
+    ((1, 4), (1, 142, 4))
+    >>> coefficients, intercepts = fitted.coefficients
+    >>> bool((fitted.predict(table.x)[:, 0] == model.predict(table.x)).all())
+    True
+    """
 
     standard: Standard
     """from the user's units to standardised ones and back"""

@@ -17,7 +17,18 @@ from undertow.tasks.rows import TaskRows
 
 
 class MissingGroupsWarning(UserWarning):
-    """An estimator was used without ``groups``: it cannot tell the tasks apart."""
+    """An estimator was used without ``groups``: it cannot tell the tasks apart.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import numpy as np, undertow as ut
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     model = ut.MAMLRegressor().fit(np.arange(12.0)[:, None], np.arange(12.0))
+    >>> [one.category.__name__ for one in caught]
+    ['MissingGroupsWarning']
+    """
 
 
 def as_array(values: Any) -> Any:

@@ -80,6 +80,20 @@ def save(
     InputError
         for what is no fitted estimator of undertow, and for a parameter that is no plain value (such as a splitter
         for ``cv``).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.MAMLRegressor(adapt_rate=0.3).fit(table.x, table.y, groups=table.groups)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "life.safetensors")
+    ...     ut.estimators.save(model, path, notes={"unit": "years"})
+    ...     again, notes = ut.estimators.load(path), ut.estimators.read_notes(path)
+    >>> bool((again.predict(table.x) == model.predict(table.x)).all()), notes
+    (True, {'unit': 'years'})
     """
     name = type(estimator).__name__
     if _CLASSES.get(name) is not type(estimator):
@@ -112,6 +126,19 @@ def load(path: str | os.PathLike[str]) -> MetaEstimator:
     ------
     InputError
         saying why, for a file that is missing, damaged, of another kind, or of another format.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.MAMLRegressor(adapt_rate=0.3).fit(table.x, table.y, groups=table.groups)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ut.estimators.save(model, Path(folder, "life.safetensors"))
+    ...     again = ut.estimators.load(Path(folder, "life.safetensors"))
+    >>> again
+    MAMLRegressor(adapt_rate=0.3)
     """
     header, arrays = _read(Path(path))
     try:
@@ -127,6 +154,18 @@ def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
     ----------
     path
         a file of ``save``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.MAMLRegressor(adapt_rate=0.3).fit(table.x, table.y, groups=table.groups)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ut.estimators.save(model, Path(folder, "life.safetensors"), notes={"unit": "years"})
+    ...     ut.estimators.read_notes(Path(folder, "life.safetensors"))
+    {'unit': 'years'}
     """
     text = _read(Path(path))[0].get("notes", "{}")
     try:

@@ -23,7 +23,17 @@ AT_MEANS = "(level at column means)"
 
 
 class Coefficient(NamedTuple):
-    """One column of the common model. The last four are None where no mixed model was fitted."""
+    """One column of the common model. The last four are None where no mixed model was fitted.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.MAMLRegressor(rule=ut.MixedRule("diagonal")).fit(table.x, table.y, groups=table.groups)
+    >>> year = model.summary().coefficients[1]
+    >>> year.name, bool(year.low < year.value < year.high), bool(year.task_std > 0)
+    ('x1', True, True)
+    """
 
     name: str
     value: float
@@ -38,7 +48,14 @@ class Coefficient(NamedTuple):
 
 
 class Bend(NamedTuple):
-    """What a column adds to the curve, beside its straight line."""
+    """What a column adds to the curve, beside its straight line.
+
+    Examples
+    --------
+    >>> from undertow.estimators import Bend
+    >>> Bend("year", low=-1.2, high=1.1).name
+    'year'
+    """
 
     name: str
     low: float
@@ -47,7 +64,16 @@ class Bend(NamedTuple):
 
 
 class TaskDistance(NamedTuple):
-    """How far a task's own model is from the common one."""
+    """How far a task's own model is from the common one.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.MAMLRegressor(rule=ut.MixedRule("diagonal")).fit(table.x, table.y, groups=table.groups)
+    >>> [one.task for one in model.summary().oddest]
+    ['Angola', 'Mozambique', 'South Africa']
+    """
 
     task: Any
     distance: float
@@ -56,7 +82,19 @@ class TaskDistance(NamedTuple):
 
 @dataclass(frozen=True)
 class Summary:
-    """Coefficients, spread between tasks, noise and error of a regressor, in the user's units. ``print`` shows it."""
+    """Coefficients, spread between tasks, noise and error of a regressor, in the user's units. ``print`` shows it.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.MAMLRegressor(rule=ut.MixedRule("diagonal")).fit(table.x, table.y, groups=table.groups)
+    >>> summary = model.summary()
+    >>> [one.name for one in summary.coefficients]
+    ['x0', 'x1', 'x2', '(level at column means)']
+    >>> summary.n_tasks, round(summary.icc, 1)
+    (142, 1.0)
+    """
 
     coefficients: tuple[Coefficient, ...]
     structure: str

@@ -47,7 +47,21 @@ _SUMS: dict[str, Any] = {
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """What is summed, and how rows are drawn and measured. Letters: d standardised columns, q targets, r ratios."""
+    """What is summed, and how rows are drawn and measured. Letters: d standardised columns, q targets, r ratios.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> from undertow.scale import Recipe, merge, partial
+    >>> from undertow.tasks.rows import TaskRows
+    >>> rng = np.random.default_rng(0)
+    >>> x, group = rng.standard_normal((200, 2)), np.repeat(np.arange(20), 10)
+    >>> table = ut.tasks.GroupedTable.from_arrays(x, x[:, 0] + rng.standard_normal(20)[group], group)
+    >>> standard = table.standardized(target=True)[1]
+    >>> recipe = Recipe(standard, n_support=5, n_draws=1, seed=0, steps=1)
+    >>> recipe.weighting
+    'tasks'
+    """
 
     standard: Standard
     n_support: int
@@ -121,7 +135,22 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """Sums over some tasks."""
+    """Sums over some tasks.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> from undertow.scale import Recipe, Sums, partial
+    >>> from undertow.tasks.rows import TaskRows
+    >>> rng = np.random.default_rng(0)
+    >>> x, group = rng.standard_normal((200, 2)), np.repeat(np.arange(20), 10)
+    >>> table = ut.tasks.GroupedTable.from_arrays(x, x[:, 0] + rng.standard_normal(20)[group], group)
+    >>> standard = table.standardized(target=True)[1]
+    >>> recipe = Recipe(standard, n_support=5, n_draws=1, seed=0, steps=1)
+    >>> sums = partial(TaskRows.of_table(table, standard), recipe)
+    >>> Sums.from_bytes(sums.to_bytes()).n_all
+    20
+    """
 
     blocks: BlockMoments
     """of the gradient rule, in one block"""
@@ -225,6 +254,19 @@ def partial(rows: TaskRows, recipe: Recipe) -> Sums:
         rows of whole tasks.
     recipe
         what is to be summed, and how.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> from undertow.scale import Recipe, partial
+    >>> from undertow.tasks.rows import TaskRows
+    >>> rng = np.random.default_rng(0)
+    >>> x, group = rng.standard_normal((200, 2)), np.repeat(np.arange(20), 10)
+    >>> table = ut.tasks.GroupedTable.from_arrays(x, x[:, 0] + rng.standard_normal(20)[group], group)
+    >>> standard = table.standardized(target=True)[1]
+    >>> recipe = Recipe(standard, n_support=5, n_draws=1, seed=0, steps=1)
+    >>> partial(TaskRows.of_table(table, standard), recipe).n_all
+    20
     """
     q = rows.y.shape[1]
     each: list[list[RidgeMoments]] = [[] for _ in range(q)]
@@ -281,6 +323,21 @@ def merge(first: Sums, second: Sums) -> Sums:
     ----------
     first, second
         sums of disjoint sets of tasks, made with one recipe.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> from undertow.scale import Recipe, merge, partial
+    >>> from undertow.tasks.rows import TaskRows
+    >>> rng = np.random.default_rng(0)
+    >>> x, group = rng.standard_normal((200, 2)), np.repeat(np.arange(20), 10)
+    >>> table = ut.tasks.GroupedTable.from_arrays(x, x[:, 0] + rng.standard_normal(20)[group], group)
+    >>> standard = table.standardized(target=True)[1]
+    >>> recipe = Recipe(standard, n_support=5, n_draws=1, seed=0, steps=1)
+    >>> halves = [table.select(np.arange(0, 10)), table.select(np.arange(10, 20))]
+    >>> first, second = (partial(TaskRows.of_table(half, standard), recipe) for half in halves)
+    >>> merge(first, second).n_all
+    20
     """
     a, b = first.blocks, second.blocks
     same = (

@@ -37,6 +37,14 @@ def fit_table(estimator: Estimator, table: GroupedTable) -> Estimator:
     ------
     InputError
         as ``fit`` does, and for another kind of table.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.estimators.fit_table(ut.MAMLRegressor(adapt_rate=0.3), table)
+    >>> model.feature_names_in_.tolist(), model.n_tasks_
+    (['year', 'log_pop', 'log_gdp'], 142)
     """
     if not isinstance(table, GroupedTable):
         raise InputError(

@@ -46,6 +46,13 @@ class Experiment:
         (table, config): the decisive number and what follows from it for the claim.
     verdict
         (table, config): all that the table says, in lines.
+
+    Examples
+    --------
+    >>> from undertow import experiments
+    >>> experiment = experiments.get("overparameterized")
+    >>> experiment.config(quick=True).n_features, len(experiment.cells(experiment.config(quick=True)))
+    (60, 6)
     """
 
     name: str

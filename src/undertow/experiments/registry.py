@@ -41,10 +41,24 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 def names() -> list[str]:
-    """The names of all experiments, in the order in which they are run."""
+    """The names of all experiments, in the order in which they are run.
+
+    Examples
+    --------
+    >>> from undertow import experiments
+    >>> experiments.names()[:2]
+    ['overparameterized', 'underparameterized']
+    """
     return list(EXPERIMENTS)
 
 
 def get(name: str) -> Experiment:
-    """The experiment called ``name``; raises InputError for a name that is none."""
+    """The experiment called ``name``; raises InputError for a name that is none.
+
+    Examples
+    --------
+    >>> from undertow import experiments
+    >>> experiments.get("overparameterized").quick_time
+    '9 s'
+    """
     return EXPERIMENTS[_check.one_of(name, "experiment", EXPERIMENTS)]

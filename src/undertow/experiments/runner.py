@@ -38,6 +38,12 @@ class Result:
         cells that this call computed, and found finished.
     was_complete
         True where there was nothing to compute.
+
+    Examples
+    --------
+    >>> from undertow import experiments
+    >>> result = experiments.reproduce("threshold", quick=True)  # doctest: +SKIP
+    >>> result.finding, result.figure  # doctest: +SKIP
     """
 
     folder: Path
@@ -65,6 +71,12 @@ def folder_of(name: str, out: Path | str, quick: bool) -> Path:
         folder of all results.
     quick
         whether it is a quick run.
+
+    Examples
+    --------
+    >>> from undertow import experiments
+    >>> experiments.folder_of("threshold", "results", quick=True).name
+    'threshold-quick'
     """
     return Path(out) / (f"{name}-quick" if quick else name)
 
@@ -78,6 +90,16 @@ def cells_kept(experiment: Experiment, config: ExperimentConfig, folder: Path | 
         which experiment, and its settings.
     folder
         folder of its results.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from undertow import experiments
+    >>> experiment = experiments.get("overparameterized")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     kept, total = experiments.cells_kept(experiment, experiment.config(quick=True), folder)
+    >>> kept, total > 0
+    (0, True)
     """
     cells, store = experiment.cells(config), Folder(folder)
     return sum(map(store.has_cell, cells)), len(cells)
@@ -117,6 +139,12 @@ def reproduce(
     InputError
         for an unknown name, for a config of another experiment, and where the folder holds results of other
         settings.
+
+    Examples
+    --------
+    >>> from undertow import experiments
+    >>> result = experiments.reproduce("overparameterized", quick=True)  # doctest: +SKIP
+    >>> result.finding  # doctest: +SKIP
     """
     experiment = get(name)
     config = experiment.config(quick) if config is None else config
@@ -164,6 +192,16 @@ def redraw(folder: Path | str) -> Result:
     ------
     InputError
         where the folder holds no complete experiment.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> from undertow import experiments
+    >>> try:
+    ...     experiments.redraw("no-such-folder")
+    ... except ut.InputError as error:
+    ...     print(error)
+    no-such-folder holds no results: there is no table to draw. Run it first, without --redraw.
     """
     store = Folder(folder)
     record, table = store.read_record(), store.read_table()

@@ -19,6 +19,13 @@ class Callback:
     ------
     InputError
         when an entry does not fit.
+
+    Examples
+    --------
+    >>> from undertow import gradient as ug
+    >>> seen = []
+    >>> ug.Callback(lambda state, history: seen.append(state.iteration), every=20).every
+    20
     """
 
     call: Callable[[TrainState, History], Any]

@@ -32,7 +32,14 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a run keeps its state, so that it goes on from there when it is stopped."""
+    """Where a run keeps its state, so that it goes on from there when it is stopped.
+
+    Examples
+    --------
+    >>> from undertow import gradient as ug
+    >>> ug.Checkpoint("run", every=500).every
+    500
+    """
 
     folder: str | Path
     """a folder; one that holds a checkpoint of the same settings is gone on from"""
@@ -110,6 +117,16 @@ def read_tree(folder: Path, name: str, like: Tree) -> Tree:
     ------
     InputError
         when there is no checkpoint, or when an array is missing or has another shape or type.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> from undertow import gradient as ug
+    >>> try:
+    ...     ug.read_tree("no-such-folder", "params", like=0.0)
+    ... except ut.InputError as error:
+    ...     print(error)
+    folder='no-such-folder': it holds no checkpoint (no state.json).
     """
     facts = read_facts(Path(folder))
     if facts is None:

@@ -28,6 +28,17 @@ def curvatures(
         which leaves move; the Hessian is taken with respect to these.
     iterations
         number of products of the Hessian and a vector. Both ends converge from inside the spectrum.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import undertow as ut
+    >>> from undertow import gradient as ug
+    >>> def loss_fn(w, x, y):
+    ...     return 0.5 * jnp.mean((x @ w - y) ** 2)
+    >>> x, y = jnp.diag(jnp.array([1.0, 2.0])), jnp.zeros(2)
+    >>> [round(float(one), 3) for one in ug.curvatures(loss_fn, jnp.ones(2), (x, y))]  # of x^T x / n
+    [0.5, 2.0]
     """
     params, state = unwrap(params)
     support = one_support(loss_fn, params, support)
@@ -79,6 +90,18 @@ def stable_interval(
         as in ``adapt``.
     adapts, iterations
         as in ``curvatures``.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import undertow as ut
+    >>> from undertow import gradient as ug
+    >>> def loss_fn(w, x, y):
+    ...     return 0.5 * jnp.mean((x @ w - y) ** 2)
+    >>> x, y = jnp.diag(jnp.array([1.0, 2.0])), jnp.zeros(2)
+    >>> low, high = ug.stable_interval(loss_fn, jnp.ones(2), (x, y))
+    >>> low, round(high, 3)
+    (0.0, 1.0)
     """
     _, top = curvatures(loss_fn, params, support, adapts=adapts, iterations=iterations)
     top = float(top)

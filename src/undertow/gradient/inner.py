@@ -75,6 +75,20 @@ def adapt(loss_fn: LossFn, params: Tree, support: tuple[Any, ...], rate: Any, in
     ----------
     Finn et al., "Model-agnostic meta-learning", ICML 2017, arXiv:1703.03400; Bernacchia, "Meta-learning with negative
     learning rates", ICLR 2021, arXiv:2102.00940.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import undertow as ut
+    >>> from undertow import gradient as ug
+    >>> def loss_fn(w, x, y):
+    ...     return 0.5 * jnp.mean((x @ w - y) ** 2)
+    >>> x, y = jnp.array([[1.0], [2.0]]), jnp.array([1.0, 2.0])
+    >>> for rate in (-0.1, 0.1):
+    ...     theta = ug.adapt(loss_fn, jnp.zeros(1), (x, y), rate)
+    ...     print(rate, round(float(loss_fn(theta, x, y)), 3))
+    -0.1 1.953
+    0.1 0.703
     """
     if not isinstance(support, tuple | list):
         raise InputError("support", rule=f"it must be (x, y) or (x, y, mask), and is of type {type(support).__name__}.")

@@ -26,6 +26,13 @@ class Explicit:
     ------
     InputError
         where ``direction`` turns the sign, as an optimiser with a learning rate of its own does.
+
+    Examples
+    --------
+    >>> import optax
+    >>> from undertow import gradient as ug
+    >>> ug.InnerLoop(steps=3, rule=ug.Explicit(optax.trace(0.9))).steps
+    3
     """
 
     direction: optax.GradientTransformation | None = None
@@ -58,6 +65,12 @@ class Reptile:
     With one rate alpha that is (omega - theta) / alpha, which also has a value at alpha = 0. An outer gradient step of
     size eps * alpha is the update omega + eps (theta - omega) of Nichol et al., "On first-order meta-learning
     algorithms", 2018, arXiv:1803.02999. The query rows are used for the reported loss only.
+
+    Examples
+    --------
+    >>> from undertow import gradient as ug
+    >>> ug.InnerLoop(steps=5, rule=ug.Reptile()).rule
+    Reptile()
     """
 
 
@@ -70,6 +83,12 @@ class Implicit:
     solution is a minimum of rate * L(theta) + |theta - omega|^2 / 2, where that matrix is positive definite. With a
     convex loss there is one for every positive rate, and for a negative one above -1 / lambda_max of the Hessian.
     ``MetaInfo.residual`` says how well the inner problem was solved. The rate must be one number.
+
+    Examples
+    --------
+    >>> from undertow import gradient as ug
+    >>> ug.InnerLoop(steps=5, rule=ug.Implicit(tolerance=1e-8)).rule.tolerance
+    1e-08
     """
 
     cg_iterations: int = 50
@@ -113,6 +132,12 @@ class InnerLoop:
     ------
     InputError
         when an entry does not fit, or would do nothing with this rule.
+
+    Examples
+    --------
+    >>> from undertow import gradient as ug
+    >>> ug.InnerLoop(steps=3, first_order=True) == ug.InnerLoop(first_order=True, steps=3)
+    True
     """
 
     steps: int = 1

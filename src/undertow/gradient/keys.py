@@ -22,6 +22,13 @@ class KeySource:
         a JAX key.
     dtype
         of the numbers.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from undertow import gradient as ug
+    >>> ug.KeySource(jax.random.key(0)).normal((2, 3)).shape
+    (2, 3)
     """
 
     def __init__(self, key: Any, dtype: Any = None) -> None:

@@ -32,6 +32,13 @@ def last_layer(params: Tree) -> Tree:
     References
     ----------
     Raghu et al., "Rapid learning or feature reuse?", ICLR 2020, arXiv:1909.09157.
+
+    Examples
+    --------
+    >>> from undertow import gradient as ug
+    >>> params, apply = ug.mlp((1, 20, 1), key=0)
+    >>> ug.last_layer(params)
+    [{'bias': False, 'weight': False}, {'bias': True, 'weight': True}]
     """
     params = params.params if isinstance(params, Stateful) else params
 
@@ -58,6 +65,13 @@ def all_but_last(params: Tree) -> Tree:
     References
     ----------
     Oh et al., "BOIL: towards representation change for few-shot learning", ICLR 2021, arXiv:2008.08882.
+
+    Examples
+    --------
+    >>> from undertow import gradient as ug
+    >>> params, apply = ug.mlp((1, 20, 1), key=0)
+    >>> ug.all_but_last(params)
+    [{'bias': True, 'weight': True}, {'bias': False, 'weight': False}]
     """
     return jax.tree.map(lambda flag: not flag, last_layer(params))
 

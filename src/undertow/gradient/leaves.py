@@ -28,6 +28,14 @@ class Stateful:
     Hand it over in place of ``params``. The loss is then loss_fn(params, x, y, state=...) and returns (loss, aux, new
     state); aux may be None. All calls of an iteration read the state before it; the state after it is the mean over
     tasks of what the query losses at the adapted weights return.
+
+    Examples
+    --------
+    >>> from undertow import gradient as ug
+    >>> params, apply = ug.mlp((1, 20, 1), key=0)
+    >>> model = ug.Stateful(params, state={"mean": 0.0})
+    >>> sorted(model.state)
+    ['mean']
     """
 
     params: Any
@@ -125,6 +133,13 @@ def leaves(params: Tree, where: Callable[[str], bool] | Iterable[str]) -> Tree:
     ------
     InputError
         with all paths, when nothing is chosen.
+
+    Examples
+    --------
+    >>> from undertow import gradient as ug
+    >>> params, apply = ug.mlp((1, 20, 1), key=0)
+    >>> ug.leaves(params, ["bias"])
+    [{'bias': True, 'weight': False}, {'bias': True, 'weight': False}]
     """
     if not callable(where):
         pieces = [where] if isinstance(where, str) else list(where)

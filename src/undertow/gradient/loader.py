@@ -30,6 +30,15 @@ class Loader:
     ------
     InputError
         where ``load`` does not give such a TaskBatch, when the Loader is made (it is called with 0) and later.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> from undertow import gradient as ug
+    >>> design = ut.Design(n_tasks=4, n_support=8, n_query=5)
+    >>> loader = ug.Loader(lambda iteration: ut.Sinusoid().sample(design, seed=iteration))
+    >>> ug.Source(loader).tasks is loader, loader.n_tasks
+    (True, 4)
     """
 
     def __init__(self, load: Callable[[int], TaskBatch]) -> None:

@@ -56,6 +56,15 @@ def with_key(loss_fn: LossFn, key: Any) -> Keyed:
     ------
     InputError
         when the loss takes no key.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> from undertow import gradient as ug
+    >>> def noisy(w, x, y, key):
+    ...     return jnp.mean((x @ w - y + 0.1 * jax.random.normal(key, y.shape)) ** 2)
+    >>> support = (jnp.ones((4, 2)), jnp.ones(4))
+    >>> theta = ug.adapt(ug.with_key(noisy, 0), jnp.zeros(2), support, rate=0.1)  # doctest: +SKIP
     """
     if "key" not in takes(loss_fn):
         raise InputError("loss_fn", rule="it has no argument called key, so a key would do nothing.")

@@ -18,7 +18,20 @@ from undertow.gradient.masks import check_rows, without_full_masks
 
 
 class MetaInfo(NamedTuple):
-    """Losses of each task, before and after its inner step."""
+    """Losses of each task, before and after its inner step.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import undertow as ut
+    >>> from undertow import gradient as ug
+    >>> def loss_fn(w, x, y):
+    ...     return 0.5 * jnp.mean((x @ w - y) ** 2)
+    >>> tasks = ut.MixedLinearRegression(n_features=3).sample(ut.Design(n_tasks=4, n_support=8, n_query=5), seed=0)
+    >>> _, info = ug.meta_loss(loss_fn, jnp.zeros(3), tasks, train_rate=-0.1)
+    >>> bool((info.support_after > info.support_before).all())  # a negative rate goes up the support loss
+    True
+    """
 
     support_before: jax.Array
     """(m,) mean support loss at params"""
@@ -76,6 +89,18 @@ def meta_loss(
     References
     ----------
     As for ``adapt``.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import undertow as ut
+    >>> from undertow import gradient as ug
+    >>> def loss_fn(w, x, y):
+    ...     return 0.5 * jnp.mean((x @ w - y) ** 2)
+    >>> tasks = ut.MixedLinearRegression(n_features=3).sample(ut.Design(n_tasks=4, n_support=8, n_query=5), seed=0)
+    >>> loss, info = ug.meta_loss(loss_fn, jnp.zeros(3), tasks, train_rate=-0.1)
+    >>> loss.shape, info.query_after.shape
+    ((), (4,))
     """
     _check.one_of(weighting, "weighting", ("rows", "tasks"))
     check_inner(inner, train_rate, "train_rate")

@@ -40,6 +40,14 @@ def mlp(
     -----
     params is a list of {"weight": (inputs, outputs), "bias": (outputs,)}, so ``last_layer(params)`` is the head.
     apply(params, x) maps x (..., inputs) to (..., outputs); with one output the last axis is dropped.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from undertow import gradient as ug
+    >>> params, apply = ug.mlp((1, 20, 1), key=0)
+    >>> params[0]["weight"].shape, apply(params, jnp.ones((5, 1))).shape
+    ((1, 20), (5,))
     """
     sizes = [_check.whole_number(size, "sizes") for size in sizes]
     if len(sizes) < 2:
@@ -70,6 +78,14 @@ def squared_loss(apply: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], 
     ----------
     apply
         the model: apply(params, x) returns (n,) or (n, outputs).
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from undertow import gradient as ug
+    >>> loss_fn = ug.squared_loss(lambda params, x: x @ params)
+    >>> float(loss_fn(jnp.zeros(2), jnp.ones((4, 2)), jnp.full(4, 2.0)))
+    2.0
     """
 
     def loss_fn(params: Any, x: Any, y: Any) -> jax.Array:
@@ -89,6 +105,14 @@ def cross_entropy(apply: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any],
     ----------
     apply
         the model: apply(params, x) returns scores (n, classes).
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from undertow import gradient as ug
+    >>> loss_fn = ug.cross_entropy(lambda params, x: x @ params)
+    >>> round(float(loss_fn(jnp.zeros((2, 3)), jnp.ones((4, 2)), jnp.array([0, 1, 2, 0]))), 3)
+    1.099
     """
 
     def loss_fn(params: Any, x: Any, y: Any) -> jax.Array:

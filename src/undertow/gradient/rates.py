@@ -23,7 +23,15 @@ from undertow.gradient.leaves import Tree, part, split, spread, unwrap
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PerStep:
-    """Rates that differ from step to step: each leaf of ``values`` has one entry per step on its first axis."""
+    """Rates that differ from step to step: each leaf of ``values`` has one entry per step on its first axis.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from undertow import gradient as ug
+    >>> ug.PerStep(jnp.array([0.1, -0.05])).values.shape
+    (2,)
+    """
 
     values: Any
     """(steps,), or a tree of arrays (steps, ...)"""
@@ -38,6 +46,13 @@ def per_layer(params: Tree, value: float = 0.1) -> Tree:
         any pytree with layers, as for ``last_layer``.
     value
         rate at first.
+
+    Examples
+    --------
+    >>> from undertow import gradient as ug
+    >>> params, apply = ug.mlp((1, 20, 1), key=0)
+    >>> [round(float(rate), 3) for rate in ug.per_layer(params, 0.05)]
+    [0.05, 0.05]
     """
     return each_layer(split(unwrap(params)[0])[0], lambda: jnp.asarray(value, float))
 
@@ -51,6 +66,13 @@ def per_leaf(params: Tree, value: float = 0.1) -> Tree:
         any pytree.
     value
         rate at first.
+
+    Examples
+    --------
+    >>> from undertow import gradient as ug
+    >>> params, apply = ug.mlp((1, 20, 1), key=0)
+    >>> round(float(ug.per_leaf(params, 0.05)[0]["bias"]), 3)
+    0.05
     """
     return jax.tree.map(lambda _: jnp.asarray(value, float), split(unwrap(params)[0])[0])
 
@@ -69,6 +91,13 @@ def per_parameter(params: Tree, value: float = 0.1) -> Tree:
     ----------
     Li et al., "Meta-SGD: learning to learn quickly for few-shot learning", 2017, arXiv:1707.09835. Theirs start
     positive; here nothing keeps them so.
+
+    Examples
+    --------
+    >>> from undertow import gradient as ug
+    >>> params, apply = ug.mlp((1, 20, 1), key=0)
+    >>> ug.per_parameter(params, 0.05)[0]["weight"].shape
+    (1, 20)
     """
     return jax.tree.map(lambda leaf: jnp.full_like(jnp.asarray(leaf), value), split(unwrap(params)[0])[0])
 
@@ -86,6 +115,12 @@ def per_step(rate: Tree, steps: int) -> PerStep:
         a number, a tree of rates, or a PerStep.
     steps
         number of inner steps.
+
+    Examples
+    --------
+    >>> from undertow import gradient as ug
+    >>> ug.per_step(0.1, steps=3).values.shape
+    (3,)
     """
     if isinstance(rate, PerStep):
         longer = lambda value: jnp.asarray(value)[jnp.minimum(jnp.arange(steps), jnp.shape(value)[0] - 1)]  # noqa: E731

@@ -34,6 +34,14 @@ class Source:
     ------
     InputError
         when the tasks and their sizes do not go together, or when an entry would do nothing.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> from undertow import gradient as ug
+    >>> source = ug.Source(ut.Sinusoid(), ut.Design(n_tasks=25, n_support=10, n_query=10))
+    >>> source.redraws, source.n_tasks
+    (True, 25)
     """
 
     tasks: Any
@@ -130,6 +138,13 @@ def draw_tasks(problem: Any, design: Design, key: Any, n_tasks: int | None = Non
         a JAX key or a seed. May be called inside a compiled function.
     n_tasks
         in place of ``design.n_tasks``.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> from undertow import gradient as ug
+    >>> ug.draw_tasks(ut.Sinusoid(), ut.Design(n_tasks=2, n_support=5, n_query=5), key=0).query_y.shape
+    (2, 5)
     """
     key = as_key(key)
     one = replace(design, n_tasks=1)

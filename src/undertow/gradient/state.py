@@ -13,7 +13,14 @@ AUX = "aux "
 
 
 class TrainState(NamedTuple):
-    """Where training stands. A value: nothing in it changes later."""
+    """Where training stands. A value: nothing in it changes later.
+
+    Examples
+    --------
+    >>> from undertow import gradient as ug
+    >>> ug.TrainState._fields[:5]
+    ('params', 'rate', 'optimizer_state', 'iteration', 'stopped')
+    """
 
     params: Any
     """the trained pytree, omega"""
@@ -41,7 +48,21 @@ _SERIES = ("meta_loss", "support_before", "support_after", "gradient_norm")
 
 @dataclass(frozen=True)
 class History:
-    """What was seen at each iteration, before its update. t iterations, v validations, l leaves of a learned rate."""
+    """What was seen at each iteration, before its update. t iterations, v validations, l leaves of a learned rate.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import undertow as ut
+    >>> from undertow import gradient as ug
+    >>> def loss_fn(w, x, y):
+    ...     return 0.5 * jnp.mean((x @ w - y) ** 2)
+    >>> tasks = ut.MixedLinearRegression(n_features=3).sample(ut.Design(n_tasks=4, n_support=8, n_query=5), seed=0)
+    >>> import optax
+    >>> _, history = ug.train(loss_fn, jnp.zeros(3), tasks, optax.sgd(0.1), train_rate=-0.1, iterations=5)
+    >>> history.meta_loss.shape, history.table().num_rows
+    ((5,), 5)
+    """
 
     meta_loss: np.ndarray
     """(t,) mean query loss after the inner step"""
@@ -84,7 +105,17 @@ class History:
 
 
 class NonFiniteError(ArithmeticError):
-    """Training met a loss or a gradient that is not finite or stands for no solution, and stopped before using it."""
+    """Training met a loss or a gradient that is not finite or stands for no solution, and stopped before using it.
+
+    Examples
+    --------
+    >>> import optax
+    >>> from undertow import gradient as ug
+    >>> try:  # doctest: +SKIP
+    ...     ug.train(loss_fn, params, tasks, optax.sgd(0.1), train_rate=-40.0, iterations=100)
+    ... except ug.NonFiniteError as error:
+    ...     print(error.iteration, error.cause, error.stable_interval)
+    """
 
     def __init__(
         self,

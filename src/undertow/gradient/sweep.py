@@ -113,6 +113,26 @@ def sweep(
     ------
     InputError
         when arguments do not fit, or when one would do nothing.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import undertow as ut
+    >>> from undertow import gradient as ug
+    >>> def loss_fn(w, x, y):
+    ...     return 0.5 * jnp.mean((x @ w - y) ** 2)
+    >>> import jax, optax
+    >>> table = ug.sweep(  # doctest: +SKIP
+    ...     loss_fn,
+    ...     lambda key: jax.random.normal(key, 3),
+    ...     ug.Source(ut.MixedLinearRegression(n_features=3), ut.Design(n_tasks=4, n_support=8, n_query=5)),
+    ...     optax.sgd(0.1),
+    ...     train_rates=[-0.1, 0.0],
+    ...     seeds=2,
+    ...     iterations=5,
+    ... )
+    >>> table.num_rows  # doctest: +SKIP
+    4
     """
     rates = np.atleast_1d(_check.rates(train_rates, "train_rates"))
     numbers = _seeds(seeds)

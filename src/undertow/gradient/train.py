@@ -93,6 +93,19 @@ def train(
         iteration, task and cause
     InputError
         when arguments do not fit.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import undertow as ut
+    >>> from undertow import gradient as ug
+    >>> def loss_fn(w, x, y):
+    ...     return 0.5 * jnp.mean((x @ w - y) ** 2)
+    >>> tasks = ut.MixedLinearRegression(n_features=3).sample(ut.Design(n_tasks=4, n_support=8, n_query=5), seed=0)
+    >>> import optax
+    >>> state, history = ug.train(loss_fn, jnp.zeros(3), tasks, optax.sgd(0.1), train_rate=-0.1, iterations=50)
+    >>> bool(history.meta_loss[-1] < history.meta_loss[0])
+    True
     """
     iterations = _check.whole_number(iterations, "iterations", minimum=0)
     chunk = _check.whole_number(chunk, "chunk")

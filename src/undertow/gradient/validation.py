@@ -30,6 +30,14 @@ class Validation:
     ------
     InputError
         when an entry does not fit.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> from undertow import gradient as ug
+    >>> tasks = ut.Sinusoid().sample(ut.Design(n_tasks=10, n_support=5, n_query=5), seed=1)
+    >>> ug.Validation(tasks, adapt_rate=0.02, every=50, patience=4).every
+    50
     """
 
     tasks: TaskBatch

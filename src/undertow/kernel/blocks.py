@@ -40,7 +40,16 @@ _UNIT_ROWS = 2048
 
 @dataclass(frozen=True, eq=False)
 class KernelBlocks:
-    """The blocks of some tasks' inputs: they serve every rate, ridge, start f0 and set of targets."""
+    """The blocks of some tasks' inputs: they serve every rate, ridge, start f0 and set of targets.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> tasks = ut.QuadraticRegression(n_features=5).sample(ut.Design(n_tasks=4, n_support=8, n_query=3), seed=0)
+    >>> blocks = ut.kernel.KernelBlocks.of(ut.kernel.relu_ntk, tasks)
+    >>> [ut.kernel.kernel_path(blocks, tasks, [-0.1], ridge=ridge).meta_loss.shape for ridge in (0.0, 1e-3)]
+    [(1,), (1,)]
+    """
 
     kernel: Kernel
     support: np.ndarray

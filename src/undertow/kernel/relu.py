@@ -45,6 +45,12 @@ def relu_ntk(x: np.ndarray, z: np.ndarray | None = None, *, bias: bool = True) -
     ------
     InputError
         unless both have the same number of columns.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> ut.kernel.relu_ntk(np.eye(2), bias=False).round(3).tolist()
+    [[1.0, 0.159], [0.159, 1.0]]
     """
     return _kernel(x, z, bias, 2.0)
 
@@ -58,6 +64,12 @@ def relu_nngp(x: np.ndarray, z: np.ndarray | None = None, *, bias: bool = True) 
     ----------
     x, z, bias
         as in ``relu_ntk``.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> ut.kernel.relu_nngp(np.eye(2), bias=False).round(3).tolist()
+    [[0.5, 0.159], [0.159, 0.5]]
     """
     return _kernel(x, z, bias, 1.0)
 
@@ -69,6 +81,12 @@ def linear_kernel(x: np.ndarray, z: np.ndarray | None = None) -> np.ndarray:
     ----------
     x, z
         (n, p), (l, p): rows; None for z means x.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> ut.kernel.linear_kernel(np.eye(2), np.array([[3.0, 4.0]])).tolist()
+    [[3.0], [4.0]]
     """
     a = np.asarray(x, dtype=np.float64)
     return a @ (a if z is None else np.asarray(z, dtype=np.float64)).T

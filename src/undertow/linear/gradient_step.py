@@ -79,6 +79,13 @@ def stability_limit(tasks: TaskBatch) -> PerTask:
     ----------
     tasks
         a TaskBatch; support rows count.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> tasks = ut.MixedLinearRegression(n_features=2).sample(ut.Design(n_tasks=3, n_support=50, n_query=1), seed=0)
+    >>> ut.linear.stability_limit(tasks).round(1).tolist()
+    [1.7, 1.8, 1.3]
     """
     tasks = one_batch(tasks)
     x = tasks.support_x

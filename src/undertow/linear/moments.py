@@ -46,6 +46,15 @@ class Moments:
     """Sufficient statistics of the outer problem for every rate; ``a + b`` are those of both sets of tasks.
 
     ``gram`` has shape (steps + 1, p + 1, steps + 1, p + 1) and holds [U_i, u_i]^T [U_j, u_j] summed over query rows.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=8)
+    >>> tasks = problem.sample(ut.Design(n_tasks=20, n_support=12, n_query=5), seed=0)
+    >>> first, second = (ut.Moments.from_tasks(tasks.select(part)) for part in (slice(0, 10), slice(10, 20)))
+    >>> bool(np.allclose(ut.rate_path(first + second, [-0.3]).weights, ut.rate_path(tasks, [-0.3]).weights))
+    True
     """
 
     gram: Gram
@@ -154,6 +163,15 @@ def sum_moments(parts: Iterable[Moments]) -> Moments:
     ----------
     parts
         Moments of disjoint sets of tasks, of the same shape.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=8)
+    >>> tasks = problem.sample(ut.Design(n_tasks=20, n_support=12, n_query=5), seed=0)
+    >>> parts = [ut.Moments.from_tasks(tasks.select(slice(i, i + 5))) for i in range(0, 20, 5)]
+    >>> ut.linear.sum_moments(parts).n_tasks
+    20
     """
     parts = list(parts)
     shapes = {part.gram.shape for part in parts}

@@ -23,6 +23,17 @@ class RatePath:
     """Exact meta-learned weights at each train rate (and each ridge).
 
     With several ridges the arrays marked (k,) have shape (k, r) and ``weights`` has shape (k, r, p).
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=8)
+    >>> tasks = problem.sample(ut.Design(n_tasks=20, n_support=12, n_query=5), seed=0)
+    >>> path = ut.rate_path(tasks)
+    >>> len(path.train_rates), path.weights.shape, float(path.train_rates[-1])
+    (101, (101, 8), inf)
+    >>> path.at(0.0)
+    RatePath(1 rates, 0 to 0; 20 tasks, 100 query rows, 8 features, steps=1, ridges=[0.0])
     """
 
     train_rates: Rates

@@ -23,7 +23,15 @@ from undertow.linear.proximal_step import ridge_adapt
 
 @dataclass(frozen=True)
 class GradientRule:
-    """theta = omega - rate * gradient of half the mean squared support error, ``steps`` times."""
+    """theta = omega - rate * gradient of half the mean squared support error, ``steps`` times.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> tasks = ut.MixedLinearRegression(n_features=2).sample(ut.Design(n_tasks=3, n_support=5, n_query=1), seed=0)
+    >>> ut.GradientRule(rate=0.2, steps=3).adapt(np.zeros(2), tasks).shape
+    (3, 2)
+    """
 
     rate: float
     """raw rate, of either sign"""
@@ -41,7 +49,17 @@ class GradientRule:
 
 @dataclass(frozen=True, eq=False)
 class ProximalRule:
-    """theta = argmin of half the squared support error + ratio/2 (theta - omega)^T C^-1 (theta - omega)."""
+    """theta = argmin of half the squared support error + ratio/2 (theta - omega)^T C^-1 (theta - omega).
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> tasks = ut.MixedLinearRegression(n_features=2).sample(ut.Design(n_tasks=3, n_support=5, n_query=1), seed=0)
+    >>> theta = ut.ProximalRule(ratio=2.0).adapt(np.zeros(2), tasks)
+    >>> x, y = tasks.support_x[0], tasks.support_y[0]
+    >>> bool(np.allclose(theta[0], np.linalg.solve(x.T @ x + 2.0 * np.eye(2), x.T @ y)))
+    True
+    """
 
     ratio: float
     """noise over task variance, or the noise variance where there is a ``covariance``; infinity: no adaptation; below 0

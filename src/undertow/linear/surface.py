@@ -36,7 +36,17 @@ from undertow.linear.moments import Moments, same_weighting
 
 
 class BestRates(NamedTuple):
-    """The pair of rates with the least loss on the new tasks."""
+    """The pair of rates with the least loss on the new tasks.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=8)
+    >>> path = ut.rate_path(problem.sample(ut.Design(n_tasks=20, n_support=12, n_query=5), seed=0))
+    >>> best = path.evaluate(problem.sample(ut.Design(n_tasks=50, n_support=12, n_query=20), seed=1)).best()
+    >>> bool(best.adapt_rate > 0), best.position
+    (True, 42)
+    """
 
     train_rate: float
     adapt_rate: float
@@ -48,7 +58,19 @@ class BestRates(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LossSurface:
-    """Mean test loss of every solution of a path, at any adaptation rate. With several ridges (k,) becomes (k, r)."""
+    """Mean test loss of every solution of a path, at any adaptation rate. With several ridges (k,) becomes (k, r).
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=8)
+    >>> path = ut.rate_path(problem.sample(ut.Design(n_tasks=20, n_support=12, n_query=5), seed=0), [-1, 0.2])
+    >>> surface = path.evaluate(problem.sample(ut.Design(n_tasks=50, n_support=12, n_query=20), seed=1))
+    >>> surface.loss(adapt_rate=0.2).shape, surface.best_adapt_rate.shape
+    ((2,), (2,))
+    >>> bool((surface.best_loss <= surface.loss(adapt_rate=0.2)).all())
+    True
+    """
 
     train_rates: Rates
     """(k,) raw rates of the path"""

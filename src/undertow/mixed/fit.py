@@ -20,7 +20,19 @@ from undertow.problem import MixedLinearRegression
 
 @dataclass(frozen=True, eq=False)
 class MixedFit:
-    """A fitted mixed model, in the units of the data it was fitted to."""
+    """A fitted mixed model, in the units of the data it was fitted to.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=2, noise_std=0.5, task_std=1.0)
+    >>> tasks = problem.sample(ut.Design(n_tasks=200, n_support=5, n_query=5), seed=0)
+    >>> fit = ut.mixed.fit_mixed(tasks, "diagonal")
+    >>> fit.mean.shape, fit.variances.round(1).tolist(), round(fit.noise_std, 1)
+    ((2,), [0.5, 0.5], 0.5)
+    >>> fit.adapt(tasks).shape
+    (200, 2)
+    """
 
     mean: Float[np.ndarray, " p"]
     """mu (p,)"""

@@ -45,7 +45,18 @@ _NO_INFORMATION = 1e-7
 
 @dataclass(frozen=True, eq=False)
 class GeneralisedFit:
-    """A fitted generalised linear mixed model, on the scale of its link, in the units of the features."""
+    """A fitted generalised linear mixed model, on the scale of its link, in the units of the features.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> rng = np.random.default_rng(0)
+    >>> shop, x = np.repeat(np.arange(30), 10), np.stack([rng.standard_normal(300), np.ones(300)], axis=1)
+    >>> y = rng.poisson(np.exp(0.5 * x[:, 0] + 0.3 * rng.standard_normal(30)[shop]))
+    >>> fit = ut.mixed.fit_generalised(ut.tasks.GroupedTable.from_arrays(x, y, shop), family="poisson")
+    >>> fit.mean.round(1).tolist(), fit.n_rows
+    ([0.5, -0.0], 300)
+    """
 
     family: str
     structure: str

@@ -18,6 +18,15 @@ class LaplaceRule:
 
     The last of the d columns is the constant one. A row of weight w comes times its root, the constant with it, as rows
     of weighted tables do everywhere: the square of the constant is the weight, and a padded row of zeros has none.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> x = np.array([[[0.2, 1.0], [1.5, 1.0], [-0.7, 1.0]]])
+    >>> y = np.array([[1.0, 1.0, 0.0]])
+    >>> rule = ut.mixed.LaplaceRule("binomial", np.array([0.0, 0.5]))
+    >>> rule.adapt(np.array([1.0, 0.0]), ut.TaskBatch(x, y, x, y)).round(2).tolist()
+    [[1.0, 0.12]]
     """
 
     family: str

@@ -47,6 +47,14 @@ class MixedRule:
     """Adaptation by the best linear unbiased prediction (BLUP) of a mixed model, whose numbers are all estimated.
 
     Checked where it is used, not where it is made: see ``validate``.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.MAMLRegressor(rule=ut.MixedRule("intercept")).fit(table.x, table.y, groups=table.groups)
+    >>> model.task_intercept_.shape
+    (142,)
     """
 
     structure: str = "diagonal"

@@ -18,7 +18,21 @@ _SHOWN = 3
 
 @dataclass
 class ComparisonDisplay:
-    """Mean squared error of each rival minus that of the base, with its interval, and seconds of a fit."""
+    """Mean squared error of each rival minus that of the base, with its interval, and seconds of a fit.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> rng = np.random.default_rng(0)
+    >>> shop, price = np.repeat(np.arange(20), 10), rng.standard_normal(200)
+    >>> sold = price + rng.standard_normal(20)[shop] + 0.5 * rng.standard_normal(200)
+    >>> table = ut.tasks.GroupedTable.from_arrays(price[:, None], sold, shop, feature_names=["price"])
+    >>> plan = ut.comparison.Plan(n_folds=3, n_draws=1)
+    >>> found = ut.comparison.compare(table, plan, rivals=["pooled", "alone"], time_limit=None)
+    >>> display = ut.plots.ComparisonDisplay.from_comparison(found)
+    >>> display.labels, display.differences.shape
+    (['ridge, each task alone', 'pooled least squares'], (2,))
+    """
 
     labels: list[str]
     """(c,) rivals, the best first"""

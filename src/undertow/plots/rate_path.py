@@ -25,7 +25,17 @@ _MARKS = {"no inner loop": ("o", style.INK), "best train rate": ("*", style.ORAN
 
 @dataclass
 class RatePathDisplay:
-    """Mean squared error at the best adapt rate against the train rate, drawn around the circle of rates."""
+    """Mean squared error at the best adapt rate against the train rate, drawn around the circle of rates.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem, design = ut.MixedLinearRegression(n_features=8), ut.Design(n_tasks=20, n_support=12, n_query=5)
+    >>> surface = ut.rate_path(problem.sample(design, seed=0)).evaluate(problem.sample(design, seed=1))
+    >>> display = ut.plots.RatePathDisplay.from_path(surface)
+    >>> len(display.mse)
+    101
+    """
 
     train_rates: np.ndarray
     """(k,) raw rates, in order around the circle"""
@@ -163,7 +173,17 @@ def _column(surface: LossSurface, ridge: float) -> int:
 
 @dataclass
 class LossSurfaceDisplay:
-    """Mean squared error over both rates: the adapt rate in spectral units, the train rate around the circle."""
+    """Mean squared error over both rates: the adapt rate in spectral units, the train rate around the circle.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem, design = ut.MixedLinearRegression(n_features=8), ut.Design(n_tasks=20, n_support=12, n_query=5)
+    >>> surface = ut.rate_path(problem.sample(design, seed=0)).evaluate(problem.sample(design, seed=1))
+    >>> display = ut.plots.LossSurfaceDisplay.from_surface(surface)
+    >>> display.mse.shape, len(display.angles), len(display.adapt_rates)
+    ((101, 121), 101, 121)
+    """
 
     angles: np.ndarray
     """(k,) angles of the train rates"""

@@ -19,7 +19,20 @@ from undertow.plots.rate_path import LossSurfaceDisplay, RatePathDisplay
 
 @dataclass
 class StrategyDisplay:
-    """Held-out error of each strategy: its gain over prediction without rows, paired by task, with an interval."""
+    """Held-out error of each strategy: its gain over prediction without rows, paired by task, with an interval.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> rng = np.random.default_rng(0)
+    >>> shop, price = np.repeat(np.arange(20), 10), rng.standard_normal(200)
+    >>> sold = price + rng.standard_normal(20)[shop] + 0.5 * rng.standard_normal(200)
+    >>> table = ut.tasks.GroupedTable.from_arrays(price[:, None], sold, shop, feature_names=["price"])
+    >>> model = ut.MAMLRegressorCV(rules="proximal", n_draws=1).fit(table.x, table.y, groups=table.groups)
+    >>> display = ut.plots.StrategyDisplay.from_choice(model.choice_)
+    >>> display.used, len(display.names)
+    ('blend', 7)
+    """
 
     names: list[str]
     """(s,) strategies, the least error first"""
@@ -95,6 +108,13 @@ def choice_figure(estimator: Any, title: str) -> Figure:
         a fitted estimator with CV.
     title
         text above the figure.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.MAMLRegressorCV().fit(table.x, table.y, groups=table.groups)  # doctest: +SKIP
+    >>> ut.plots.choice_figure(model, "Life expectancy").savefig("life.png")  # doctest: +SKIP
     """
     with style.context():
         made, axes = style.figure(columns=3, width=5.0, height=4.1)

@@ -27,7 +27,17 @@ _REACH = 4.0
 
 @dataclass
 class TaskGainDisplay:
-    """Gain of each held-out task from a strategy over another, sorted; losing tasks have a negative gain."""
+    """Gain of each held-out task from a strategy over another, sorted; losing tasks have a negative gain.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem, design = ut.MixedLinearRegression(n_features=8), ut.Design(n_tasks=20, n_support=12, n_query=5)
+    >>> path, new_tasks = ut.rate_path(problem.sample(design, seed=0)), problem.sample(design, seed=1)
+    >>> display = ut.plots.TaskGainDisplay.from_path(path.evaluate(new_tasks, per_task=True))
+    >>> display.gains.shape, 0 <= display.share_losing <= 1
+    ((20,), True)
+    """
 
     task_ids: np.ndarray
     """(m,) names of the tasks"""

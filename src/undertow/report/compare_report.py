@@ -54,6 +54,15 @@ def write_compare_report(
     ------
     InputError
         where a package is missing, the file cannot be written, or the records do not belong together.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())  # doctest: +SKIP
+    >>> found = ut.comparison.compare(table)  # doctest: +SKIP
+    >>> ut.report.write_compare_report(  # doctest: +SKIP
+    ...     "life.html", "gapminder", table, None, found, "python life.py", {}
+    ... )
     """
     require()
     counts = tables.rows_of(raw, comparison.task_ids, "the comparison was made on")

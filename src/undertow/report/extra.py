@@ -13,6 +13,11 @@ def require() -> None:
     """Raise InputError that names the extra where a package that reports need is not installed.
 
     Commands call it before they compute anything; it imports nothing.
+
+    Examples
+    --------
+    >>> from undertow import report
+    >>> report.require()
     """
     missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
     if missing:

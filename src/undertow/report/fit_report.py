@@ -62,6 +62,15 @@ def write_fit_report(
     ------
     InputError
         where a package is missing, the file cannot be written, or the records do not belong together.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())  # doctest: +SKIP
+    >>> model = ut.estimators.fit_table(ut.MAMLRegressorCV(), table)  # doctest: +SKIP
+    >>> ut.report.write_fit_report(  # doctest: +SKIP
+    ...     "life.html", "gapminder", table, model, None, "python life.py", {}
+    ... )
     """
     require()
     choice, found, held_out = _records(estimator)

@@ -83,6 +83,19 @@ def fit(
     all that ``choice_`` says come from 4,000 tasks drawn at random, or fewer where these do not fit into the memory; of
     a smaller table from all tasks, and then the estimator is that of ``fit``. The tasks' own weights, for ``predict``
     with groups, are left out where they would take more than a sixth of the memory.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np, pandas as pd, undertow as ut
+    >>> rng = np.random.default_rng(0)
+    >>> frame = pd.DataFrame({"shop": np.tile(np.arange(20), 10), "price": rng.standard_normal(200)})
+    >>> frame["sales"] = frame["price"] + rng.standard_normal(20)[frame["shop"]]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     frame.to_csv(f"{folder}/sales.csv", index=False)
+    ...     model = ut.scale.fit(ut.MAMLRegressor(adapt_rate=0.3), f"{folder}/*.csv", "shop", "sales", memory="1GB")
+    >>> model.n_tasks_, model.coef_.shape
+    (20, (1,))
     """
     ceiling = Ceiling.of(memory)
     checked(executor)

@@ -43,7 +43,22 @@ _MOST_COMPARED = 100_000
 
 @dataclass(frozen=True, eq=False)
 class SortedTable:
-    """A table sorted by task: make it with ``sort``. Letters: R rows, m tasks, p features."""
+    """A table sorted by task: make it with ``sort``. Letters: R rows, m tasks, p features.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np, pandas as pd, undertow as ut
+    >>> rng = np.random.default_rng(0)
+    >>> frame = pd.DataFrame({"shop": np.tile(np.arange(20), 10), "price": rng.standard_normal(200)})
+    >>> frame["sales"] = frame["price"] + rng.standard_normal(20)[frame["shop"]]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     frame.to_csv(f"{folder}/sales.csv", index=False)
+    ...     table = ut.scale.sort(f"{folder}/sales.csv", "shop", "sales", folder=f"{folder}/sorted")
+    ...     few = table.grouped(np.array([0, 3]), size=1 << 20)
+    >>> few
+    GroupedTable(2 tasks (shop) of 10 to 10 rows, 20 rows, 1 features, target sales)
+    """
 
     file: Path
     task: str
@@ -174,6 +189,19 @@ def sort(
         where the sorted table is kept.
     categories, max_levels
         as in ``fit``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np, pandas as pd, undertow as ut
+    >>> rng = np.random.default_rng(0)
+    >>> frame = pd.DataFrame({"shop": np.tile(np.arange(20), 10), "price": rng.standard_normal(200)})
+    >>> frame["sales"] = frame["price"] + rng.standard_normal(20)[frame["shop"]]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     frame.to_csv(f"{folder}/sales.csv", index=False)
+    ...     table = ut.scale.sort(f"{folder}/sales.csv", "shop", "sales", folder=f"{folder}/sorted")
+    >>> table.n_tasks, table.features
+    (20, ('price',))
     """
     sources.require()
     import duckdb

@@ -22,7 +22,17 @@ from undertow.tasks.wording import also, at_rows, did_you_mean, in_words, missin
 
 
 class Encoded(NamedTuple):
-    """A table as features. Letters: R rows, p features."""
+    """A table as features. Letters: R rows, p features.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> frame = ut.datasets.load_radon().table.to_pandas()
+    >>> table = ut.tasks.read_table(frame, "county", "log.radon")
+    >>> encoded = table.encoding.apply(frame.head(3))
+    >>> encoded.x.shape, bool(encoded.complete.all())
+    ((3, 2), True)
+    """
 
     x: Features
     """(R, p); what stands in a row that is not complete means nothing"""
@@ -37,6 +47,16 @@ class Encoding:
     """How columns become features: numbers as they are, dates as days, text as indicators of its levels but the first.
 
     ``GroupedTable.encoding`` is that of a table which was read; ``apply`` makes the same features of another table.
+
+    Examples
+    --------
+    >>> import pandas as pd, undertow as ut
+    >>> frame = pd.DataFrame({"shop": list("aabb"), "day": list("mttm"), "sold": [1.0, 2.0, 4.0, 3.0]})
+    >>> table = ut.tasks.read_table(frame, "shop", "sold", categories="onehot")
+    >>> table.encoding.features, table.encoding.levels
+    (('day=t',), {'day': ['m', 't']})
+    >>> table.encoding.apply(pd.DataFrame({"day": ["t", "m"]})).x.tolist()
+    [[1.0], [0.0]]
     """
 
     features: tuple[str, ...] = ()

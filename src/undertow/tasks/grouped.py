@@ -25,6 +25,18 @@ class GroupedTable(ByTask):
     """Rows of m tasks, sorted by task; within a task in the order of the original table.
 
     Letters: R rows in all, m tasks, p features. Task number i has the rows ``offsets[i] : offsets[i + 1]``.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> rng = np.random.default_rng(0)
+    >>> shop, price = np.repeat(np.arange(20), 10), rng.standard_normal(200)
+    >>> sold = price + rng.standard_normal(20)[shop] + 0.5 * rng.standard_normal(200)
+    >>> table = ut.tasks.GroupedTable.from_arrays(price[:, None], sold, shop, feature_names=["price"], task="shop")
+    >>> table
+    GroupedTable(20 tasks (shop) of 10 to 10 rows, 200 rows, 1 features, target target)
+    >>> table.draw(n_support=4, seed=0).query_x.shape
+    (20, 6, 1)
     """
 
     x: Features

@@ -41,6 +41,14 @@ class LabelledImages:
     ------
     InputError
         when these do not agree.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> images = np.random.default_rng(0).random((30, 8, 8))
+    >>> known = ut.tasks.LabelledImages(images, np.repeat(np.arange(3), 10), names=("a", "b", "c"))
+    >>> known.n_classes, known.take([0, 2]).names
+    (3, ('a', 'c'))
     """
 
     images: Pictures
@@ -124,6 +132,15 @@ def read_images(path: Path | str, size: int = 28, *, colour: bool = False) -> La
     ------
     InputError
         when the path does not exist or holds no images.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np, undertow as ut
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/images.npz", images=np.zeros((4, 8, 8), np.uint8), label=np.array([0, 0, 1, 1]))
+    ...     ut.tasks.read_images(f"{folder}/images.npz").n_classes
+    2
     """
     path, size = Path(path), _check.whole_number(size, "size")
     if path.is_dir():
@@ -186,6 +203,15 @@ class ImageTasks:
     A Design's n_support and n_query count rows in all, so they are multiples of ``ways``. x has shape (m, rows, h, w),
     or (m, rows, h, w, c), with values in [0, 1] where images are uint8; y (m, rows) holds the class's number in the
     episode, 0 to ways - 1.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> images = np.random.default_rng(0).random((30, 8, 8))
+    >>> known = ut.tasks.LabelledImages(images, np.repeat(np.arange(3), 10), names=("a", "b", "c"))
+    >>> episodes = ut.tasks.ImageTasks(known, ways=2)
+    >>> episodes.sample(ut.Design(n_tasks=4, n_support=2, n_query=6), seed=0).query_x.shape
+    (4, 6, 8, 8)
     """
 
     def __init__(self, images: LabelledImages, ways: int = 5, *, rotations: bool = False) -> None:

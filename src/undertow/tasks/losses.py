@@ -19,7 +19,17 @@ NEGLIGIBLE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class TaskLosses:
-    """Mean squared error, in standardised units, of each task that neither fit nor choice has seen."""
+    """Mean squared error, in standardised units, of each task that neither fit nor choice has seen.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from undertow.choice import TaskLosses
+    >>> mse = np.array([[1.0, 0.8], [0.9, 1.0]])
+    >>> losses = TaskLosses(("joint", "step"), np.array(["a", "b"]), mse, weights=np.ones(2), rows=np.array([7, 4]))
+    >>> losses.gains("step", base="joint").round(1).tolist()
+    [0.2, -0.1]
+    """
 
     names: tuple[str, ...]
     """(n,) strategies, such as "joint" (common weights, nothing adapted), "signed", "ridge", "mixed_full"; a search

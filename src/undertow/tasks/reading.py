@@ -14,7 +14,19 @@ WEIGHTS = ("frequency", "precision")
 
 
 class TableNote(UserWarning):
-    """What was done to a table while it was read, such as a column left out; the rows are as the note says."""
+    """What was done to a table while it was read, such as a column left out; the rows are as the note says.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import pandas as pd, undertow as ut
+    >>> frame = pd.DataFrame({"shop": list("aabb"), "price": [1.0, None, 2.0, 1.5], "sold": [1.0, 2.0, 4.0, 3.0]})
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     table = ut.tasks.read_table(frame, "shop", "sold", on_missing="drop")
+    >>> print(caught[0].message)
+    1 of 4 rows left out, missing: 'price' in 1 row
+    """
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,12 @@ class Reading:
     ------
     InputError
         for a value that is none of those named.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> ut.tasks.Reading(categories="onehot", on_missing="drop").max_levels
+    50
     """
 
     sep: str | None = None

@@ -40,6 +40,12 @@ def folds(tasks: Any, n_folds: int, seed: Any = 0, *, rows: Any = None) -> list[
     Notes
     -----
     Fold k is meant as the test tasks of split k; the training tasks are all others.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> [fold.tolist() for fold in ut.tasks.folds(5, n_folds=2, seed=0)]
+    [[2, 3, 4], [0, 1]]
     """
     m, rank = _numbered(tasks)
     n_folds = _check.whole_number(n_folds, "n_folds", minimum=2)
@@ -81,6 +87,14 @@ def split_tasks(table: Any, test_share: float = 0.3, seed: Any = 0) -> tuple[Any
     ------
     InputError
         for a share outside (0, 1), or where there is only one task.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> train, test = ut.tasks.split_tasks(table, test_share=0.3, seed=0)
+    >>> train.n_tasks, test.n_tasks, set(train.ids) & set(test.ids)
+    (99, 43, set())
     """
     test_share = _check.real(test_share, "test_share")
     if not 0 < test_share < 1:
@@ -117,6 +131,13 @@ def draws(
         number of draws.
     seed
         a whole number or a SeedSequence.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> [batch.support_x.shape for batch in ut.tasks.draws(table, n_support=4, n_draws=2, seed=0)]
+    [(142, 4, 3), (142, 4, 3)]
     """
     n_draws = _check.whole_number(n_draws, "n_draws")
     root = seed_sequence(seed)

@@ -53,7 +53,18 @@ class Columns(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Standard:
-    """z = clip((x - centre) / spread), then a constant; targets (y - target_centre) / target_spread."""
+    """z = clip((x - centre) / spread), then a constant; targets (y - target_centre) / target_spread.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> train, test = ut.tasks.split_tasks(ut.tasks.read_table(ut.datasets.load_gapminder()), seed=0)
+    >>> z, standard = train.standardized()
+    >>> z.x.std(axis=0).round(6).tolist(), standard.clip
+    ([1.0, 1.0, 1.0], inf)
+    >>> test.standardized_as(standard).n_tasks
+    43
+    """
 
     centre: Vector
     """(p,) float64"""

@@ -127,6 +127,14 @@ def expected_distance(
         as in ``expected_loss``.
     train_rate, method
         as in ``expected_loss``.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=60, noise_std=1.0, task_std=0.5)
+    >>> design = ut.Design(n_tasks=3, n_support=30, n_query=2, n_adapt=20)
+    >>> ut.theory.expected_distance(problem, design, train_rate=[-1.0, 0.0]).round(3).tolist()
+    [0.084, 0.14]
     """
     train = _check.rates(train_rate, "train_rate", infinite=True)
     if problem.input_covariance is not None:
@@ -147,6 +155,14 @@ def method_for(
     ----------
     problem, design, train_rate, steps
         as in ``expected_loss``.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=60, noise_std=1.0, task_std=0.5)
+    >>> design = ut.Design(n_tasks=3, n_support=30, n_query=2, n_adapt=20)
+    >>> print(ut.theory.method_for(problem, design, train_rate=-1.0).reason)
+    N < p: the exact formula, its one-task mean drawn once.
     """
     train = _check.rates(train_rate, "train_rate", infinite=True)
     steps = methods.inner_steps(steps)

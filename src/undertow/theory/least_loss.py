@@ -25,6 +25,14 @@ def least_loss(problem: MixedLinearRegression, design: Design, draws: int = 400)
         p, sigma, and the covariances; n_r.
     draws
         number of draws of the rows X.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=60, noise_std=1.0, task_std=0.5)
+    >>> design = ut.Design(n_tasks=3, n_support=30, n_query=2, n_adapt=20)
+    >>> round(ut.theory.least_loss(problem, design), 2)
+    0.62
     """
     draws = _check.whole_number(draws, "draws")
     n, (h, psi) = n_adapt(design), covariances(problem)

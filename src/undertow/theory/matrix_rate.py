@@ -50,6 +50,14 @@ def optimal_matrix_rate(problem: MixedLinearRegression, design: Design, structur
     References
     ----------
     The head of this file; docs/explanation/beyond.md.
+
+    Examples
+    --------
+    >>> import numpy as np, undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=2, task_covariance=np.array([1.0, 0.0]))
+    >>> design = ut.Design(n_tasks=10, n_support=5, n_query=5)
+    >>> ut.theory.optimal_matrix_rate(problem, design, "diagonal").round(3).tolist()
+    [0.625, 0.0]
     """
     _check.one_of(structure, "structure", STRUCTURES)
     h, psi, m, c = _moments(problem, design)
@@ -79,6 +87,14 @@ def step_loss(problem: MixedLinearRegression, design: Design, rate: Any) -> floa
     ------
     InputError
         for another shape.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=60, noise_std=1.0, task_std=0.5)
+    >>> design = ut.Design(n_tasks=3, n_support=30, n_query=2, n_adapt=20)
+    >>> [round(float(ut.theory.step_loss(problem, design, rate)), 3) for rate in (0.0, 0.05)]
+    [0.625, 0.618]
     """
     h, psi, m, _ = _moments(problem, design)
     p = len(h)

@@ -21,6 +21,14 @@ class MethodChoice(NamedTuple):
         Monte Carlo, and not a bound.
     reason
         one sentence.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=60, noise_std=1.0, task_std=0.5)
+    >>> design = ut.Design(n_tasks=3, n_support=30, n_query=2, n_adapt=20)
+    >>> ut.theory.method_for(problem, design, train_rate=-1.0).method
+    'exact'
     """
 
     method: str
@@ -66,6 +74,15 @@ class OptimalRate(float):
         (-inf, inf) that every rate is in it.
     message
         one plain sentence.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=60, noise_std=1.0, task_std=0.5)
+    >>> design = ut.Design(n_tasks=3, n_support=30, n_query=2, n_adapt=20)
+    >>> best = ut.theory.optimal_train_rate(problem, design)
+    >>> best < 0, [round(end, 1) for end in best.interval], best.shallow
+    (True, [-1.5, -0.8], False)
     """
 
     method: str

@@ -56,6 +56,14 @@ def repeated_distance(
     References
     ----------
     The head of this file; docs/explanation/beyond.md.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=60, noise_std=1.0, task_std=0.5)
+    >>> design = ut.Design(n_tasks=3, n_support=30, n_query=2, n_adapt=20)
+    >>> [round(float(ut.theory.repeated_distance(problem, design, n, train_rate=-1.0)), 3) for n in (1, 4)]
+    [0.084, 0.489]
     """
     draws = _check.whole_number(n_draws, "n_draws")
     if problem.input_covariance is not None:
@@ -100,6 +108,14 @@ def repeated_loss(
     ------
     InputError
         as ``repeated_distance`` does.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=60, noise_std=1.0, task_std=0.5)
+    >>> design = ut.Design(n_tasks=3, n_support=30, n_query=2, n_adapt=20)
+    >>> round(float(ut.theory.repeated_loss(problem, design, n_draws=4, train_rate=-1.0, adapt_rate=0.1)), 3)
+    0.825
     """
     q = np.asarray(repeated_distance(problem, design, n_draws, train_rate, init_distance, method, steps=steps))
     adapt = _check.rates(adapt_rate, "adapt_rate")

@@ -46,6 +46,12 @@ def group_rate(correlation: Any, n_adapt: int) -> float | np.ndarray:
     ------
     InputError
         for a correlation that n_r + 1 rows cannot have.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> [round(float(ut.theory.group_rate(correlation, n_adapt=4)), 3) for correlation in (-0.1, 0.0, 0.5)]
+    [-0.571, 0.0, 0.8]
     """
     n, rho = _check.whole_number(n_adapt, "n_adapt"), _check.numbers(correlation, "correlation")
     if (rho < -1 / n - 1e-12).any() or (rho > 1).any():
@@ -75,6 +81,14 @@ def proximal_loss(problem: MixedLinearRegression, design: Design, ratio: Any) ->
     Notes
     -----
     The error is of order 1/n_r. Formula and sources: the head of this file.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> problem = ut.MixedLinearRegression(n_features=60, noise_std=1.0, task_std=0.5)
+    >>> design = ut.Design(n_tasks=3, n_support=30, n_query=2, n_adapt=20)
+    >>> ut.theory.proximal_loss(problem, design, [10.0, 100.0]).round(3).tolist()
+    [0.727, 0.623]
     """
     h, psi = covariances(problem)
     values, vectors = np.linalg.eigh(h)

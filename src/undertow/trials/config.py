@@ -51,6 +51,12 @@ class ExperimentConfig(Settings):
         seed of all draws.
     n_test_tasks, n_test_rows
         new tasks of a run, and rows to test on of each.
+
+    Examples
+    --------
+    >>> from undertow import experiments
+    >>> experiments.get("overparameterized").Config(seed=1, n_test_tasks=20).seed
+    1
     """
 
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed that all draws derive from")

@@ -30,6 +30,16 @@ def write_explorer(path: Path | str) -> None:
     ------
     OSError
         where the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from undertow import report
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report.write_explorer(Path(folder, "explorer.html"))
+    ...     Path(folder, "explorer.html").stat().st_size > 10_000
+    True
     """
     write_text(Path(path), explorer_page())
 
