@@ -44,15 +44,7 @@ _MUCH_WORSE = 0.25
 
 @dataclass(frozen=True)
 class Settings:
-    """What a search may choose from, and how.
-
-    Examples
-    --------
-    >>> from undertow.choice import Settings
-    >>> settings = Settings(n_support=5, cv=3, rules=("gradient",), n_draws=2)
-    >>> settings.rules, settings.level
-    (('gradient',), 0.95)
-    """
+    """What a search may choose from, and how."""
 
     n_support: int
     cv: int | list[np.ndarray] = 5
@@ -76,14 +68,7 @@ class Settings:
 
 
 class Searched(NamedTuple):
-    """Result of a search.
-
-    Examples
-    --------
-    >>> from undertow.choice import Searched
-    >>> Searched._fields[:4]
-    ('best', 'choice', 'moments', 'surface')
-    """
+    """Result of a search."""
 
     best: Found
     choice: Choice
@@ -108,19 +93,6 @@ def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched
         those with more than ``n_support`` rows, at least three.
     settings
         what may be chosen from, and how.
-
-    Examples
-    --------
-    >>> import numpy as np, undertow as ut
-    >>> from undertow.choice import Settings, search
-    >>> from undertow.tasks.rows import TaskRows
-    >>> rng = np.random.default_rng(0)
-    >>> x, group = rng.standard_normal((200, 1)), np.repeat(np.arange(20), 10)
-    >>> table = ut.tasks.GroupedTable.from_arrays(x, x[:, 0] + rng.standard_normal(20)[group], group)
-    >>> rows = TaskRows.of_table(table, table.standardized(target=True)[1])
-    >>> found = search(rows, rows, Settings(n_support=5, rules=("proximal",), n_draws=1))
-    >>> found.choice.n_tasks, found.choice.n_folds
-    (20, 5)
     """
     plan = _plan(everything, rows, settings)
     n_rates = settings.n_rates or default_rates(rows.n_columns, settings.limits)

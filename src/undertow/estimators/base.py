@@ -30,14 +30,7 @@ Own = TypeVar("Own", bound="MetaEstimator")
 
 
 class MetaEstimator(BaseEstimator):
-    """A scikit-learn face for ``FittedModel``: it checks, calls and publishes; ``model_`` holds all that was fitted.
-
-    Examples
-    --------
-    >>> import undertow as ut
-    >>> issubclass(ut.MAMLClassifierCV, ut.estimators.MetaEstimator)
-    True
-    """
+    """A scikit-learn face for ``FittedModel``: it checks, calls and publishes; ``model_`` holds all that was fitted."""
 
     # Groups say which rows are one task: fit and score need them, predict may use them.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True, "levels": True}

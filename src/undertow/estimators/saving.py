@@ -83,17 +83,14 @@ def save(
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> import undertow as ut
+    >>> import tempfile, undertow as ut
     >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
     >>> model = ut.MAMLRegressor(adapt_rate=0.3).fit(table.x, table.y, groups=table.groups)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "life.safetensors")
-    ...     ut.estimators.save(model, path, notes={"unit": "years"})
-    ...     again, notes = ut.estimators.load(path), ut.estimators.read_notes(path)
-    >>> bool((again.predict(table.x) == model.predict(table.x)).all()), notes
-    (True, {'unit': 'years'})
+    ...     ut.estimators.save(model, f"{folder}/life.safetensors")
+    ...     again = ut.estimators.load(f"{folder}/life.safetensors")
+    >>> bool((again.predict(table.x) == model.predict(table.x)).all())
+    True
     """
     name = type(estimator).__name__
     if _CLASSES.get(name) is not type(estimator):
@@ -129,16 +126,8 @@ def load(path: str | os.PathLike[str]) -> MetaEstimator:
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
     >>> import undertow as ut
-    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
-    >>> model = ut.MAMLRegressor(adapt_rate=0.3).fit(table.x, table.y, groups=table.groups)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     ut.estimators.save(model, Path(folder, "life.safetensors"))
-    ...     again = ut.estimators.load(Path(folder, "life.safetensors"))
-    >>> again
-    MAMLRegressor(adapt_rate=0.3)
+    >>> model = ut.estimators.load("life.safetensors")  # doctest: +SKIP
     """
     header, arrays = _read(Path(path))
     try:
@@ -157,14 +146,8 @@ def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
     >>> import undertow as ut
-    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
-    >>> model = ut.MAMLRegressor(adapt_rate=0.3).fit(table.x, table.y, groups=table.groups)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     ut.estimators.save(model, Path(folder, "life.safetensors"), notes={"unit": "years"})
-    ...     ut.estimators.read_notes(Path(folder, "life.safetensors"))
+    >>> ut.estimators.read_notes("life.safetensors")  # doctest: +SKIP
     {'unit': 'years'}
     """
     text = _read(Path(path))[0].get("notes", "{}")

@@ -116,23 +116,12 @@ def sweep(
 
     Examples
     --------
-    >>> import jax.numpy as jnp
     >>> import undertow as ut
     >>> from undertow import gradient as ug
-    >>> def loss_fn(w, x, y):
-    ...     return 0.5 * jnp.mean((x @ w - y) ** 2)
-    >>> import jax, optax
-    >>> table = ug.sweep(  # doctest: +SKIP
-    ...     loss_fn,
-    ...     lambda key: jax.random.normal(key, 3),
-    ...     ug.Source(ut.MixedLinearRegression(n_features=3), ut.Design(n_tasks=4, n_support=8, n_query=5)),
-    ...     optax.sgd(0.1),
-    ...     train_rates=[-0.1, 0.0],
-    ...     seeds=2,
-    ...     iterations=5,
-    ... )
+    >>> source = ug.Source(ut.Sinusoid(), ut.Design(n_tasks=10, n_support=10, n_query=10))
+    >>> table = ug.sweep(loss_fn, init, source, optax.adam(1e-3), [-0.01, 0.0, 0.02], seeds=2)  # doctest: +SKIP
     >>> table.num_rows  # doctest: +SKIP
-    4
+    6
     """
     rates = np.atleast_1d(_check.rates(train_rates, "train_rates"))
     numbers = _seeds(seeds)
