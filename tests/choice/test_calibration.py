@@ -51,7 +51,7 @@ def test_the_truth_of_the_benchmark_agrees_with_another_way_to_it(calibration):
                 rate, n_support=4, ridge=1e-3, n_draws=1, standardize=False, fit_intercept=False
             ).fit(x, y, groups=groups)
             losses[i, j] = evaluate(np.zeros(1), model.coef_[None], 1.0, np.zeros(1), new).best_loss[0]
-    # The adaptation rate is best for the mean there and for each table here, which can only be lower.
+    # The adapt rate is best for the mean there and for each table here, which can only be lower.
     mean = known.batches.mean(axis=0)[:, 0]
     error = known.batches.std(axis=0, ddof=1)[:, 0] / np.sqrt(10)
     assert (losses.mean(axis=0) <= mean + 4 * error).all()

@@ -48,7 +48,7 @@ def test_the_prediction_is_theory_at_the_estimates(model):
 
 
 def test_it_is_the_truth_where_tasks_are_those_of_the_theory():
-    """Many tasks of the model: estimates and adaptation rate against the numbers that the tasks were drawn with."""
+    """Many tasks of the model: estimates and adapt rate against the numbers that the tasks were drawn with."""
     problem = ut.MixedLinearRegression(4, 0.6, 0.8, input_covariance=[2.0, 1.0, 1.0, 0.5])
     tasks = problem.sample(ut.Design(400, 5, 10), seed=0)
     x = np.concatenate([tasks.support_x, tasks.query_x], axis=1).reshape(-1, 4)

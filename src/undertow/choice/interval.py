@@ -1,4 +1,4 @@
-r"""What the data say about the training rate: an interval on the circle, the odds of its sign, gains, and a verdict.
+r"""What the data say about the train rate: an interval on the circle, the odds of its sign, gains, and a verdict.
 
 The best rate is a stationary point of the expected loss on the circle, which has no ends. So a rate is left out of the
 interval where the slope of the cross-validated loss differs from 0 by more than chance, or where its loss is clearly

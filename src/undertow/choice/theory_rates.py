@@ -85,7 +85,7 @@ def _from_fit(plan: Plan, fit: MixedFit, moments: BlockMoments, steps: int) -> P
 
 
 def _best(problem: MixedLinearRegression, design: Design, scale: float) -> tuple[float, float, float, float]:
-    """Both best raw rates, the loss there, and the lower of the losses at training rates 0 and infinity.
+    """Both best raw rates, the loss there, and the lower of the losses at train rates 0 and infinity.
 
     On a grid of the circle and a finer one around its best point: a few calls with many rates, where
     ``theory.optimal_train_rate`` makes many calls with one.

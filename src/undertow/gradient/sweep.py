@@ -105,7 +105,7 @@ def sweep(
     Returns
     -------
     pa.Table
-        a table with one row per rate, seed and adaptation rate: train_rate, seed, iterations (updates made),
+        a table with one row per rate, seed and adapt rate: train_rate, seed, iterations (updates made),
         stopped, meta_loss, support_before, support_after, query_before (at the final parameters, means over the
         batch that the next iteration would see), and with test tasks adapt_rate, test_loss.
 

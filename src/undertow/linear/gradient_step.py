@@ -53,7 +53,7 @@ def adapt(weights: Any, tasks: TaskBatch, adapt_rate: float, steps: int = 1) -> 
         raise InputError(None, rule=rule)
     if rate < 0:
         warnings.warn(
-            f"adapt_rate={rate:g} is negative: the step moves away from the new task's data. The best adaptation rate "
+            f"adapt_rate={rate:g} is negative: the step moves away from the new task's data. The best adapt rate "
             "is never negative on average; a negative rate is for meta-training (train_rate).",
             stacklevel=2,
         )

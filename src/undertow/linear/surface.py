@@ -58,7 +58,7 @@ class BestRates(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LossSurface:
-    """Mean test loss of every solution of a path, at any adaptation rate. With several ridges (k,) becomes (k, r).
+    """Mean test loss of every solution of a path, at any adapt rate. With several ridges (k,) becomes (k, r).
 
     Examples
     --------
@@ -121,7 +121,7 @@ class LossSurface:
 
     @property
     def best_adapt_rate(self) -> PathValues:
-        """(k,) the raw adaptation rate with the least loss for each train rate, exactly."""
+        """(k,) the raw adapt rate with the least loss for each train rate, exactly."""
         if self.steps == 1:
             top, bottom = self.products[..., 0, 1], self.products[..., 1, 1]
             return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
@@ -135,7 +135,7 @@ class LossSurface:
         return (0.5 * np.einsum("...i,...ij,...j->...", c, self.products, c)).clip(0)
 
     def best(self) -> BestRates:
-        """Return the pair of rates with the least loss over the path's train rates and all adaptation rates.
+        """Return the pair of rates with the least loss over the path's train rates and all adapt rates.
 
         The path's ``refine`` also searches between its train rates.
         """
