@@ -117,3 +117,26 @@ def test_partial_fit_without_a_fit_is_a_fit():
     one = ut.MAMLRegressorCV(4, 3, n_draws=1, n_rates=21).partial_fit(x, y, groups=groups)
     two = ut.MAMLRegressorCV(4, 3, n_draws=1, n_rates=21).fit(x, y, groups=groups)
     np.testing.assert_array_equal(one.coef_, two.coef_)
+
+
+@pytest.mark.parametrize(("weights", "q", "rows"), [(False, 1, 40), (True, 2, 40), (False, 1, 3)])
+@pytest.mark.filterwarnings("ignore::undertow.estimators.MissingGroupsWarning")
+def test_rows_of_the_one_task_are_added_as_if_all_had_been_there(weights, q, rows, tmp_path):
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((60, 5)) + 2, rng.standard_normal((60, q)) * 3
+    y = y[:, 0] if q == 1 else y
+    w = rng.uniform(0.5, 2, rows) if weights else np.ones(rows)
+    est = ut.MAMLRegressorCV().fit(x[:rows], y[:rows], sample_weight=w if weights else None)
+    ut.estimators.save(est, tmp_path / "one.safetensors")
+    est = (
+        ut.estimators.load(tmp_path / "one.safetensors").partial_fit(x[rows:50], y[rows:50]).partial_fit(x[50:], y[50:])
+    )
+    # The oracle: ridge regression by hand on all rows, in the units of the first ones.
+    standard = est.model_.standard
+    z, targets = standard.features(x), standard.targets(y.reshape(60, q))
+    all_weights = np.concatenate([w / est.weight_unit_, np.ones(60 - rows)])
+    gram, right = z.T * all_weights @ z, z.T * all_weights @ targets
+    penalty = 1e-3 * np.trace(gram) / len(gram) * np.eye(len(gram))
+    np.testing.assert_allclose(est.model_.omega, np.linalg.solve(gram + penalty, right).T, rtol=1e-9, atol=1e-12)
+    with pytest.raises(InputError, match="no sums"):
+        est.partial_fit(x, y, groups=np.arange(60) % 3)

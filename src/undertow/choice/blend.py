@@ -12,8 +12,13 @@ half of the shares is the mean of the minima, the other half is how often each s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy.optimize import nnls
+
+from undertow.choice.plan import Found
+from undertow.linear.rules import blend_of
 
 # Draws of task weights, for the minima and for the winners, which cost less.
 _MINIMA, _WINNERS = 20, 200
@@ -63,3 +68,11 @@ def least(matrix: np.ndarray) -> np.ndarray:
 def blended(products: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Return the loss of each task (m,) under the blend with these shares."""
     return np.einsum("a,mab,b->m", share, products, share, optimize=True)
+
+
+def blend_found(parts: Mapping[str, Found], settings: dict[str, float]) -> Found:
+    """Return the blend of trained strategies; settings: the share of each."""
+    each, share = [parts[name] for name in settings], np.array(list(settings.values()))
+    starts = np.stack([part.weights for part in each])  # (n, q, d)
+    rules = tuple(blend_of([part.rules[j] for part in each], share, starts[:, j]) for j in range(starts.shape[1]))
+    return Found(np.einsum("a,aqd->qd", share, starts), rules, settings)

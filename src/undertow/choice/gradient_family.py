@@ -17,6 +17,7 @@ from undertow import _circle
 from undertow._check import InputError, one_of
 from undertow._workers import each
 from undertow.choice.gram_path import products_of, solve
+from undertow.choice.limits import LIMITS, Limits
 from undertow.choice.plan import Found, Plan, Tested
 from undertow.linear import circle
 from undertow.linear.block_moments import BlockMoments
@@ -163,3 +164,8 @@ class GradientFamily:
             "ridge": best.ridge,
             "steps": best.steps,
         }
+
+
+def default_rates(n_columns: int, limits: Limits = LIMITS) -> int:
+    """Return how many rates around the circle are tried where nobody says."""
+    return 101 if n_columns <= limits.wide else 41 if n_columns <= limits.very_wide else 21

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from undertow import _circle
-from undertow.choice.blend import blended, shares
-from undertow.choice.gradient_family import GRADIENT, GradientFamily
+from undertow.choice.blend import blend_found, blended, shares
+from undertow.choice.gradient_family import GRADIENT, GradientFamily, default_rates
 from undertow.choice.held_out import HeldOut, held_out_errors
 from undertow.choice.influence import influences
 from undertow.choice.interval import curve_of, gain, rate_interval, verdict_of
@@ -23,7 +23,6 @@ from undertow.choice.theory_rates import predicted
 from undertow.choice.uncertainty import Uncertainty, calibrated
 from undertow.choice.words import NO_ROWS, STRATEGIES
 from undertow.linear.block_moments import BlockMoments
-from undertow.linear.rules import blend_of
 from undertow.linear.surface import LossSurface
 from undertow.tasks.losses import NEGLIGIBLE, TaskLosses, effective_number, mean_over_tasks
 from undertow.tasks.rows import TaskRows
@@ -96,16 +95,7 @@ def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched
     """
     plan = _plan(everything, rows, settings)
     n_rates = settings.n_rates or default_rates(rows.n_columns, settings.limits)
-    ratios = default_ratios(plan) if "proximal" in settings.rules else None
-    moments, proximal = gather_moments(plan, max(settings.steps), ratios)
-    gradient = GradientFamily(plan, moments, settings.ridges, settings.steps, n_rates)
-    families: dict[str, Family] = dict.fromkeys(GRADIENT, gradient)
-    if proximal is not None:
-        families |= dict.fromkeys(PROXIMAL, ProximalFamily(plan, proximal, settings.ridges, moments))
-    mixed = _mixed(plan, gradient, settings.rotated) if "mixed" in settings.rules else None
-    if mixed is not None:
-        families |= dict.fromkeys(mixed.names, mixed)
-        mixed.prepare(settings.blend)
+    moments, gradient, mixed, families = _families(plan, settings, n_rates)
     tried = _tried(plan, families, settings)
     pick = gradient.pick("signed")
     of_steps = moments.first(pick.steps)
@@ -165,16 +155,28 @@ def _plan(everything: TaskRows, rows: TaskRows, settings: Settings) -> Plan:
     )
 
 
+def _families(
+    plan: Plan, settings: Settings, n_rates: int
+) -> tuple[BlockMoments, GradientFamily, MixedFamily | None, dict[str, Family]]:
+    """Moments of all tasks, the families that others ask by name, and the family of each strategy."""
+    ratios = default_ratios(plan) if "proximal" in settings.rules else None
+    moments, proximal = gather_moments(plan, max(settings.steps), ratios)
+    gradient = GradientFamily(plan, moments, settings.ridges, settings.steps, n_rates)
+    families: dict[str, Family] = dict.fromkeys(GRADIENT, gradient)
+    if proximal is not None:
+        families |= dict.fromkeys(PROXIMAL, ProximalFamily(plan, proximal, settings.ridges, moments))
+    mixed = _mixed(plan, gradient, settings.rotated) if "mixed" in settings.rules else None
+    if mixed is not None:
+        families |= dict.fromkeys(mixed.names, mixed)
+        mixed.prepare(settings.blend)
+    return moments, gradient, mixed, families
+
+
 def _largest(rows: TaskRows) -> LargestTask:
     """The task with most rows, or with most of their weight."""
     sizes = rows.counts.astype(float) if rows.weights is None else np.add.reduceat(rows.weights, rows.offsets[:-1])
     most = int(sizes.argmax())
     return LargestTask(str(rows.ids[most]), float(sizes[most] / sizes.sum()))
-
-
-def default_rates(n_columns: int, limits: Limits = LIMITS) -> int:
-    """Return how many rates around the circle are tried where nobody says."""
-    return 101 if n_columns <= limits.wide else 41 if n_columns <= limits.very_wide else 21
 
 
 def _mixed(plan: Plan, gradient: GradientFamily, rotated: bool) -> MixedFamily | None:
@@ -320,14 +322,6 @@ def _least_share(plan: Plan) -> float:
 
 def _largest_first(names: Sequence[str], share: np.ndarray) -> dict[str, float]:
     return {names[int(i)]: float(share[i]) for i in np.argsort(-share, kind="stable") if share[i] > 0}
-
-
-def blend_found(parts: Mapping[str, Found], settings: dict[str, float]) -> Found:
-    """Return the blend of trained strategies; settings: the share of each."""
-    each, share = [parts[name] for name in settings], np.array(list(settings.values()))
-    starts = np.stack([part.weights for part in each])  # (n, q, d)
-    rules = tuple(blend_of([part.rules[j] for part in each], share, starts[:, j]) for j in range(starts.shape[1]))
-    return Found(np.einsum("a,aqd->qd", share, starts), rules, settings)
 
 
 def _uncertainty(plan: Plan, tried: _Tried, mixed: MixedFamily | None, rotated: bool) -> Uncertainty:

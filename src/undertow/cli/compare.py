@@ -11,30 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from undertow.cli.options import (
-    Anonymous,
-    Categorical,
-    Categories,
-    Clip,
-    Decimal,
-    Features,
-    Formula,
-    NSupport,
-    OnConstant,
-    OnMissing,
-    OnSmall,
-    Order,
-    Report,
-    Seed,
-    Sep,
-    TableName,
-    TargetColumn,
-    TargetKind,
-    TaskColumn,
-    Weighting,
-    Weights,
-    WeightsAre,
-)
+from undertow.cli import options
 
 if TYPE_CHECKING:
     from undertow.cli.own_table import Job
@@ -42,49 +19,57 @@ if TYPE_CHECKING:
     from undertow.tasks import GroupedTable
 
 
+_Folds = Annotated[int, typer.Option(min=2, help="Folds of tasks.")]
+_Draws = Annotated[int, typer.Option(min=1, help="Random draws of support rows of each held-out task.")]
+_Repeats = Annotated[int, typer.Option(min=1, help="Times that folds are drawn anew.")]
+_Rivals = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,...",
+        help="Rivals, none means all: pooled, alone, pooled_ridge, mixedlm, mixedlm_slopes, mixedlm_rs, trees, "
+        "gpboost, step, tied, signed, default. See docs/how-to/compare.md.",
+    ),
+]
+_Level = Annotated[float, typer.Option(help="Level of the intervals.")]
+_TimeLimit = Annotated[float, typer.Option(help="Seconds that a rival may take for a fold; inf for no limit.")]
+_Out = Annotated[Path | None, typer.Option(help="Folder for figure and tables.", show_default="NAME-compare")]
+_Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results of other settings, and the file of --report.")
+]
+
+
 def compare(
     ctx: typer.Context,
-    table: TableName,
-    task: TaskColumn = None,
-    target: TargetColumn = None,
-    features: Features = None,
-    formula: Formula = None,
-    n_support: NSupport = 5,
-    folds: Annotated[int, typer.Option(min=2, help="Folds of tasks.")] = 5,
-    draws: Annotated[int, typer.Option(min=1, help="Random draws of support rows of each held-out task.")] = 5,
-    repeats: Annotated[int, typer.Option(min=1, help="Times that folds are drawn anew.")] = 1,
-    rivals: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B,...",
-            help="Rivals, none means all: pooled, alone, pooled_ridge, mixedlm, mixedlm_slopes, mixedlm_rs, trees, "
-            "gpboost, step, tied, signed, default. See docs/how-to/compare.md.",
-        ),
-    ] = None,
-    clip: Clip = math.inf,
-    level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
-    time_limit: Annotated[
-        float, typer.Option(help="Seconds that a rival may take for a fold; inf for no limit.")
-    ] = 120.0,
-    categories: Categories = "raise",
-    categorical: Categorical = None,
-    on_small: OnSmall = None,
-    weighting: Weighting = "tasks",
-    target_kind: TargetKind = "auto",
-    order: Order = None,
-    weights: Weights = None,
-    weights_are: WeightsAre = "frequency",
-    on_missing: OnMissing = "refuse",
-    on_constant: OnConstant = "drop",
-    sep: Sep = None,
-    decimal: Decimal = None,
-    anonymous: Anonymous = False,
-    seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for figure and tables.", show_default="NAME-compare")] = None,
-    report: Report = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace results of other settings, and the file of --report.")
-    ] = False,
+    table: options.TableName,
+    task: options.TaskColumn = None,
+    target: options.TargetColumn = None,
+    features: options.Features = None,
+    formula: options.Formula = None,
+    n_support: options.NSupport = 5,
+    folds: _Folds = 5,
+    draws: _Draws = 5,
+    repeats: _Repeats = 1,
+    rivals: _Rivals = None,
+    clip: options.Clip = math.inf,
+    level: _Level = 0.95,
+    time_limit: _TimeLimit = 120.0,
+    categories: options.Categories = "raise",
+    categorical: options.Categorical = None,
+    on_small: options.OnSmall = None,
+    weighting: options.Weighting = "tasks",
+    target_kind: options.TargetKind = "auto",
+    order: options.Order = None,
+    weights: options.Weights = None,
+    weights_are: options.WeightsAre = "frequency",
+    on_missing: options.OnMissing = "refuse",
+    on_constant: options.OnConstant = "drop",
+    sep: options.Sep = None,
+    decimal: options.Decimal = None,
+    anonymous: options.Anonymous = False,
+    seed: options.Seed = 0,
+    out: _Out = None,
+    report: options.Report = None,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Compare MAML, ridge regressions, mixed models and trees on tasks of a grouped table that none of them has seen.
 

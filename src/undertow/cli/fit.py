@@ -9,90 +9,77 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from undertow.cli.options import (
-    Anonymous,
-    Categorical,
-    Categories,
-    Clip,
-    Decimal,
-    Features,
-    Formula,
-    NSupport,
-    OnConstant,
-    OnMissing,
-    OnSmall,
-    Order,
-    RandomIntercept,
-    Report,
-    Seed,
-    Sep,
-    TableName,
-    TargetColumn,
-    TargetKind,
-    TaskColumn,
-    Weighting,
-    Weights,
-    WeightsAre,
-)
+from undertow.cli import options
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from undertow.cli.own_table import Job
     from undertow.estimators import MAMLRegressorCV
     from undertow.tasks import GroupedTable
 
 
+_Folds = Annotated[int, typer.Option(min=3, help="Folds of tasks.")]
+_Draws = Annotated[
+    int | None,
+    typer.Option(min=1, help="Random draws of support rows of each task.", show_default="10; fewer if it is large"),
+]
+_Effort = Annotated[
+    str, typer.Option(help="Curves beside straight lines: fast, none; default, where they promise; thorough, all.")
+]
+_Out = Annotated[Path | None, typer.Option(help="Folder for figure and tables.", show_default="NAME-fit")]
+_Save = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Save the fitted model: a .safetensors file, for predict.")
+]
+_Memory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Ceiling of memory; rows are read out of core.", show_default="2GB"),
+]
+_Scheduler = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler, whose workers sum up folders of files.")
+]
+_Work = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Keep sorted rows and sums there, to go on after an interruption.")
+]
+_Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results of other settings, and files of --save and --report.")
+]
+
+
 def fit(
     ctx: typer.Context,
-    table: TableName,
-    task: TaskColumn = None,
-    target: TargetColumn = None,
-    features: Features = None,
-    formula: Formula = None,
-    n_support: NSupport = 5,
-    folds: Annotated[int, typer.Option(min=3, help="Folds of tasks.")] = 5,
-    draws: Annotated[
-        int | None,
-        typer.Option(min=1, help="Random draws of support rows of each task.", show_default="10; fewer if it is large"),
-    ] = None,
-    clip: Clip = math.inf,
-    categories: Categories = "raise",
-    categorical: Categorical = None,
-    on_small: OnSmall = None,
-    weighting: Weighting = "tasks",
-    target_kind: TargetKind = "auto",
-    order: Order = None,
-    weights: Weights = None,
-    weights_are: WeightsAre = "frequency",
-    random_intercept: RandomIntercept = "outer",
-    effort: Annotated[
-        str, typer.Option(help="Curves beside straight lines: fast, none; default, where they promise; thorough, all.")
-    ] = "default",
-    on_missing: OnMissing = "refuse",
-    on_constant: OnConstant = "drop",
-    sep: Sep = None,
-    decimal: Decimal = None,
-    anonymous: Anonymous = False,
-    seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for figure and tables.", show_default="NAME-fit")] = None,
-    save: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Save the fitted model: a .safetensors file, for predict.")
-    ] = None,
-    report: Report = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Ceiling of memory; rows are read out of core.", show_default="2GB"),
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler, whose workers sum up folders of files.")
-    ] = None,
-    work: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Keep sorted rows and sums there, to go on after an interruption."),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace results of other settings, and files of --save and --report.")
-    ] = False,
+    table: options.TableName,
+    task: options.TaskColumn = None,
+    target: options.TargetColumn = None,
+    features: options.Features = None,
+    formula: options.Formula = None,
+    n_support: options.NSupport = 5,
+    folds: _Folds = 5,
+    draws: _Draws = None,
+    clip: options.Clip = math.inf,
+    categories: options.Categories = "raise",
+    categorical: options.Categorical = None,
+    on_small: options.OnSmall = None,
+    weighting: options.Weighting = "tasks",
+    target_kind: options.TargetKind = "auto",
+    order: options.Order = None,
+    weights: options.Weights = None,
+    weights_are: options.WeightsAre = "frequency",
+    random_intercept: options.RandomIntercept = "outer",
+    effort: _Effort = "default",
+    on_missing: options.OnMissing = "refuse",
+    on_constant: options.OnConstant = "drop",
+    sep: options.Sep = None,
+    decimal: options.Decimal = None,
+    anonymous: options.Anonymous = False,
+    seed: options.Seed = 0,
+    out: _Out = None,
+    save: _Save = None,
+    report: options.Report = None,
+    memory: _Memory = None,
+    scheduler: _Scheduler = None,
+    work: _Work = None,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Fit a model that adapts to new tasks, and say on held-out tasks which strategy is best and by how much.
 
@@ -100,15 +87,21 @@ def fit(
     TABLE may be a folder or a glob of .parquet or .csv files, larger than memory (extra 'scale').
     """
     from undertow.cli.fit_out_of_core import fit_out_of_core, is_asked_for
-    from undertow.cli.fit_output import print_measure, print_results, print_table, write_results
-    from undertow.cli.output import say
-    from undertow.cli.own_table import job_of, read_own_table
-    from undertow.cli.saved_model import save_fitted
+    from undertow.cli.own_table import job_of
 
     job = job_of(ctx)
     if is_asked_for(ctx.params):
         fit_out_of_core(job, memory or "2GB", scheduler, work, save, report)
-        return
+    else:
+        _fit_in_memory(job, save, report)
+
+
+def _fit_in_memory(job: Job, save: Path | None, report: Path | None) -> None:
+    from undertow.cli.fit_output import print_measure, print_results, print_table, write_results
+    from undertow.cli.output import say
+    from undertow.cli.own_table import read_own_table
+    from undertow.cli.saved_model import save_fitted
+
     raw = read_own_table(job)
     print_table(job, raw)
     estimator = _fitted(raw, job.settings)
@@ -117,7 +110,7 @@ def fit(
     print_results(raw.target, estimator, limits, raw.task_noun)
     files = write_results(job, raw, estimator, limits)
     if save is not None:
-        save_fitted(estimator, save, raw, anonymous)
+        save_fitted(estimator, save, raw, job.settings["anonymous"])
         files += f"; model {save}"
     if report is not None:
         from undertow.report import write_fit_report

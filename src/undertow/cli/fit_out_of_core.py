@@ -35,14 +35,7 @@ def fit_out_of_core(
     from undertow.cli.output import console, say
     from undertow.cli.saved_model import Columns, save_model
 
-    if report is not None:
-        raise InputError("report", report, "it shows every task, and needs a table in memory.", "Leave it out.")
-    if job.settings["anonymous"]:
-        way_out = "Give one file that fits in memory, or save from Python with anonymous=True."
-        raise InputError("anonymous", True, "rows that are sorted out of core keep the ids of their tasks.", way_out)
-    if getattr(job.source, "table", None) is not None:
-        raise InputError("table", job.name, "it is a data set of ours, and fits in memory.", "Give files.")
-    _refuse_reading(job.settings)
+    _refuse_what_needs_memory(job, report)
     from undertow.scale.source import require
 
     require()
@@ -92,10 +85,18 @@ def fit_out_of_core(
     say(f"files: {files}")
 
 
-def _refuse_reading(settings: dict[str, Any]) -> None:
-    """Raise InputError for an option that only tables in memory are read by."""
+def _refuse_what_needs_memory(job: Job, report: Path | None) -> None:
+    """Raise InputError for what only tables in memory are read by, or written into."""
     from undertow._check import InputError
 
+    settings = job.settings
+    if report is not None:
+        raise InputError("report", report, "it shows every task, and needs a table in memory.", "Leave it out.")
+    if settings["anonymous"]:
+        way_out = "Give one file that fits in memory, or save from Python with anonymous=True."
+        raise InputError("anonymous", True, "rows that are sorted out of core keep the ids of their tasks.", way_out)
+    if getattr(job.source, "table", None) is not None:
+        raise InputError("table", job.name, "it is a data set of ours, and fits in memory.", "Give files.")
     usual: dict[str, Any] = {
         "formula": None,
         "categorical": [],

@@ -24,41 +24,49 @@ _ENDS = ("low", "high")
 _PROBABILITY = "probability"
 
 
+_Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A .safetensors file: from fit --save, or Python.")]
+_Table = Annotated[Path, typer.Argument(metavar="NEW_TABLE", help="A .csv or .parquet file.")]
+_Task = Annotated[str | None, typer.Option(metavar="COL", help="Column of the tasks.", show_default="the model's")]
+_Target = Annotated[
+    str | None,
+    typer.Option(metavar="COL", help="Column of known targets; may be absent.", show_default="the model's"),
+]
+_Features = Annotated[
+    str | None,
+    typer.Option(metavar="A,B,...", help="Columns to read, for a model that was fitted without names of columns."),
+]
+_Weights = Annotated[
+    str | None,
+    typer.Option(metavar="COL", help="Column of row weights; may be absent.", show_default="the model's"),
+]
+_Interval = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="Add low and high, which hold this share of new rows, such as 0.9."),
+]
+_AsNew = Annotated[bool, typer.Option("--as-new", help="Take no task for one that the model knows.")]
+_OnMissing = Annotated[str, typer.Option(help="Missing features: refuse; drop, no prediction; mean, that of training.")]
+_OnUnseen = Annotated[str, typer.Option(help="New levels of text: refuse; skip, no prediction; base, the first level.")]
+_File = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A .csv or .parquet file.", show_default="NAME-predictions")
+]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")]
+
+
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .safetensors file: from fit --save, or Python.")],
-    table: Annotated[Path, typer.Argument(metavar="NEW_TABLE", help="A .csv or .parquet file.")],
-    task: Annotated[
-        str | None, typer.Option(metavar="COL", help="Column of the tasks.", show_default="the model's")
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(metavar="COL", help="Column of known targets; may be absent.", show_default="the model's"),
-    ] = None,
-    features: Annotated[
-        str | None,
-        typer.Option(metavar="A,B,...", help="Columns to read, for a model that was fitted without names of columns."),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(metavar="COL", help="Column of row weights; may be absent.", show_default="the model's"),
-    ] = None,
-    interval: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="Add low and high, which hold this share of new rows, such as 0.9."),
-    ] = None,
-    as_new: Annotated[bool, typer.Option("--as-new", help="Take no task for one that the model knows.")] = False,
-    on_missing: Annotated[
-        str, typer.Option(help="Missing features: refuse; drop, no prediction; mean, that of training.")
-    ] = "refuse",
-    on_unseen: Annotated[
-        str, typer.Option(help="New levels of text: refuse; skip, no prediction; base, the first level.")
-    ] = "refuse",
+    model: _Model,
+    table: _Table,
+    task: _Task = None,
+    target: _Target = None,
+    features: _Features = None,
+    weights: _Weights = None,
+    interval: _Interval = None,
+    as_new: _AsNew = False,
+    on_missing: _OnMissing = "refuse",
+    on_unseen: _OnUnseen = "refuse",
     sep: Sep = None,
     decimal: Decimal = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A .csv or .parquet file.", show_default="NAME-predictions")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
+    out: _File = None,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Adapt a saved model to the tasks of a new table, and predict the rows whose target is not known.
 
@@ -92,20 +100,26 @@ def predict(
     _refuse_clash(opened, interval, columns)
     said = about_model(model, estimator, len(names))
     known = _known_tasks(estimator, new, as_new)
-    with warnings.catch_warnings():
-        # Ids that look like known ones are named in words of this command.
-        warnings.filterwarnings("ignore", message=".* spelled almost as known ones", category=UserWarning)
-        found, n_adapted = predictions(estimator, new, interval, probability=bool(columns.classes))
+    added, n_adapted = _added(estimator, new, interval, columns.classes)
     assert columns.task is not None  # it has been checked
-    names_added: list[str] = ["prediction", *_ENDS]
-    if columns.classes:
-        added = _likelier(found[:, 0], columns.classes)
-    else:
-        added = dict(zip(names_added, (_as_column(estimator, column) for column in found.T), strict=False))
     _write(opened, file, columns.task, new, added, n_adapted)
     for line in (*said, *about_rows(estimator, names, columns, opened, new, n_adapted, known)):
         say(line)
     typer.echo(f"file: {file}")
+
+
+def _added(
+    estimator: Any, new: NewTable, interval: float | None, classes: tuple[str, ...]
+) -> tuple[dict[str, pa.Array], np.ndarray]:
+    """Columns that the command adds, and the number of rows that each row's task adapted on."""
+    with warnings.catch_warnings():
+        # Ids that look like known ones are named in words of this command.
+        warnings.filterwarnings("ignore", message=".* spelled almost as known ones", category=UserWarning)
+        found, n_adapted = predictions(estimator, new, interval, probability=bool(classes))
+    if classes:
+        return _likelier(found[:, 0], classes), n_adapted
+    names = ("prediction", *_ENDS)
+    return dict(zip(names, (_as_column(estimator, column) for column in found.T), strict=False)), n_adapted
 
 
 def _refuse_folders(model: Path, table: Path) -> None:

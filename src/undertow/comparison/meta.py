@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from undertow._batch import TaskBatch
-from undertow.choice.gradient_family import GradientFamily
+from undertow.choice.gradient_family import GradientFamily, default_rates
 from undertow.choice.plan import Found, Plan
 from undertow.choice.proximal_family import ProximalFamily, default_ratios, gather_moments
-from undertow.choice.search import RIDGES, default_rates
+from undertow.choice.search import RIDGES
 from undertow.comparison.plain import INNER_DRAWS, INNER_FOLDS
 from undertow.comparison.rivals import Fitted, Training
 from undertow.estimators import FittedModel, MAMLRegressorCV, fit_table

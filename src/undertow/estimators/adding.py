@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 
 from undertow._check import InputError, Setting
+from undertow.estimators.fitted import FittedModel
 from undertow.estimators.further import retrained, signed_paths
 from undertow.estimators.known_rows import KnownRows
 from undertow.estimators.sums import Recipe, Sums, merge
+from undertow.estimators.training import pooled_weights
 from undertow.tasks import labels
+from undertow.tasks.rows import TaskRows
 from undertow.tasks.standard import Standard
 from undertow.tasks.wording import some
 
@@ -90,6 +93,25 @@ def merged(estimator: Any, other: Any) -> Any:
         kept = mine.task_rows.joined(theirs.task_rows, codes, len(ids))
     estimator.n_clipped_ += other.n_clipped_
     return published(estimator, merge(estimator.sums_, other.sums_), ids, kept)
+
+
+def is_one_task(model: FittedModel) -> bool:
+    """Whether a model is a ridge regression on the rows of one task, of which enough is kept to add further ones."""
+    return model.task_omega is None and model.task_rows is not None and model.levels is None
+
+
+def with_rows(estimator: Any, rows: TaskRows) -> Any:
+    """Add further rows of its one task to an estimator, in place, and return it.
+
+    Without an inner loop sums are linear in the rows: what is kept of them all gives the weights of a fit to them all.
+    """
+    model = estimator.model_
+    kept = model.task_rows.joined(KnownRows.of(rows), np.zeros(2, dtype=np.int64), 1)
+    one = kept.batches(np.array([0]), rows.n_columns)[0]
+    omega, estimator.scale_ = pooled_weights(one._replace(query_x=one.support_x, query_y=one.support_y))
+    estimator.n_clipped_ += int(model.standard.clipped(rows.x).sum())
+    estimator.publish(replace(model, omega=omega.astype(model.omega.dtype), task_rows=kept))
+    return estimator
 
 
 def _same(first: Recipe, second: Recipe) -> bool:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from undertow.choice.blend import blend_found
 from undertow.choice.gram_path import solve
 from undertow.choice.plan import Found
 from undertow.choice.proximal_family import without_inner_loop
 from undertow.choice.record import Choice
-from undertow.choice.search import BLEND, Searched, Settings, blend_found
+from undertow.choice.search import BLEND, Searched, Settings
 from undertow.choice.words import STRATEGIES
 from undertow.estimators.sums import Recipe, Sums
 from undertow.linear import circle

@@ -9,13 +9,14 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from undertow.estimators.adding import merged, published, recipe_of
+from undertow.estimators.adding import is_one_task, merged, published, recipe_of, with_rows
 from undertow.estimators.base import MetaEstimator
 from undertow.estimators.faces import Given, Searched
 from undertow.estimators.inputs import task_codes, warn_no_groups
 from undertow.estimators.known_rows import KnownRows
 from undertow.estimators.sums import partial
 from undertow.estimators.targets import REGRESSION
+from undertow.tasks.rows import TaskRows
 
 
 class MAMLRegressor(RegressorMixin, Given):  # type: ignore[override]
@@ -165,6 +166,8 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
             that the estimator has seen is refused. Weights are solved from the sums over all tasks, old and new.
             What was chosen stays: units of the features, rates, ratios, ridges, variances, shares, and ``choice_``.
             Each task's own weights, for ``predict`` with groups, are adapted anew from what is kept of its rows.
+            Where all rows so far are one task (as without ``groups``), further rows of it are added: the weights are
+            the ridge regression on all of them, in the units of the first ones.
 
         Raises
         ------
@@ -173,6 +176,10 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
         """
         if not hasattr(self, "model_"):
             return self.fit(X, y, groups=groups)
+        if is_one_task(self.model_):
+            rows = self._further("partial_fit", X, y, groups)
+            if np.array_equal(rows.ids, self.task_ids_):
+                return with_rows(self, rows)
         return self.merge(type(self)().fit_like(self, X, y, groups=groups))
 
     def fit_like(self, fitted: MAMLRegressorCV, X: Any, y: Any, *, groups: Any = None) -> MAMLRegressorCV:
@@ -187,18 +194,20 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
             as ``partial_fit`` does.
         """
         check_is_fitted(fitted)
-        x, targets, _ = fitted._read_rows(X, y)
-        if groups is None:
-            warn_no_groups(f"{type(self).__name__}.fit_like", "all rows are taken for one task.")
-            tasks = np.array([0]), np.zeros(len(x), dtype=np.int64)
-        else:
-            tasks = task_codes(groups, len(x))
-        rows = fitted.model_.rows(x.astype(fitted.model_.omega.dtype, copy=False), targets, None, tasks)
-        rows = replace(rows, in_order=fitted.support == "first")
+        rows = fitted._further("fit_like", X, y, groups)
         sums = partial(rows, recipe_of(fitted))
         vars(self).update(vars(fitted))
         self.n_clipped_ = sums.n_clipped
         return published(self, sums, rows.ids, KnownRows.of(rows))
+
+    def _further(self, name: str, X: Any, y: Any, groups: Any) -> TaskRows:
+        """Further rows of tasks in this estimator's units. name: of the method that is given them."""
+        x, targets, _ = self._read_rows(X, y)
+        if groups is None:
+            warn_no_groups(f"{type(self).__name__}.{name}", "all rows are taken for one task.")
+        tasks = None if groups is None else task_codes(groups, len(x))
+        rows = self.model_.rows(x.astype(self.model_.omega.dtype, copy=False), targets, None, tasks)
+        return replace(rows, in_order=self.support == "first")
 
     def merge(self, other: MAMLRegressorCV) -> MAMLRegressorCV:
         """Add the tasks of another estimator to this one, in place, and return it: sums are added, no row is read.

@@ -20,6 +20,7 @@ from undertow.choice.search import BLEND, Settings, search
 from undertow.choice.uncertainty import of_model
 from undertow.estimators.fitted import FittedModel
 from undertow.estimators.further import sums_of_search
+from undertow.estimators.known_rows import KnownRows
 from undertow.estimators.sums import Recipe, Sums, merge, partial
 from undertow.linear.gradient_step import stability_limit
 from undertow.linear.moments import support_moment
@@ -301,8 +302,15 @@ def searched(everything: TaskRows, rows: TaskRows, settings: Settings) -> Traine
 
 def pooled(rows: TaskRows, notes: tuple[str, ...] = ()) -> Trained:
     """Train without tasks to choose by: the weights are a ridge regression on all rows, and nothing is adapted."""
-    batch = rows.as_one_task().shared()
+    omega, scale = pooled_weights(rows.as_one_task().shared())
+    model = _model(rows, omega, (GradientRule(0.0),) * len(omega))
+    if rows.n_tasks == 1:
+        model = replace(model, task_rows=KnownRows.of(rows))
+    return Trained(model, scale, 0.0, 0.0, notes, Search())
+
+
+def pooled_weights(batch: TaskBatch) -> tuple[np.ndarray, float]:
+    """Return the weights (q, d) of a ridge regression on the rows of one task, both support and query, and the unit."""
     each = [of_target(batch, j) for j in range(batch.support_y.shape[2])]
     paths = [rate_path(tasks, 0.0, ridge=_POOLED_RIDGE) for tasks in each]
-    model = _model(rows, [path.weights[0] for path in paths], (GradientRule(0.0),) * len(paths))
-    return Trained(model, paths[0].scale, 0.0, 0.0, notes, Search())
+    return np.stack([path.weights[0] for path in paths]), paths[0].scale

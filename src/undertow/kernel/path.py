@@ -241,25 +241,19 @@ class KernelPath:
         return np.concatenate([of_query[None], np.einsum("jmqr,kmr->jkmq", maps, of_support, optimize=True)])
 
     def _start_at(self, x: np.ndarray, f0: Any) -> np.ndarray:
-        if f0 is None and self.f0 is None:
-            return np.zeros(len(x))
-        if f0 is None and not callable(self.f0):
-            raise InputError(
-                None,
-                rule="the path was given values of f0 and not a function.",
-                way_out=("Pass ", Setting("f0"), ", (n,) values at these rows."),
-            )
-        return values_at(self.f0 if f0 is None else lambda _: f0, x)
+        start = self._start(f0, "(n,) values at these rows")
+        return np.zeros(len(x)) if start is None else values_at(start if callable(start) else lambda _: start, x)
 
     def _without_start(self, batch: TaskBatch, f0: Any) -> TaskBatch:
         """The same tasks with y - f0 for targets."""
+        return subtracted(batch, self._start(f0, "a pair (support, query) of values at the new rows"))
+
+    def _start(self, f0: Any, needed: str) -> Any:
+        """What is given for new rows, or else the function that the path starts from."""
         if f0 is None and self.f0 is not None and not callable(self.f0):
-            raise InputError(
-                None,
-                rule="the path was given values of f0 and not a function.",
-                way_out=("Pass ", Setting("f0"), ", a pair (support, query) of values at the new rows."),
-            )
-        return subtracted(batch, self.f0 if f0 is None else f0)
+            rule = "the path was given values of f0 and not a function."
+            raise InputError(None, rule=rule, way_out=("Pass ", Setting("f0"), f", {needed}."))
+        return self.f0 if f0 is None else f0
 
     def _same_features(self, x: np.ndarray) -> None:
         p = self.problem.blocks.query.shape[1]
