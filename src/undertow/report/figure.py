@@ -85,3 +85,9 @@ def _numbers(values: Any) -> bool:
 def evenly(n: int, most: int) -> np.ndarray:
     """At most ``most`` of the positions 0 to n - 1, evenly spread, first and last among them."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))
+
+
+def ends_of(n: int, most: int) -> np.ndarray:
+    """The positions 0 to n - 1; where there are more than ``most``, half of that at either end."""
+    place = np.arange(n)
+    return place if n <= most else np.concatenate([place[: most // 2], place[-(most // 2) :]])

@@ -9,7 +9,7 @@ import numpy as np
 from undertow._circle import angles_of
 from undertow.choice.record import Choice
 from undertow.report import words
-from undertow.report.charts import circle_axis
+from undertow.report.charts import circle_axis, vega
 from undertow.report.figure import STAR, Entry, Figure, Table, evenly, records
 
 
@@ -67,64 +67,25 @@ def _layers(
 ) -> list[dict[str, Any]]:
     x = circle_axis.x()
     scale = {"domain": shown, "zero": False, "nice": False, "clamp": False}
-    y = {
-        "field": "loss",
-        "type": "quantitative",
-        "scale": scale,
-        "axis": {"title": "mean squared error / variance", "tickCount": 5},
-    }
-    tips = [
-        {"field": "rate", "title": "train rate (spectral)", "type": "nominal"},
-        {"field": "loss", "title": "MSE / variance", "type": "quantitative", "format": ".4f"},
-        {"field": "adapt", "title": "best adapt rate", "type": "quantitative", "format": ".3~f"},
-    ]
-    band = {
-        "data": {"values": values},
-        "mark": {"type": "area", "style": "blue", "opacity": 0.18, "clip": True, "aria": False},
-        "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}},
-    }
-    line = {
-        "data": {"values": values},
-        "mark": {"type": "line", "style": "blue", "strokeWidth": 2, "clip": True, "aria": False},
-        "encoding": {"x": x, "y": y},
-    }
+    y = vega.number("loss", scale=scale, axis={"title": "mean squared error / variance", "tickCount": 5})
+    tips = vega.tips(rate="train rate (spectral)", loss=("MSE / variance", ".4f"), adapt=("best adapt rate", ".3~f"))
+    curve: Any = {"style": "blue", "clip": True, "aria": False}
+    around = {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}}
+    band = vega.layer(values, curve | {"type": "area", "opacity": 0.18}, around)
+    line = vega.layer(values, curve | {"type": "line", "strokeWidth": 2}, {"x": x, "y": y})
     # An unseen upright at each rate shows the figures wherever the pointer is above or below the curve.
     near = {"name": "near", "select": {"type": "point", "on": "pointerover", "clear": "pointerout", "fields": ["phi"]}}
-    upright = {
-        "data": {"values": values},
-        "params": [near],
-        "mark": {"type": "rule", "opacity": 0, "strokeWidth": 9, "aria": False},
-        "encoding": {"x": x, "tooltip": tips},
-    }
-    dot = {
-        "data": {"values": values},
-        "mark": {"type": "point", "style": "blue", "filled": True, "size": 60, "clip": True, "aria": False},
-        "encoding": {
-            "x": x,
-            "y": y,
-            "opacity": {"condition": {"param": "near", "empty": False, "value": 1}, "value": 0},
-        },
-    }
-    marks = [
-        {
-            "data": {"values": [pick]},
-            "mark": {"type": "point", "filled": True, "opacity": 1, "clip": True, "style": style} | look,
-            "encoding": {"x": x, "y": y, "tooltip": [{"field": "pick", "title": "choice", "type": "nominal"}, *tips]},
-        }
-        for pick, style, look in zip(
-            picks, ("orange", "ink"), ({"shape": STAR, "size": 260}, {"shape": "circle", "size": 55}), strict=True
-        )
-    ]
-    return [
-        circle_axis.interval_layer(choice.interval),
-        band,
-        circle_axis.zero(),
-        *_predicted(choice),
-        line,
-        dot,
-        upright,
-        *marks,
-    ]
+    rule = {"type": "rule", "opacity": 0, "strokeWidth": 9, "aria": False}
+    upright = vega.layer(values, rule, {"x": x, "tooltip": tips}, params=[near])
+    shown_near = {"condition": {"param": "near", "empty": False, "value": 1}, "value": 0}
+    dot = vega.layer(
+        values, curve | {"type": "point", "filled": True, "size": 60}, {"x": x, "y": y, "opacity": shown_near}
+    )
+    looks = (vega.dots("orange", 260, shape=STAR, clip=True), vega.dots("ink", 55, shape="circle", clip=True))
+    of_pick = {"x": x, "y": y, "tooltip": [*vega.tips(pick="choice"), *tips]}
+    marks = [vega.layer([pick], look, of_pick) for pick, look in zip(picks, looks, strict=True)]
+    below = [circle_axis.interval_layer(choice.interval), band, circle_axis.zero()]
+    return [*below, *_predicted(choice), line, dot, upright, *marks]
 
 
 def _predicted(choice: Choice) -> list[dict[str, Any]]:
@@ -132,13 +93,9 @@ def _predicted(choice: Choice) -> list[dict[str, Any]]:
     one = choice.prediction
     if one.train_rate_spectral is None:
         return []
-    return [
-        {
-            "data": {"values": [{"phi": words.data(np.arctan(one.train_rate_spectral))}]},
-            "mark": {"type": "rule", "style": "purple", "strokeWidth": 2, "aria": False},
-            "encoding": {"x": circle_axis.x()},
-        }
-    ]
+    at = {"phi": words.data(np.arctan(one.train_rate_spectral))}
+    rule = {"type": "rule", "style": "purple", "strokeWidth": 2, "aria": False}
+    return [vega.layer([at], rule, {"x": circle_axis.x()})]
 
 
 def _domain(loss: np.ndarray, band: np.ndarray) -> tuple[list[float], bool]:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from undertow.choice.record import RateInterval
+from undertow.report.charts import vega
 
 _RATES = (-math.inf, -3.0, -1.0, -0.3, 0.0, 0.3, 1.0, 3.0, math.inf)
 _NAMES = ("−∞", "−3", "−1", "−0.3", "0", "0.3", "1", "3", "+∞")
@@ -19,21 +20,16 @@ def x(field: str = "phi") -> dict[str, Any]:
     pairs = " : ".join(
         f"abs(datum.value - {tick}) < 0.001 ? '{name}'" for tick, name in zip(ticks, _NAMES, strict=True)
     )
-    return {
-        "field": field,
-        "type": "quantitative",
-        "scale": {"domain": [ticks[0], ticks[-1]], "nice": False, "zero": False},
-        "axis": {"values": ticks, "labelExpr": f"{pairs} : ''", "title": _TITLE, "labelFlush": True},
-    }
+    return vega.number(
+        field,
+        scale={"domain": [ticks[0], ticks[-1]], "nice": False, "zero": False},
+        axis={"values": ticks, "labelExpr": f"{pairs} : ''", "title": _TITLE, "labelFlush": True},
+    )
 
 
 def zero() -> dict[str, Any]:
     """A layer that marks the rate 0."""
-    return {
-        "data": {"values": [{"phi": 0}]},
-        "mark": {"type": "rule", "style": "zero", "aria": False},
-        "encoding": {"x": {"field": "phi", "type": "quantitative"}},
-    }
+    return vega.zero("phi", x=vega.number("phi"))
 
 
 def arcs(interval: RateInterval) -> list[dict[str, float]]:
@@ -49,8 +45,5 @@ def arcs(interval: RateInterval) -> list[dict[str, float]]:
 
 def interval_layer(interval: RateInterval) -> dict[str, Any]:
     """A layer that shades the interval over the whole height."""
-    return {
-        "data": {"values": arcs(interval)},
-        "mark": {"type": "rect", "style": "green", "opacity": 0.16, "aria": False},
-        "encoding": {"x": {"field": "from", "type": "quantitative"}, "x2": {"field": "to"}},
-    }
+    shade = {"type": "rect", "style": "green", "opacity": 0.16, "aria": False}
+    return vega.layer(arcs(interval), shade, {"x": vega.number("from"), "x2": {"field": "to"}})

@@ -9,8 +9,8 @@ import numpy as np
 
 from undertow.choice.words import NO_ROWS
 from undertow.report import words
-from undertow.report.charts import ticks
-from undertow.report.figure import Entry, Figure, Table, records
+from undertow.report.charts import ticks, vega
+from undertow.report.figure import Entry, Figure, Table, ends_of, records
 from undertow.tasks.losses import TaskLosses
 
 _FEW = 24
@@ -53,16 +53,13 @@ def gains(found: TaskLosses, strategy: str, rows: np.ndarray, task: str) -> Figu
     )
 
 
-def _tips() -> dict[str, Any]:
-    return {
-        "tooltip": [
-            {"field": "task", "title": "task", "type": "nominal"},
-            {"field": "rows", "title": "rows", "type": "quantitative", "format": ","},
-            {"field": "before", "title": "MSE / variance before", "type": "quantitative", "format": ".4f"},
-            {"field": "after", "title": "after adaptation", "type": "quantitative", "format": ".4f"},
-            {"field": "gain", "title": "gain", "type": "quantitative", "format": "+.4f"},
-        ],
-    }
+_TIPS = vega.tips(
+    task="task",
+    rows=("rows", ","),
+    before=("MSE / variance before", ".4f"),
+    after=("after adaptation", ".4f"),
+    gain=("gain", "+.4f"),
+)
 
 
 def _value(values: list[dict[str, Any]], title: str, most: int) -> dict[str, Any]:
@@ -71,7 +68,7 @@ def _value(values: list[dict[str, Any]], title: str, most: int) -> dict[str, Any
     low, high = min(float(found.min()), 0.0), max(float(found.max()), 0.0)
     size = np.abs(found)
     linear, far = float(np.quantile(size, 0.75)), float(size.max())
-    encoding = {"field": "gain", "type": "quantitative"}
+    encoding = vega.number("gain")
     axis = {"title": title, "labelOverlap": True, "grid": True, "format": "~g"}
     if far <= 8 * linear or linear == 0:
         return encoding | {"scale": {"nice": True, "zero": True}, "axis": axis | {"tickCount": most}}
@@ -79,72 +76,33 @@ def _value(values: list[dict[str, Any]], title: str, most: int) -> dict[str, Any
     return encoding | {"scale": scale, "axis": axis | {"values": ticks.around_zero(low, high, linear, most // 2 + 1)}}
 
 
-def _layers(values: list[dict[str, Any]], mark: dict[str, Any], encoding: dict[str, Any]) -> list[dict[str, Any]]:
-    """Tasks that gain and tasks that lose, each with its colour."""
-    return [
-        {
-            "data": {"values": values},
-            "transform": [{"filter": f"datum.gain {side}"}],
-            "mark": {"type": "point", "filled": True, "opacity": 0.9, "style": style} | mark,
-            "encoding": encoding,
-        }
-        for side, style in (("> 0", "blue"), ("<= 0", "orange"))
-    ]
-
-
 def _named(values: list[dict[str, Any]]) -> dict[str, Any]:
     x = _value(values, "gain (share of variance)", 4)
     # By rank and not by name: two long names may be cut to the same text.
-    y = {
-        "field": "rank",
-        "type": "ordinal",
-        "axis": {
-            "title": None,
-            "labelExpr": f"{_names(values)}[datum.value - 1]",
-            "labelLimit": 190,
-            "ticks": False,
-            "domain": False,
-        },
-    }
-    zero = {
-        "data": {"values": [{"gain": 0}]},
-        "mark": {"type": "rule", "style": "zero", "aria": False},
-        "encoding": {"x": x},
-    }
-    encoding = {"x": x, "y": y} | _tips()
-    return {"height": 22 * len(values), "layer": [zero, *_layers(values, {"size": 80}, encoding)]}
+    names = json.dumps([words.short(one["task"]) for one in values])
+    axis = {"title": None, "labelExpr": f"{names}[datum.value - 1]", "labelLimit": 190, "ticks": False, "domain": False}
+    sides = vega.two_sides(values, _look(80), {"x": x, "y": vega.rank("rank", axis=axis), "tooltip": _TIPS})
+    return {"height": 22 * len(values), "layer": [vega.zero("gain", x=x), *sides]}
 
 
-def _names(values: list[dict[str, Any]]) -> str:
-    return json.dumps([words.short(one["task"]) for one in values])
+def _look(size: int, **more: Any) -> dict[str, Any]:
+    return {"type": "point", "filled": True, "opacity": 0.9, "size": size} | more
 
 
 def _ranked(values: list[dict[str, Any]], m: int) -> dict[str, Any]:
     y = _value(values, "gain (share of variance)", 6)
-    x = {
-        "field": "rank",
-        "type": "quantitative",
-        "scale": {"domain": [0, m + 1], "nice": False},
-        "axis": {"title": "tasks, largest gain first", "tickCount": 6, "format": "d", "tickMinStep": 1},
-    }
-    zero = {
-        "data": {"values": [{"gain": 0}]},
-        "mark": {"type": "rule", "style": "zero", "aria": False},
-        "encoding": {"y": y},
-    }
-    look = {"size": 40 if m <= 200 else 16, "aria": m <= 200}
-    return {"height": 280, "layer": [zero, *_layers(values, look, {"x": x, "y": y} | _tips())]}
+    axis = {"title": "tasks, largest gain first", "tickCount": 6, "format": "d", "tickMinStep": 1}
+    x = vega.number("rank", scale={"domain": [0, m + 1], "nice": False}, axis=axis)
+    look = _look(40 if m <= 200 else 16, aria=m <= 200)
+    sides = vega.two_sides(values, look, {"x": x, "y": y, "tooltip": _TIPS})
+    return {"height": 280, "layer": [vega.zero("gain", y=y), *sides]}
 
 
 def _table(
     names: list[str], counts: np.ndarray, before: np.ndarray, after: np.ndarray, gain: np.ndarray, task: str
 ) -> Table:
-    m = len(names)
-    kept, note = range(m), ""
-    if m > _ROWS:
-        half = _ROWS // 2
-        kept = [*range(half), *range(m - half, m)]
-        note = f"The {half} largest and the {half} least gains of {m:,} tasks."
+    m, kept = len(names), ends_of(len(names), _ROWS)
+    half = _ROWS // 2
     return Table(
         "Gain of each held-out task, largest first (MSE / variance)",
         (task, "rows", "before", "after adaptation", "gain"),
@@ -152,5 +110,5 @@ def _table(
             (names[i], f"{counts[i]:,}", words.loss(before[i]), words.loss(after[i]), words.signed(gain[i], 3))
             for i in kept
         ],
-        note,
+        f"The {half} largest and the {half} least gains of {m:,} tasks." if m > _ROWS else "",
     )

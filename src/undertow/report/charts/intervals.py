@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from undertow.report import words
+from undertow.report.charts import vega
 from undertow.report.figure import records
 
 
@@ -37,41 +38,17 @@ def intervals(
         low=np.array([end[0] for end in ends], dtype=np.float64),
         high=np.array([end[1] for end in ends], dtype=np.float64),
     )
-    x = {
-        "field": "value",
-        "type": "quantitative",
-        "scale": {"zero": zero},
-        "axis": {"title": axis, "grid": True, "tickCount": 7, "labelOverlap": True},
-    }
+    of_axis = {"title": axis, "grid": True, "tickCount": 7, "labelOverlap": True}
+    x = vega.number("value", scale={"zero": zero}, axis=of_axis)
     # By rank and not by name: two rivals may have the same label.
     # All ranks are named: layers of single rows would put theirs first.
-    y = {"field": "rank", "type": "ordinal", "scale": {"domain": order}, "axis": axis_of_names(labels)}
-    tips = [
-        {"field": "label", "title": "strategy", "type": "nominal"},
-        {"field": "said", "title": tip, "type": "nominal"},
-    ]
-    layers: list[dict[str, Any]] = []
-    if zero:
-        layers.append(
-            {
-                "data": {"values": [{"value": 0}]},
-                "mark": {"type": "rule", "style": "zero", "aria": False},
-                "encoding": {"x": x},
-            }
-        )
+    y = vega.rank("rank", scale={"domain": order}, axis=axis_of_names(labels))
+    of_row: vega.Piece = {"y": y, "tooltip": vega.tips(label="strategy", said=tip)}
+    layers = [vega.zero("value", x=x)] if zero else []
     for style, rows in _groups(values, marked):
-        layers += [
-            {
-                "data": {"values": rows},
-                "mark": {"type": "rule", "style": style, "strokeWidth": 2},
-                "encoding": {"x": x | {"field": "low"}, "x2": {"field": "high"}, "y": y, "tooltip": tips},
-            },
-            {
-                "data": {"values": rows},
-                "mark": {"type": "point", "style": style, "filled": True, "opacity": 1, "size": 80},
-                "encoding": {"x": x, "y": y, "tooltip": tips},
-            },
-        ]
+        line = {"type": "rule", "style": style, "strokeWidth": 2}
+        layers.append(vega.layer(rows, line, {"x": x | {"field": "low"}, "x2": {"field": "high"}, **of_row}))
+        layers.append(vega.layer(rows, vega.dots(style, 80), {"x": x, **of_row}))
     return {"height": 38 * len(order), "layer": layers}
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from undertow.report import words
-from undertow.report.charts import ticks
-from undertow.report.figure import Entry, Figure, Table, records
+from undertow.report.charts import ticks, vega
+from undertow.report.figure import Entry, Figure, Table, ends_of, records
 
 _ROWS = 200
 _MANY = 400
@@ -40,31 +40,17 @@ def pairs(
         ends = words.data([max(0.0, low - room), high + room])
         scale, axis = {"domain": ends, "nice": False, "zero": False}, {"tickCount": 6}
     axis = axis | {"grid": True, "labelOverlap": True}
-    x = {"field": "second", "type": "quantitative", "scale": scale, "axis": axis | {"title": _cut(names[1])}}
-    y = {"field": "first", "type": "quantitative", "scale": scale, "axis": axis | {"title": _cut(names[0])}}
+    y, x = (
+        vega.number(field, scale=scale, axis=axis | {"title": name if len(name) <= 48 else f"{name[:47]}…"})
+        for field, name in zip(("first", "second"), names, strict=True)
+    )
     values = records(first=first, second=second, task=tasks, rows=rows, gain=second - first)
-    tips = [
-        {"field": "task", "title": "task", "type": "nominal"},
-        {"field": "rows", "title": "rows", "type": "quantitative", "format": ","},
-        {"field": "first", "title": names[0], "type": "quantitative", "format": ".4f"},
-        {"field": "second", "title": names[1], "type": "quantitative", "format": ".4f"},
-    ]
+    tips = vega.tips(task="task", rows=("rows", ","), first=(names[0], ".4f"), second=(names[1], ".4f"))
     look = {"type": "point", "filled": True, "opacity": 0.85, "size": 45 if m <= _MANY else 18, "aria": m <= _MANY}
+    equal = [{"first": end, "second": end} for end in ends]
     layers = [
-        {
-            "data": {"values": [{"first": end, "second": end} for end in ends]},
-            "mark": {"type": "line", "style": "zero", "aria": False},
-            "encoding": {"x": x, "y": y},
-        },
-        *(
-            {
-                "data": {"values": values},
-                "transform": [{"filter": f"datum.gain {side}"}],
-                "mark": look | {"style": style},
-                "encoding": {"x": x, "y": y, "tooltip": tips},
-            }
-            for side, style in (("> 0", "blue"), ("<= 0", "orange"))
-        ),
+        vega.layer(equal, {"type": "line", "style": "zero", "aria": False}, {"x": x, "y": y}),
+        *vega.two_sides(values, look, {"x": x, "y": y, "tooltip": tips}),
     ]
     return Figure(
         name="pairs",
@@ -84,19 +70,12 @@ def pairs(
     )
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= 48 else f"{name[:47]}…"
-
-
 def _table(
     tasks: list[str], rows: np.ndarray, first: np.ndarray, second: np.ndarray, names: tuple[str, str], task: str
 ) -> Table:
     gain = second - first
-    order, note = np.argsort(gain, kind="stable")[::-1], ""
-    if len(order) > _ROWS:
-        half = _ROWS // 2
-        note = f"The {half} tasks at either end of {len(order):,}."
-        order = np.concatenate([order[:half], order[-half:]])
+    order = np.argsort(gain, kind="stable")[::-1][ends_of(len(gain), _ROWS)]
+    note = f"The {_ROWS // 2} tasks at either end of {len(gain):,}." if len(gain) > _ROWS else ""
     body = [
         (tasks[i], f"{int(rows[i]):,}", words.loss(first[i]), words.loss(second[i]), words.signed(gain[i], 3))
         for i in order

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from undertow.report import words
+from undertow.report.charts import vega
 from undertow.report.figure import Figure, Table, records
 
 
@@ -20,6 +21,8 @@ def rows(counts: np.ndarray) -> Figure | None:
     names = [f"{a:,}" if width == 1 else f"{a:,} to {a + width - 1:,}" for a in edges[:-1]]
     first = edges[:-1] - 0.5
     values = records(first=first, last=first + width, tasks=tasks, name=names)
+    scale = {"domain": [float(first[0]), float(first[-1] + width)], "nice": False, "zero": False}
+    axis = {"title": "rows", "tickCount": 8, "format": "~d", "tickMinStep": 1}
     return Figure(
         name="rows",
         title="Rows of a task",
@@ -28,23 +31,10 @@ def rows(counts: np.ndarray) -> Figure | None:
             "data": {"values": values},
             "mark": {"type": "bar", "style": "blue", "binSpacing": 1},
             "encoding": {
-                "x": {
-                    "field": "first",
-                    "type": "quantitative",
-                    "bin": {"binned": True},
-                    "scale": {"domain": [float(first[0]), float(first[-1] + width)], "nice": False, "zero": False},
-                    "axis": {"title": "rows", "tickCount": 8, "format": "~d", "tickMinStep": 1},
-                },
+                "x": vega.number("first", bin={"binned": True}, scale=scale, axis=axis),
                 "x2": {"field": "last"},
-                "y": {
-                    "field": "tasks",
-                    "type": "quantitative",
-                    "axis": {"title": "tasks", "tickCount": 4, "tickMinStep": 1, "format": "d"},
-                },
-                "tooltip": [
-                    {"field": "name", "title": "rows", "type": "nominal"},
-                    {"field": "tasks", "title": "tasks", "type": "quantitative"},
-                ],
+                "y": vega.number("tasks", axis={"title": "tasks", "tickCount": 4, "tickMinStep": 1, "format": "d"}),
+                "tooltip": vega.tips(name="rows", tasks=("tasks", ",")),
             },
         },
         summary=(

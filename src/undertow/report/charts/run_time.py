@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from undertow.report import words
-from undertow.report.charts import ticks
+from undertow.report.charts import vega
 from undertow.report.charts.intervals import axis_of_names
 from undertow.report.figure import Entry, Figure, Table, records
 
@@ -19,19 +19,9 @@ def run_time(labels: list[str], fit: np.ndarray, adapt: np.ndarray) -> Figure | 
     ends = words.data([float(known.min()) / 1.5, float(known.max()) * 1.5])
     order = np.argsort(fit, kind="stable")
     names = [labels[i] for i in order]
-    x = {
-        "field": "seconds",
-        "type": "quantitative",
-        "scale": {"type": "log", "domain": ends, "nice": False},
-        "axis": {
-            "title": "seconds, logarithmic",
-            "values": ticks.logarithmic(*ends),
-            "format": "~g",
-            "grid": True,
-            "labelOverlap": True,
-        },
-    }
-    y = {"field": "rank", "type": "ordinal", "scale": {"domain": list(range(len(names)))}, "axis": axis_of_names(names)}
+    x = vega.logarithmic("seconds", "seconds, logarithmic", ends)
+    y = vega.rank("rank", scale={"domain": list(range(len(names)))}, axis=axis_of_names(names))
+    tips = vega.tips(label="strategy", kind="what", seconds=("seconds", ".3~g"))
     layers = []
     for kind, seconds, style, shape in (("fit", fit, "blue", "circle"), ("adapt", adapt, "orange", "diamond")):
         rows = [
@@ -39,21 +29,7 @@ def run_time(labels: list[str], fit: np.ndarray, adapt: np.ndarray) -> Figure | 
             for row in records(rank=list(range(len(names))), seconds=seconds[order])
             if row["seconds"]
         ]
-        layers.append(
-            {
-                "data": {"values": rows},
-                "mark": {"type": "point", "filled": True, "opacity": 1, "size": 80, "style": style, "shape": shape},
-                "encoding": {
-                    "x": x,
-                    "y": y,
-                    "tooltip": [
-                        {"field": "label", "title": "strategy", "type": "nominal"},
-                        {"field": "kind", "title": "what", "type": "nominal"},
-                        {"field": "seconds", "title": "seconds", "type": "quantitative", "format": ".3~g"},
-                    ],
-                },
-            }
-        )
+        layers.append(vega.layer(rows, vega.dots(style, 80, shape=shape), {"x": x, "y": y, "tooltip": tips}))
     rows = [(labels[i], words.number(fit[i]), words.number(adapt[i])) for i in order]
     return Figure(
         name="run_time",

@@ -6,7 +6,7 @@ import numpy as np
 
 from undertow.choice.record import Choice
 from undertow.report import words
-from undertow.report.charts import circle_axis
+from undertow.report.charts import circle_axis, vega
 from undertow.report.figure import Entry, Figure, Table, records
 
 
@@ -18,24 +18,9 @@ def fold_picks(choice: Choice) -> Figure:
     n, names = len(rates), [words.rate(rate) for rate in rates]
     values = records(phi=np.arctan(rates), fold=np.arange(1, n + 1), rate=names, adapt=adapt)
     below, above = int((rates < 0).sum()), int(((rates > 0) & np.isfinite(rates)).sum())
-    y = {
-        "field": "fold",
-        "type": "ordinal",
-        "axis": {"title": "fold left out", "grid": True, "ticks": False, "domain": False},
-    }
-    dots = {
-        "data": {"values": values},
-        "mark": {"type": "point", "filled": True, "opacity": 1, "size": 80, "style": "orange"},
-        "encoding": {
-            "x": circle_axis.x(),
-            "y": y,
-            "tooltip": [
-                {"field": "fold", "title": "fold left out", "type": "ordinal"},
-                {"field": "rate", "title": "train rate (spectral)", "type": "nominal"},
-                {"field": "adapt", "title": "adapt rate (spectral)", "type": "quantitative", "format": ".3~f"},
-            ],
-        },
-    }
+    y = vega.rank("fold", axis={"title": "fold left out", "grid": True, "ticks": False, "domain": False})
+    tips = vega.tips(fold="fold left out", rate="train rate (spectral)", adapt=("adapt rate (spectral)", ".3~f"))
+    dots = vega.layer(values, vega.dots("orange", 80), {"x": circle_axis.x(), "y": y, "tooltip": tips})
     return Figure(
         name="folds",
         title="Train rate chosen when one fold of tasks is left out",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from undertow.report import words
-from undertow.report.charts import ticks
+from undertow.report.charts import vega
 from undertow.report.figure import Entry, Figure, Table, evenly, records
 
 _MANY = 200
@@ -41,52 +41,17 @@ def stable_rates(
     level = 100 * np.arange(1, m + 1) / m
     n_stable = int((np.asarray(limits) / scale > adapt_rate).sum()) if adapt_rate > 0 else 0
     ends = words.data(_ends(values, adapt_rate))
-    x = {
-        "field": "limit",
-        "type": "quantitative",
-        "scale": {"type": "log", "nice": False, "domain": ends},
-        "axis": {
-            "title": "largest stable rate, in units of 1/λmax",
-            "grid": True,
-            "format": "~g",
-            "values": ticks.logarithmic(*ends),
-            "labelOverlap": True,
-        },
-    }
-    dots = {
-        "data": {"values": records(limit=values, level=level, task=names, rows=counts)},
-        "mark": {
-            "type": "point",
-            "filled": True,
-            "style": "blue",
-            "opacity": 0.8,
-            "size": 45 if m <= _MANY else 18,
-            "aria": False,
-        },
-        "encoding": {
-            "x": x,
-            "y": {
-                "field": "level",
-                "type": "quantitative",
-                "scale": {"domain": [0, 100]},
-                "axis": {"title": "tasks with a limit up to here, %", "tickCount": 5},
-            },
-            "tooltip": [
-                {"field": "task", "title": "task", "type": "nominal"},
-                {"field": "rows", "title": "rows", "type": "quantitative"},
-                {"field": "limit", "title": "largest stable rate (spectral)", "type": "quantitative", "format": ".3~f"},
-            ],
-        },
-    }
-    layers, legend = [dots], [Entry("blue", "dot", "a task")]
+    x = vega.logarithmic("limit", "largest stable rate, in units of 1/λmax", ends)
+    y = vega.number(
+        "level", scale={"domain": [0, 100]}, axis={"title": "tasks with a limit up to here, %", "tickCount": 5}
+    )
+    tips = vega.tips(task="task", rows=("rows", ","), limit=("largest stable rate (spectral)", ".3~f"))
+    look = vega.dots("blue", 45 if m <= _MANY else 18, opacity=0.8, aria=False)
+    tasks = records(limit=values, level=level, task=names, rows=counts)
+    layers, legend = [vega.layer(tasks, look, {"x": x, "y": y, "tooltip": tips})], [Entry("blue", "dot", "a task")]
     if adapt_rate > 0:
-        layers.append(
-            {
-                "data": {"values": [{"limit": words.data(adapt_rate)}]},
-                "mark": {"type": "rule", "style": "orange", "strokeWidth": 2},
-                "encoding": {"x": x},
-            }
-        )
+        chosen = {"type": "rule", "style": "orange", "strokeWidth": 2}
+        layers.append(vega.layer([{"limit": words.data(adapt_rate)}], chosen, {"x": x}))
         legend.append(Entry("orange", "rule", f"chosen adapt rate, {words.rate(adapt_rate)}"))
     figure = Figure(
         name="stability",

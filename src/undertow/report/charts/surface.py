@@ -10,7 +10,7 @@ import numpy as np
 from undertow._circle import angles_of, rates_of
 from undertow.linear.surface import LossSurface
 from undertow.report import words
-from undertow.report.charts import circle_axis
+from undertow.report.charts import circle_axis, vega
 from undertow.report.figure import STAR, Entry, Figure, Table, evenly
 
 _COLUMNS = 51
@@ -78,68 +78,36 @@ def _layers(
         "adapt": f"{heights}[datum.j]",
     }
     x = circle_axis.x("x")
-    y = {
-        "field": "y",
-        "type": "quantitative",
-        "scale": {"domain": words.data(adapt[[0, -1]]), "nice": False, "zero": False},
-        "axis": {"title": "adapt rate, same unit", "tickCount": 6, "grid": False},
-    }
-    cells = {
-        "data": {"values": words.data(loss.ravel())},
-        "transform": [
-            {"window": [{"op": "row_number", "as": "n"}]},
-            *({"calculate": expression, "as": name} for name, expression in place.items()),
-        ],
-        "mark": {"type": "rect", "aria": False, "style": "cells"},
-        "encoding": {
+    y = vega.number(
+        "y",
+        scale={"domain": words.data(adapt[[0, -1]]), "nice": False, "zero": False},
+        axis={"title": "adapt rate, same unit", "tickCount": 6, "grid": False},
+    )
+    window: list[dict[str, Any]] = [{"window": [{"op": "row_number", "as": "n"}]}]
+    cells = vega.layer(
+        words.data(loss.ravel()),
+        {"type": "rect", "aria": False, "style": "cells"},
+        {
             "x": x,
             "x2": {"field": "x2"},
             "y": y,
             "y2": {"field": "y2"},
             "color": _colour(ends),
-            "tooltip": [
-                {"field": "rate", "title": "train rate (spectral)", "type": "nominal"},
-                {"field": "adapt", "title": "adapt rate (spectral)", "type": "quantitative", "format": ".3~f"},
-                {"field": "data", "title": "MSE / variance", "type": "quantitative", "format": ".4f"},
-            ],
+            "tooltip": vega.tips(
+                rate="train rate (spectral)", adapt=("adapt rate (spectral)", ".3~f"), data=("MSE / variance", ".4f")
+            ),
         },
-    }
-    zero = {
-        "data": {"values": [{"y": 0}]},
-        "mark": {"type": "rule", "style": "on-map", "strokeWidth": 1, "aria": False},
-        "encoding": {"y": y},
-    }
-    least = {
-        "data": {"values": [{"x": star[0], "y": star[1]}]},
-        "mark": {
-            "type": "point",
-            "style": "on-map-star",
-            "filled": True,
-            "opacity": 1,
-            "shape": STAR,
-            "size": 260,
-            "strokeWidth": 1.2,
-        },
-        "encoding": {"x": x, "y": y},
-    }
-    return [cells, zero, least]
+        transform=window + [{"calculate": expression, "as": name} for name, expression in place.items()],
+    )
+    zero = vega.layer([{"y": 0}], {"type": "rule", "style": "on-map", "strokeWidth": 1, "aria": False}, {"y": y})
+    look = vega.dots("on-map-star", 260, shape=STAR, strokeWidth=1.2)
+    return [cells, zero, vega.layer([{"x": star[0], "y": star[1]}], look, {"x": x, "y": y})]
 
 
 def _colour(ends: tuple[float, float]) -> dict[str, Any]:
-    return {
-        "field": "data",
-        "type": "quantitative",
-        "scale": {"domain": words.data(ends), "range": "heatmap", "reverse": True, "clamp": True, "zero": False},
-        "legend": {
-            "type": "gradient",
-            "title": "mean squared error / variance",
-            "orient": "top",
-            "gradientLength": 220,
-            "titleLimit": 260,
-            "tickCount": 4,
-            "format": ".4~g",
-        },
-    }
+    scale = {"domain": words.data(ends), "range": "heatmap", "reverse": True, "clamp": True, "zero": False}
+    legend = {"type": "gradient", "title": "mean squared error / variance", "orient": "top", "gradientLength": 220}
+    return vega.number("data", scale=scale, legend=legend | {"titleLimit": 260, "tickCount": 4, "format": ".4~g"})
 
 
 def _table(angles: np.ndarray, adapt: np.ndarray, loss: np.ndarray) -> Table:
