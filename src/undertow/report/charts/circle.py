@@ -71,15 +71,15 @@ def _layers(
     tips = vega.tips(rate="train rate (spectral)", loss=("MSE / variance", ".4f"), adapt=("best adapt rate", ".3~f"))
     curve: Any = {"style": "blue", "clip": True, "aria": False}
     around = {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}}
-    band = vega.layer(values, curve | {"type": "area", "opacity": 0.18}, around)
-    line = vega.layer(values, curve | {"type": "line", "strokeWidth": 2}, {"x": x, "y": y})
+    band = vega.layer(values, {"type": "area", "opacity": 0.18} | curve, around)
+    line = vega.layer(values, {"type": "line", "strokeWidth": 2} | curve, {"x": x, "y": y})
     # An unseen upright at each rate shows the figures wherever the pointer is above or below the curve.
     near = {"name": "near", "select": {"type": "point", "on": "pointerover", "clear": "pointerout", "fields": ["phi"]}}
     rule = {"type": "rule", "opacity": 0, "strokeWidth": 9, "aria": False}
     upright = vega.layer(values, rule, {"x": x, "tooltip": tips}, params=[near])
     shown_near = {"condition": {"param": "near", "empty": False, "value": 1}, "value": 0}
     dot = vega.layer(
-        values, curve | {"type": "point", "filled": True, "size": 60}, {"x": x, "y": y, "opacity": shown_near}
+        values, {"type": "point", "filled": True, "size": 60} | curve, {"x": x, "y": y, "opacity": shown_near}
     )
     looks = (vega.dots("orange", 260, shape=STAR, clip=True), vega.dots("ink", 55, shape="circle", clip=True))
     of_pick = {"x": x, "y": y, "tooltip": [*vega.tips(pick="choice"), *tips]}
