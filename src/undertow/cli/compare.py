@@ -26,7 +26,7 @@ _Rivals = Annotated[
     str | None,
     typer.Option(
         metavar="A,B,...",
-        help="Rivals, none means all: pooled, alone, pooled_ridge, mixedlm, mixedlm_slopes, mixedlm_rs, trees, "
+        help="Rivals; left out: all of pooled, alone, pooled_ridge, mixedlm, mixedlm_slopes, mixedlm_rs, trees, "
         "gpboost, step, tied, signed, default. See docs/how-to/compare.md.",
     ),
 ]
@@ -71,7 +71,7 @@ def compare(
     report: options.Report = None,
     overwrite: _Overwrite = False,
 ) -> None:
-    """Compare MAML, ridge regressions, mixed models and trees on tasks of a grouped table that none of them has seen.
+    """Compare MAML, ridge regressions, mixed models and trees on held-out tasks of a grouped table.
 
     Finished fits are kept in the folder: after an interruption the same command goes on where it was.
     """

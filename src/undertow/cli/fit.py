@@ -25,7 +25,7 @@ _Draws = Annotated[
     typer.Option(min=1, help="Random draws of support rows of each task.", show_default="10; fewer if it is large"),
 ]
 _Effort = Annotated[
-    str, typer.Option(help="Curves beside straight lines: fast, none; default, where they promise; thorough, all.")
+    str, typer.Option(help="Curves beside straight lines: fast (none), default (where they promise), thorough (all).")
 ]
 _Out = Annotated[Path | None, typer.Option(help="Folder for figure and tables.", show_default="NAME-fit")]
 _Save = Annotated[
@@ -81,7 +81,7 @@ def fit(
     work: _Work = None,
     overwrite: _Overwrite = False,
 ) -> None:
-    """Fit a model that adapts to new tasks, and say on held-out tasks which strategy is best and by how much.
+    """Fit a model that adapts to new tasks, and compare strategies on held-out tasks.
 
     A task is a group of rows: the pupils of a school, the visits of a patient. Features and target are standardised.
     TABLE may be a folder or a glob of .parquet or .csv files, larger than memory (extra 'scale').

@@ -12,10 +12,10 @@ TableName = Annotated[
     str, typer.Argument(metavar="TABLE", help="A .csv, .parquet or .xlsx file, or a data set's name.")
 ]
 TaskColumn = Annotated[
-    str | None, typer.Option(metavar="COL", help="Column that says which task a row is of; A,B joins two columns.")
+    str | None, typer.Option(metavar="COL", help="Column that names the task of each row; A,B joins two columns.")
 ]
 TargetColumn = Annotated[str | None, typer.Option(metavar="COL", help="Column to predict.")]
-Features = Annotated[str | None, typer.Option(metavar="A,B,...", help="Columns to use; none means all others.")]
+Features = Annotated[str | None, typer.Option(metavar="A,B,...", help="Columns to predict from; left out: all others.")]
 NSupport = Annotated[int, typer.Option(min=1, help="Rows that a new task brings.")]
 Clip = Annotated[float, typer.Option(help="Largest standardised value of a feature; inf for no limit.")]
 Categories = Annotated[str, typer.Option(help="Text among the features: raise, or onehot.")]
@@ -26,34 +26,34 @@ OnSmall = Annotated[
 Order = Annotated[
     str | None,
     typer.Option(
-        metavar="COL", help="Date or number that rows of a task came in order of: the first are support rows."
+        metavar="COL", help="Column, date or number, that orders a task's rows; its first rows are support rows."
     ),
 ]
 TargetKind = Annotated[
     str,
-    typer.Option(help="What the target is: number, two-valued (labels), count (from 0 on), or auto: recognised, said."),
+    typer.Option(help="Kind of target: number, two-valued, count (0, 1, 2, ...), or auto: recognised and printed."),
 ]
 Weights = Annotated[
     str | None, typer.Option(metavar="COL", help="Column of row weights; the mean squared error is weighted by it too.")
 ]
 WeightsAre = Annotated[
     str,
-    typer.Option(help="What weights are: frequency, copies of a row; or precision, as the number of its measurements."),
+    typer.Option(help="Kind of weights: frequency (copies of a row) or precision (measurements behind a row)."),
 ]
 RandomIntercept = Annotated[
     str,
     typer.Option(
         metavar="COL",
-        help="Column of a second grouping, crossed with tasks or of whole ones: one more random intercept. outer: that "
-        "of --task A,B; none: no such.",
+        help="Column of a second grouping, crossed with the tasks or above them: a second random intercept. outer: A "
+        "of --task A,B; none: no second grouping.",
     ),
 ]
 Weighting = Annotated[
-    str, typer.Option(help="What counts once in training and in errors: tasks, or rows (of tasks in proportion).")
+    str, typer.Option(help="What counts once in training and in errors: tasks (each task) or rows (each row).")
 ]
 OnConstant = Annotated[str, typer.Option(help="Features with one value only: drop, keep or raise.")]
 OnMissing = Annotated[
-    str, typer.Option(help="Missing values: refuse; drop their rows; mean, put a feature's mean for them.")
+    str, typer.Option(help="Missing values: refuse, drop (their rows), or mean (fill in the feature's mean).")
 ]
 Categorical = Annotated[
     str | None, typer.Option(metavar="A,B,...", help="Columns of coded numbers to make indicators of, as of text.")
@@ -66,7 +66,7 @@ Formula = Annotated[
         "needs the extra 'formula'.",
     ),
 ]
-Sep = Annotated[str | None, typer.Option(metavar="C", help="What parts columns.", show_default="recognised")]
+Sep = Annotated[str | None, typer.Option(metavar="C", help="Separator of columns.", show_default="recognised")]
 Decimal = Annotated[str | None, typer.Option(metavar="C", help="Decimal mark, . or ,", show_default="recognised")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of folds and draws.")]
 Anonymous = Annotated[bool, typer.Option("--anonymous", help="Number the tasks: no file holds an id of a task.")]

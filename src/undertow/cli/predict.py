@@ -43,9 +43,11 @@ _Interval = Annotated[
     float | None,
     typer.Option(metavar="SHARE", help="Add low and high, which hold this share of new rows, such as 0.9."),
 ]
-_AsNew = Annotated[bool, typer.Option("--as-new", help="Take no task for one that the model knows.")]
-_OnMissing = Annotated[str, typer.Option(help="Missing features: refuse; drop, no prediction; mean, that of training.")]
-_OnUnseen = Annotated[str, typer.Option(help="New levels of text: refuse; skip, no prediction; base, the first level.")]
+_AsNew = Annotated[bool, typer.Option("--as-new", help="Treat every task as a new one.")]
+_OnMissing = Annotated[str, typer.Option(help="Missing features: refuse, drop (no prediction), or mean (of training).")]
+_OnUnseen = Annotated[
+    str, typer.Option(help="New levels of text: refuse, skip (no prediction), or base (the first level).")
+]
 _File = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A .csv or .parquet file.", show_default="NAME-predictions")
 ]
@@ -70,11 +72,11 @@ def predict(
 ) -> None:
     """Adapt a saved model to the tasks of a new table, and predict the rows whose target is not known.
 
-    Each task adapts on its rows with a target, a task that the model was fitted to also on those that it had there.
+    Each task adapts on its rows that have a target; a task of training keeps its training rows too.
     A new task without such a row is predicted by the common weights.
 
     All rows come out in their order, with a prediction and n_adapted, the number of rows that its task adapted on.
-    With --interval also low and high: wider for a task without rows than for one that was adapted to.
+    With --interval also low and high, wider for a task without labelled rows.
     """
     from undertow import _check
     from undertow.cli.new_table import read_new

@@ -21,7 +21,7 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Folder of the results; each experiment has its own in it.")] = Path(
         "undertow-results"
     ),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw earlier results away and start anew.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results and start anew.")] = False,
     redraw: Annotated[bool, typer.Option("--redraw", help="Only draw again from what is stored.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of all draws.", show_default="0")] = None,
     images: Annotated[

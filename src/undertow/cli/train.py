@@ -29,7 +29,7 @@ _FEW = 5
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="See docs/reference/gradient_experiments.md.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the results.", show_default="CONFIG-train")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw earlier results there away.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")] = False,
 ) -> None:
     """Meta-train a network on sine waves, images or your own table, with a signed inner rate.
 
