@@ -206,7 +206,7 @@ PARAMS = [{"weight": jnp.ones((3, 2))}, {"weight": jnp.ones(2)}]
         (lambda s: ug.adapt(linear_loss, W, s, np.ones(3), ug.InnerLoop(rule=ug.Implicit())), "one number"),
         (lambda s: ug.adapt(linear_loss, {"w": 2.0}, s, 0.1), "no array of floating point"),
         (lambda s: ug.adapt(lambda w, x, y: (x @ w - y) ** 2, W, s, 0.1), "Use .mean\\(\\)"),
-        (lambda s: ug.last_layer({"body": W, "head": W}), "cannot be told from their names"),
+        (lambda s: ug.last_layer({"body": W, "head": W}), "do not say which is the last"),
         (lambda s: ug.leaves(PARAMS, ["bias"]), r"Its leaves are: \[0\]\['weight'\], \[1\]\['weight'\]"),
         (lambda s: ug.mlp((3,)), "sizes=\\[3\\]"),
         (lambda s: ug.Implicit(cg_iterations=0), "cg_iterations=0"),

@@ -99,7 +99,7 @@ def test_labels_of_frames_that_no_number_can_hold():
     assert read_table(frame, "g", "y").ids.tolist() == sorted(str(one) for one in set(huge))
     zero = frame.assign(g=[0.0, -0.0, 1.0, 1.0])
     assert read_table(zero, "g", "y").n_tasks == 2
-    with pytest.raises(InputError, match=r"cannot tell neighbours apart.*whole numbers or as text"):
+    with pytest.raises(InputError, match=r"cannot distinguish neighbours.*whole numbers or as text"):
         read_table(frame.assign(g=[1e18, 1e18 + 1, 1.0, 2.0]), "g", "y")
 
 

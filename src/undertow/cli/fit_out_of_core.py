@@ -96,7 +96,7 @@ def _refuse_what_needs_memory(job: Job, report: Path | None) -> None:
         way_out = "Give one file that fits in memory, or save from Python with anonymous=True."
         raise InputError("anonymous", True, "rows that are sorted out of core keep the ids of their tasks.", way_out)
     if getattr(job.source, "table", None) is not None:
-        raise InputError("table", job.name, "it is a data set of ours, and fits in memory.", "Give files.")
+        raise InputError("table", job.name, "this data set comes with the package and fits in memory.", "Give files.")
     usual: dict[str, Any] = {
         "formula": None,
         "categorical": [],

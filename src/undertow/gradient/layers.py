@@ -114,7 +114,7 @@ def _last(keys: list[Any], holding: list[int], params: Tree) -> int:
             shown = ", ".join(map(str, texts))
             raise InputError(
                 "params",
-                rule=f"which of its layers is the last cannot be told from their names ({shown}).",
+                rule=f"the names of its layers do not say which is the last ({shown}).",
                 way_out=f"Choose by path, as in leaves(params, [{texts[-1]!r}]).",
             )
         return max(holding, key=lambda i: int((re.search(r"\d+$", str(keys[i].key)) or ["-1"])[0]))

@@ -69,7 +69,7 @@ class Validation:
         if rate is None and not plan.learn_rate:
             raise InputError(
                 "adapt_rate",
-                rule="validation needs the rate of the step on a new task: it is another one than the train rate, "
+                rule="validation needs the rate of the step on a new task: it differs from the train rate, "
                 "which may be negative.",
                 way_out="Write Validation(tasks, adapt_rate).",
             )

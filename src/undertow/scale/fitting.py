@@ -207,7 +207,7 @@ def _without_constants(table: SortedTable, spread: Spread, on_constant: str) -> 
         raise InputError(
             "on_constant",
             on_constant,
-            f"{constant.sum()} of {table.n_features} features have one value in all rows ({named}): they tell nothing.",
+            f"{constant.sum()} of {table.n_features} features have one value in all rows ({named}): they say nothing.",
             ("Drop them with ", Setting("on_constant", "drop"), ", or choose other features."),
         )
     kept = np.flatnonzero(~constant)

@@ -27,7 +27,7 @@ def checked(executor: Any) -> Any:
             "executor",
             type(executor).__name__,
             "it must have submit(function, *arguments), as the executors of concurrent.futures.",
-            "Of Dask take client.get_executor().",
+            "With Dask give client.get_executor().",
         )
     return executor
 

@@ -182,7 +182,7 @@ def refuse_merged(values: np.ndarray, what: str) -> None:
         raise InputError(
             None,
             rule=f"{what} holds numbers above {limit:.0f} in {values.dtype} (such as {values[merged][0]:.0f}), which "
-            "cannot tell neighbours apart: two tasks may have become one.",
+            "cannot distinguish neighbours: two tasks may have become one.",
             way_out="Read the ids as whole numbers or as text from the start.",
         )
 
@@ -234,5 +234,5 @@ def _about_text(column: pa.ChunkedArray) -> str:
             "then convert it to numbers."
         )
     if all(re.fullmatch(r"\d{1,2}/\d{1,2}/\d{4}", text) for text in unique):
-        return f"holds dates ({some(unique, 3)}) of which the day and the month cannot be told apart: write 2020-12-31."
+        return f"holds dates ({some(unique, 3)}) whose day and month are ambiguous: write 2020-12-31."
     return f"holds text ({some(unique, 3)}): a number is needed."

@@ -102,7 +102,7 @@ class Reading:
         if self.sep is not None and not (isinstance(self.sep, str) and len(self.sep) == 1 and ord(self.sep) < 128):
             raise InputError("sep", self.sep, "it must be one character, such as ';'.")
         if self.sep is not None and self.sep in (self.decimal, '"', "\n", "\r"):
-            raise InputError("sep", self.sep, "it cannot part columns and have another meaning too.")
+            raise InputError("sep", self.sep, "it already has another meaning and cannot separate columns.")
         if isinstance(self.categorical, str):
             rule = f"it must be a list of column names, such as [{self.categorical!r}]."
             raise InputError("categorical", self.categorical, rule)

@@ -315,7 +315,7 @@ def _without_constants(table: GroupedTable, on_constant: str, said: list[str]) -
         raise InputError(
             "on_constant",
             on_constant,
-            f"{constant.sum()} of {table.n_features} features have one value in all rows ({named}): they tell nothing.",
+            f"{constant.sum()} of {table.n_features} features have one value in all rows ({named}): they say nothing.",
             (
                 "Drop them with ",
                 Setting("on_constant", "drop"),
