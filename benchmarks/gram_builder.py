@@ -1,4 +1,4 @@
-"""The Gram builder's share of the machine's peak, what binds it, and two workers against one.
+"""The Gram builder's share of the machine's peak, and what binds it (two workers against one: workers.py).
 
 Shares are of the rate of one large product of matrices (DGEMM, SGEMM) on one core, measured in the same rounds. The
 symmetric product counts as half of a general one. Times are medians of interleaved rounds.
@@ -53,10 +53,6 @@ def main() -> None:
         }
         with threadpool_limits(1, "blas"):
             rounds = [{name: seconds(call) for name, call in calls.items()} for _ in range(options.rounds)]
-        pairs = [
-            (seconds(lambda: Moments.from_tasks(tasks, n_jobs=1)), seconds(lambda: Moments.from_tasks(tasks, n_jobs=2)))
-            for _ in range(options.rounds)
-        ]
         peak = statistics.median(2 * 1500**3 / each["peak"] for each in rounds)
 
         def share(name: str, work: float, rounds: list = rounds) -> float:
@@ -69,8 +65,7 @@ def main() -> None:
             f"  its products by themselves: {n} x {p} products of tasks {took['small products']:.0f} ms "
             f"({share('small products', operations['small']):.0%} of peak), Gram products of chunks "
             f"{took['Gram products']:.0f} ms ({share('Gram products', operations['gram']):.0%});\n"
-            f"  blocks with their copies {took['blocks']:.0f} ms\n"
-            f"  one worker / two: {statistics.median(a / b for a, b in pairs):.2f}"
+            f"  blocks with their copies {took['blocks']:.0f} ms"
         )
 
 

@@ -60,7 +60,7 @@ def test_weights_of_the_tasks_are_those_of_adapting_to_each_alone(fitted):
         x, y, w = of_task(value.task_ids[i], weights)
         alone = value.adapt(value.rows(x, y, w))
         np.testing.assert_allclose(value.task_omega[:, i], alone.omega, rtol=1e-9, atol=1e-12)
-    again = replace(value, task_ids=np.array([0]), task_omega=None).with_tasks(
+    again = replace(value, task_ids=np.array([0]), task_rows=None).with_tasks(
         value.rows(X, BOTH, weights, (value.task_ids, np.searchsorted(value.task_ids, G)))
     )
     np.testing.assert_array_equal(again.task_omega, value.task_omega)

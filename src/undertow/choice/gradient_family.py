@@ -127,6 +127,7 @@ class GradientFamily:
             for k in sorted(set(steps))
         }
         self._picks: dict[tuple[str, int | None, int | None], RatePick] = {}
+        self._trained: dict[tuple[RatePick, tuple[int, ...]], Found] = {}
 
     def pick(self, strategy: str, outer: int | None = None, inner: int | None = None) -> RatePick:
         """Return the best rates, ridge and number of steps."""
@@ -142,13 +143,16 @@ class GradientFamily:
 
     def trained(self, best: RatePick, outer: int | None = None, inner: int | None = None) -> Found:
         """Return what given rates train without an outer fold and one of its inner groups."""
-        moments = self.moments.first(best.steps)
-        # The raw rate means the same in every fold, whose own spectral units differ a little.
-        c, _ = circle.coefficients(np.array([best.train_rate]), moments.scale, best.steps)
-        gram = moments.without(self.plan.without(outer, inner))
-        weights = solve(gram, moments.n_targets, c, np.array([best.ridge]), moments.eps)[0, 0]
-        rule = GradientRule(best.adapt_rate, best.steps)
-        return Found(weights, (rule,) * moments.n_targets, self._settings(best))
+        # Strategies that pick alike, and mixed models that take a mean from here, ask for the same weights.
+        key = best, self.plan.without(outer, inner)
+        if key not in self._trained:
+            moments = self.moments.first(best.steps)
+            # The raw rate means the same in every fold, whose own spectral units differ a little.
+            c, _ = circle.coefficients(np.array([best.train_rate]), moments.scale, best.steps)
+            weights = solve(moments.without(key[1]), moments.n_targets, c, np.array([best.ridge]), moments.eps)[0, 0]
+            rule = GradientRule(best.adapt_rate, best.steps)
+            self._trained[key] = Found(weights, (rule,) * moments.n_targets, self._settings(best))
+        return self._trained[key]
 
     def settings(self, strategy: str) -> dict[str, float]:
         """Return what is chosen on all tasks."""

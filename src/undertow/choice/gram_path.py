@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import solve as solve_positive
 
+from undertow.choice.tridiagonal import LEAST_COLUMNS, shifted_solutions
 from undertow.linear.block_moments import at
 
 _NUMBERS_AT_ONCE = 1 << 22
 # From this ridge on the condition number leaves a direct solution its digits.
 _LEAST_DIRECT_RIDGE = 1e-6
+# Times columns and unit roundoff: share of the largest eigenvalue up to which one is lost in rounding.
+_LOST = 8
 
 
 def solve(gram: np.ndarray, q: int, coefficients: np.ndarray, ridges: np.ndarray, eps: float) -> np.ndarray:
@@ -24,19 +27,31 @@ def solve(gram: np.ndarray, q: int, coefficients: np.ndarray, ridges: np.ndarray
     out = np.empty((len(coefficients), len(ridges), q, p))
     size = max(1, _NUMBERS_AT_ONCE // width**2)
     for start in range(0, len(coefficients), size):
-        part = slice(start, start + size)
-        full = at(gram, coefficients[part])
-        values, vectors = np.linalg.eigh(full[:, :p, :p])
-        # Directions without any row stay at 0, where a ridge alone would put them too.
-        kept = values > 8 * p * eps * values[:, -1:]
-        values = np.where(kept, values, 0)
-        shifts = values.sum(axis=1)[:, None] * ridges / p
-        total = values[:, None, :] + shifts[..., None]
-        inverse = np.divide(1.0, total, out=np.zeros_like(total), where=kept[:, None, :] & (total > 0))
-        projected = full[:, p:, :p] @ vectors  # (k, q, p)
-        scaled = projected[:, None] * inverse[:, :, None]
-        out[part] = (scaled.reshape(len(full), -1, p) @ vectors.transpose(0, 2, 1)).reshape(out[part].shape)
+        full = at(gram, coefficients[start : start + size])
+        matrix, right = full[:, :p, :p], full[:, p:, :p]
+        own = out[start : start + size]
+        rest = np.ones(len(full), dtype=bool)
+        if p >= LEAST_COLUMNS:
+            shifts = np.trace(matrix, axis1=1, axis2=2)[:, None] * ridges / p
+            own[...], sure = shifted_solutions(matrix, right, shifts, _LOST * p * eps)
+            rest = ~sure
+        if rest.any():
+            own[rest] = _by_eigenvalues(matrix[rest], right[rest], ridges, eps)
     return out
+
+
+def _by_eigenvalues(matrix: np.ndarray, right: np.ndarray, ridges: np.ndarray, eps: float) -> np.ndarray:
+    """Solutions (k, r, q, p) of matrices (k, p, p), which may be singular, for right sides (k, q, p)."""
+    p = matrix.shape[1]
+    values, vectors = np.linalg.eigh(matrix)
+    # Directions without any row stay at 0, where a ridge alone would put them too.
+    kept = values > _LOST * p * eps * values[:, -1:]
+    values = np.where(kept, values, 0)
+    shifts = values.sum(axis=1)[:, None] * ridges / p
+    total = values[:, None, :] + shifts[..., None]
+    inverse = np.divide(1.0, total, out=np.zeros_like(total), where=kept[:, None, :] & (total > 0))
+    scaled = (right @ vectors)[:, None] * inverse[:, :, None]
+    return (scaled.reshape(len(matrix), -1, p) @ vectors.transpose(0, 2, 1)).reshape(*scaled.shape)
 
 
 def _direct(gram: np.ndarray, q: int, coefficients: np.ndarray, ridge: float) -> np.ndarray:

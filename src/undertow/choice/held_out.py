@@ -47,7 +47,7 @@ def held_out_errors(
     """
     inner, groups = outer is not None, plan.groups(outer)
     keys = [(outer, i) if inner else (group[0], None) for i, group in enumerate(groups)]
-    every = [[families[name].found(name, *key) for name in strategies] for key in keys]
+    every = each(lambda key: [families[name].found(name, *key) for name in strategies], keys, plan.n_jobs)
     jobs = [
         (found, fold, some)
         for found, group in zip(every, groups, strict=True)

@@ -123,10 +123,14 @@ def influences(
         moved, back = np.empty((2, len(outside), k, p, q))
         wide = np.concatenate([v, adjoint], axis=2)
         for i, b in enumerate(outside):
-            own_gram = at(moments.gram[b], train)
-            moves = own_gram[:, :p] @ wide
-            score, back[i] = moves[..., :q], moves[..., q:]
-            moved[i] = _solved(shifted - own_gram[:, :p, :p], score) if exact else score
+            if exact:
+                own_gram = at(moments.gram[b], train)[:, :p]
+                moves = own_gram @ wide
+                moved[i] = _solved(shifted - own_gram[..., :p], moves[..., :q])
+            else:
+                moves = _apply(moments.gram[b], train, wide)[:, :p]
+                moved[i] = moves[..., :q]
+            back[i] = moves[..., q:]
         if not exact:
             every = moved.transpose(1, 2, 0, 3).reshape(k, p, -1)
             moved = _solved(shifted, every).reshape(k, p, len(outside), q).transpose(2, 0, 1, 3)

@@ -135,6 +135,8 @@ def gather_moments(
     def read(share: np.ndarray) -> tuple[BlockMoments, list[list[RidgeMoments]]]:
         tasks = np.flatnonzero(np.isin(blocks, share))
         rows, label, proximal = plan.rows.select(tasks), labels[tasks], [[] for _ in range(n_targets)]
+        if plan.is_large:  # many tasks of one block in a row make one product
+            label = np.where(label == 0, 0, 1 + blocks[tasks])
 
         def batches() -> Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]:
             for batch, numbers, weight in plan.draws(rows, label):

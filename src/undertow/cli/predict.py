@@ -244,7 +244,7 @@ def _known_tasks(estimator: Any, new: NewTable, as_new: bool) -> np.ndarray:
     if as_new:
         estimator.publish(estimator.model_.without_tasks())
     model = estimator.model_
-    if model.task_omega is None:
+    if not model.knows_tasks:
         return np.zeros(len(new.ids), dtype=bool)
     return labels.places(model.task_ids, new.ids) >= 0
 

@@ -135,9 +135,9 @@ def _about_tasks(estimator: Any, new: NewTable, n_adapted: np.ndarray, known: np
         elif more.any():
             line += "; the file does not hold their earlier rows: those with a new target adapt on new rows alone"
         lines.append(line)
-    elif model.task_omega is not None and len(new.ids):
+    elif model.knows_tasks and len(new.ids):
         lines.append("no task is known to the model: all are new")
-    if model.task_omega is not None:
+    if model.knows_tasks:
         alike = labels.look_alikes(model.task_ids, new.ids[~known])
         if alike:
             pairs = ", ".join(f"{one!r} (known: {other!r})" for one, other in alike[:4])

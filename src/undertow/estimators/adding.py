@@ -60,11 +60,8 @@ def published(estimator: Any, sums: Sums, task_ids: np.ndarray, kept: KnownRows 
     )
     estimator.rate_path_ = paths[0] if len(paths) == 1 else paths
     omega, alone = (None if one is None else one.astype(old.omega.dtype) for one in (found.weights, found.unadapted))
-    known = replace(old, task_ids=task_ids, task_omega=None, task_rows=None)
-    model = replace(known, omega=omega, unadapted=alone, rules=found.rules)
-    if kept is not None:
-        model = replace(model, task_omega=model.weights_of(kept), task_rows=kept)
-    estimator.publish(model)
+    known = {"task_ids": task_ids, "stored_omega": None, "task_rows": kept}
+    estimator.publish(replace(old, omega=omega, unadapted=alone, rules=found.rules, **known))
     return estimator
 
 

@@ -255,7 +255,7 @@ class MetaEstimator(BaseEstimator):
         """Return checked X, and the position of each row's task among those seen; None where nothing is known."""
         check_is_fitted(self)
         x = np.asarray(validate_data(self, as_array(X), dtype=[np.float64, np.float32], reset=False))
-        if groups is None or self.model_.task_omega is None:
+        if groups is None or not self.model_.knows_tasks:
             return x, None
         return x, places(self.task_ids_, group_values(groups, len(x)))
 

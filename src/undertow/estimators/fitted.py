@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,8 @@ class FittedModel:
     """rule of each target"""
     task_ids: np.ndarray
     """(m,) tasks whose weights are known, sorted"""
-    task_omega: np.ndarray | None = None
-    """(q, m, d) their weights; None where there was one task only"""
+    stored_omega: np.ndarray | None = None
+    """(q, m, d) their weights where these have been made; else None, see ``task_omega``"""
     task_rows: KnownRows | None = None
     """what is kept of their rows; None where nothing is, and further rows cannot be added to them"""
     unadapted: np.ndarray | None = None
@@ -70,6 +71,21 @@ class FittedModel:
     def alone(self) -> np.ndarray:
         """(q, d) what predicts a task without labelled rows."""
         return self.omega if self.unadapted is None else self.unadapted
+
+    @cached_property
+    def task_omega(self) -> np.ndarray | None:
+        """(q, m, d) weights of the tasks, made from what is kept of their rows when first asked for.
+
+        None where there was one task only.
+        """
+        if self.stored_omega is not None or self.task_rows is None:
+            return self.stored_omega
+        return self.weights_of(self.task_rows)
+
+    @property
+    def knows_tasks(self) -> bool:
+        """Whether there are tasks whose weights are known."""
+        return self.stored_omega is not None or self.task_rows is not None
 
     def rows(
         self,
@@ -108,7 +124,7 @@ class FittedModel:
         if uncertainty is not None:
             z = rows.inputs().astype(np.float64)
             uncertainty = uncertainty.after(z if rows.weights is None else z * np.sqrt(rows.weights)[:, None])
-        known = replace(self, task_omega=None, task_rows=None, unadapted=None)
+        known = replace(self, stored_omega=None, task_rows=None, unadapted=None)
         return replace(known, omega=omega, rules=tuple(rules), uncertainty=uncertainty)
 
     def with_tasks(self, rows: TaskRows) -> FittedModel:
@@ -117,23 +133,20 @@ class FittedModel:
         A known task whose rows were not kept is adapted anew from the common weights.
         """
         new, before = KnownRows.of(rows), self.task_omega
-        known = self.task_ids if before is not None else rows.ids[:0]
-        ids, codes = labels.union(known, rows.ids)
         if before is None:
-            kept = new
-        else:
-            kept = None if self.task_rows is None else self.task_rows.joined(new, codes, len(ids))
+            return replace(self, task_ids=rows.ids, task_rows=new)
+        ids, codes = labels.union(self.task_ids, rows.ids)
+        kept = None if self.task_rows is None else self.task_rows.joined(new, codes, len(ids))
+        known, into = np.split(codes, [len(self.task_ids)])
         omega = np.empty((self.n_targets, len(ids), rows.n_columns), rows.x.dtype)
-        if before is not None:
-            omega[:, codes[: len(known)]] = before
-        into = codes[len(known) :]
-        omega[:, into] = self.weights_of(new if kept is None or kept is new else kept.take(into))
-        return replace(self, task_ids=ids, task_omega=omega, task_rows=kept)
+        omega[:, known] = before
+        omega[:, into] = self.weights_of(new if kept is None else kept.take(into))
+        return replace(self, task_ids=ids, stored_omega=omega, task_rows=kept)
 
     def weights_of(self, known: KnownRows) -> np.ndarray:
         """Return the weights (q, m, d) of tasks, adapted to all of their rows."""
         q, d = self.omega.shape
-        out = np.empty((q, len(known.totals), d), known.factor.dtype)
+        out = np.empty((q, len(known.totals), d), known.rows.dtype)
         for tasks in known.chunks():
             relative, absolute = known.batches(tasks, d)
             batches = [relative if one else absolute for one in self.weightings(True)]
@@ -143,7 +156,7 @@ class FittedModel:
 
     def without_tasks(self) -> FittedModel:
         """Return the model that knows no task: each one is new to it."""
-        return replace(self, task_ids=self.task_ids[:0], task_omega=None, task_rows=None)
+        return replace(self, task_ids=self.task_ids[:0], stored_omega=None, task_rows=None)
 
     def batches(self, rows: TaskRows, tasks: np.ndarray) -> list[TaskBatch]:
         """Return all rows of some tasks as support rows, weighted as ``adapt_each`` needs them."""
@@ -183,11 +196,11 @@ class FittedModel:
         """
         z = self.standard.features(x)
         out = z @ self.alone.T.astype(z.dtype)
-        if places is not None and self.task_omega is not None:
+        if places is not None and (places >= 0).any() and (omega := self.task_omega) is not None:
             seen = np.flatnonzero(places >= 0)
             for start in range(0, len(seen), _ROWS_AT_ONCE):
                 part = seen[start : start + _ROWS_AT_ONCE]
-                out[part] = np.einsum("rd,qrd->rq", z[part], self.task_omega[:, places[part]])
+                out[part] = np.einsum("rd,qrd->rq", z[part], omega[:, places[part]])
         return self.standard.restore_targets(out)
 
     def half_widths(
@@ -209,13 +222,13 @@ class FittedModel:
             )
         z = self.standard.features(x)
         widths = self.uncertainty.half_widths(z, level)
-        if places is not None and self.task_rows is not None:
+        if places is not None and (kept := self.task_rows) is not None:
             seen = np.flatnonzero(places >= 0)
             seen = seen[np.argsort(places[seen], kind="stable")]
             tasks, starts = np.unique(places[seen], return_index=True)
             for task, part in zip(tasks, np.split(seen, starts[1:]) if len(seen) else (), strict=True):
-                own = self.task_rows.take(np.array([task]))
-                known = self.uncertainty.after(own.factor[:, : z.shape[1]], round(float(own.totals[0])))
+                own = kept.factor[kept.offsets[task] : kept.offsets[task + 1], : z.shape[1]]
+                known = self.uncertainty.after(own, round(float(kept.totals[task])))
                 widths[part] = known.half_widths(z[part], level)
         widths = widths * self.standard.target_spread
         return widths if self.levels is None else self.levels.widened(widths, level, levels)

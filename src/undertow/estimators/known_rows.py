@@ -2,12 +2,14 @@ r"""What a model keeps of the rows of its tasks, so that further rows can be add
 
 Every rule sees the rows of a task through sums alone: with :math:`Z = [X, Y]` through :math:`Z'Z` and the sum of the
 weights. The triangular factor R of a QR decomposition has :math:`R'R = Z'Z`, and at most as many rows as Z has columns.
+It takes the place of Z where that is shorter, and in what is saved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -24,10 +26,10 @@ _BATCH_NUMBERS = 1 << 19
 class KnownRows:
     """Letters: m tasks, w = d + q columns: standardised inputs, and targets."""
 
-    factor: SomeRows
-    """(any, w) triangular factors of the tasks, one after the other"""
+    rows: SomeRows
+    """(any, w) rows of one task after the other; of a task with more rows than columns, a factor in their place"""
     offsets: Offsets
-    """(m + 1,) where the factor of each task starts"""
+    """(m + 1,) where each task starts"""
     totals: PerTask
     """(m,) sum of the weights of each task's rows; their number where all weigh 1"""
 
@@ -35,7 +37,7 @@ class KnownRows:
     def of(cls, rows: TaskRows) -> KnownRows:
         """Return what is to be kept of the inputs (R, d) and targets (R, q) of rows."""
 
-        def fetch(place: RowNumbers) -> SomeRows:
+        def fetch(place: RowNumbers | slice) -> SomeRows:
             z = np.concatenate([rows.inputs(place), rows.y[place]], axis=1)
             return z if rows.weights is None else z * np.sqrt(rows.weights[place])[:, None].astype(z.dtype)
 
@@ -44,9 +46,20 @@ class KnownRows:
             totals = np.add.reduceat(rows.weights, rows.offsets[:-1])
         return _reduced(fetch, rows.n_columns + rows.y.shape[1], rows.offsets, totals)
 
+    @cached_property
+    def factor(self) -> SomeRows:
+        """(any, w) triangular factors of all tasks, at ``offsets``: no row of a task can be read from them.
+
+        They are made when first asked for, to be saved or for intervals: adaptation has no use for them.
+        """
+        factor = np.empty_like(self.rows)
+        for tasks in self.chunks():
+            _put_factors(factor, self.offsets, tasks, _padded(lambda place: self.rows[place], self.offsets, tasks)[0])
+        return factor
+
     @property
     def counts(self) -> Counts:
-        """(m,) rows of each factor."""
+        """(m,) rows that are kept of each task."""
         return np.diff(self.offsets)
 
     def take(self, tasks: Numbers) -> KnownRows:
@@ -54,36 +67,42 @@ class KnownRows:
         counts = self.counts[tasks]
         offsets = np.concatenate([[0], np.cumsum(counts)])
         place = np.arange(int(offsets[-1])) + np.repeat(self.offsets[:-1][tasks] - offsets[:-1], counts)
-        return KnownRows(self.factor[place], offsets, self.totals[tasks])
+        return KnownRows(self.rows[place], offsets, self.totals[tasks])
 
     def joined(self, other: KnownRows, codes: Numbers, n_tasks: int) -> KnownRows:
         """Return the rows of both. codes: (m + m',) number of each task in the end, those of ``other`` last."""
         row_codes = np.repeat(codes, np.concatenate([self.counts, other.counts]))
         order = np.argsort(row_codes, kind="stable")
-        factor = np.concatenate([self.factor, other.factor.astype(self.factor.dtype)])[order]
+        rows = np.concatenate([self.rows, other.rows.astype(self.rows.dtype)])[order]
         offsets = np.concatenate([[0], np.cumsum(np.bincount(row_codes, minlength=n_tasks))])
         totals = np.bincount(codes, np.concatenate([self.totals, other.totals]), minlength=n_tasks)
-        return _reduced(lambda place: factor[place], factor.shape[1], offsets, totals)
+        return _reduced(lambda place: rows[place], rows.shape[1], offsets, totals)
 
     def batches(self, tasks: Numbers, n_inputs: int) -> tuple[TaskBatch, TaskBatch]:
         """Return the rows of some tasks as support rows: with weights that average 1 in each task, and as they are."""
-        z, mask = _padded(lambda place: self.factor[place], self.offsets, tasks)
-        mean = np.sqrt(self.counts[tasks] / self.totals[tasks]).astype(z.dtype)[:, None, None]
+        counts, first = self.counts[tasks], self.offsets[tasks[0]]
+        if (counts == counts[0]).all() and self.offsets[tasks[-1] + 1] - first == counts[0] * len(tasks):
+            # Tasks side by side, alike in length: no copy is made.
+            z, mask = self.rows[first : self.offsets[tasks[-1] + 1]].reshape(len(tasks), int(counts[0]), -1), None
+        else:
+            z, mask = _padded(lambda place: self.rows[place], self.offsets, tasks)
+        mean = np.sqrt(counts / self.totals[tasks]).astype(z.dtype)[:, None, None]
         relative, absolute = (
             TaskBatch(x := one[..., :n_inputs], y := one[..., n_inputs:], x[:, :1], y[:, :1], support_mask=mask)
-            for one in (z * mean, z)
+            for one in (z if (mean == 1).all() else z * mean, z)
         )
         return relative, absolute
 
     def chunks(self) -> Iterator[Numbers]:
         """Yield task numbers in groups of like length and bounded size."""
-        yield from _chunks(self.counts, self.factor.shape[1])
+        yield from _chunks(np.arange(len(self.totals)), self.counts, self.rows.shape[1])
 
 
-def _chunks(counts: Counts, width: int) -> Iterator[Numbers]:
-    for alike in buckets(counts):
-        n = int(counts[alike].max()) * width * len(alike)
-        yield from np.array_split(alike, min(len(alike), -(-n // _BATCH_NUMBERS)))
+def _chunks(tasks: Numbers, counts: Counts, width: int) -> Iterator[Numbers]:
+    for alike in buckets(counts[tasks]):
+        own = tasks[alike]
+        n = int(counts[own].max()) * width * len(own)
+        yield from np.array_split(own, min(len(own), -(-n // _BATCH_NUMBERS)))
 
 
 def _padded(fetch: Callable[[RowNumbers], SomeRows], offsets: Offsets, tasks: Numbers) -> tuple[Real, np.ndarray]:
@@ -96,23 +115,34 @@ def _padded(fetch: Callable[[RowNumbers], SomeRows], offsets: Offsets, tasks: Nu
     return z if mask.all() else z * mask[..., None].astype(z.dtype), mask
 
 
-def _reduced(fetch: Callable[[RowNumbers], SomeRows], width: int, offsets: Offsets, totals: PerTask) -> KnownRows:
+def _reduced(
+    fetch: Callable[[RowNumbers | slice], SomeRows], width: int, offsets: Offsets, totals: PerTask
+) -> KnownRows:
     """At most ``width`` rows for each task, with the same sums."""
     counts = np.diff(offsets)
-    kept = np.minimum(counts, width)
-    starts = np.concatenate([[0], np.cumsum(kept)])
-    factor: np.ndarray | None = None
-    for tasks in _chunks(counts, width):
-        # Rows of zeros at the end stay zeros, and are no rows of the factor.
-        reduced = np.asarray(np.linalg.qr(_padded(fetch, offsets, tasks)[0], mode="r"))
-        slot = np.arange(reduced.shape[1])
-        mask = slot < kept[tasks][:, None]
-        if factor is None:
-            factor = np.empty((int(starts[-1]), width), reduced.dtype)
-        first, end = starts[tasks[0]], starts[tasks[-1] + 1]
-        if mask.all() and end - first == mask.size:  # tasks side by side, which are copied in one piece
-            factor[first:end] = reduced.reshape(-1, width)
-        else:
-            factor[(starts[:-1][tasks][:, None] + slot)[mask]] = reduced[mask]
-    assert factor is not None  # there is a task
-    return KnownRows(factor, starts, totals)
+    starts = np.concatenate([[0], np.cumsum(np.minimum(counts, width))])
+    out = np.empty((int(starts[-1]), width), fetch(slice(0, 1)).dtype)
+    short, size = counts <= width, max(1, _BATCH_NUMBERS // width)
+    if short.all():
+        for first in range(0, len(out), size):
+            out[first : first + size] = fetch(slice(first, first + size))
+    else:
+        place, into = np.flatnonzero(np.repeat(short, counts)), np.flatnonzero(np.repeat(short, np.diff(starts)))
+        for first in range(0, len(place), size):
+            out[into[first : first + size]] = fetch(place[first : first + size])
+        for tasks in _chunks(np.flatnonzero(~short), counts, width):
+            _put_factors(out, starts, tasks, _padded(fetch, offsets, tasks)[0])
+    return KnownRows(out, starts, totals)
+
+
+def _put_factors(out: SomeRows, starts: Offsets, tasks: Numbers, z: Real) -> None:
+    """Write triangular factors of tasks' rows z (c, n, w), of as many rows as there is place for, into ``out``."""
+    # Rows of zeros at the end stay zeros, and are no rows of the factor.
+    reduced = np.asarray(np.linalg.qr(z, mode="r"))
+    slot = np.arange(reduced.shape[1])
+    mask = slot < np.diff(starts)[tasks][:, None]
+    first, end = starts[tasks[0]], starts[tasks[-1] + 1]
+    if mask.all() and end - first == mask.size:  # tasks side by side, which are copied in one piece
+        out[first:end] = reduced.reshape(mask.size, -1)
+    else:
+        out[(starts[:-1][tasks][:, None] + slot)[mask]] = reduced[mask]

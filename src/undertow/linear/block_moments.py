@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -93,7 +94,8 @@ class BlockMoments:
                     part = flat[start:end]
                     gram[block[start]] += part.T @ part
                 n_rows += len(flat)
-            trace_nonfinite(gram.sum(axis=0), batch)
+            # No product overflows, or is no number, where none of these is.
+            trace_nonfinite(np.diagonal(gram, axis1=1, axis2=2), batch)
             # Of every task, so that the unit does not depend on how tasks are dealt into batches.
             part, number = support_moment(batch, every=True)
             support, support_tasks = support + part, support_tasks + number
@@ -141,15 +143,20 @@ class BlockMoments:
 
     def of_folds(self, folds: Sequence[int]) -> Gram:
         """Sum of the Gram matrices of some folds' blocks."""
-        return self.gram[np.isin(self.folds, folds)].sum(axis=0)
+        return self._of_each_fold[list(folds)].sum(axis=0)
 
     def without(self, folds: Sequence[int]) -> Gram:
         """Sum of the Gram matrices of all other folds; added up, never subtracted from the whole."""
-        return self.gram[~np.isin(self.folds, folds)].sum(axis=0)
+        return self.of_folds([fold for fold in range(len(self._of_each_fold)) if fold not in folds])
+
+    @cached_property
+    def _of_each_fold(self) -> BlockGrams:
+        """Sums of the blocks of each fold, since a search asks for those without a fold some hundred times."""
+        return np.stack([self.gram[self.folds == fold].sum(axis=0) for fold in range(int(self.folds.max()) + 1)])
 
     def first(self, steps: int) -> BlockMoments:
         """Return the moments for fewer inner steps, which these contain."""
-        return replace(self, gram=self.gram[:, : steps + 1, :, : steps + 1])
+        return self if steps == self.steps else replace(self, gram=self.gram[:, : steps + 1, :, : steps + 1])
 
     def moments(self, target: int = 0) -> Moments:
         """Return the moments of all tasks for one target, as ``rate_path`` takes them."""

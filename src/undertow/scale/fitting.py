@@ -234,4 +234,4 @@ def _with_tasks(model: FittedModel, table: SortedTable, run: Run) -> FittedModel
     for part in map(weights_of, run.each(ask_weights(model), table, "weights of each task")):
         known[:, at : at + part.shape[1]] = part
         at += part.shape[1]
-    return replace(model, task_omega=known)
+    return replace(model, stored_omega=known)

@@ -139,7 +139,7 @@ class Job:
     def model(self, chosen: FittedModel, omega: np.ndarray, rules: Any) -> FittedModel:
         """Return the model of all tasks. chosen: that of the drawn tasks, whose errors speak of intervals."""
         ids = self.table.ids
-        return replace(chosen, omega=omega, rules=rules, task_ids=ids, task_omega=None, task_rows=None)
+        return replace(chosen, omega=omega, rules=rules, task_ids=ids, stored_omega=None, task_rows=None)
 
     def draw(self, least: int) -> TaskRows:
         """Return some thousands of whole tasks, or as many as fit. least: raise InputError where they are fewer."""

@@ -64,10 +64,11 @@ class ByTask:
         chosen = chosen.astype(bool)
         if chosen.all():
             return self
-        kept = np.repeat(chosen, self.counts)
+        counts = self.counts[chosen]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        kept = np.arange(int(offsets[-1])) + np.repeat(self.offsets[:-1][chosen] - offsets[:-1], counts)
         values = {name: getattr(self, name) for name in self.per_row}
         changed: Any = {name: None if value is None else value[kept] for name, value in values.items()}
-        offsets = np.concatenate([[0], np.cumsum(self.counts[chosen])])
         return replace(self, offsets=offsets, ids=self.ids[chosen], **changed)  # type: ignore[type-var]
 
     def large_enough(self: Rows, n_support: int, on_small: str) -> Rows:

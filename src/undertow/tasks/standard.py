@@ -176,10 +176,9 @@ class Standard:
                 # "clip" spares a second copy; positions are ours and in range.
                 np.take(x, order[part], axis=0, out=block, mode="clip")
                 block -= centre
-            block /= spread
+            np.divide(block, spread, out=z[part, :p])
             if np.isfinite(self.clip):
-                np.clip(block, -self.clip, self.clip, out=block)
-            z[part, :p] = block
+                np.clip(z[part, :p], -self.clip, self.clip, out=z[part, :p])
         if self.intercept:
             z[:, p] = 1
         return z
