@@ -39,7 +39,13 @@ autodoc_default_options = {
     "exclude-members": "set_fit_request, set_score_request, set_predict_request, set_predict_proba_request, "
     "set_partial_fit_request, set_decision_function_request, get_metadata_routing, kind",
 }
-nitpicky = False
+nitpicky = True
+nitpick_ignore_regex = [
+    # Types of other packages, whose inventories are not there offline.
+    ("py:class", r"(?!undertow\.).*"),
+    # Types in signatures that are no public names of a room and have no page.
+    ("py:class", r"undertow\.(\w+\.\w+\.\w+|problem\.RandomSource|_check\.Setting)"),
+]
 suppress_warnings = ["config.cache"]
 
 html_theme = "furo"
