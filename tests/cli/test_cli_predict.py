@@ -97,7 +97,7 @@ def test_each_task_adapts_on_its_rows_with_a_target_and_nothing_else_changes(fol
     for row, value in zip(after, out, strict=True):
         assert row["prediction"] == "" if value is None else float(row["prediction"]) == pytest.approx(value, rel=1e-12)
     assert "24 rows of 4 tasks (shop)" in output
-    assert "adapted on 9 rows with a sales of 3 tasks" in output
+    assert "adapted on 9 rows of 3 tasks (those with sales)" in output
     assert "predicted 15 rows of 4 tasks" in output
     assert "1 new task has no row with a target, and the common weights: 'c'" in output
     # Adapting matters here: the tasks' own slopes are far apart.
@@ -279,7 +279,7 @@ def test_where_all_targets_are_known_there_is_nothing_to_predict(folder):
     assert "predicted 0" not in output
     output = run("predict", "m.safetensors", "one.csv")
     assert "'one.csv': 1 row of 1 task (shop)" in output
-    assert "adapted on 1 row with a sales of 1 task\n" in output
+    assert "adapted on 1 row of 1 task (those with sales)\n" in output
     (folder / "none.csv").write_text("price,area,shop\n,1,a\n")
     output = run("predict", "m.safetensors", "none.csv", "--on-missing", "drop")
     assert "there is nothing to predict: no row has all features" in output

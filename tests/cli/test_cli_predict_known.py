@@ -86,7 +86,7 @@ def test_new_rows_of_a_known_task_are_added_to_those_of_training(folder, model):
     shown = np.isin(np.arange(len(here)) % EACH, (0, 1, 2))
     new_table(SHOP[here], [y if one else None for y, one in zip(Y[here], shown, strict=True)])
     output = run("predict", "m.safetensors", "new.parquet")
-    assert "adapted on 90 rows with a y of 30 tasks" in output
+    assert "adapted on 90 rows of 30 tasks (those with y)" in output
     found = predicted()
     for shop in (0, 7, 29):
         of_shop = shop == SHOP

@@ -55,8 +55,8 @@ def about_rows(
         lines.append(f"{where}: new tasks are predicted by the common weights.{hint}")
     else:
         adapted = np.unique(new.codes[support])
-        with_target = f"{count(int(support.sum()), 'row')} with a {columns.target}"
-        lines.append(f"adapted on {with_target} of {count(len(adapted), 'task')}{_weighing(columns, new)}")
+        rows = f"{count(int(support.sum()), 'row')} of {count(len(adapted), 'task')}"
+        lines.append(f"adapted on {rows} (those with {columns.target}){_weighing(columns, new)}")
     of_query = np.unique(new.codes[query & (new.codes >= 0)])
     if query.any():
         lines.append(f"predicted {count(int(query.sum()), 'row')} of {count(len(of_query), 'task')}")
@@ -131,7 +131,7 @@ def _about_tasks(estimator: Any, new: NewTable, n_adapted: np.ndarray, known: np
         line = f"{number} of {count(len(known), 'task')} {'is' if number == 1 else 'are'} known to the model"
         more = known[new.codes] & (new.codes >= 0) & (n_adapted > 0)
         if model.task_rows is not None:
-            line += ", with the rows that it was fitted to (--as-new takes none for known)"
+            line += ", with their training rows (--as-new treats them as new)"
         elif more.any():
             line += "; the file does not hold their earlier rows: those with a new target adapt on new rows alone"
         lines.append(line)
