@@ -232,6 +232,8 @@ def _boosted(around: Around, without: int | None, *, quick: bool) -> Trees:
     settings: dict[str, Any] = {"max_leaf_nodes": _LEAVES, "early_stopping": False, "random_state": 0}
     settings |= {"max_iter": _QUICK_TREES, "learning_rate": 0.25} if quick else {"max_iter": _TREES}
     x, y, weights = around.x[which], _left_by_tasks(around, without)[which], around.roots[which, 0] ** 2
+    if (weights == 1).all():
+        weights = None  # the same trees: of weighted rows a column is sorted once for each of its bins
     return read_trees([HistGradientBoostingRegressor(**settings).fit(x, of_target, weights) for of_target in y.T])
 
 

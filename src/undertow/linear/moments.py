@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -218,9 +219,12 @@ def of_batch(
             gram += flat.T @ flat
         return gram
 
-    gram = np.sum(each(summed, _parts(batch, blocks * width), n_jobs), axis=0)
+    work: list[Any] = [partial(summed, part) for part in _parts(batch, blocks * width)]
+    # The support moment is as much work as another part.
+    done: list[Any] = each(lambda call: call(), work if support else [partial(support_moment, batch), *work], n_jobs)
+    moment, support_tasks = support or done.pop(0)
+    gram = np.sum(done, axis=0)
     trace_nonfinite(gram, batch)
-    moment, support_tasks = support or support_moment(batch)
     return Moments(
         gram=gram.reshape(blocks, width, blocks, width),
         support=moment,
