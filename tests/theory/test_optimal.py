@@ -132,6 +132,20 @@ def test_several_inner_steps_turn_the_sign(steps, negative, positive):
         assert inner == pytest.approx(-0.42, abs=0.04)
 
 
+@pytest.mark.parametrize(("sizes", "steps"), [((60, 3, 30, 2), 4), ((4, 8, 5, 3), 2)])
+def test_draws_are_looked_at_where_it_matters(sizes, steps):
+    p, *design = sizes
+    size, design = problem(p), ut.Design(*design)
+    best = optimal_train_rate(size, design, steps=steps)
+    rates = np.sinh(np.linspace(-8, 8, 60)) / 100
+    values = expected_distance(size, design, rates, steps=steps)
+    assert best.distance <= values.min() * (1 + 1e-9)
+    low, high = best.interval
+    assert low < best < high
+    ends = expected_distance(size, design, [low, high], steps=steps)
+    assert ends == pytest.approx(1.01 * best.distance, rel=1e-4)
+
+
 def test_degenerate_cases():
     design = ut.Design(3, 30, 2)
     flat = optimal_train_rate(problem(60, noise=0.0), design)

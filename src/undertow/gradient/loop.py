@@ -136,7 +136,7 @@ def batch_at(plan: Plan, given: Given, iteration: Any, order: Any) -> TaskBatch:
         batch = feed.problem.tree.at(iteration)
     elif feed.problem.tree is not None:
         key = jax.random.fold_in(given.key, iteration)
-        batch = draw_tasks(feed.problem.tree, feed.design, key, feed.meta_batch)
+        batch = _once(lambda: draw_tasks(feed.problem.tree, feed.design, key, feed.meta_batch), iteration)
     else:
         batch = given.tasks
         if feed.meta_batch is not None:
@@ -147,6 +147,16 @@ def batch_at(plan: Plan, given: Given, iteration: Any, order: Any) -> TaskBatch:
         return batch  # type: ignore[return-value]
     by_task = NamedSharding(plan.mesh, PartitionSpec("tasks"))
     return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, by_task), batch)
+
+
+def _once(make: Any, iteration: Any) -> Any:
+    """What ``make`` returns, computed once: on a CPU, XLA would compute it again within each operation that reads it.
+
+    It fuses across an optimisation barrier there, but not across a branch whose condition is a traced number.
+    """
+    other = lambda: jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(make))  # noqa: E731
+    branch = lambda i: jax.lax.cond(i >= 0, make, other)  # noqa: E731
+    return jax.lax.platform_dependent(iteration, cpu=branch, default=lambda i: make())
 
 
 def order_at(plan: Plan, given: Given, iteration: Any) -> Any:

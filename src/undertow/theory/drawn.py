@@ -130,12 +130,15 @@ class Means:
         growth = np.divide(np.abs(c**k - power), np.sqrt(values * self._n_support), out=0 * power, where=values > 0)
         rows, noise = turned * power[:, None, :], turned * growth[:, None, :]
         q, unit = rows.shape[1], c ** (2 * k)
-        stacked = rows if inputs.vectors is None else rows @ np.take_along_axis(inputs.vectors, order[:, :, None], 1)
+        if inputs.vectors is None:
+            noise = np.concatenate([np.broadcast_to(np.sqrt(unit) * np.eye(q), (self._runs, q, q)), noise], axis=2)
+            return np.stack([np.full(self._runs, q / p), (_from_left(rows, noise) ** 2).sum(axis=(1, 2))], axis=1)
+        stacked = rows @ np.take_along_axis(inputs.vectors, order[:, :, None], 1)
         stacked = stacked.reshape(self._runs, m * q, p)
         rows, noise = (x.reshape(self._runs, m, q, p) for x in (rows, noise))
         out = np.empty((self._runs, 2))
         for run, b in enumerate(stacked):
-            inverse = _pseudo_inverse(b) if len(b) >= p else _pseudo_inverse(b.T).T
+            inverse = _pseudo_inverse(b)
             own = inverse.reshape(p, m, q).swapaxes(0, 1)
             out[run, 0] = ((own @ rows[run]) ** 2).sum() / p
             out[run, 1] = unit * (inverse**2).sum() + ((own @ noise[run]) ** 2).sum()
@@ -154,6 +157,20 @@ def _pseudo_inverse(tall: np.ndarray) -> np.ndarray:
     solved, _ = _trtrs(factor[:k], q.T)
     out = np.empty_like(solved)
     out[np.ix_(pivots - 1, order)] = solved
+    return out
+
+
+def _from_left(wide: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return R^-T times (runs, q, c), with wide^T = Q R for each (q, p): as long as the pseudo-inverse times it.
+
+    Columns of the wide rows are sorted by size and the rows turned, so that the columns of wide^T fall in size: they
+    need no pivots.
+    """
+    triangle = np.asarray(np.linalg.qr(wide.swapaxes(1, 2), mode="r"))
+    out = np.empty_like(right)
+    for j in range(wide.shape[1]):
+        known = (triangle[:, None, :j, j] @ out[:, :j])[:, 0]
+        out[:, j] = (right[:, j] - known) / triangle[:, j, j, None]
     return out
 
 

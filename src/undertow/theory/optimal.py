@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 
 from undertow import _check
 from undertow.problem import Design, MixedLinearRegression
@@ -21,6 +21,7 @@ _FINE, _FAR, _PER_SIDE = 1e-5, 1e7, 240
 _NEAR_OPTIMAL = 0.01
 _LOCAL = 1e-2  # rates that count as beside 0
 _SHALLOW = 0.02
+_LOOK = 1.1
 
 
 def optimal_train_rate(
@@ -66,8 +67,8 @@ def optimal_train_rate(
     (-1.06, 'exact')
     """
     name, objective, mean_distance = _objective(problem, design, method, adapt_rate, init_distance, init, steps)
-    grid = _grid(sparse=name == "drawn" or (name == "exact" and _check.whole_number(steps, "steps") > 1))
-    values = objective(np.append(grid, np.inf))
+    draws = name == "drawn" or (name == "exact" and _check.whole_number(steps, "steps") > 1)
+    grid, values = _scan(objective, _grid(sparse=draws), sparse=draws)
     finite, limit = values[:-1], float(values[-1])
     at_zero = float(objective(np.zeros(1))[0])
     facts = {"method": name}
@@ -97,7 +98,7 @@ def optimal_train_rate(
         distance=value if problem.input_covariance is None else float(mean_distance(np.array([rate]))[0]),
         relative_gain=gain,
         shallow=shallow,
-        interval=_interval(grid, values, rate, value),
+        interval=_interval(objective, grid, values, rate, value),
         message=_message(rate, gain, shallow, at_zero < limit),
     )
 
@@ -212,47 +213,83 @@ def _grid(*, sparse: bool) -> np.ndarray:
     return np.concatenate([-positive[:0:-1], positive])
 
 
+def _scan(
+    objective: Callable[[np.ndarray], np.ndarray], grid: np.ndarray, *, sparse: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (rates, values with one more, at infinity); ``sparse``: the rates around each minimum and all good ones.
+
+    Every third rate is looked at, then those next to what is the least among its neighbours or within a tenth of the
+    least of all, until there is none left.
+    """
+    if not sparse:
+        return grid, objective(np.append(grid, np.inf))
+    rates = np.append(grid, np.inf)
+    n = len(rates)
+    values = np.full(n, np.nan)
+    wanted = np.union1d(np.arange(0, n, 3), [n // 2 - 1, n - 1])  # 0 and infinity among them
+    while wanted.size:
+        values[wanted] = objective(rates[wanted])
+        known = np.flatnonzero(~np.isnan(values))
+        found = values[known]
+        good = (found <= np.roll(found, 1)) & (found <= np.roll(found, -1))
+        good |= found <= _LOOK * found.min()
+        near = [(i + side) % n for i in known[good & np.isfinite(found)] for side in (-1, 1)]
+        wanted = np.array(sorted(i for i in set(near) if np.isnan(values[i])), dtype=int)
+    return grid[~np.isnan(values[:-1])], values[~np.isnan(values)]
+
+
 def _refine(objective: Callable[[np.ndarray], np.ndarray], grid: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     """Polish the least value of the grid between its two neighbours, in the coordinate in which the grid is uniform."""
     i = int(np.argmin(values))
     v = np.arcsinh(grid / _FINE)
     low, high = v[max(i - 1, 0)], v[min(i + 1, len(v) - 1)]
     at = lambda x: float(objective(np.array([_FINE * math.sinh(x)]))[0])  # noqa: E731
-    found = minimize_scalar(at, bounds=(low, high), method="bounded", options={"xatol": 1e-9})
+    found = minimize_scalar(at, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
     if found.fun <= values[i]:  # type: ignore[union-attr]
         return _FINE * math.sinh(found.x), float(found.fun)  # type: ignore[union-attr]
     return float(grid[i]), float(values[i])
 
 
-def _interval(grid: np.ndarray, values: np.ndarray, rate: float, least: float) -> tuple[float, float]:
+def _interval(
+    objective: Callable[[np.ndarray], np.ndarray], grid: np.ndarray, values: np.ndarray, rate: float, least: float
+) -> tuple[float, float]:
     """Ends of the arc around ``rate`` on which values stay within 1 % of the least, going round through infinity.
 
-    ``values`` has one entry more than ``grid``: that at infinity. Ends are interpolated linearly in the value.
+    ``values`` has one entry more than ``grid``: that at infinity.
     """
     level = (1 + _NEAR_OPTIMAL) * least
-    good = values <= level
-    if good.all():
+    rates = np.append(grid, math.inf)
+    if (values <= level).all():
         return -math.inf, math.inf
-    rates, n = np.append(grid, math.inf), len(values)
-    # Start from the grid point nearest to the optimum; a well narrower than the grid gives its two neighbours.
-    start = n - 1 if math.isinf(rate) else int(np.argmin(np.abs(np.arcsinh(grid / _FINE) - math.asinh(rate / _FINE))))
+    start = len(grid)
+    if math.isfinite(rate):
+        # The optimum itself is one of the points: a well may be narrower than the grid.
+        start = int(np.searchsorted(grid, rate))
+        rates, values = np.insert(rates, start, rate), np.insert(values, start, least)
+    good, n = values <= level, len(values)
     ends = []
     for direction in (-1, 1):
         i = start
-        while good[i] and good[(i + direction) % n]:
+        while good[(i + direction) % n]:
             i = (i + direction) % n
         j = (i + direction) % n
-        ends.append(_crossing(rates[i], rates[j], values[i], values[j], level))
+        ends.append(_crossing(objective, rates[i], rates[j], values[j], level))
     low, high = ends
     return (-math.inf if low == math.inf else low), high
 
 
-def _crossing(inside: float, outside: float, low: float, high: float, level: float) -> float:
-    if not (math.isfinite(inside) and math.isfinite(outside) and math.isfinite(high)) or high <= level or low > level:
+def _crossing(
+    objective: Callable[[np.ndarray], np.ndarray], inside: float, outside: float, high: float, level: float
+) -> float:
+    """Where the level is met between two rates; the one inside where one of the two, or the value outside, is not
+    finite."""
+    if not (math.isfinite(inside) and math.isfinite(outside) and math.isfinite(high)):
         return float(inside)
-    share = (level - low) / (high - low)
-    v = math.asinh(inside / _FINE) * (1 - share) + math.asinh(outside / _FINE) * share
-    return _FINE * math.sinh(v)
+    over = lambda v: float(objective(np.array([_FINE * math.sinh(v)]))[0]) - level  # noqa: E731
+    ends = math.asinh(inside / _FINE), math.asinh(outside / _FINE)
+    if over(ends[0]) >= 0:  # by rounding, or where the exact slope at 0 decided
+        return float(inside)
+    return _FINE * math.sinh(brentq(over, *ends, xtol=1e-4))  # type: ignore[arg-type]
 
 
 def _message(rate: float, gain: float, shallow: bool, zero_is_better: bool) -> str:
