@@ -88,3 +88,34 @@ def test_counts_are_never_predicted_below_0_unless_they_are_called_numbers(folde
     assert least["count"] == 0
     assert least["number"] < 0
     assert ut.estimators.load("m.safetensors").floor is None
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "target", "rule"),
+    [("yesno.csv", "shop", "promo", "logistic"), ("counts.csv", "shop", "sold", "poisson")],
+)
+def test_the_mixed_model_of_the_target_is_offered_and_saved(folder, name, task, target, rule):
+    asked = ["--task", task, "--target", target, "--effort", "fast", *SMALL]
+    assert f"see --rule {rule}" in run("fit", case(name), *asked)
+    said = run("fit", case(name), *asked, "--rule", rule, "--save", "m.safetensors")
+    assert "it is saved" in said
+    assert "rule.txt" in said
+    model = ut.estimators.load("m.safetensors")
+    assert model.summary().link in (folder / "o" / "rule.txt").read_text(encoding="utf-8")
+    # The error in the line is that of the rival of the comparison, by the folds and draws of the search.
+    kind = "two-valued" if rule == "logistic" else "count"
+    table = ut.tasks.read_table(case(name), task, target, target_kind=kind)
+    plan = ut.comparison.Plan(5, 3, 1)
+    found = ut.comparison.compare(table, plan, rivals=[f"{rule}_mixed"], time_limit=None)
+    assert f"MSE {found.losses(f'{rule}_mixed').mean():.4f}" in said
+    write_new(case(name), target, 3)
+    assert model.summary().link in run("predict", "m.safetensors", "new.csv")
+    rows = [row for row in read("new-predictions.csv") if row["prediction"]]
+    values = np.array([float(row["probability" if rule == "logistic" else "prediction"]) for row in rows])
+    assert ((values > 0) & (values < (1 if rule == "logistic" else np.inf))).all()
+
+
+def test_a_rule_for_another_target_is_refused(folder):
+    asked = ["--task", "shop", "--target", "sold", *SMALL]
+    assert "--target-kind two-valued" in run("fit", case("counts.csv"), *asked, "--rule", "logistic", code=2)
+    assert "poisson" in run("fit", case("counts.csv"), *asked, "--rule", "gamma", code=2)

@@ -90,7 +90,7 @@ def test_the_likelihood_and_its_slopes_are_those_of_a_laplace_that_is_written_ou
 
 @BOTH
 def test_a_fit_is_at_the_top_of_a_likelihood_that_is_written_out(family):
-    rows = draw(family, 20, (2, 9), seed=3)
+    rows = draw(family, 12, (2, 9), seed=3)
     fit = fit_generalised(rows, family=family, mean_scale=np.inf)
     assert fit.converged
     top, step = np.append(fit.mean, np.sqrt(fit.task_covariance[2])), 0.02
@@ -278,8 +278,7 @@ def test_a_task_adapts_to_its_mode_and_to_what_curvature_leaves_open(family):
             ]
             for a in corners
         ]
-        np.testing.assert_allclose(spread[i][np.ix_([0, 2], [0, 2])], np.linalg.inv(hessian), rtol=1e-3)
-        assert not spread[i][1].any()
+        np.testing.assert_allclose(spread[i], np.linalg.inv(hessian), rtol=1e-3)
 
 
 def test_means_and_quantiles_of_a_new_target_are_those_of_the_mixture():

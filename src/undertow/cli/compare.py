@@ -26,8 +26,8 @@ _Rivals = Annotated[
     str | None,
     typer.Option(
         metavar="A,B,...",
-        help="Rivals; left out: all of pooled, alone, pooled_ridge, mixedlm, mixedlm_slopes, mixedlm_rs, trees, "
-        "gpboost, step, tied, signed, default. See docs/how-to/compare.md.",
+        help="Rivals; left out: all of pooled, alone, pooled_ridge, mixedlm, mixedlm_slopes, mixedlm_rs, "
+        "logistic_mixed, poisson_mixed, trees, gpboost, step, tied, signed, default. See docs/how-to/compare.md.",
     ),
 ]
 _Level = Annotated[float, typer.Option(help="Level of the intervals.")]
@@ -112,6 +112,7 @@ def _compared(job: Job, raw: GroupedTable, time_limit: float | None) -> Comparis
     from undertow.cli.own_table import progress_bar, write_unfinished
     from undertow.comparison import Plan
     from undertow.comparison import compare as compare_rivals
+    from undertow.comparison.registry import chosen
 
     settings, cells = job.settings, job.folder / "cells.jsonl"
     with progress_bar("fits") as progress, _what_is_kept(cells):
@@ -129,7 +130,8 @@ def _compared(job: Job, raw: GroupedTable, time_limit: float | None) -> Comparis
                 floor=0.0 if raw.target_kind == "count" else None,
             ),
             n_repeats=settings["repeats"],
-            rivals=settings["rivals"],
+            # All that there are were not asked for by name: some are for other kinds of targets.
+            rivals=None if settings["rivals"] == [rival.name for rival in chosen(None)] else settings["rivals"],
             level=settings["level"],
             time_limit=time_limit,
             cells=cells,

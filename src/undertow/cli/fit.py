@@ -41,6 +41,12 @@ _Scheduler = Annotated[
 _Work = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Keep sorted rows and sums there, to go on after an interruption.")
 ]
+_Rule = Annotated[
+    str,
+    typer.Option(
+        help="What is saved: linear, the strategy found; logistic or poisson, a mixed model of these targets."
+    ),
+]
 _Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace results of other settings, and files of --save and --report.")
 ]
@@ -62,6 +68,7 @@ def fit(
     on_small: options.OnSmall = None,
     weighting: options.Weighting = "tasks",
     target_kind: options.TargetKind = "auto",
+    rule: _Rule = "linear",
     order: options.Order = None,
     weights: options.Weights = None,
     weights_are: options.WeightsAre = "frequency",
@@ -97,20 +104,26 @@ def fit(
 
 
 def _fit_in_memory(job: Job, save: Path | None, report: Path | None) -> None:
-    from undertow.cli.fit_output import print_measure, print_results, print_table, write_results
+    from undertow.cli.fit_link import LINEAR, check_rule, fitted_link, print_link
+    from undertow.cli.fit_output import print_measure, print_results, print_table, write_results, write_rule
     from undertow.cli.output import say
     from undertow.cli.own_table import read_own_table
     from undertow.cli.saved_model import save_fitted
 
-    raw = read_own_table(job)
+    raw, rule = read_own_table(job), job.settings["rule"]
+    check_rule(rule, raw)
     print_table(job, raw)
     estimator = _fitted(raw, job.settings)
     print_measure(job, raw.n_tasks, estimator.n_clipped_)
     limits = stable_rates(raw, estimator)
     print_results(raw.target, estimator, limits, raw.task_noun)
+    print_link(job, raw, estimator)
     files = write_results(job, raw, estimator, limits)
+    saved = estimator if rule == LINEAR else fitted_link(job, raw)
+    if rule != LINEAR:
+        files += f"; {write_rule(job, saved)}"
     if save is not None:
-        save_fitted(estimator, save, raw, job.settings["anonymous"])
+        save_fitted(saved, save, raw, job.settings["anonymous"])
         files += f"; model {save}"
     if report is not None:
         from undertow.report import write_fit_report

@@ -105,6 +105,7 @@ def _refuse_what_needs_memory(job: Job, report: Path | None) -> None:
         "decimal": None,
         "order": None,
         "weights": None,
+        "rule": "linear",
     }
     if settings["target_kind"] != "number":
         usual["target_kind"] = "auto"

@@ -117,6 +117,15 @@ def write_results(
     return f"{folder}/: figure, summary (.txt, .json), {', '.join(tables)} (.parquet)"
 
 
+def write_rule(job: Job, estimator: Any) -> str:
+    """Write the summary of a mixed model of two values or of counts, and return the file's name."""
+    from undertow._write import whole
+
+    with whole(job.folder / "rule.txt") as beside:
+        beside.write_text(f"{estimator.summary()}\n", encoding="utf-8")
+    return "rule.txt"
+
+
 def _tables(
     raw: GroupedTable, estimator: MAMLRegressorCV, limits: np.ndarray, coefficients: tuple[Coefficient, ...]
 ) -> dict[str, dict[str, Any]]:

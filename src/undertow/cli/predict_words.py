@@ -11,6 +11,7 @@ from undertow.choice.words import short
 from undertow.cli.new_table import NewTable
 from undertow.cli.output import count
 from undertow.cli.saved_model import Columns
+from undertow.mixed.families import FAMILIES
 from undertow.tasks import labels
 from undertow.tasks.source import Source
 from undertow.tasks.wording import did_you_mean, some
@@ -23,6 +24,8 @@ def about_model(model: Path, estimator: Any, n_features: int) -> list[str]:
     """Return lines on a saved model."""
     strategy = getattr(estimator, "strategy_", "")
     kind = type(estimator).__name__ + (f" ({short(strategy)})" if strategy else "")
+    if (link := estimator.model_.link) is not None:
+        kind += f" (mixed model of the {FAMILIES[link.rule.family].link})"
     lines = [f"{model}: {kind}, {count(n_features, 'feature')}, fitted to {count(estimator.n_tasks_, 'task')}"]
     if strategy == "joint":
         lines.append("this model does not adapt, since that was best: all tasks are predicted by the common weights")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from undertow._check import InputError
 from undertow.choice.words import short
-from undertow.comparison import boosted_intercept, meta, mixedlm, mixedlm_rust, plain, trees
+from undertow.comparison import boosted_intercept, generalised, meta, mixedlm, mixedlm_rust, plain, trees
 from undertow.comparison.rivals import Rival
 
 _ALL = (
@@ -22,6 +22,16 @@ _ALL = (
         mixedlm_rust.unfit,
         mixedlm_rust.prepare,
         by_name=True,
+    ),
+    Rival(
+        "logistic_mixed",
+        "logistic mixed, random intercept",
+        generalised.fit_of("binomial"),
+        weighted=True,
+        target="two-valued",
+    ),
+    Rival(
+        "poisson_mixed", "Poisson mixed, random intercept", generalised.fit_of("poisson"), weighted=True, target="count"
     ),
     Rival("trees", "boosted trees, support means", trees.fit, prepare=trees.prepare),
     Rival(
@@ -44,13 +54,15 @@ RIVALS = {rival.name: rival.label for rival in _ALL}
 """name -> label of each rival that ``compare`` knows"""
 
 
-def chosen(names: Sequence[str] | None) -> list[Rival]:
+def chosen(names: Sequence[str] | None, target_kind: str | None = None) -> list[Rival]:
     """Return the rivals of these names, in the order in which they are shown, or raise InputError.
 
-    names: None for all, but for those that need a package of their own which is missing.
+    names: None for all, but for those that need a package of their own which is missing, and those for another kind of
+    target than ``target_kind``, where that is known.
     """
     if names is None:
-        return [rival for rival in _ALL if not (rival.by_name and rival.unfit(0))]
+        able = [rival for rival in _ALL if not (rival.by_name and rival.unfit(0))]
+        return [rival for rival in able if target_kind is None or rival.target in ("", target_kind)]
     asked = [names] if isinstance(names, str) else list(names)
     unknown = [name for name in asked if name not in BY_NAME]
     if unknown or not asked:

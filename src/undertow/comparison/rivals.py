@@ -120,6 +120,16 @@ class Rival:
     """whether it takes weights of rows"""
     by_name: bool = False
     """whether, where its package is missing, it is spoken of only when it was asked for by name"""
+    target: str = ""
+    """kind of the targets that it is for, see ``GroupedTable.target_kind``; empty for all"""
+
+    def unfit_target(self, y: np.ndarray) -> str:
+        """Why it cannot be tried on targets (R,); empty where it can."""
+        if self.target == "two-valued" and not np.isin(y, (0.0, 1.0)).all():
+            return "left out: it is for targets of two values, 0 and 1"
+        if self.target == "count" and not ((y >= 0) & (y == np.round(y))).all():
+            return "left out: it is for counts"
+        return ""
 
 
 def missing(package: str, to_install: str) -> str:

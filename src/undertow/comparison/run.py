@@ -54,7 +54,7 @@ def compare(
     n_repeats
         times that folds are drawn anew.
     rivals
-        names, see ``RIVALS``; None for all.
+        names, see ``RIVALS``; None for all that are for targets of the table's kind.
     level
         of the intervals.
     time_limit
@@ -89,9 +89,11 @@ def compare(
         raise InputError("level", level, "it must lie between 0 and 1.")
     if time_limit is not None:
         _positive(time_limit, "time_limit")
-    asked = chosen(rivals)
     _check_table(table, plan)
-    unfit = {rival.name: why for rival in asked if (why := rival.unfit(table.n_features))}
+    asked = chosen(rivals, table.target_kind)
+    unfit = {
+        rival.name: why for rival in asked if (why := rival.unfit(table.n_features) or rival.unfit_target(table.y))
+    }
     if table.weights is not None:
         unfit = {rival.name: _NO_WEIGHTS for rival in asked if not rival.weighted} | unfit
         weights, _ = with_unit(table.weights, table.weights_are, table.n_tasks)

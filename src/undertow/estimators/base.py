@@ -18,7 +18,8 @@ from undertow.estimators import row_weights
 from undertow.estimators.fitted import FittedModel, by_task
 from undertow.estimators.inputs import as_array, group_values, places, seed_of, task_codes, warn_no_groups
 from undertow.estimators.levels import take_off
-from undertow.estimators.parameters import check_shared
+from undertow.estimators.linked import has_link, link_standard
+from undertow.estimators.parameters import about_small, check_floor, check_shared
 from undertow.estimators.summary import Summary, summary_of
 from undertow.estimators.targets import Kind, Labels, Numbers
 from undertow.estimators.training import Trained
@@ -122,9 +123,7 @@ class MetaEstimator(BaseEstimator):
         second: what levels are called (L,), and the number of each row's (R,), sorted alike.
         """
         precise = self.row_weights == "precision"
-        if self.floor is not None and (targets < self.floor).any():
-            rule = f"y goes down to {targets.min():g}: a floor is below what can be."
-            raise InputError("floor", self.floor, rule, "Use a lower one, or leave it out.")
+        check_floor(self, targets)
         standard = Standard.fit(
             x,
             targets,
@@ -136,6 +135,8 @@ class MetaEstimator(BaseEstimator):
             clip=self.clip if self.standardize else None,
             order=rows if places is None else places,
         )
+        if has_link(self):
+            standard = link_standard(self, standard, targets)
         in_order, y = self.support == "first", standard.targets(targets)
         everything = TaskRows(x, standard, y, weights, offsets, ids, rows, places, in_order, precise)
         notes: list[str] = []
@@ -143,11 +144,7 @@ class MetaEstimator(BaseEstimator):
         if everything.n_tasks > 1:
             large = everything.large_enough(self.n_support, self.on_small)
             if large.n_tasks < everything.n_tasks:
-                notes.append(
-                    f"{everything.n_tasks - large.n_tasks} of {everything.n_tasks} tasks have no more than n_support="
-                    f"{self.n_support} rows: they cannot give both support and query rows, and on_small='drop' leaves "
-                    "them out. Use a smaller n_support to keep them."
-                )
+                notes.append(about_small(everything.n_tasks, large.n_tasks, self.n_support))
         known, levels = everything, None
         if second is not None:
             everything, large, known, levels = take_off(self, everything, large, *second)
@@ -227,7 +224,8 @@ class MetaEstimator(BaseEstimator):
         interval
             the share of new rows that the interval around each prediction is to hold, such as 0.9; regressors only.
             It is wider for a task without rows than for one that was adapted to. With CV its width is set by errors
-            on held-out tasks, each counting once; of a ``MixedRule`` it is the normal model's own.
+            on held-out tasks, each counting once; of a ``MixedRule`` it is the model's own, of counts between two
+            quantiles of the count.
         levels
             (R,) the second grouping that was fitted to. Those that are not known there, and all where it is None, add
             nothing to the prediction, and their spread to the interval.
@@ -243,8 +241,8 @@ class MetaEstimator(BaseEstimator):
             return self._bounded(predictions)
         if not isinstance(self.targets_, Numbers):
             raise InputError("interval", interval, "intervals are for regressors.", "Leave it out.")
-        half = self.model_.half_widths(x, interval, where, levels).astype(predictions.dtype)
-        restored = (self._bounded(part) for part in (predictions, predictions - half, predictions + half))
+        low, high = self.model_.bounds(x, interval, where, levels)
+        restored = (self._bounded(part.astype(predictions.dtype)) for part in (predictions, low, high))
         return tuple(restored)  # type: ignore[return-value]
 
     def _bounded(self, predictions: np.ndarray) -> np.ndarray:
@@ -281,12 +279,13 @@ class MetaEstimator(BaseEstimator):
         predictions = self._bounded(predictions + off[numbers])
         return float(self.kind.metric(truth[numbers], predictions, sample_weight=seen))
 
-    @available_if(lambda self: self.kind.scaled)
+    @available_if(lambda self: self.kind.scaled or has_link(self))
     def summary(self) -> Summary:
         """Return coefficients with standard errors, the spread between tasks, noise, error on a new task, odd tasks.
 
-        All in the user's units; ``print`` shows it. Standard errors and spreads are those of the mixed model with the
-        least held-out error, coefficients those that are used. Raises InputError where there are several targets.
+        All in the user's units, or on the scale of the link of a model of two values or of counts; ``print`` shows it.
+        Standard errors and spreads are those of the mixed model with the least held-out error, coefficients those that
+        are used. Raises InputError where there are several targets.
         """
         check_is_fitted(self)
         names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(self.n_features_in_)])
@@ -316,7 +315,7 @@ class MetaEstimator(BaseEstimator):
         X, groups: as in ``predict``. A logistic curve takes the fitted number to the share of the class on held-out
         tasks, each task counting once: one without rows of the task, one with ``n_support`` (see
         ``undertow.choice.probability``). Of several classes each has its own, scaled to sum 1. Only after a search,
-        which needs three tasks.
+        which needs three tasks, and of ``MixedRule(family="binomial")``, whose own probability it is.
         """
         x, where = self._places(X, groups)
         found = self.model_.probabilities(x, where)
@@ -350,6 +349,8 @@ class MetaEstimator(BaseEstimator):
             raise InputError(
                 None, rule=f"y has {targets.shape[1]} targets: the estimator was fitted to {self.model_.n_targets}."
             )
+        if self.model_.link is not None:
+            self.model_.link.check(targets)
         return X, targets, y
 
     def __sklearn_tags__(self) -> Any:

@@ -14,7 +14,7 @@ class MAMLClassifier(ClassifierMixin, Given):  # type: ignore[override]
 
     Classes are targets of -1 and 1, as in RidgeClassifier, and the largest prediction wins. All tasks must name their
     classes alike. Parameters and attributes are those of MAMLRegressor, and ``classes_``; coef_ is (1, p) for two
-    classes, else (classes, p).
+    classes, else (classes, p). With ``MixedRule(family="binomial")`` it is a logistic mixed model of two classes.
 
     Parameters
     ----------

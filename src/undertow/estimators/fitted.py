@@ -13,7 +13,9 @@ from undertow._check import InputError
 from undertow.choice.uncertainty import Uncertainty
 from undertow.estimators.known_rows import KnownRows
 from undertow.estimators.levels import Levels
+from undertow.estimators.linked import Link
 from undertow.linear.rules import BlendRule, GradientRule, Rule
+from undertow.mixed.laplace_rule import LaplaceRule
 from undertow.tasks import labels
 from undertow.tasks.rows import TaskRows, of_target
 from undertow.tasks.standard import Standard
@@ -42,7 +44,7 @@ class FittedModel:
     """from the user's units to standardised ones and back"""
     omega: np.ndarray
     """(q, d) common weights"""
-    rules: tuple[Rule, ...]
+    rules: tuple[Rule | LaplaceRule, ...]
     """rule of each target"""
     task_ids: np.ndarray
     """(m,) tasks whose weights are known, sorted"""
@@ -56,6 +58,8 @@ class FittedModel:
     """behind intervals; None where nothing speaks of errors"""
     levels: Levels | None = None
     """of a second grouping, which the targets here are without; None where there is none"""
+    link: Link | None = None
+    """of a model of two values or counts, whose weights make the log odds, or the log of the mean; else None"""
 
     @property
     def n_targets(self) -> int:
@@ -120,11 +124,12 @@ class FittedModel:
             else:
                 omega[j] = self.adapt_each(batches, j)[0]
                 rules.append(rule)
+        link = None if self.link is None else self.link.after(omega[0], of_target(batches[0], 0))
         uncertainty = self.uncertainty
         if uncertainty is not None:
             z = rows.inputs().astype(np.float64)
             uncertainty = uncertainty.after(z if rows.weights is None else z * np.sqrt(rows.weights)[:, None])
-        known = replace(self, stored_omega=None, task_rows=None, unadapted=None)
+        known = replace(self, stored_omega=None, task_rows=None, unadapted=None, link=link)
         return replace(known, omega=omega, rules=tuple(rules), uncertainty=uncertainty)
 
     def with_tasks(self, rows: TaskRows) -> FittedModel:
@@ -132,7 +137,7 @@ class FittedModel:
 
         A known task whose rows were not kept is adapted anew from the common weights.
         """
-        new, before = KnownRows.of(rows), self.task_omega
+        new, before = KnownRows.of(rows, self.link is not None), self.task_omega
         if before is None:
             return replace(self, task_ids=rows.ids, task_rows=new)
         ids, codes = labels.union(self.task_ids, rows.ids)
@@ -195,13 +200,38 @@ class FittedModel:
             without rows. None: all rows as such.
         """
         z = self.standard.features(x)
+        out = self._linear(z, places)
+        if self.link is not None:
+            return self.link.mean(out[:, 0], self.link.open(z, places, self.task_omega, self.task_rows))
+        return self.standard.restore_targets(out)
+
+    def _linear(self, z: np.ndarray, places: np.ndarray | None) -> np.ndarray:
+        """Rows z (R, d) times the weights of their tasks, (R, q)."""
         out = z @ self.alone.T.astype(z.dtype)
         if places is not None and (places >= 0).any() and (omega := self.task_omega) is not None:
             seen = np.flatnonzero(places >= 0)
             for start in range(0, len(seen), _ROWS_AT_ONCE):
                 part = seen[start : start + _ROWS_AT_ONCE]
                 out[part] = np.einsum("rd,qrd->rq", z[part], omega[:, places[part]])
-        return self.standard.restore_targets(out)
+        return out
+
+    def bounds(
+        self, x: np.ndarray, level: float, places: np.ndarray | None = None, levels: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends (R, q) of the interval around each prediction of ``predict``, in the targets' units.
+
+        Raises
+        ------
+        InputError
+            for a level outside 0.01 to 0.99, for two values, and where nothing is known of errors.
+        """
+        if self.link is None:
+            half, middle = self.half_widths(x, level, places, levels), self.predict(x, places)
+            middle = middle if self.levels is None else middle + self.levels.of(levels, len(x))
+            return middle - half, middle + half
+        z = self.standard.features(x)
+        variance = self.link.open(z, places, self.task_omega, self.task_rows)
+        return self.link.interval(self._linear(z, places)[:, 0], variance, level)
 
     def half_widths(
         self, x: np.ndarray, level: float, places: np.ndarray | None = None, levels: Any = None
@@ -236,10 +266,15 @@ class FittedModel:
     @property
     def has_probabilities(self) -> bool:
         """Whether held-out tasks say how often a class comes at a predicted number."""
+        if self.link is not None:
+            return self.link.rule.family == "binomial"
         return self.uncertainty is not None and bool(self.uncertainty.curves.size)
 
     def probabilities(self, x: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
         """Return the probability (R, q) of the larger of two values of each target; x and places as in ``predict``."""
+        if self.link is not None:
+            low = self.link.rule.low
+            return (self.predict(x, places) - low) / (1 - low)
         assert self.uncertainty is not None
         values = self.standard.targets(self.predict(x, places).astype(np.float64))
         known = np.zeros(len(values))
@@ -258,10 +293,14 @@ class FittedModel:
         out = np.empty((len(query), self.n_targets), rows.x.dtype)
         task = np.repeat(np.arange(rows.n_tasks), rows.counts - n_support)
         for j in range(self.n_targets):
-            theta = self.adapt_each(batches, j)
+            theta, link = self.adapt_each(batches, j), self.link
+            spread = None if link is None else link.rule.spread(theta, of_target(batches[0], j))
             for start in range(0, len(query), _ROWS_AT_ONCE):
                 part = slice(start, start + _ROWS_AT_ONCE)
-                out[part, j] = np.einsum("rd,rd->r", rows.inputs(query[part]), theta[task[part]])
+                z = rows.inputs(query[part])
+                out[part, j] = np.einsum("rd,rd->r", z, theta[task[part]])
+                if link is not None and spread is not None:
+                    out[part] = link.mean(out[part, j], link.variance(z, spread[task[part]]))
         return self.standard.restore_targets(out), rows.rows[query]
 
 

@@ -32,9 +32,11 @@ class KnownRows:
     """(m + 1,) where each task starts"""
     totals: PerTask
     """(m,) sum of the weights of each task's rows; their number where all weigh 1"""
+    whole: bool = False
+    """whether rows are kept and saved as they are, for a rule that no sums will do"""
 
     @classmethod
-    def of(cls, rows: TaskRows) -> KnownRows:
+    def of(cls, rows: TaskRows, whole: bool = False) -> KnownRows:
         """Return what is to be kept of the inputs (R, d) and targets (R, q) of rows."""
 
         def fetch(place: RowNumbers | slice) -> SomeRows:
@@ -44,6 +46,8 @@ class KnownRows:
         totals = rows.counts.astype(np.float64)
         if rows.weights is not None:
             totals = np.add.reduceat(rows.weights, rows.offsets[:-1])
+        if whole:
+            return cls(fetch(slice(None)), rows.offsets, totals, whole)
         return _reduced(fetch, rows.n_columns + rows.y.shape[1], rows.offsets, totals)
 
     @cached_property
@@ -52,6 +56,8 @@ class KnownRows:
 
         They are made when first asked for, to be saved or for intervals: adaptation has no use for them.
         """
+        if self.whole:
+            return self.rows
         factor = np.empty_like(self.rows)
         for tasks in self.chunks():
             _put_factors(factor, self.offsets, tasks, _padded(lambda place: self.rows[place], self.offsets, tasks)[0])
@@ -67,7 +73,7 @@ class KnownRows:
         counts = self.counts[tasks]
         offsets = np.concatenate([[0], np.cumsum(counts)])
         place = np.arange(int(offsets[-1])) + np.repeat(self.offsets[:-1][tasks] - offsets[:-1], counts)
-        return KnownRows(self.rows[place], offsets, self.totals[tasks])
+        return KnownRows(self.rows[place], offsets, self.totals[tasks], self.whole)
 
     def joined(self, other: KnownRows, codes: Numbers, n_tasks: int) -> KnownRows:
         """Return the rows of both. codes: (m + m',) number of each task in the end, those of ``other`` last."""
@@ -76,6 +82,8 @@ class KnownRows:
         rows = np.concatenate([self.rows, other.rows.astype(self.rows.dtype)])[order]
         offsets = np.concatenate([[0], np.cumsum(np.bincount(row_codes, minlength=n_tasks))])
         totals = np.bincount(codes, np.concatenate([self.totals, other.totals]), minlength=n_tasks)
+        if self.whole:
+            return KnownRows(rows, offsets, totals, True)
         return _reduced(lambda place: rows[place], rows.shape[1], offsets, totals)
 
     def batches(self, tasks: Numbers, n_inputs: int) -> tuple[TaskBatch, TaskBatch]:

@@ -16,6 +16,7 @@ import scipy.stats
 from undertow._check import InputError
 from undertow.choice.plan import fold_of_each, parts_of
 from undertow.estimators.inputs import group_values, task_folds
+from undertow.estimators.linked import has_link
 from undertow.mixed.levels import LevelFit, LevelRows, fit_levels
 from undertow.tasks import labels
 from undertow.tasks.rows import TaskRows
@@ -72,6 +73,10 @@ def take_off(estimator: Any, everything: TaskRows, large: TaskRows, ids: np.ndar
             f"{len(ids)} levels",
             "a second grouping is for regressors.",
             "Leave it out, or make it a feature.",
+        )
+    if has_link(estimator):
+        raise InputError(
+            "levels", f"{len(ids)} levels", "a second grouping is for targets of numbers.", "Leave it out."
         )
     x, tasks = everything.inputs().astype(np.float64), everything.codes
     fold = _fold_of(estimator, everything, large)[tasks]

@@ -50,6 +50,21 @@ def check_shared(estimator: Any) -> None:
         )
 
 
+def check_floor(estimator: Any, targets: np.ndarray) -> None:
+    """Raise InputError where targets (R, q) go below the floor of predictions."""
+    if estimator.floor is not None and (targets < estimator.floor).any():
+        rule = f"y goes down to {targets.min():g}: a floor is below what can be."
+        raise InputError("floor", estimator.floor, rule, "Use a lower one, or leave it out.")
+
+
+def about_small(n_tasks: int, n_large: int, n_support: int) -> str:
+    """Return what the user is to be warned of where tasks are too small."""
+    return (
+        f"{n_tasks - n_large} of {n_tasks} tasks have no more than n_support={n_support} rows: they cannot give both "
+        "support and query rows, and on_small='drop' leaves them out. Use a smaller n_support to keep them."
+    )
+
+
 def refuse_idle(estimator: Any, names: tuple[str, ...], why: str) -> None:
     """Raise InputError where a parameter that does nothing has another value than its default."""
     defaults = inspect.signature(type(estimator)).parameters
@@ -96,6 +111,7 @@ def given_settings(estimator: Any, seed: int) -> tuple[Given, tuple[str, ...]]:
         seed=seed,
         n_jobs=estimator.n_jobs,
         weighting=estimator.weighting,
+        low=0.0 if estimator.kind.scaled else -1.0,
     )
     notes = ()
     if isinstance(rule, GradientRule) and rule.rate < 0:

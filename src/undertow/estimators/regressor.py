@@ -41,8 +41,8 @@ class MAMLRegressor(RegressorMixin, Given):  # type: ignore[override]
         "spectral" (multiples of 1 / lambda_max of the mean support second moment) or "raw", for both rates.
     rule
         how weights are adapted, where not by gradient steps at ``adapt_rate`` (None): a ``ProximalRule`` (ridge
-        regression towards omega), a ``MixedRule`` (a mixed model), or a ``GradientRule`` with a raw rate of its
-        own. A parameter that would do nothing beside it is refused.
+        regression towards omega), a ``MixedRule`` (a mixed model, with a ``family`` of two values or of counts), or a
+        ``GradientRule`` with a raw rate of its own. A parameter that would do nothing beside it is refused.
     n_draws
         random draws of support and query rows of each task; None for 5, fewer on large tables.
     standardize, clip, fit_intercept

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from undertow import _check
+from undertow._plain import unplain
 from undertow.choice.record import Choice
 from undertow.choice.uncertainty import LEVELS, Uncertainty
 from undertow.estimators.levels import Levels
+from undertow.estimators.linked import Link
 from undertow.estimators.saved_checks import check_shape, check_squares, check_values, conform, whole
 from undertow.estimators.saved_file import Arrays
 from undertow.estimators.saved_values import pack_labels, unpack_labels
@@ -25,6 +27,8 @@ from undertow.linear.ridge_solve import checked_ratios, covariance_root
 from undertow.linear.rules import BlendRule, GradientRule, ProximalRule, Rule
 from undertow.linear.solvers import REMEDY
 from undertow.linear.surface import LossSurface
+from undertow.mixed.families import FAMILIES
+from undertow.mixed.laplace_rule import LaplaceRule
 from undertow.tasks import labels
 from undertow.tasks.losses import WEIGHTINGS, TaskLosses
 
@@ -34,8 +38,11 @@ _PATH_VALUES = {"scale": float, "steps": int, "support_tasks": float, "weight": 
 _PATH_VALUES |= {"eps": float, "weighting": str}
 
 
-def pack_rule(rule: Rule, arrays: Arrays, name: str) -> dict[str, Any]:
+def pack_rule(rule: Rule | LaplaceRule, arrays: Arrays, name: str) -> dict[str, Any]:
     """Pack an adaptation rule."""
+    if isinstance(rule, LaplaceRule):
+        arrays[f"{name}.variances"] = rule.variances
+        return {"kind": "laplace", "family": rule.family, "low": float(rule.low)}
     if isinstance(rule, GradientRule):
         return {"kind": "gradient", "rate": float(rule.rate), "steps": rule.steps}
     if isinstance(rule, ProximalRule):
@@ -53,7 +60,7 @@ def pack_rule(rule: Rule, arrays: Arrays, name: str) -> dict[str, Any]:
 
 
 def unpack_rule(stored: dict[str, Any], arrays: Arrays, name: str, d: int) -> Rule:
-    """Return the rule for d columns."""
+    """Return the rule for d columns, of those that a parameter may hold."""
     kind = stored["kind"]
     if kind == "blend":
         parts = stored["parts"]
@@ -76,6 +83,42 @@ def unpack_rule(stored: dict[str, Any], arrays: Arrays, name: str, d: int) -> Ru
     ratio = float(checked_ratios(stored["ratio"], negative=True)[0])
     train_ratio, reach = checked_ratios([stored["train_ratio"], stored["reach"]]).tolist()
     return ProximalRule(ratio, covariance, train_ratio, reach)
+
+
+def unpack_laplace(stored: dict[str, Any], arrays: Arrays, name: str, d: int) -> LaplaceRule:
+    """Return the rule of a model of two values or of counts, for d columns."""
+    check_values(stored, {"kind": str, "family": str, "low": float}, name)
+    variances = arrays[f"{name}.variances"]
+    check_shape(variances, (d,), f"{name}.variances")
+    if (variances < 0).any() or stored["low"] not in ((0.0, -1.0) if stored["family"] == "binomial" else (0.0,)):
+        raise ValueError(f"variances below 0, or a strange value, in {name!r}")
+    return LaplaceRule(_check.one_of(stored["family"], "family", FAMILIES), variances, stored["low"])
+
+
+def pack_link(link: Link, arrays: Arrays) -> dict[str, Any]:
+    """Pack what a model of two values or of counts knows beside its rule."""
+    arrays["link.spread"], arrays["link.mean_covariance"] = link.spread, link.mean_covariance
+    return {"dispersion": float(link.dispersion)}
+
+
+def unpack_link(stored: dict[str, Any], arrays: Arrays, rule: LaplaceRule) -> Link:
+    """Return it."""
+    check_values(stored, {"dispersion": float}, "link")
+    r, d = len(rule.varying), len(rule.variances)
+    check_shape(arrays["link.spread"], (r, r), "link.spread")
+    check_shape(arrays["link.mean_covariance"], (d, d), "link.mean_covariance")
+    return Link(rule, arrays["link.spread"], arrays["link.mean_covariance"], stored["dispersion"])
+
+
+def unpack_rules(
+    stored: list[dict[str, Any]], link: Any, arrays: Arrays, d: int
+) -> tuple[tuple[Rule | LaplaceRule, ...], Link | None]:
+    """Return the rule of each target, and the link of a model that has one, for d columns."""
+    if link is None:
+        return tuple(unpack_rule(rule, arrays, f"rule.{j}", d) for j, rule in enumerate(stored)), None
+    (only,) = stored
+    rule = unpack_laplace(only, arrays, "rule.0", d)
+    return (rule,), unpack_link(unplain(link), arrays, rule)
 
 
 def unpack_choice(stored: Any) -> Choice:

@@ -80,7 +80,9 @@ def _sparse(values: list[str], size: int) -> bool:
 def pack_parameter(name: str, value: Any, arrays: dict[str, np.ndarray]) -> Any:
     """Pack a constructor's argument: a plain value, a list of them, or a rule."""
     if isinstance(value, MixedRule):
-        return {"mixed_rule": plain(asdict(value))}
+        values = asdict(value)
+        # As files of before have it.
+        return {"mixed_rule": plain({k: v for k, v in values.items() if (k, v) != ("family", "normal")})}
     if isinstance(value, GradientRule | ProximalRule):
         return {"rule": plain(parts.pack_rule(value, arrays, f"parameter.{name}"))}
     if isinstance(value, tuple | list | np.ndarray):

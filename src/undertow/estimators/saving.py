@@ -217,6 +217,8 @@ def _packed(estimator: Any) -> tuple[dict[str, Any], Arrays]:
     }
     if model.levels is not None:
         header["levels"] = parts.pack_levels(model.levels, arrays)
+    if model.link is not None:
+        header["link"] = plain(parts.pack_link(model.link, arrays))
     if standard.curve is not None:
         header["curve"] = pack_curve(standard.curve, arrays)
     if model.uncertainty is not None:
@@ -316,29 +318,27 @@ def _model(header: dict[str, Any], arrays: Arrays) -> FittedModel:
     p += q if standard.curve is not None else 0
     d = p + standard.intercept
     task_ids, rules = unpack_labels(header["task_ids"], arrays, "task_ids"), header["rules"]
-    expected = dict(
-        zip((f"standard.{field}" for field in _STANDARD), ((p,), (p,), (q,), (q,), (p,), (p,)), strict=True)
-    )
+    shapes = (p,), (p,), (q,), (q,), (p,), (p,)
+    expected = {f"standard.{field}": shape for field, shape in zip(_STANDARD, shapes, strict=True)}
     expected |= {"omega": (q, d)} | ({"task_omega": (q, len(task_ids), d)} if "task_omega" in arrays else {})
     expected |= {"unadapted": (q, d)} if "unadapted" in arrays else {}
     for array, shape in expected.items():
         check_shape(arrays[array], shape, array)
     if len(rules) != q:
         raise ValueError(f"{len(rules)} rules for {q} targets")
-    read = tuple(parts.unpack_rule(unplain(rule), arrays, f"rule.{j}", d) for j, rule in enumerate(rules))
+    read, link = parts.unpack_rules([unplain(rule) for rule in rules], header.get("link"), arrays, d)
     rows = None
     if "task_rows.factor" in arrays:
-        rows = KnownRows(*(arrays[f"task_rows.{field}"] for field in _TASK_ROWS))
+        rows = KnownRows(*(arrays[f"task_rows.{field}"] for field in _TASK_ROWS), whole="link" in header)
         m, offsets = len(task_ids), rows.offsets
         sound = offsets.shape == (m + 1,) and offsets[0] == 0 and (np.diff(offsets) > 0).all()
         if not sound or rows.factor.shape != (offsets[-1], d + q) or rows.totals.shape != (m,):
             raise ValueError("rows of tasks that do not fit together")
-    uncertainty = None
-    if "uncertainty" in header:
-        uncertainty = parts.unpack_uncertainty(unplain(header["uncertainty"]), arrays, q, d)
+    stored = header.get("uncertainty")
+    uncertainty = None if stored is None else parts.unpack_uncertainty(unplain(stored), arrays, q, d)
     known = arrays.get("task_omega"), rows, arrays.get("unadapted")
     levels = parts.unpack_levels(header["levels"], arrays, q) if "levels" in header else None
-    return FittedModel(standard, arrays["omega"], read, task_ids, *known, uncertainty, levels)
+    return FittedModel(standard, arrays["omega"], read, task_ids, *known, uncertainty, levels, link)
 
 
 def _set_search(estimator: Any, header: dict[str, Any], arrays: Arrays, model: FittedModel) -> None:

@@ -13,6 +13,7 @@ from undertow._check import InputError
 from undertow._plain import plain
 from undertow.choice.record import Choice
 from undertow.estimators.fitted import FittedModel
+from undertow.mixed.families import FAMILIES
 from undertow.tasks.curve import Curve, Splines
 
 _ODDEST = 3
@@ -127,6 +128,12 @@ class Summary:
     straight part alone, and of the curve as a column"""
     bends: tuple[Bend, ...]
     """of splines, the columns that bend, the widest first; none of trees, where columns act together"""
+    link: str = ""
+    """of a model of two values or of counts, what the columns add up to, "log odds" or "log of the mean": the scale of
+    coefficients, spreads and distances"""
+    dispersion: float | None = None
+    """of a model of counts, mean of (y - mean)^2 / variance at the tasks' own weights: far above 1 they vary more than
+    Poisson's do"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
@@ -163,6 +170,9 @@ class Summary:
             lines.append(f"... and {len(shown) - 12} more columns, in .coefficients")
         if self.curve != "straight":
             lines.append(self._bending())
+        if self.link:
+            more = "" if self.dispersion is None else f"; squared errors over their variance: {self.dispersion:.3g} (1)"
+            lines.append(f"On the scale of the {self.link}{more}.")
         if self.noise_std is not None:
             share = (
                 ""
@@ -206,14 +216,13 @@ def summary_of(model: FittedModel, names: list[str], choice: Choice | None, n_su
         values[p] += float(standard.target_centre[0])
     kind = "straight" if standard.curve is None else standard.curve.kind
     columns = [*names, *([] if standard.curve is None else [f"({kind})"]), *([AT_MEANS] if standard.intercept else [])]
-    mixed = own is not None and bool(own.structure)
-    if mixed:
+    mixed, link = own is not None and bool(own.structure), model.link
+    if link is not None:
+        coefficients = _coefficients(columns, values, link.mean_covariance, np.diag(link.rule.variances), scales)
+        noise = expected = icc = None
+    elif mixed:
         assert own is not None
-        errors = np.sqrt(own.mean_covariance[0].diagonal().clip(0)) * scales
-        spreads = np.sqrt(own.task_covariance[0].diagonal().clip(0)) * scales
-        z = scipy.stats.norm.ppf((1 + _LEVEL) / 2)
-        table = zip(columns, values, errors, values - z * errors, values + z * errors, spreads, strict=True)
-        coefficients = tuple(Coefficient(name, *map(float, numbers)) for name, *numbers in table)
+        coefficients = _coefficients(columns, values, own.mean_covariance[0], own.task_covariance[0], scales)
         noise, expected = math.sqrt(own.noise[0]) * unit, math.sqrt(own.expected_mse[0, 1]) * unit
         between = float(own.task_covariance[0][p, p]) if standard.intercept else 0.0
         icc = between / (between + float(own.noise[0])) if standard.intercept else None
@@ -247,7 +256,19 @@ def summary_of(model: FittedModel, names: list[str], choice: Choice | None, n_su
         median_distance=float(np.median(distances)) * unit if len(distances) else None,
         curve=kind,
         bends=_bends(standard.curve, names, float(values[standard.n_inputs])) if standard.curve is not None else (),
+        link="" if link is None else FAMILIES[link.rule.family].link,
+        dispersion=None if link is None or link.rule.family != "poisson" else link.dispersion,
     )
+
+
+def _coefficients(
+    names: list[str], values: np.ndarray, covariance: np.ndarray, spread: np.ndarray, scales: np.ndarray
+) -> tuple[Coefficient, ...]:
+    """Coefficients (d,). covariance, spread: (d, d), of the common weights' estimate, and between tasks."""
+    errors, spreads = (np.sqrt(one.diagonal().clip(0)) * scales for one in (covariance, spread))
+    z = scipy.stats.norm.ppf((1 + _LEVEL) / 2)
+    table = zip(names, values, errors, values - z * errors, values + z * errors, spreads, strict=True)
+    return tuple(Coefficient(name, *map(float, numbers)) for name, *numbers in table)
 
 
 def _bends(curve: Curve, names: list[str], weight: float) -> tuple[Bend, ...]:

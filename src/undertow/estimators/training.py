@@ -21,6 +21,7 @@ from undertow.choice.uncertainty import of_model
 from undertow.estimators.fitted import FittedModel
 from undertow.estimators.further import sums_of_search
 from undertow.estimators.known_rows import KnownRows
+from undertow.estimators.linked import fit_link
 from undertow.estimators.sums import Recipe, Sums, merge, partial
 from undertow.linear.gradient_step import stability_limit
 from undertow.linear.moments import support_moment
@@ -105,13 +106,15 @@ class Given:
     n_jobs: int | None = None
     weighting: str = "tasks"
     """what counts once in training: each of the "tasks", or each of their query "rows" """
+    low: float = 0.0
+    """of a model of two values, the smaller one"""
 
 
 def given(everything: TaskRows, rows: TaskRows, settings: Given) -> Trained:
     """Train at given settings. everything: all tasks; rows: those with more than ``n_support`` rows, or one task."""
     rule = settings.rule
     if isinstance(rule, MixedRule):
-        return _mixed(everything, rule, settings)
+        return (_mixed if rule.family == "normal" else _generalised)(everything, rule, settings)
     if everything.n_tasks == 1:
         return _on_batches([everything.shared()], everything, settings)
     n_draws = 1 if rows.in_order else draws_of(settings, len(rows.y), rows.n_columns)
@@ -233,6 +236,13 @@ def _unit(support: np.ndarray, n_tasks: float) -> float:
     return 1 / top if top > 0 else 1.0
 
 
+def _generalised(rows: TaskRows, rule: MixedRule, settings: Given) -> Trained:
+    structure = rule.structure if rows.n_tasks > 1 else "none"
+    omega, link = fit_link(rows, rule, structure, settings.low)
+    model = replace(_model(rows, omega, (link.rule,)), link=link)
+    return Trained(model, _unit(_support_moment(rows), float(rows.n_tasks)), None, None)
+
+
 def _mixed(rows: TaskRows, rule: MixedRule, settings: Given) -> Trained:
     structure = rule.structure if rows.n_tasks > 1 else "none"
     if structure == "intercept" and not rows.standard.intercept:
@@ -248,7 +258,14 @@ def _mixed(rows: TaskRows, rule: MixedRule, settings: Given) -> Trained:
 
     fits, means = zip(*each(fit, range(rows.y.shape[1]), settings.n_jobs), strict=True)
     rules = [fit.rule for fit in fits]
-    # The spectral unit is that of the tasks' mean second moment, as with drawn support rows.
+    model = replace(
+        _model(rows, [fit.mean for fit in fits], rules), uncertainty=of_model(fits, rows, settings.n_support)
+    )
+    return Trained(model, _unit(_support_moment(rows), float(rows.n_tasks)), None, None, means=means)
+
+
+def _support_moment(rows: TaskRows) -> np.ndarray:
+    """Sum over tasks of the second moment of their rows (d, d), which sets the spectral unit."""
     support = np.zeros((rows.n_columns, rows.n_columns))
     for tasks in np.array_split(np.arange(rows.n_tasks), max(1, rows.n_tasks // 64)):
         place = np.arange(int(rows.offsets[tasks[0]]), int(rows.offsets[tasks[-1] + 1]))
@@ -256,10 +273,7 @@ def _mixed(rows: TaskRows, rule: MixedRule, settings: Given) -> Trained:
         weights = np.ones(len(place)) if rows.weights is None else rows.weights[place]
         total = np.add.reduceat(weights, rows.offsets[tasks] - place[0])
         support += (z * (weights / np.repeat(total, rows.counts[tasks]))[:, None]).T @ z
-    model = replace(
-        _model(rows, [fit.mean for fit in fits], rules), uncertainty=of_model(fits, rows, settings.n_support)
-    )
-    return Trained(model, _unit(support, float(rows.n_tasks)), None, None, means=means)
+    return support
 
 
 def searched(everything: TaskRows, rows: TaskRows, settings: Settings) -> Trained:

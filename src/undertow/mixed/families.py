@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import expit, gammaln, pdtr
+from scipy.special import expit, gammaln, ndtri, pdtr
 
 from undertow._check import InputError, Setting
 
@@ -21,6 +21,9 @@ from undertow._check import InputError, Setting
 # SIAM Review 56, 2014), also where the logistic curve is steep beside the spread.
 _NODES = np.linspace(-8.0, 8.0, 161)
 _SHARES = np.exp(-0.5 * _NODES**2) / np.exp(-0.5 * _NODES**2).sum()
+# Of a distribution function, which is no smooth curve: as close, and not so far out.
+_FEW_NODES = np.linspace(-5.0, 5.0, 101)
+_FEW_SHARES = np.exp(-0.5 * _FEW_NODES**2) / np.exp(-0.5 * _FEW_NODES**2).sum()
 _AT_ONCE = 4096
 # A mean beyond it is no count that anybody has seen; the exponential of more leaves the range of float64.
 _MOST = 700.0
@@ -69,21 +72,22 @@ FAMILIES = {
 """By name: "binomial" for two values, logit link; "poisson" for counts, log link."""
 
 
+def check_kind(y: Float[np.ndarray, " R"], family: str) -> None:
+    """Raise InputError for targets that cannot be of a family."""
+    odd = y[~np.isin(y, (0.0, 1.0))] if family == "binomial" else y[(y < 0) | (y != np.round(y))]
+    if len(odd):
+        what = "it takes targets of 0 and 1" if family == "binomial" else "counts are whole numbers from 0 on"
+        way_out = ("Leave ", Setting("family"), " out for a target of other numbers.")
+        raise InputError("family", family, f"y holds {odd[0]:g}: {what}.", way_out)
+
+
 def check_targets(y: Float[np.ndarray, " R"], family: str) -> None:
     """Raise InputError for targets that cannot be of a family, and for those that have no finite fit."""
-    way_out = ("Leave ", Setting("family"), " out for a target of other numbers.")
-    if family == "binomial":
-        if not np.isin(y, (0.0, 1.0)).all():
-            odd = float(y[~np.isin(y, (0.0, 1.0))][0])
-            raise InputError("family", family, f"y holds {odd:g}: it takes targets of 0 and 1.", way_out)
-        if y.min() == y.max():
-            rule = f"y is {y[0]:g} in all rows: no odds are finite."
-            raise InputError(None, rule=rule, way_out="Both values must occur.")
-        return
-    if (y < 0).any() or (y != np.round(y)).any():
-        odd = float(y[(y < 0) | (y != np.round(y))][0])
-        raise InputError("family", family, f"y holds {odd:g}: counts are whole numbers from 0 on.", way_out)
-    if not y.any():
+    check_kind(y, family)
+    if family == "binomial" and y.min() == y.max():
+        rule = f"y is {y[0]:g} in all rows: no odds are finite."
+        raise InputError(None, rule=rule, way_out="Both values must occur.")
+    if family == "poisson" and not y.any():
         rule = "y is 0 in all rows: the log of its mean is not finite."
         raise InputError(None, rule=rule, way_out="Some count must be above 0.")
 
@@ -107,17 +111,23 @@ def count_quantiles(
 
     By bisection on the mixture of Poisson distributions.
     """
-    eta, variance = eta.astype(np.float64), variance.astype(np.float64)
+    eta, spread = eta.astype(np.float64), np.sqrt(variance.astype(np.float64))
     out = np.empty(len(eta))
     for start in range(0, len(eta), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        means = np.minimum(_exp(eta[part, None] + np.sqrt(variance[part, None]) * _NODES), _MOST_COUNT)
-        # Far above the largest quantile there can be; -1 is below each.
-        low, high = np.full(len(means), -1.0), np.ceil(means[:, -1] + 20 * np.sqrt(means[:, -1]) + 20)
+        means = np.minimum(_exp(eta[part, None] + spread[part, None] * _FEW_NODES), _MOST_COUNT)
+
+        def reached(count: np.ndarray, means: np.ndarray = means) -> np.ndarray:
+            return (count >= 0) & (pdtr(count[:, None].clip(0), means) @ _FEW_SHARES >= share)
+
+        # About where the mean's own quantile is; where that is not wide enough, between all that can be.
+        near = np.minimum(_exp(eta[part] + spread[part] * ndtri(share)), _MOST_COUNT)
+        low, high = np.floor(near - 5 * np.sqrt(near) - 5).clip(-1), np.ceil(near + 5 * np.sqrt(near) + 5)
+        low = np.where(reached(low), -1.0, low)
+        high = np.where(reached(high), high, np.ceil(means[:, -1] + 20 * np.sqrt(means[:, -1]) + 20))
         while (high - low > 1).any():
             middle = np.floor((low + high) / 2)
-            reached = pdtr(middle[:, None].clip(0), means) @ _SHARES >= share
-            reached &= middle >= 0
-            low, high = np.where(reached, low, middle), np.where(reached, middle, high)
+            there = reached(middle)
+            low, high = np.where(there, low, middle), np.where(there, middle, high)
         out[part] = high
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from undertow._batch import TaskBatch
 from undertow.mixed.families import FAMILIES, average, count_quantiles
@@ -36,10 +36,15 @@ class LaplaceRule:
     low: float = 0.0
     """the smaller of two values; the larger is 1"""
 
+    @property
+    def varying(self) -> Int[np.ndarray, " r"]:
+        """Numbers of the columns whose weights vary between tasks."""
+        return np.flatnonzero(self.variances)
+
     def adapt(self, weights: Float[np.ndarray, " d"], tasks: TaskBatch) -> Float[np.ndarray, "m d"]:
         """Return theta (m, d) from omega (d,), by the support rows."""
         theta = np.repeat(weights[None].astype(np.float64), tasks.n_tasks, axis=0)
-        varying = np.flatnonzero(self.variances)
+        varying = self.varying
         if len(varying):
             rows, scale = self._rows(tasks), np.sqrt(self.variances[varying])
             fixed = rows.x @ weights.astype(np.float64)
@@ -47,19 +52,15 @@ class LaplaceRule:
             theta[:, varying] += found.v * scale
         return theta.astype(weights.dtype)
 
-    def spread(self, theta: Float[np.ndarray, "m d"], tasks: TaskBatch) -> Float[np.ndarray, "m d d"]:
-        """Return the covariance (m, d, d) of tasks' weights given their support rows, by curvature at theta (m, d)."""
-        m, d = theta.shape
-        out, varying = np.zeros((m, d, d)), np.flatnonzero(self.variances)
-        if not len(varying):
-            return out
+    def spread(self, theta: Float[np.ndarray, "m d"], tasks: TaskBatch) -> Float[np.ndarray, "m r r"]:
+        """Return the covariance (m, r, r) of tasks' varying weights given their rows, by curvature at theta (m, d)."""
+        m, varying = len(theta), self.varying
         rows, scale = self._rows(tasks), np.sqrt(self.variances[varying])
         eta = (rows.x * rows.spread(theta.astype(np.float64))).sum(axis=1)
         root = rows.x[:, varying] * scale * np.sqrt(rows.weights * FAMILIES[self.family].variance(eta))[:, None]
-        each = root.reshape(m, -1, len(varying))
+        each = root.reshape(m, tasks.support_x.shape[1], len(varying))
         precision = np.eye(len(varying)) + each.transpose(0, 2, 1) @ each
-        out[:, varying[:, None], varying] = scale[:, None] * np.linalg.inv(precision) * scale
-        return out
+        return scale[:, None] * np.linalg.inv(precision) * scale
 
     def mean(self, eta: Float[np.ndarray, " R"], variance: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:
         """Return the mean of a new target where what is linear is normal with mean eta and this variance."""

@@ -20,6 +20,8 @@ from jaxtyping import Float
 
 from undertow import _check
 from undertow._check import InputError, Setting
+from undertow.mixed import generalised
+from undertow.mixed.families import FAMILIES
 from undertow.mixed.fit import MixedFit, outcome_of
 from undertow.mixed.likelihood import Model, evaluate
 from undertow.mixed.scoring import Search, root_of, search_components, search_full, search_repelling
@@ -64,11 +66,18 @@ class MixedRule:
     mean_scale: float | None = None
     """deviation of a normal prior around 0 on the mean's weights of all features that are not constant, in target per
     root mean square of a feature; math.inf for none; None chooses it by the likelihood with "reml", and means none with
-    "ml". It matters with many features and few rows."""
+    "ml". It matters with many features and few rows. Of another family, in units of its link, and None means 10."""
+    family: str = "normal"
+    """of the target: "normal", "binomial" for two values (logit link) or "poisson" for counts (log link). The last two
+    are fitted by Laplace's approximation, with structure "none", "intercept" or "diagonal" """
 
     def validate(self) -> MixedRule:
         """Return the rule itself; raises InputError for an unknown name, and a scale that is no positive number."""
-        _check.one_of(self.structure, "structure", STRUCTURES)
+        _check.one_of(self.family, "family", ("normal", *FAMILIES))
+        _check.one_of(self.structure, "structure", STRUCTURES if self.family == "normal" else generalised.STRUCTURES)
+        if self.family != "normal" and self.method != "reml":
+            rule = ("it does nothing beside ", Setting("family", self.family), ", whose likelihood is Laplace's.")
+            raise InputError("method", self.method, rule, "Leave it out.")
         _check.one_of(self.method, "method", ("reml", "ml"))
         scale = self.mean_scale
         if scale is None or scale == math.inf:
@@ -85,7 +94,9 @@ class MixedRule:
         return self
 
     def fit(self, tasks: Source | TaskStatistics, *, max_tasks: int = 2000, seed: int = 0) -> MixedFit:
-        """Estimate the model from tasks, as ``fit_mixed`` does."""
+        """Estimate the model from tasks, as ``fit_mixed`` does; raises InputError for another family than "normal"."""
+        if self.family != "normal":
+            raise InputError("family", self.family, "this fits the normal model.", "Use fit_generalised.")
         return fit_mixed(
             tasks, self.structure, method=self.method, mean_scale=self.mean_scale, max_tasks=max_tasks, seed=seed
         )

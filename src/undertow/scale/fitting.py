@@ -19,6 +19,7 @@ from undertow.estimators import MAMLRegressor, MAMLRegressorCV
 from undertow.estimators.adding import published
 from undertow.estimators.adding import recipe_of as recipe_of_fitted
 from undertow.estimators.fitted import FittedModel
+from undertow.estimators.linked import has_link
 from undertow.estimators.tables import fit_table, prepare, publish
 from undertow.estimators.training import few_numbers
 from undertow.mixed.model import MixedRule
@@ -137,6 +138,9 @@ def fit_sorted(
     if estimator.support == "first":
         rule = "rows that are read out of core are not brought into an order in time."
         raise InputError("support", "first", rule, "Fit in memory, or to random support rows.")
+    if has_link(estimator):
+        rule = "the likelihood of two values and of counts needs the rows themselves, all at once."
+        raise InputError("rule", estimator.get_params()["rule"], rule, "Fit in memory, or leave the family out.")
     if like is not None:
         return _as_another(estimator, like, table, run)
     spread = reduce(Spread.__add__, map(Spread.from_bytes, run.each(ask_spread(), table, "means and deviations")))
