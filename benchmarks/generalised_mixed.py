@@ -15,7 +15,7 @@ from undertow.comparison import Plan, compare
 from undertow.tasks import GroupedTable, read_table
 
 RIVALS = {"two-valued": "logistic_mixed", "count": "poisson_mixed"}
-N_TABLES = 4
+N_TABLES = 3
 
 
 def simulated(kind: str, spread: float, rows: int, seed: int) -> GroupedTable:
@@ -32,7 +32,7 @@ def measured(table: GroupedTable, kind: str, seed: int = 0) -> dict[str, np.ndar
     """Losses of each task by rival."""
     floor = 0.0 if kind == "count" else None
     names = ["pooled", "mixedlm", RIVALS[kind], "default"]
-    found = compare(table, Plan(5, 5, 2, seed=seed, floor=floor), rivals=names, time_limit=None)
+    found = compare(table, Plan(5, 3, 2, seed=seed, floor=floor), rivals=names, time_limit=None)
     return {name: found.losses(name) for name in found.measured}
 
 
