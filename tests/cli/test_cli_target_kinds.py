@@ -112,7 +112,7 @@ def test_the_mixed_model_of_the_target_is_offered_and_saved(folder, name, task, 
     assert model.summary().link in run("predict", "m.safetensors", "new.csv")
     rows = [row for row in read("new-predictions.csv") if row["prediction"]]
     values = np.array([float(row["probability" if rule == "logistic" else "prediction"]) for row in rows])
-    assert ((values > 0) & (values < (1 if rule == "logistic" else np.inf))).all()
+    assert ((values >= 0) & (values <= (1 if rule == "logistic" else np.inf))).all()
 
 
 def test_a_rule_for_another_target_is_refused(folder):
