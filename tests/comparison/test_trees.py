@@ -1,5 +1,7 @@
 """Rivals that can bend, against what they are said to be, and where a package is missing."""
 
+from typing import get_type_hints
+
 import numpy as np
 import pytest
 from grouped_small import PLAN, small, standardised
@@ -96,7 +98,7 @@ def test_a_rival_whose_package_is_missing_is_named_only_where_it_is_asked_for(mo
 
 
 def test_the_help_of_the_command_names_every_rival():
-    text = command.__annotations__["rivals"]
+    text = get_type_hints(command, include_extras=True)["rivals"].__metadata__[0].help
     assert all(f" {name}," in text or f" {name}." in text for name in RIVALS)
 
 
