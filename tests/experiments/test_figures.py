@@ -114,16 +114,6 @@ def test_a_circle_axis_is_labelled_by_rates():
     assert ticks["−6"] == pytest.approx(-np.arctan(3))
 
 
-def test_a_signed_axis_treats_both_signs_alike():
-    with style.context():
-        _, axes = style.figure()
-        style.signed_rate_axis(axes[0, 0], linear=0.5)
-        axes[0, 0].set_xlim(-20, 20)
-        left, middle, right = axes[0, 0].transData.transform([(-20, 0), (0, 0), (20, 0)])[:, 0]
-    assert right - middle == pytest.approx(middle - left)
-    assert axes[0, 0].get_xscale() == "symlog"
-
-
 def test_style_stays_within_its_context():
     before = dict(matplotlib.rcParams)
     with style.context():

@@ -103,9 +103,9 @@ def test_losses_around_the_step_agree_with_those_of_the_kernel_path():
         outer_loop.Linear(8), exact, outer_loop.stacked([tasks]), outer_loop.stacked([new]), loops(0.1), 0.3
     )
     for name, value in expected.items():
-        np.testing.assert_allclose(getattr(losses, name), value, rtol=2e-4, atol=1e-5)
+        np.testing.assert_allclose(losses[name], value, rtol=2e-4, atol=1e-5)
     np.testing.assert_allclose(seen, values, rtol=2e-3, atol=1e-4)
-    np.testing.assert_allclose(losses.test_loss, test_loss, rtol=2e-4)
+    np.testing.assert_allclose(losses["test_loss"], test_loss, rtol=2e-4)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

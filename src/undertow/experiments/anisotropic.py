@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pydantic import AfterValidator, Field, model_validator
 
 from undertow.experiments.experiment import Experiment
-from undertow.experiments.reading import agreement, best_rate, curve, lowest
+from undertow.experiments.reading import best_rate, by_panel, curve
 from undertow.plots import style
 from undertow.problem import Design, MixedLinearRegression
 from undertow.trials.config import ExperimentConfig, RatesWithZero, Runs, Scale, Size, evenly
@@ -101,24 +101,18 @@ def draw(table: pa.Table, config: Config) -> Figure:
 
 def verdict(table: pa.Table, config: Config) -> list[str]:
     """Distance from theory and the optimum of each panel."""
-    lines = []
-    for panel in panels(config):
-        lines += agreement(table, [panel], panel.name) + lowest(table, panel, panel.name)
-    return lines
+    return by_panel(table, panels(config))
 
 
 def finding(table: pa.Table, config: Config) -> Finding:
     """The best train rate of panel a lies above 0."""
     a, _, _ = panels(config)
     found = {name: [optima_of(table, name)["conditional"][key] for key in ("rate", "low", "high")] for name in "abc"}
-    estimate, low, high = found["a"]
     others = [" (".join(stated(*found[name])) + ")" for name in "bc"]
     return Finding(
-        statistic="best train rate",
-        estimate=estimate,
-        low=low,
-        high=high,
-        result=resampled(above(low, high), config.runs),
+        "best train rate",
+        *found["a"],
+        result=resampled(above(*found["a"][1:]), config.runs),
         lines=(
             f"best train rate {best_rate(table, a)}",
             f"at adapt rate {config.adapt_rates[1]:g} instead of {config.adapt_rates[0]:g} {others[0]}; "

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from undertow import theory
-from undertow.experiments.training_experiment import TrainingExperiment, cut_runs
+from undertow.experiments.training_experiment import TrainingExperiment
 from undertow.plots import style
 from undertow.problem import Design, MixedLinearRegression
 from undertow.trials.config import ExperimentConfig, Runs, Scale, Size
 from undertow.trials.finding import Finding, mean_interval, sentence, within
-from undertow.trials.panel import Cell
+from undertow.trials.panel import Cell, cut_runs
 
 MARGIN = 0.01
 """The block has learned the step where its loss is within this share of the step's."""
@@ -102,8 +102,8 @@ def draw(table: pa.Table, config: Config) -> Figure:
         ladder, entries, weights = axes[0]
         for height, name in enumerate(STEPS):
             mean, low, high = mean_interval(losses(table, name))
-            mark: Any = {"color": style.BLUE, "label": "measured, 95 % interval"}
-            ladder.errorbar([mean], [height], xerr=[[mean - low], [high - mean]], fmt="o", markersize=5, **mark)
+            ends = [[mean - low], [high - mean]]
+            style.measured(ladder, [mean], [height], None, xerr=ends, markersize=5, label="measured, 95 % interval")
             ladder.plot([exact[name]], [height], "|", color=style.ORANGE, markersize=16, markeredgewidth=2,
                         label="theory, exact")  # fmt: skip
         ladder.axvline(exact["posterior"], color=style.GREEN, linestyle=(0, (6, 2)), linewidth=1.2,
@@ -124,8 +124,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
         diagonal, place = theory.optimal_matrix_rate(problem, config.design, "diagonal"), np.arange(problem.n_features)
         trained = rates(table, "trained")
         weights.plot(place, diagonal, "_", color=style.ORANGE, markersize=20, markeredgewidth=2)
-        weights.errorbar(place, trained.mean(axis=0), 2 * trained.std(axis=0, ddof=1), fmt="o", markersize=4,
-                         color=style.BLUE)  # fmt: skip
+        style.measured(weights, place, trained.mean(axis=0), 2 * trained.std(axis=0, ddof=1), label=None)
         weights.axhline(0.0, color=style.GREY, linewidth=0.7, zorder=0)
         weights.set_xticks(place, [f"{variance:g}" for variance in config.task_variances])
         weights.set_xlabel("variance of the weight over tasks")
@@ -138,7 +137,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
 def _pairs(axes: Any, best: np.ndarray, found: np.ndarray) -> None:
     ends = np.array([best.min(), best.max()]) + 0.1 * np.ptp(best) * np.array([-1, 1])
     axes.plot(ends, ends, color=style.ORANGE)
-    axes.errorbar(best, found.mean(axis=0), 2 * found.std(axis=0, ddof=1), fmt="o", markersize=4, color=style.BLUE)
+    style.measured(axes, best, found.mean(axis=0), 2 * found.std(axis=0, ddof=1), label=None)
 
 
 def finding(table: pa.Table, config: Config) -> Finding:
@@ -147,10 +146,8 @@ def finding(table: pa.Table, config: Config) -> Finding:
     ends = mean_interval(100 * (losses(table, "block") - losses(table, "full")) / exact["full"])
     diagonal = theory.optimal_matrix_rate(config.problem, config.design, "diagonal")
     return Finding(
-        statistic="loss against the matrix",
-        estimate=ends[0],
-        low=ends[1],
-        high=ends[2],
+        "loss against the matrix",
+        *ends,
         unit="%",
         result=within(np.array([ends[1]]), np.array([ends[2]]), 100 * MARGIN),
         lines=(

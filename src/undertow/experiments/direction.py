@@ -48,7 +48,7 @@ def _linear(config: Config, cell: Cell, part: LinearPart) -> pa.Table:
 def _network(config: Config, cell: Cell) -> pa.Table:
     net, loops = config.network, config.loops
     sizes = (config.n_test_tasks, 20)
-    part = Part("network", net.quadratic, net.design, net.width, True, net.train_rates, net.adapt_rate, *sizes)
+    part = Part("network", net.quadratic, net.design, net.width, True, net.train_rates, net.adapt_rate, sizes)
     return direction_runs.network(part, cell, loops.network_adam_step, loops.limits(network=True))
 
 
@@ -60,7 +60,7 @@ def finding(table: pa.Table, config: Config) -> Finding:
         best = paired.lowest(rates, values, config.seed)
         k = int(values.mean(axis=0).argmin())
         change = mean_interval(paired.by_run(table, "support_change", part=part, arm="exact_zero")[1][:, k])
-        ends.append((best.rate, best.low, best.high))
+        ends.append(best.ends)
         sign = resampled(below(best.low, best.high), len(values))
         # The step that is measured is that of the best point: it says nothing where that may lie on either side.
         results += [sign, above(*change[1:])] if sign == "confirmed" else [sign]
@@ -68,12 +68,9 @@ def finding(table: pa.Table, config: Config) -> Finding:
             f"{PARTS[part]}: best train rate {best.rate:+.2f} (95 %: {best.low:+.2f} to {best.high:+.2f}); "
             f"change of support loss {' ('.join(stated(*change))})"
         )
-    estimate, low, high = max(ends, key=lambda one: one[2])
     return Finding(
-        statistic="best train rate",
-        estimate=estimate,
-        low=low,
-        high=high,
+        "best train rate",
+        *max(ends, key=lambda one: one[2]),
         result=weakest(results),
         lines=tuple(lines),
     )

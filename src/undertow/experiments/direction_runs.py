@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from undertow._batch import TaskBatch
 from undertow.experiments import network_runs
-from undertow.experiments.network_runs import LOSSES
 from undertow.kernel import KernelPath, kernel_path
 from undertow.linear import rate_path
 from undertow.problem import Design, MixedLinearRegression
@@ -41,26 +40,12 @@ def linear(
     from undertow.experiments import outer_loop
 
     most, adam_most, tolerance, early, adam_early = limits
-    generator = cell.generator()
-    tasks, new, seeds = [], [], []
-    for _ in range(cell.runs):
-        tasks.append(problem.sample(design, generator))
-        new.append(problem.sample(design.new_tasks(*new_sizes), generator))
-        seeds.append(int(generator.integers(2**31)))
+    data = network_runs.draws(problem, design, new_sizes, cell)
+    tasks, seeds = data.tasks, data.seeds
     runs, k, p = cell.runs, len(rates), problem.n_features
     matrices = np.stack([outer_matrices(batch, rates)[0] for batch in tasks])
     steps = np.stack([outer_loop.descent_numbers(one, _STEP, momentum=False)[0] for one in matrices])
-    stacked, stacked_new = outer_loop.stacked(tasks), outer_loop.stacked(new)
-
-    def loops(step: np.ndarray) -> outer_loop.Loops:
-        return outer_loop.Loops(
-            draw=np.repeat(np.arange(runs), k),
-            seed=np.repeat(np.array(seeds, np.uint32), k),
-            rate=np.tile(rates, runs).astype(np.float32),
-            step=step.ravel().astype(np.float32),
-            momentum=np.zeros(runs * k, np.float32),
-        )
-
+    stacked, stacked_new = outer_loop.stacked(tasks), outer_loop.stacked(data.new)
     weights: dict[str, np.ndarray] = {}
     converged: dict[str, np.ndarray] = {}
     exact: dict[str, np.ndarray] = {}
@@ -71,31 +56,28 @@ def linear(
         weights[f"exact_{start}"] = exact[start]
         for method, step, cap, stop in (
             ("descent", steps, most, early),
-            ("adam", np.full((runs, k), adam_step), adam_most, adam_early),
+            ("adam", adam_step, adam_most, adam_early),
         ):
-            done = outer_loop.train_loops(model, method, stacked, loops(step), cap, tolerance, stop)
+            loops = outer_loop.loops_of(seeds, rates, step)
+            done = outer_loop.train_loops(model, method, stacked, loops, cap, tolerance, stop)
             for name, found in ((f"{method}_{start}", done.params), (f"{method}_early_{start}", done.early)):
                 weights[name] = np.asarray(found, np.float64).reshape(runs, k, p)
             converged[f"{method}_{start}"] = np.asarray(done.gradient_ratio) <= tolerance
     weights["ridge_zero"] = np.stack(
         [_ridge(batch, rates, 1 / (step * early)) for batch, step in zip(tasks, steps, strict=True)]
     )
-    metric, floor = (
-        adaptation_metric(problem, design.n_adapt or 1, adapt_rate),
-        unavoidable_loss(problem, design.n_adapt or 1, adapt_rate),
-    )
-    tables = []
+    metric, floor = (of(problem, design.n_adapt or 1, adapt_rate) for of in (adaptation_metric, unavoidable_loss))
+    tables, loops = [], outer_loop.loops_of(seeds, rates, steps)
     for arm, found in weights.items():
         start = arm.rsplit("_", 1)[1]
         params = found.reshape(runs * k, p).astype(np.float32)
         model = outer_loop.Linear(p)
-        losses, _ = outer_loop.losses_of(model, params, stacked, stacked_new, loops(steps), np.float32(adapt_rate))
-        columns = {name: np.asarray(getattr(losses, name), np.float64) for name in LOSSES}
+        losses, _ = outer_loop.losses_of(model, params, stacked, stacked_new, loops, np.float32(adapt_rate))
+        columns = {name: np.asarray(value, np.float64) for name, value in losses.items()}
         # White inputs: the expected loss on a new task, given the weights, is known.
         columns["test_loss"] = (floor + metric * ((found - problem.mean_weights) ** 2).sum(axis=-1) / 2).ravel()
         size = np.linalg.norm(exact[start], axis=-1)
-        distance = np.linalg.norm(found - exact[start], axis=-1) / size
-        columns["from_exact"] = distance.ravel()
+        columns["from_exact"] = (np.linalg.norm(found - exact[start], axis=-1) / size).ravel()
         near = weights["ridge_zero"]
         columns["from_ridge"] = (np.linalg.norm(found - near, axis=-1) / np.linalg.norm(near, axis=-1)).ravel()
         columns["converged"] = converged.get(arm, np.ones(runs * k, bool))
@@ -113,7 +95,7 @@ def network(
     from undertow.experiments import outer_loop
 
     most, adam_most, tolerance, early, adam_early = limits
-    data = network_runs.draws(part, cell)
+    data = network_runs.draws(part.problem, part.design, part.new_sizes, cell)
     rates, adapt = np.array(part.train_rates) * part.unit, part.adapt_rate * part.unit
     runs, k = cell.runs, len(rates)
     tasks, new = outer_loop.stacked(data.tasks), outer_loop.stacked(data.new)
@@ -133,20 +115,14 @@ def network(
         columns = {name: np.concatenate([one[name] for one in exact]) for name in exact[0]}
         columns |= {"from_exact": np.zeros(runs * k), "converged": np.ones(runs * k, bool)}
         tables.append(_rows(f"exact_{start}", cell, np.array(part.train_rates), rates, columns))
-        for method, cap, stop in (("descent", most, early), ("adam", adam_most, adam_early)):
-            step = np.concatenate([one for one, _ in numbers])
-            loops = outer_loop.Loops(
-                draw=np.repeat(np.arange(runs), k),
-                seed=np.repeat(np.array(data.seeds, np.uint32), k),
-                rate=np.tile(rates, runs).astype(np.float32),
-                step=(step if method == "descent" else np.full(runs * k, adam_step)).astype(np.float32),
-                momentum=np.concatenate([one for _, one in numbers]).astype(np.float32),
-            )
+        steps, momentum = zip(*numbers, strict=True)
+        for method, step, cap, stop in (("descent", steps, most, early), ("adam", adam_step, adam_most, adam_early)):
+            loops = outer_loop.loops_of(data.seeds, rates, step, momentum)
             done = outer_loop.train_loops(model, method, tasks, loops, cap, tolerance, stop)
             ends = np.asarray(done.gradient_ratio) <= tolerance
             for arm, params, ok in ((method, done.params, ends), (f"{method}_early", done.early, np.ones_like(ends))):
                 losses, seen = outer_loop.losses_of(model, params, tasks, new, loops, np.float32(adapt))
-                columns = {name: np.asarray(getattr(losses, name), np.float64) for name in LOSSES}
+                columns = {name: np.asarray(value, np.float64) for name, value in losses.items()}
                 adapted = np.asarray(seen, np.float64).reshape(kernel.shape)
                 gap = np.sqrt(((adapted - kernel) ** 2).mean(axis=(2, 3)) / (kernel**2).mean(axis=(2, 3)))
                 columns |= {"from_exact": gap.ravel(), "converged": ok}

@@ -153,8 +153,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
                 k = config.train_rates.index(rate)
                 mean, se = np.array([paired.mean_and_se(values[:, [k]]) for _, values in found])[:, :, 0].T
                 one.plot(numbers / config.n_features, lines, color=style.ORANGE, label="theory")
-                one.errorbar(numbers / config.n_features, mean, se, fmt="o", markersize=3.5, color=style.BLUE,
-                             label="measured, mean \u00b1 standard error")  # fmt: skip
+                style.measured(one, numbers / config.n_features, mean, se)
                 style.label_end(one, f"rate {style.signed(rate)}", numbers[-1] / config.n_features, lines[-1])
             least = theory.least_loss(config.problem, config.design(1))
             style.least_below(one, f"{least:.2f}")
@@ -176,7 +175,7 @@ def _best_rates(axes: Any, table: pa.Table, config: Config) -> None:
         axes.plot(x, lines, color=style.ORANGE)
         middle = np.array([one.rate for one in found])
         ends = [middle - [one.low for one in found], np.array([one.high for one in found]) - middle]
-        axes.errorbar(x, middle, np.maximum(ends, 0), fmt="o", markersize=3.5, color=style.BLUE)
+        style.measured(axes, x, middle, np.maximum(ends, 0), label=None)
         style.label_end(axes, words, x[-1], lines[-1])
     _share_axis(axes, np.array(config.numbers("many")) / config.n_features)
     axes.set_ylim(top=0.0)
@@ -214,10 +213,8 @@ def finding(table: pa.Table, config: Config) -> Finding:
     furthest = max(abs(distance - half).max(), abs(distance + half).max())
     few = [best(table, config, "few", m).rate for m in config.numbers("few")]
     return Finding(
-        statistic="best rate, one task less all",
-        estimate=ends[0],
-        low=ends[1],
-        high=ends[2],
+        "best rate, one task less all",
+        *ends,
         result=weakest(
             [resampled(below(ends[1], ends[2]), config.runs), within(distance - half, distance + half, MARGIN)]
         ),

@@ -159,8 +159,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
                 )
             for column, words in ((np.full(len(rates), -1), "converged"), (best, "stopped at\nits best time")):
                 mean, se = paired.mean_and_se(raw[:, pick, column])
-                one.errorbar(rates, mean, se, fmt="o", markersize=3.2, color=style.BLUE,
-                             label="measured, mean \u00b1 standard error")  # fmt: skip
+                style.measured(one, rates, mean, se)
                 exact = given[:, pick, column].mean(axis=0)
                 one.plot(rates, exact, ".", color=style.INK, markersize=4, zorder=4, label="the same, given the inputs")
                 style.label_end(one, words, rates[-1], exact[-1])
@@ -186,7 +185,7 @@ def _course(axes: Any, table: pa.Table, config: Config) -> None:
         k = config.train_rates.index(rate)
         mean = given[:, k, :-1].mean(axis=0)
         axes.plot(config.times, mean, color=style.INK, linewidth=1.0)
-        axes.errorbar(config.times, *paired.mean_and_se(raw[:, k, :-1]), fmt="o", markersize=3.2, color=style.BLUE)
+        style.measured(axes, config.times, *paired.mean_and_se(raw[:, k, :-1]), label=None)
         axes.plot([config.times[-1], 1.6 * config.times[-1]], [end[k]] * 2, color=style.ORANGE, linewidth=2)
         style.label_end(axes, f"rate {style.signed(rate)}", 1.6 * config.times[-1], end[k])
     axes.set_xscale("log")
@@ -224,12 +223,9 @@ def finding(table: pa.Table, config: Config) -> Finding:
         f"{sentence(*(100 * x for x in found[part][:3]), unit='%')}; {found[part][3]:.1%} of {found[part][4]:.1%}"
         for part, words in (("few", "N < p"), ("many", "N > p"))
     ]
-    ratio, low, high, *_ = max(found.values(), key=lambda ends: ends[2])
     return Finding(
-        statistic="share of the gain left",
-        estimate=100 * ratio,
-        low=100 * low,
-        high=100 * high,
+        "share of the gain left",
+        *(100 * x for x in max(found.values(), key=lambda ends: ends[2])[:3]),
         unit="%",
         result=weakest(conclusions),
         lines=tuple(lines),

@@ -11,20 +11,13 @@ import pyarrow as pa
 
 from undertow._batch import TaskBatch
 from undertow.kernel import KernelPath, kernel_path, relu_ntk
-from undertow.problem import Design, QuadraticRegression
+from undertow.problem import Design, Problem, QuadraticRegression
 from undertow.trials.panel import Cell
 
-LOSSES = (
-    "support_before",
-    "support_after",
-    "query_before",
-    "query_after",
-    "new_support_before",
-    "new_support_after",
-    "new_query_before",
-    "new_query_after",
-    "test_loss",
+ON_ROWS = tuple(
+    f"{new}{rows}_{when}" for new in ("", "new_") for rows in ("support", "query") for when in ("before", "after")
 )
+"""Losses around the inner step, on the training tasks and on new ones."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +31,8 @@ class Part:
     antisymmetric: bool
     train_rates: tuple[float, ...]
     adapt_rate: float
-    n_test_tasks: int
-    n_test_rows: int
+    new_sizes: tuple[int, int]
+    """new tasks of a run, and test rows of each"""
 
     @property
     def unit(self) -> float:
@@ -65,14 +58,13 @@ def spectral_unit(n_features: int, n_support: int) -> float:
     return float(1 / np.mean(top))
 
 
-def draws(part: Part, cell: Cell) -> Draws:
-    """Draw the cell's data; parts whose cells share a stream get the same data."""
-    generator = cell.generator()
-    new_design = part.design.new_tasks(part.n_test_tasks, part.n_test_rows)
+def draws(problem: Problem, design: Design, new_sizes: tuple[int, int], cell: Cell) -> Draws:
+    """Draw the cell's data; parts whose cells share a stream get the same data. new_sizes: new tasks, rows of each."""
+    generator, new_design = cell.generator(), design.new_tasks(*new_sizes)
     tasks, new, seeds = [], [], []
     for _ in range(cell.runs):
-        tasks.append(part.problem.sample(part.design, generator))
-        new.append(part.problem.sample(new_design, generator))
+        tasks.append(problem.sample(design, generator))
+        new.append(problem.sample(new_design, generator))
         seeds.append(int(generator.integers(2**31)))
     return Draws(tasks, new, seeds)
 
@@ -129,11 +121,11 @@ def compute(part: Part, cell: Cell, most: int, tolerance: float, early: int = 0)
     One row for each run and rate. network, analytic, empirical: test loss after adaptation, of the trained network,
     of the infinite network's kernel and of this network's own kernel at its start. gap_analytic, gap_empirical: root
     mean squared difference of the adapted values from the network's, relative to the size of the kernel's.
-    converged: whether the gradient fell by ``tolerance``. The columns of LOSSES are the network's.
+    converged: whether the gradient fell by ``tolerance``. The columns of ON_ROWS are the network's.
     """
     from undertow.experiments import outer_loop
 
-    data = draws(part, cell)
+    data = draws(part.problem, part.design, part.new_sizes, cell)
     rates, adapt = np.array(part.train_rates) * part.unit, part.adapt_rate * part.unit
     model = outer_loop.TwoLayer(part.problem.n_features, part.width, part.antisymmetric)
     references: list[dict[str, Any]] = []
@@ -149,24 +141,11 @@ def compute(part: Part, cell: Cell, most: int, tolerance: float, early: int = 0)
         references.append({name: kernel_values(path, new, adapt) for name, path in paths.items()})
         numbers.append(outer_loop.descent_numbers(hessians(paths["analytic"], rates), 0.7, momentum=True))
     runs, k = cell.runs, len(rates)
-    loops = outer_loop.Loops(
-        draw=np.repeat(np.arange(runs), k),
-        seed=np.repeat(np.array(data.seeds, np.uint32), k),
-        rate=np.tile(rates, runs).astype(np.float32),
-        step=np.concatenate([step for step, _ in numbers]).astype(np.float32),
-        momentum=np.concatenate([momentum for _, momentum in numbers]).astype(np.float32),
-    )
+    loops = outer_loop.loops_of(data.seeds, rates, *zip(*numbers, strict=True))
     tasks, new = outer_loop.stacked(data.tasks), outer_loop.stacked(data.new)
     trained = outer_loop.train_loops(model, "descent", tasks, loops, most, tolerance, early)
     losses, values = outer_loop.losses_of(model, trained.params, tasks, new, loops, np.float32(adapt))
-    columns: dict[str, Any] = {
-        "part": [part.name] * (runs * k),
-        "width": np.full(runs * k, part.width),
-        "run": np.repeat(np.arange(cell.first_run, cell.first_run + runs), k),
-        "train_rate": np.tile(np.array(part.train_rates), runs),
-        "raw_rate": np.tile(rates, runs),
-        "network": np.asarray(losses.test_loss, np.float64),
-    }
+    columns = _points(part, cell) | {"network": np.asarray(losses["test_loss"], np.float64)}
     network = np.asarray(values, np.float64).reshape(runs, k, *values.shape[1:])
     for name in ("analytic", "empirical"):
         kernel = np.stack([reference[name][0] for reference in references])
@@ -175,13 +154,21 @@ def compute(part: Part, cell: Cell, most: int, tolerance: float, early: int = 0)
         columns[f"gap_{name}"] = gap.ravel()
     columns["iterations"] = np.asarray(trained.iterations, np.int64)
     columns["converged"] = np.asarray(trained.gradient_ratio) <= tolerance
-    columns |= {name: np.asarray(getattr(losses, name), np.float64) for name in LOSSES[:-1]}
+    columns |= {name: np.asarray(losses[name], np.float64) for name in ON_ROWS}
     return pa.table(columns)
+
+
+def _points(part: Part, cell: Cell) -> dict[str, Any]:
+    """The columns that say which run and rate a row is of."""
+    runs, rates = np.arange(cell.first_run, cell.first_run + cell.runs), np.array(part.train_rates)
+    run, rate = (column.ravel() for column in np.meshgrid(runs, rates, indexing="ij"))
+    same = {"part": [part.name] * run.size, "width": np.full(run.size, part.width)}
+    return same | {"run": run, "train_rate": rate, "raw_rate": rate * part.unit}
 
 
 def compute_kernel(part: Part, cell: Cell) -> pa.Table:
     """The columns of ``compute`` for the infinite network's kernel alone; those of the network are NaN, 0 or False."""
-    data = draws(part, cell)
+    data = draws(part.problem, part.design, part.new_sizes, cell)
     rates, adapt = np.array(part.train_rates) * part.unit, part.adapt_rate * part.unit
     losses = [
         kernel_values(kernel_path(relu_ntk, tasks, rates), new, adapt)[1]
@@ -189,12 +176,7 @@ def compute_kernel(part: Part, cell: Cell) -> pa.Table:
     ]
     rows = cell.runs * len(rates)
     nothing = np.full(rows, np.nan)
-    columns: dict[str, Any] = {
-        "part": [part.name] * rows,
-        "width": np.zeros(rows, np.int64),
-        "run": np.repeat(np.arange(cell.first_run, cell.first_run + cell.runs), len(rates)),
-        "train_rate": np.tile(np.array(part.train_rates), cell.runs),
-        "raw_rate": np.tile(rates, cell.runs),
+    columns = _points(part, cell) | {
         "network": nothing,
         "analytic": np.concatenate(losses),
         "gap_analytic": nothing,
@@ -203,7 +185,7 @@ def compute_kernel(part: Part, cell: Cell) -> pa.Table:
         "iterations": np.zeros(rows, np.int64),
         "converged": np.zeros(rows, bool),
     }
-    return pa.table(columns | dict.fromkeys(LOSSES[:-1], nothing))
+    return pa.table(columns | dict.fromkeys(ON_ROWS, nothing))
 
 
 def key(seed: int) -> Any:

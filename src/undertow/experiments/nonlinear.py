@@ -11,11 +11,11 @@ from undertow.experiments.nonlinear_config import Config
 from undertow.experiments.nonlinear_figure import draw
 from undertow.experiments.nonlinear_map import BORDER, network_places, random_places, told
 from undertow.experiments.reading import loss_just_below_zero
-from undertow.experiments.training_experiment import TrainingExperiment, cut_runs
+from undertow.experiments.training_experiment import TrainingExperiment
 from undertow.trials import paired
 from undertow.trials.finding import Finding, mean_interval, sentence
 from undertow.trials.optimum import just_below_zero
-from undertow.trials.panel import Cell
+from undertow.trials.panel import Cell, cut_runs
 
 RUNS_PER_CELL, KERNEL_RUNS_PER_CELL = 5, 50
 SOURCES = {

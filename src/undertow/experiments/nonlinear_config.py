@@ -144,7 +144,7 @@ class Config(ExperimentConfig):
         """A problem as a Part; ``width`` 0 is the kernel of infinite width alone."""
         test = (self.n_test_tasks, self.n_test_rows)
         return Part(name, problem.quadratic, problem.design, width, self.antisymmetric, problem.train_rates,
-                    self.adapt_rate, *test)  # fmt: skip
+                    self.adapt_rate, test)  # fmt: skip
 
     def parts(self) -> list[tuple[Part, int]]:
         """Every part with its number of runs: the panels, the exchanged problems, the other runs and the map."""

@@ -36,7 +36,7 @@ def _curve(axes: Any, table: pa.Table, name: str) -> None:
     axes.plot(rates, exact, color=style.ORANGE)
     at, values = paired.by_run(table, "network", part=name)
     difference, se = (100 * x / values[:, at == 0.0].mean() for x in paired.differences(at, values))
-    axes.errorbar(at, difference, se, fmt="o", color=style.BLUE, markersize=3.2, capsize=1.5, elinewidth=0.9, zorder=3)
+    style.measured(axes, at, difference, se, label=None)
     style.zero_lines(axes)
     if rates[0] < -2:
         axes.set_xscale("symlog", linthresh=1.0)

@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from undertow._check import InputError
-from undertow.experiments.training_experiment import TrainingExperiment, cut_runs
+from undertow.experiments.training_experiment import TrainingExperiment
 from undertow.plots import style
 from undertow.problem import Design
 from undertow.tasks import ImageTasks, read_images
 from undertow.trials import paired
 from undertow.trials.config import ExperimentConfig, Rates, RatesWithZero, Runs, Size
 from undertow.trials.finding import Finding, above, mean_interval, sentence, weakest
-from undertow.trials.panel import Cell
+from undertow.trials.panel import Cell, cut_runs
 
 GPU: dict[str, Any] = {
     "filters": 64,
@@ -131,11 +131,9 @@ def compute(config: Config, cell: Cell) -> pa.Table:
 
 def best_adapted(table: pa.Table, shots: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(rates, adapt rates, accuracies (runs, k)), each train rate with the adapt rate best on average."""
-    adapt = np.unique(table["adapt_rate"].to_numpy())
-    found = [paired.by_run(table, "accuracy", shots=shots, adapt_rate=rate) for rate in adapt]
-    values = np.stack([one for _, one in found])
-    best = values.mean(axis=1).argmax(axis=0)
-    return found[0][0], adapt[best], values[best, :, np.arange(len(found[0][0]))].T
+    table = table.append_column("error", pa.array(-table["accuracy"].to_numpy()))
+    rates, adapt, errors = paired.best_adapted(table, "error", shots=shots)
+    return rates, adapt, -errors
 
 
 def draw(table: pa.Table, config: Config) -> Figure:
@@ -166,13 +164,10 @@ def finding(table: pa.Table, config: Config) -> Finding:
             f"{shots} {'shot' if shots == 1 else 'shots'}: accuracy at the best rate > 0 minus that at the best rate "
             f"<= 0: {sentence(gain, low, high, 'points')}"
         )
-    estimate, low, high = min(found, key=lambda ends: ends[1])
     lines.append(f"{config.runs} seeds; each rate is chosen on the other seeds")
     return Finding(
-        statistic="accuracy difference",
-        estimate=estimate,
-        low=low,
-        high=high,
+        "accuracy difference",
+        *min(found, key=lambda ends: ends[1]),
         unit="points",
         result=weakest([above(low, high) for _, low, high in found]),
         lines=tuple(lines),

@@ -6,6 +6,7 @@ This file imports JAX, so experiments import it only where they compute.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 import optax
 
 from undertow._batch import TaskBatch
+from undertow.experiments.network_runs import ON_ROWS
 from undertow.gradient import meta_loss, squared_loss
 from undertow.gradient.inner import norm
 
@@ -79,6 +81,14 @@ class Loops(NamedTuple):
     """(c,) Nesterov momentum of the outer gradient descent"""
 
 
+def loops_of(seeds: Sequence[int], rates: np.ndarray, step: Any, momentum: Any = 0.0) -> Loops:
+    """One loop for each run and rate, rates fastest; seeds (runs,), rates (k,), step and momentum (runs, k) or less."""
+    runs, k = len(seeds), len(rates)
+    every = lambda values: np.broadcast_to(np.asarray(values, np.float32), (runs, k)).ravel()  # noqa: E731  (three uses)
+    of_run = np.repeat(np.arange(runs), k), np.repeat(np.array(seeds, np.uint32), k)
+    return Loops(*of_run, every(rates), every(step), every(momentum))
+
+
 class Trained(NamedTuple):
     """What is left of each loop."""
 
@@ -140,42 +150,28 @@ def train_loops(
     return jax.lax.map(one, loops)
 
 
-class Losses(NamedTuple):
-    """Mean losses of each loop, (c,)."""
-
-    support_before: Any
-    support_after: Any
-    query_before: Any
-    query_after: Any
-    new_support_before: Any
-    new_support_after: Any
-    new_query_before: Any
-    new_query_after: Any
-    test_loss: Any
-
-
 @partial(jax.jit, static_argnames=("model",))
 def losses_of(
     model: Any, params: Any, tasks: TaskBatch, new: TaskBatch, loops: Loops, adapt_rate: Any
-) -> tuple[Losses, jax.Array]:
-    """Losses around the inner step, on the training tasks and on new ones, and after adaptation.
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Mean losses (c,) of each loop around the inner step, by the names of ON_ROWS, and "test_loss", after adaptation.
 
     Returns (losses, values): values (c, m, q) are the adapted model's on the query rows of the new tasks.
     """
     loss_fn = squared_loss(model.apply)
 
-    def one(given: tuple[Any, Loops]) -> tuple[Losses, jax.Array]:
+    def one(given: tuple[Any, Loops]) -> tuple[dict[str, jax.Array], jax.Array]:
         at, loop = given
         train, test = (jax.tree.map(lambda a: a[loop.draw], batch) for batch in (tasks, new))
-        seen = [x.mean() for x in meta_loss(loss_fn, at, train, loop.rate)[1][:4]]
-        seen += [x.mean() for x in meta_loss(loss_fn, at, test, loop.rate)[1][:4]]
+        seen = [x.mean() for batch in (train, test) for x in meta_loss(loss_fn, at, batch, loop.rate)[1][:4]]
 
         def adapted(task: TaskBatch) -> jax.Array:
             g = jax.grad(loss_fn)(at, task.support_x, task.support_y)
             return model.apply(jax.tree.map(lambda a, b: a - adapt_rate * b, at, g), task.query_x)
 
         values = jax.vmap(adapted)(test)
-        return Losses._make([*seen, 0.5 * jnp.mean((values - test.query_y) ** 2)]), values
+        losses = dict(zip(ON_ROWS, seen, strict=True))
+        return losses | {"test_loss": 0.5 * jnp.mean((values - test.query_y) ** 2)}, values
 
     return jax.lax.map(one, (params, loops))
 

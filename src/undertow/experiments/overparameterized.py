@@ -51,14 +51,13 @@ def finding(table: pa.Table, config: Config) -> Finding:
     """The best train rate lies below 0, and every point within MARGIN of exact theory."""
     panels = two_rates.panels(config)
     best = optima_of(table, "b")["conditional"]
+    ends = (best["rate"], best["low"], best["high"])
     lows, highs = from_exact_theory(table, panels)
     furthest = max(abs(lows).max(initial=0), abs(highs).max(initial=0))
     return Finding(
-        statistic="best train rate",
-        estimate=best["rate"],
-        low=best["low"],
-        high=best["high"],
-        result=weakest([resampled(below(best["low"], best["high"]), config.train_runs), within(lows, highs, MARGIN)]),
+        "best train rate",
+        *ends,
+        result=weakest([resampled(below(*ends[1:]), config.train_runs), within(lows, highs, MARGIN)]),
         lines=(
             f"best train rate {best_rate(table, panels[1])}",
             f"exact theory: within {100 * furthest:.2f} % of the loss at all {len(lows)} points (simultaneous 95 % "

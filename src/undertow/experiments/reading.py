@@ -75,6 +75,11 @@ def lowest(table: pa.Table, panel: Panel, label: str) -> list[str]:
     return lines
 
 
+def by_panel(table: pa.Table, panels: list[Panel]) -> list[str]:
+    """Distance from theory and the optimum of each panel."""
+    return [line for one in panels for line in (*agreement(table, [one], one.name), *lowest(table, one, one.name))]
+
+
 def best_rate(table: pa.Table, panel: Panel) -> str:
     """Where the panel's curve is lowest, given the inputs, with its interval and with theory, for one line."""
     found = optima_of(table, panel.name)
@@ -89,10 +94,8 @@ def loss_just_below_zero(found: dict[str, float] | None, *more: str) -> Finding:
     found = found or {"rate": math.nan, "difference": math.nan, "low": math.nan, "high": math.nan}
     ends = [100 * found[key] for key in ("difference", "low", "high")]
     return Finding(
-        statistic="loss against rate 0",
-        estimate=ends[0],
-        low=ends[1],
-        high=ends[2],
+        "loss against rate 0",
+        *ends,
         unit="%",
         result=below(ends[1], ends[2]),
         lines=(f"loss at train rate {found['rate']:+g} against the loss at 0: {sentence(*ends, unit='%')}", *more),

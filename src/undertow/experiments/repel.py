@@ -156,7 +156,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
             mean,
             se,
             theories={"equivalent": np.asarray(theory.proximal_loss(config.problem, config.design, ratios))},
-            best=(found.rate, found.low, found.high),
+            best=found.ends,
             least=theory.least_loss(config.problem, config.design),
         )
         title = f"b  spiked inputs, {config.n_features} features, {config.n_rows} rows:\nthe best ridge is negative"
@@ -173,8 +173,7 @@ def _groups(axes: Any, table: pa.Table, config: Config) -> None:
         mean, se = paired.mean_and_se(values)
         exact = group_loss(config, rho, fine)
         axes.plot(fine, exact, color=style.ORANGE, label="theory, exact")
-        axes.errorbar(rates, mean, se, fmt="o", markersize=3.2, color=style.BLUE,
-                      label="measured, mean \u00b1 standard error")  # fmt: skip
+        style.measured(axes, rates, mean, se)
         best = theory.group_rate(rho, n)
         axes.plot(best, group_loss(config, rho, np.asarray(best)), "^", color=style.INK, markersize=7, zorder=5,
                   label="best rate; for normal rows the least possible loss")  # fmt: skip
@@ -200,8 +199,8 @@ def finding(table: pa.Table, config: Config) -> Finding:
     found = {rho: best for rho, best in every.items() if rho < 0}
     strongest, ridge = min(found), best_ratio(table, config)
     first = found[strongest]
-    parts: list[Conclusion] = [resampled(below(one.low, one.high), config.runs) for one in found.values()]
-    parts.append(resampled(below(ridge.low, ridge.high), config.ridge_runs))
+    parts: list[Conclusion] = [resampled(below(*one.ends[1:]), config.runs) for one in found.values()]
+    parts.append(resampled(below(*ridge.ends[1:]), config.ridge_runs))
     rate = theory.group_rate(strongest, config.n_adapt)
     others = "; ".join(
         f"{rho:g}: {one.rate:+.3f}, theory {theory.group_rate(rho, config.n_adapt):+.3f}"
@@ -209,16 +208,14 @@ def finding(table: pa.Table, config: Config) -> Finding:
         if rho != strongest
     )
     return Finding(
-        statistic="best adapt rate",
-        estimate=first.rate,
-        low=first.low,
-        high=first.high,
+        "best adapt rate",
+        *first.ends,
         result=weakest(parts),
         lines=(
-            f"best adapt rate at correlation {strongest:+g}: {sentence(first.rate, first.low, first.high)}; theory "
+            f"best adapt rate at correlation {strongest:+g}: {sentence(*first.ends)}; theory "
             f"{rate:+.3f}, as a ratio {config.n_adapt / rate - config.n_adapt:+.3g}",
             f"at correlation {others}",
-            f"best ratio, spiked inputs: {sentence(ridge.rate, ridge.low, ridge.high)}; deterministic equivalent "
+            f"best ratio, spiked inputs: {sentence(*ridge.ends)}; deterministic equivalent "
             f"{expected_ratio(config):+.1f}",
         ),
     )

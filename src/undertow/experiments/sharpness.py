@@ -118,8 +118,8 @@ def draw(table: pa.Table, config: Config) -> Figure:
                 below_zero = rates <= 0
                 line = np.exp(np.log(edges(table, config, kind)[:, below_zero]).mean(axis=0))
                 one.plot(rates[below_zero], line, color=style.ORANGE)
-            one.errorbar(rates, middle, [middle * (1 - np.exp(-ends)), middle * (np.exp(ends) - 1)], fmt="o",
-                         markersize=4, color=style.BLUE, label="measured, 95 % interval")  # fmt: skip
+            bars = [middle * (1 - np.exp(-ends)), middle * (np.exp(ends) - 1)]
+            style.measured(one, rates, middle, bars, label="measured, 95 % interval")
             one.set_ylim(0, 1.15 * np.nanmax(middle))
             one.axvline(0.0, color=style.GREY, linewidth=0.7, zorder=0)
             one.set_xlabel("train rate, same rows for support and query")
@@ -159,10 +159,8 @@ def finding(table: pa.Table, config: Config) -> Finding:
     test = paired.by_run(table, "test_loss", kind="normalised")[1]
     change = mean_interval(100 * (test[:, 0] / test[:, rates == 0.0][:, 0] - 1))
     return Finding(
-        statistic="eigenvalue over that at 0",
-        estimate=ends[0],
-        low=ends[1],
-        high=ends[2],
+        "eigenvalue over that at 0",
+        *ends,
         unit="times",
         result=weakest([below(ends[1], ends[2], 1.0), within(middle - half, middle + half, MARGIN)]),
         lines=(

@@ -66,17 +66,8 @@ def compute(config: Config, cell: Cell) -> pa.Table:
 
 
 def best_adapted(table: pa.Table, shots: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(rates, adapt rates, values (runs, k)): each train rate with the adapt rate that suits it best.
-
-    That rate is chosen by the mean over all runs, on the tasks on which it is reported: one of a few values.
-    """
-    table = table.filter(pc.field("method") == "maml")
-    adapt = np.unique(table["adapt_rate"].to_numpy())
-    found = [paired.by_run(table, "test_mse", shots=shots, adapt_rate=rate) for rate in adapt]
-    rates, values = found[0][0], np.stack([one for _, one in found])
-    mean = np.where(np.isfinite(values).all(axis=1), values.mean(axis=1), np.inf)
-    best = mean.argmin(axis=0)
-    return rates, adapt[best], values[best, :, np.arange(len(rates))].T
+    """(rates, adapt rates, errors (runs, k)), each train rate with the adapt rate best on average."""
+    return paired.best_adapted(table, "test_mse", method="maml", shots=shots)
 
 
 def draw(table: pa.Table, config: Config) -> Figure:
@@ -135,13 +126,10 @@ def finding(table: pa.Table, config: Config) -> Finding:
         found.append(ends)
         lines.append(f"{shots} shots: squared error at the best rate > 0 minus that at the best rate <= 0: "
                      f"{sentence(*ends)}")  # fmt: skip
-    estimate, low, high = max(found, key=lambda ends: ends[2])
     lines.append(f"{config.runs} seeds; each rate is chosen on the other seeds")
     return Finding(
-        statistic="error difference",
-        estimate=estimate,
-        low=low,
-        high=high,
+        "error difference",
+        *max(found, key=lambda ends: ends[2]),
         result=weakest([below(low, high) for _, low, high in found]),
         lines=tuple(lines),
     )

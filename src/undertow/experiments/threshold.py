@@ -153,21 +153,19 @@ def finding(table: pa.Table, config: Config) -> Finding:
     curves = [regime_curve(table, config, rate) for rate in config.train_rates]
     at = int(abs(curves[0].n_rows - config.n_features).argmin())
     ratios = [_peak(table, config, rate, at) for rate in config.train_rates]
-    estimate, low, high = min(ratios, key=lambda ends: ends[1])
+    least = min(ratios, key=lambda ends: ends[1])
     peaks = ", ".join(
         f"{one.median[at]:.3g} at {rate:+g}" if rate else f"{one.median[at]:.3g} at 0"
         for rate, one in zip(config.train_rates, curves, strict=True)
     )
     return Finding(
-        statistic="peak over rest",
-        estimate=estimate,
-        low=low,
-        high=high,
+        "peak over rest",
+        *least,
         unit="times",
         result=weakest([above(low, high, 1.0) for _, low, high in ratios]),
         lines=(
             f"median loss at N = {curves[0].n_rows[at]} (p = {config.n_features}) over the highest at another N: "
-            f"{sentence(estimate, low, high, 'times')}",
+            f"{sentence(*least, unit='times')}",
             f"this is the least of {len(ratios)} train rates; median loss at the peak by train rate: {peaks}",
         ),
     )

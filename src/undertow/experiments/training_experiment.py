@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from undertow.experiments.experiment import Experiment
 from undertow.trials.config import ExperimentConfig
-from undertow.trials.panel import Cell, Panel
+from undertow.trials.panel import Cell, Panel, cut_runs
 
 NEEDED = ("jax", "optax", "safetensors")
 
@@ -73,13 +73,4 @@ def cut_parts(parts: Mapping[str, int], per_cell: int, seed: int, *, shared: boo
         cell
         for index, (name, runs) in enumerate(parts.items())
         for cell in cut_runs(name, index, runs, per_cell, seed, 0 if shared else None)
-    ]
-
-
-def cut_runs(name: str, index: int, runs: int, per_cell: int, seed: int, stream: int | None = None) -> list[Cell]:
-    """Cut ``runs`` of one part into cells; parts with the same ``stream`` (None: their index) share their draws."""
-    stream = index if stream is None else stream
-    return [
-        Cell(f"{name}-{number:04d}", index, first, min(per_cell, runs - first), seed, (stream, number))
-        for number, first in enumerate(range(0, runs, per_cell))
     ]

@@ -6,7 +6,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from undertow.experiments.reading import agreement, curve, lowest
+from undertow.experiments.reading import by_panel, curve
 from undertow.plots import style
 from undertow.problem import Design, MixedLinearRegression
 from undertow.trials.config import ExperimentConfig, Rates, RatesWithZero, Runs, Scale, Size, evenly
@@ -63,7 +63,4 @@ def draw(table: pa.Table, config: TwoRatesConfig, theories: tuple[str, ...], tan
 
 def verdict(table: pa.Table, config: TwoRatesConfig) -> list[str]:
     """Distance from theory and the optima of both panels."""
-    lines = []
-    for panel in panels(config):
-        lines += agreement(table, [panel], panel.name) + lowest(table, panel, panel.name)
-    return lines
+    return by_panel(table, panels(config))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from undertow.plots import style
+from undertow.plots.panel import Display
 
 # Rivals beyond a gap of this factor would press all others together: they are drawn at the edge, with their number.
 _GAP = 5.0
@@ -17,7 +18,7 @@ _SHOWN = 3
 
 
 @dataclass
-class ComparisonDisplay:
+class ComparisonDisplay(Display):
     """Mean squared error of each rival minus that of the base, with its interval, and seconds of a fit.
 
     Examples
@@ -48,11 +49,6 @@ class ComparisonDisplay:
     """its mean squared error over the target's variance"""
     level: float
     """nominal coverage of the intervals"""
-
-    ax_: Any = field(default=None, init=False, repr=False)
-    """axes of the last drawing"""
-    figure_: Any = field(default=None, init=False, repr=False)
-    """and their figure"""
 
     @classmethod
     def from_comparison(cls, comparison: Any, base: str | None = None) -> ComparisonDisplay:
@@ -96,7 +92,7 @@ class ComparisonDisplay:
             ax.grid(axis="y", visible=False)
             if seconds_ax is not None:
                 self._draw_seconds(seconds_ax)
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_ = ax
         return self
 
     def _draw_differences(self, ax: Any) -> None:

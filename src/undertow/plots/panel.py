@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from textwrap import wrap
 from typing import Any
 
@@ -13,6 +14,19 @@ _FONT, _LINE, _PADDING = 7, 10.5, 8.0
 _MOST = 0.5
 # Characters in a line of a label.
 _LONGEST = 32
+
+
+@dataclass
+class Display:
+    """What displays share: they hold data, draw late, and keep the axes of the last drawing."""
+
+    ax_: Any = field(default=None, init=False, repr=False)
+    """axes of the last drawing"""
+
+    @property
+    def figure_(self) -> Any:
+        """Figure of the last drawing; None before there is one."""
+        return None if self.ax_ is None else self.ax_.figure
 
 
 def panel(ax: Any, *, width: float = 5.5, height: float = 3.4) -> tuple[Any, bool]:

@@ -18,13 +18,13 @@ from undertow.choice.record import Choice, RateInterval
 from undertow.linear.surface import LossSurface
 from undertow.plots import style
 from undertow.plots.fitted import gradient_ridge, kept, loss_name
-from undertow.plots.panel import add_legend, panel, wrapped
+from undertow.plots.panel import Display, add_legend, panel, wrapped
 
 _MARKS = {"no inner loop": ("o", style.INK), "best train rate": ("*", style.ORANGE)}
 
 
 @dataclass
-class RatePathDisplay:
+class RatePathDisplay(Display):
     """Mean squared error at the best adapt rate against the train rate, drawn around the circle of rates.
 
     Examples
@@ -51,11 +51,6 @@ class RatePathDisplay:
     """where the best train rate lies"""
     loss_name: str = "mean squared error"
     """the label of the axis"""
-
-    ax_: Any = field(default=None, init=False, repr=False)
-    """axes of the last drawing"""
-    figure_: Any = field(default=None, init=False, repr=False)
-    """and their figure"""
 
     @classmethod
     def from_path(cls, surface: LossSurface) -> RatePathDisplay:
@@ -130,7 +125,7 @@ class RatePathDisplay:
                 draw_interval(ax, self.interval)
             if legend:
                 add_legend(ax, own)
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_ = ax
         return self
 
 
@@ -172,7 +167,7 @@ def _column(surface: LossSurface, ridge: float) -> int:
 
 
 @dataclass
-class LossSurfaceDisplay:
+class LossSurfaceDisplay(Display):
     """Mean squared error over both rates: the adapt rate in spectral units, the train rate around the circle.
 
     Examples
@@ -195,11 +190,6 @@ class LossSurfaceDisplay:
     """angle and adapt rate (spectral) of the least error"""
     loss_name: str = "mean squared error"
     """the label of the colours"""
-
-    ax_: Any = field(default=None, init=False, repr=False)
-    """axes of the last drawing"""
-    figure_: Any = field(default=None, init=False, repr=False)
-    """and their figure"""
 
     @classmethod
     def from_surface(cls, surface: LossSurface, ridge: float | None = None, n_rates: int = 121) -> LossSurfaceDisplay:
@@ -270,5 +260,5 @@ class LossSurfaceDisplay:
             ax.set_ylabel("adapt rate, same unit")
             ax.grid(False)
             ax.figure.colorbar(drawn, ax=ax, format="%.4g", label=wrapped(self.loss_name))
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_ = ax
         return self

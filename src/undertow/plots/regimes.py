@@ -46,19 +46,7 @@ class LossCurve:
         for name, values in self.theories.items():
             axes.plot(self.rates, np.where(np.isfinite(values), values, np.nan), zorder=2, **THEORY_LOOK[name])
         if self.mean is not None:
-            axes.errorbar(
-                self.rates,
-                self.mean,
-                yerr=self.se,
-                linestyle="",
-                marker="o",
-                markersize=3.2,
-                capsize=1.5,
-                elinewidth=0.9,
-                color=style.BLUE,
-                zorder=3,
-                label="measured, mean \u00b1 standard error",
-            )
+            style.measured(axes, self.rates, self.mean, self.se)
         if self.sharp is not None:
             axes.plot(
                 self.rates, self.sharp, ".", color=style.INK, markersize=4, zorder=4, label="the same, given the inputs"
@@ -108,32 +96,14 @@ class LossCurve:
         """A mark in the empty strip under the data: it cannot hide a point."""
         across = axes.get_xaxis_transform()
         if self.theory_rate is not None and np.isfinite(self.theory_rate) and self.best is None:
-            axes.plot(
-                [self.theory_rate],
-                [0.16],
-                transform=across,
-                linestyle="",
-                marker="v",
-                markersize=6,
-                color=style.ORANGE,
-                zorder=5,
-                label="lowest, theory",
-            )
+            mark: Any = {"markersize": 6, "color": style.ORANGE, "zorder": 5, "label": "lowest, theory"}
+            axes.plot([self.theory_rate], [0.16], "v", transform=across, **mark)
         if self.best is None:
             return
         rate, low, high = self.best
-        axes.errorbar(
-            [rate],
-            [0.16],
-            xerr=[[max(rate - low, 0.0)], [max(high - rate, 0.0)]],
-            transform=across,
-            linestyle="",
-            marker="^",
-            markersize=6,
-            elinewidth=2.0,
-            color=style.INK,
-            zorder=5,
-        )
+        look: Any = {"fmt": "^", "markersize": 6, "elinewidth": 2.0, "color": style.INK, "zorder": 5}
+        ends = [[max(rate - low, 0.0)], [max(high - rate, 0.0)]]
+        axes.errorbar([rate], [0.16], xerr=ends, transform=across, **look)
         words = f"best {rate:+.2f}".replace("-", "\u2212")
         axes.annotate(
             words, (rate, 0.16), xycoords=across, xytext=(7, 0), textcoords="offset points", va="center", fontsize=8
@@ -161,30 +131,10 @@ class RegimeCurve:
         for side in (self.n_rows < self.threshold - 1, self.n_rows > self.threshold + 1):
             axes.plot(self.n_rows[side], self.theory[side], color=color, zorder=2)
         outside = ~inside
-        axes.errorbar(
-            self.n_rows[outside],
-            self.mean[outside],
-            yerr=self.se[outside],
-            linestyle="",
-            marker="o",
-            markersize=3.4,
-            capsize=1.5,
-            elinewidth=0.9,
-            color=color,
-            zorder=3,
-            label=label,
-        )
-        axes.plot(
-            self.n_rows,
-            self.median,
-            linestyle="",
-            marker="D",
-            markersize=6,
-            markerfacecolor="none",
-            markeredgewidth=0.8,
-            color=color,
-            zorder=4,
-        )
+        mean, se = self.mean[outside], self.se[outside]
+        style.measured(axes, self.n_rows[outside], mean, se, color=color, label=label)
+        look: Any = {"markersize": 6, "markerfacecolor": "none", "markeredgewidth": 0.8, "color": color, "zorder": 4}
+        axes.plot(self.n_rows, self.median, "D", **look)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
         return axes

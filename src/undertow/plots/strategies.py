@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
@@ -13,12 +13,12 @@ from undertow.choice import words
 from undertow.choice.record import Choice, Gain
 from undertow.plots import style
 from undertow.plots.fitted import kept
-from undertow.plots.panel import panel
+from undertow.plots.panel import Display, panel
 from undertow.plots.rate_path import LossSurfaceDisplay, RatePathDisplay
 
 
 @dataclass
-class StrategyDisplay:
+class StrategyDisplay(Display):
     """Held-out error of each strategy: its gain over prediction without rows, paired by task, with an interval.
 
     Examples
@@ -44,11 +44,6 @@ class StrategyDisplay:
     """the strategy that the estimator uses"""
     level: float = 0.95
     """nominal coverage of the intervals"""
-
-    ax_: Any = field(default=None, init=False, repr=False)
-    """axes of the last drawing"""
-    figure_: Any = field(default=None, init=False, repr=False)
-    """and their figure"""
 
     @classmethod
     def from_choice(cls, choice: Choice) -> StrategyDisplay:
@@ -95,7 +90,7 @@ class StrategyDisplay:
             ax.annotate(
                 "MSE", (1, 1), xytext=(4, 2), xycoords="axes fraction", textcoords="offset points", fontsize=7.5
             )
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_ = ax
         return self
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from undertow.choice.words import NO_ROWS, short
 from undertow.linear.surface import LossSurface
 from undertow.plots import style
 from undertow.plots.fitted import kept
-from undertow.plots.panel import add_legend, panel
+from undertow.plots.panel import Display, add_legend, panel
 from undertow.tasks.losses import weights_of
 
 # With more tasks than this their names cannot be read along an axis.
@@ -26,7 +26,7 @@ _REACH = 4.0
 
 
 @dataclass
-class TaskGainDisplay:
+class TaskGainDisplay(Display):
     """Gain of each held-out task from a strategy over another, sorted; losing tasks have a negative gain.
 
     Examples
@@ -51,11 +51,6 @@ class TaskGainDisplay:
     base: str
     level: float = 0.95
     """nominal coverage of the interval"""
-
-    ax_: Any = field(default=None, init=False, repr=False)
-    """axes of the last drawing"""
-    figure_: Any = field(default=None, init=False, repr=False)
-    """and their figure"""
 
     @classmethod
     def from_estimator(
@@ -215,7 +210,7 @@ class TaskGainDisplay:
             ax.set_title(f"gain from {short(self.strategy)}")
             strip = add_legend(ax, own, columns=1 if named else 2, at="bottom") if legend else 0.0
             self._name_tasks(ax, order, named, strip)
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_ = ax
         return self
 
     def _name_tasks(self, ax: Any, order: np.ndarray, named: bool, strip: float) -> None:

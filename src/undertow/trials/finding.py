@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -24,7 +24,7 @@ ENOUGH_RUNS = 10
 _WEAKEST_FIRST: tuple[Conclusion, ...] = ("not confirmed", "not decided", "confirmed")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Finding:
     """The decisive number of an experiment.
 
@@ -37,6 +37,7 @@ class Finding:
     estimate: float
     low: float
     high: float
+    _: KW_ONLY
     result: Conclusion
     lines: tuple[str, ...]
     unit: str = ""

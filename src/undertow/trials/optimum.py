@@ -31,6 +31,11 @@ class Optimum:
     gain: float | None
     gain_se: float | None
 
+    @property
+    def ends(self) -> tuple[float, float, float]:
+        """The rate and the two ends of its interval."""
+        return self.rate, self.low, self.high
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a file."""
         return asdict(self)

@@ -22,6 +22,19 @@ def by_run(table: pa.Table, column: str, rate: str = "train_rate", **where: Any)
     return rates, values
 
 
+def best_adapted(table: pa.Table, column: str, **where: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(rates, adapt rates, values (runs, k)): each train rate with the adapt rate that suits it best.
+
+    That rate is chosen by the mean over all runs, on the tasks on which it is reported: one of a few values. The
+    lower a value, the better; one that is not finite is never the best.
+    """
+    adapt = np.unique(table["adapt_rate"].drop_null().to_numpy())
+    found = [by_run(table, column, adapt_rate=rate, **where) for rate in adapt]
+    rates, values = found[0][0], np.stack([one for _, one in found])
+    best = np.where(np.isfinite(values).all(axis=1), values.mean(axis=1), np.inf).argmin(axis=0)
+    return rates, adapt[best], values[best, :, np.arange(len(rates))].T
+
+
 def mean_and_se(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean over runs, (k,), and its standard error."""
     return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))

@@ -69,9 +69,17 @@ class Cell:
 
 def cells_of(panels: Iterable[Panel], seed: int) -> list[Cell]:
     """Cut each panel's runs into cells of RUNS_PER_CELL."""
-    cells = []
-    for index, panel in enumerate(panels):
-        for number, first in enumerate(range(0, panel.runs, RUNS_PER_CELL)):
-            runs = min(RUNS_PER_CELL, panel.runs - first)
-            cells.append(Cell(f"{panel.name}-{number:04d}", index, first, runs, seed, (index, number)))
-    return cells
+    return [
+        cell
+        for index, panel in enumerate(panels)
+        for cell in cut_runs(panel.name, index, panel.runs, RUNS_PER_CELL, seed)
+    ]
+
+
+def cut_runs(name: str, index: int, runs: int, per_cell: int, seed: int, stream: int | None = None) -> list[Cell]:
+    """Cut ``runs`` of one part into cells; parts with the same ``stream`` (None: their index) share their draws."""
+    stream = index if stream is None else stream
+    return [
+        Cell(f"{name}-{number:04d}", index, first, min(per_cell, runs - first), seed, (stream, number))
+        for number, first in enumerate(range(0, runs, per_cell))
+    ]
