@@ -104,12 +104,7 @@ def influences(
     cross, joint = np.zeros((2, n_blocks, n_blocks, k))
 
     def without(fold: int) -> tuple[np.ndarray, np.ndarray]:
-        full = at(moments.without((fold,)), train)
-        matrix, right = full[:, :p, :p], full[:, :p, p:]
-        shift = np.trace(matrix, axis1=1, axis2=2) * ridges / p
-        # A little always, so that a direction without rows has a solution: it stays at 0.
-        shift = np.maximum(shift, 1e-14 * np.trace(matrix, axis1=1, axis2=2))
-        shifted = matrix + shift[:, None, None] * np.eye(p)
+        shifted, right = _equations(moments.without((fold,)), train, ridges, p)
         weights = _solved(shifted, right)  # (k, p, q)
         v = np.concatenate([weights, np.broadcast_to(-np.eye(q), (k, q, q))], axis=1)  # (k, p + q, q)
         outside, inside = np.flatnonzero(moments.folds != fold), np.flatnonzero(moments.folds == fold)
@@ -143,6 +138,16 @@ def influences(
     for outside, pairs in each(without, range(n_folds), n_jobs):
         joint[np.ix_(outside, outside)] += pairs
     return Influences(own, cross, moments.weight, joint)
+
+
+def _equations(gram: np.ndarray, train: np.ndarray, ridges: np.ndarray, p: int) -> tuple[np.ndarray, np.ndarray]:
+    """Normal equations of the weights at k points: matrices (k, p, p) with the ridge, and right sides (k, p, q)."""
+    full = at(gram, train)
+    matrix, right = full[:, :p, :p], full[:, :p, p:]
+    trace = np.trace(matrix, axis1=1, axis2=2)
+    # A little always, so that a direction without rows has a solution: it stays at 0.
+    shift = np.maximum(trace * ridges / p, 1e-14 * trace)
+    return matrix + shift[:, None, None] * np.eye(p), right
 
 
 def _products(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -12,10 +12,10 @@ from undertow._check import InputError
 from undertow.cli.saved_model import Columns
 from undertow.tasks import labels
 from undertow.tasks.columns import codes_of, numbers
-from undertow.tasks.encoding import refuse_strangers
 from undertow.tasks.row_columns import row_weights
 from undertow.tasks.source import Source
 from undertow.tasks.task_columns import task_codes, task_names
+from undertow.tasks.text_levels import refuse_strangers
 from undertow.tasks.wording import at_rows
 
 _NO_LEVEL = "(missing)"

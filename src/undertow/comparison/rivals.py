@@ -56,26 +56,6 @@ class WeightedModel(Model, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class LinearModel:
-    """Adaptation in standardised space: weights theta (m, p + 1) of each task, the last one the intercept's."""
-
-    standard: Standard
-    adapt: Callable[[TaskBatch], np.ndarray]
-
-    def predict(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
-        """Predictions (m, n_v) in raw units."""
-        x, query = (_with_one(self.standard.features(rows)) for rows in (support_x, query_x))
-        y = self.standard.targets(support_y[..., None])[..., 0]
-        # An adaptation reads support rows only; a batch needs query rows, and these have no targets.
-        theta = self.adapt(TaskBatch(x, y, x[:, :1], np.zeros((len(x), 1))))
-        return self.standard.restore_targets(np.einsum("mnd,md->mn", query, theta)[..., None])[..., 0]
-
-
-def _with_one(x: np.ndarray) -> np.ndarray:
-    return np.concatenate([x, np.ones((*x.shape[:-1], 1))], axis=-1)
-
-
-@dataclass(frozen=True, eq=False)
 class StandardisedModel:
     """A way to predict in standardised space, (support_x, support_y, query_x) -> (m, n_v), in raw units."""
 
@@ -138,5 +118,15 @@ def missing(package: str, to_install: str) -> str:
 
 
 def linear(training: Training, adapt: Callable[[TaskBatch], np.ndarray], *notes: str) -> Fitted:
-    """Return the fitted rival whose ``adapt`` works in the training tasks' standardised space."""
-    return Fitted(LinearModel(training.standard, adapt), tuple(note for note in notes if note))
+    """Return the fitted rival that predicts with weights theta (m, p + 1) of each task, the last one the intercept's.
+
+    adapt: gives them from the support rows of a batch, in the training tasks' standardised space.
+    """
+
+    def adapted(x: np.ndarray, y: np.ndarray, query: np.ndarray) -> np.ndarray:
+        x, query = (np.concatenate([rows, np.ones((*rows.shape[:-1], 1))], axis=-1) for rows in (x, query))
+        # A batch needs query rows; their targets are not known here.
+        theta = adapt(TaskBatch(x, y, x[:, :1], np.zeros((len(x), 1))))
+        return np.einsum("mnd,md->mn", query, theta)
+
+    return Fitted(StandardisedModel(training.standard, adapted), tuple(note for note in notes if note))

@@ -124,7 +124,9 @@ class KernelPath:
         x = np.asarray(x, dtype=np.float64)
         self._same_features(x)
         _check.finite(x, "x")
-        return self._part(x) + self._start_at(x, f0)
+        start = self._start(f0, "(n,) values at these rows")
+        part = self._part(x)
+        return part if start is None else part + values_at(start if callable(start) else lambda _: start, x)
 
     def predict_adapted(self, new_tasks: TaskBatch, adapt_rate: float, *, steps: int = 1, f0: Any = None) -> np.ndarray:
         """Return predictions on the query rows of new tasks after steps on their support rows, (k, m, n_q).
@@ -240,10 +242,6 @@ class KernelPath:
         of_query = both[..., n_r:] - real_targets(batch, "query")
         return np.concatenate([of_query[None], np.einsum("jmqr,kmr->jkmq", maps, of_support, optimize=True)])
 
-    def _start_at(self, x: np.ndarray, f0: Any) -> np.ndarray:
-        start = self._start(f0, "(n,) values at these rows")
-        return np.zeros(len(x)) if start is None else values_at(start if callable(start) else lambda _: start, x)
-
     def _without_start(self, batch: TaskBatch, f0: Any) -> TaskBatch:
         """The same tasks with y - f0 for targets."""
         return subtracted(batch, self._start(f0, "a pair (support, query) of values at the new rows"))
@@ -335,12 +333,7 @@ def kernel_path(
         blocks = KernelBlocks.of(kernel, batch, steps)
     else:
         raise InputError("kernel", kernel, "it must be a function of two sets of rows, or KernelBlocks.")
-    one_of(rate_unit, "rate_unit", ("raw", "spectral"))
-    if train_rates is None:
-        rates = _circle.rates_of(_circle.grid(), blocks.scale)
-    else:
-        rates = np.atleast_1d(_check.rates(train_rates, "train_rates", infinite=True))
-        rates = rates * blocks.scale if rate_unit == "spectral" else rates
+    rates = circle.asked(train_rates, rate_unit, blocks.scale)
     free = subtracted(batch, f0)
     targets = blocks.targets(real_targets(free, "support"), real_targets(free, "query"))
     share = row_weights(batch, weighting)

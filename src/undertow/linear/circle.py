@@ -13,10 +13,21 @@ cancels the error along the strongest direction, on average over tasks.
 from __future__ import annotations
 
 from math import comb
+from typing import Any
 
 import numpy as np
 
+from undertow import _check, _circle
 from undertow._types import Coefficients, Rates, SomeCoefficients, SomeRates
+
+
+def asked(train_rates: Any, rate_unit: str, scale: float) -> Rates:
+    """Return raw rates (k,): those given in ``rate_unit``, or for None a grid that is uniform on the circle."""
+    _check.one_of(rate_unit, "rate_unit", ("raw", "spectral"))
+    if train_rates is None:
+        return _circle.rates_of(_circle.grid(), scale)
+    rates = np.atleast_1d(_check.rates(train_rates, "train_rates", infinite=True))
+    return rates * scale if rate_unit == "spectral" else rates
 
 
 def coefficients(rates: Rates, scale: float, steps: int) -> tuple[Coefficients, Rates]:

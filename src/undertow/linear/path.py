@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from undertow import _check, _circle
-from undertow._check import InputError, one_of
+from undertow._check import InputError
 from undertow._types import PathNames, PathValues, PathWeights, Ranks, Rates, Ridges, Vector
 from undertow.linear import circle
 from undertow.linear.blocks import Tasks, as_batches
@@ -198,12 +198,7 @@ def rate_path(
     ['minimum_norm', 'minimum_norm', 'minimum_norm']
     """
     problem = OuterProblem.of(tasks, steps, init, weighting, solver, n_jobs)
-    one_of(rate_unit, "rate_unit", ("raw", "spectral"))
-    if train_rates is None:
-        rates = _circle.rates_of(_circle.grid(), problem.scale)
-    else:
-        rates = np.atleast_1d(_check.rates(train_rates, "train_rates", infinite=True))
-        rates = rates * problem.scale if rate_unit == "spectral" else rates
+    rates = circle.asked(train_rates, rate_unit, problem.scale)
     return _solve(problem, rates, check_ridges(ridge), np.ndim(ridge) > 0)
 
 

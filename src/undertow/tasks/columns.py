@@ -23,6 +23,8 @@ MISSING = "Drop or fill these rows first."
 
 # Squares of larger numbers, summed, have no float; those of smaller ones are 0.
 _LARGEST, _SMALLEST = 1e150, 1e-150
+# Units of Arrow's times in a day.
+_A_DAY = {"s": 86400, "ms": 86400e3, "us": 86400e6, "ns": 86400e9}
 
 
 class NumberColumn(NamedTuple):
@@ -89,24 +91,16 @@ def _refuse_sizes(values: PerRow, name: str, role: str) -> None:
 
 
 def _days(column: pa.ChunkedArray) -> tuple[PerRow, str]:
-    kind = column.type
-    if pa.types.is_time(kind):
-        unit = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[kind.unit] * 86400
-        whole = pa.int32() if kind.bit_width == 32 else pa.int64()
-        return np.asarray(column.cast(whole).cast(pa.float64()).to_numpy()) / unit, "times of day, as parts of a day"
-    if pa.types.is_duration(kind):
-        unit = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[kind.unit] * 86400
-        return np.asarray(
-            column.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy()
-        ) / unit, "durations, in days"
+    kind, said = column.type, "dates, as days since 1970-01-01"
     if pa.types.is_interval(kind):
         raise InputError(None, rule=f"columns of kind {kind} have no length in days.", way_out="Convert it first.")
-    if pa.types.is_date32(kind):
-        values = np.asarray(column.cast(pa.int32()).cast(pa.float64()).to_numpy())
-    else:
-        unit = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[getattr(kind, "unit", "ms")] * 86400
-        values = np.asarray(column.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy()) / unit
-    return values, "dates, as days since 1970-01-01"
+    if pa.types.is_time(kind):
+        said = "times of day, as parts of a day"
+    elif pa.types.is_duration(kind):
+        said = "durations, in days"
+    a_day = 1 if pa.types.is_date32(kind) else _A_DAY[getattr(kind, "unit", "ms")]
+    whole = column.cast(pa.int32() if kind.bit_width == 32 else pa.int64())
+    return np.asarray(whole.cast(pa.float64(), safe=False).to_numpy()) / a_day, said
 
 
 def _spelled(column: pa.ChunkedArray, decimal: str, dates: bool) -> tuple[PerRow, str] | None:

@@ -18,6 +18,7 @@ from undertow.tasks.formula import Formula
 from undertow.tasks.made import Made
 from undertow.tasks.reading import Reading
 from undertow.tasks.source import Source, open_source
+from undertow.tasks.text_levels import indicators, levels_of, refuse_strangers, spelled
 from undertow.tasks.wording import also, at_rows, did_you_mean, in_words, missing_counts, row_or_rows, some
 
 
@@ -94,9 +95,9 @@ class Encoding:
         dates, notes = [], []
         for name, column in zip(columns, opened.fetch(columns), strict=True):
             if name in reading.categorical or (reading.categories == "onehot" and is_category(column)):
-                known, codes = _levels(opened, name, reading.max_levels)
+                known, codes = levels_of(opened, name, reading.max_levels)
                 levels[name] = known
-                found.append(_indicators(codes, len(known)))
+                found.append(indicators(codes, len(known)))
                 names += [f"{name}={level}" for level in (known[1:] or known)]
                 continue
             offers = (*_offers(reading), *(hints or {}).get(name, ()))
@@ -138,7 +139,7 @@ class Encoding:
         unseen = {}
         for name, known in self.levels.items():
             codes, found = codes_of(opened.fetch([name])[0], name, "feature", optional=True)
-            there = set(_spelled(found[np.unique(codes[rows[codes[rows] >= 0]])]))
+            there = set(spelled(found[np.unique(codes[rows[codes[rows] >= 0]])]))
             absent = [level for level in known if level not in there]
             if absent:
                 unseen[name] = absent
@@ -286,7 +287,7 @@ class Encoding:
         numbers_ = np.append(place, _MISSING)[codes]
         strange = numbers_ == _UNSEEN
         if strange.any():
-            new = _spelled(found[place == _UNSEEN])
+            new = spelled(found[place == _UNSEEN])
             if on_unseen == "refuse":
                 more: Text = (
                     "Change or leave out these rows, or give ",
@@ -319,59 +320,3 @@ def _offers(reading: Reading) -> Text:
         return ""
     choice, wanted = Setting("categories", "onehot"), Setting("features")
     return ("Use ", choice, " for indicator columns, or name the columns you want with ", wanted, ".")
-
-
-def _spelled(found: np.ndarray) -> list[str]:
-    return (
-        [labels.plain(one) for one in found.tolist()] if found.dtype.kind not in "mM" else [str(one) for one in found]
-    )
-
-
-def _levels(opened: Source, name: str, max_levels: int) -> tuple[list[str], RowNumbers]:
-    """Levels in their order, and the number of each row's level (R,), -1 where it is missing."""
-    codes, found = codes_of(opened.fetch([name])[0], name, "feature", optional=True)
-    known = _spelled(found)
-    if len(known) > max_levels:
-        numeric = all(labels.is_number(level) for level in known)
-        aside = " The levels look like numbers: convert the column to numbers if they are." if numeric else ""
-        raise InputError(
-            None,
-            rule=f"feature {name!r} has {len(known)} levels ({some(known)}): one-hot columns are made for at most "
-            f"{max_levels}.{aside}",
-            way_out=(
-                "Leave it out of ",
-                Setting("features"),
-                ", merge rare levels, use ",
-                Setting("max_levels", len(known)),
-                ", or, where it groups the rows, make it the column of ",
-                Setting("random_intercept"),
-                " (a second grouping beside the tasks) or of ",
-                Setting("task"),
-                ".",
-            ),
-        )
-    return known, codes
-
-
-def _indicators(codes: RowNumbers, n_levels: int) -> np.ndarray:
-    """(R, levels - 1) indicators, NaN in rows without a level; of one level its own, which is constant."""
-    first = 1 if n_levels > 1 else 0
-    x = (codes[:, None] == np.arange(first, n_levels)).astype(np.float64)
-    x[codes < 0] = np.nan
-    return x
-
-
-def refuse_strangers(
-    found: Any,
-    strange: np.ndarray,
-    what: str,
-    role: str,
-    known: list[Any],
-    way_out: Text = "Change or leave out these rows.",
-) -> None:
-    """Raise InputError for levels or classes ``found`` in the rows ``strange`` (R,) that training had not."""
-    raise InputError(
-        None,
-        rule=f"{what} holds {some(found)} {at_rows(strange)}: no {role} in training, which had {some(known, 12)}.",
-        way_out=way_out,
-    )

@@ -221,12 +221,7 @@ def _spectrum(problem: MixedLinearRegression) -> Spectrum:
 
 
 def _gap(problem: MixedLinearRegression, offset: Any) -> np.ndarray:
-    gap = np.asarray(offset, dtype=np.float64)
-    if gap.shape != (problem.n_features,):
-        raise InputError(
-            None, rule=f"offset has shape {gap.shape}: with {problem.n_features} features it must be (p,)."
-        )
-    _check.finite(gap, "offset")
+    gap = _check.vector(offset, "offset", problem.n_features)
     _, vectors, kept = _basis(problem)
     return (gap if vectors is None else gap @ vectors)[kept] ** 2
 

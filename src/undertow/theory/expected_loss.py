@@ -285,12 +285,7 @@ def n_adapt(design: Design) -> int:
 
 def _offset(problem: MixedLinearRegression, init: Any) -> np.ndarray:
     """omega_0 - w_0."""
-    array = np.asarray(init, dtype=np.float64)
-    p = problem.n_features
-    if array.shape != (p,):
-        raise InputError(None, rule=f"init has shape {array.shape}: with {p} features it must be ({p},).")
-    _check.finite(array, "init")
-    return array - problem.mean_weights
+    return _check.vector(init, "init", problem.n_features) - problem.mean_weights
 
 
 def _one_step(steps: Any) -> None:
