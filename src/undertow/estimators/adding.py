@@ -94,7 +94,7 @@ def merged(estimator: Any, other: Any) -> Any:
 
 def is_one_task(model: FittedModel) -> bool:
     """Whether a model is a ridge regression on the rows of one task, of which enough is kept to add further ones."""
-    return model.task_omega is None and model.task_rows is not None and model.levels is None
+    return model.one_task is not None and not model.knows_tasks and model.levels is None
 
 
 def with_rows(estimator: Any, rows: TaskRows) -> Any:
@@ -103,11 +103,11 @@ def with_rows(estimator: Any, rows: TaskRows) -> Any:
     Without an inner loop sums are linear in the rows: what is kept of them all gives the weights of a fit to them all.
     """
     model = estimator.model_
-    kept = model.task_rows.joined(KnownRows.of(rows), np.zeros(2, dtype=np.int64), 1)
+    kept = model.one_task.joined(KnownRows.of(rows), np.zeros(2, dtype=np.int64), 1)
     one = kept.batches(np.array([0]), rows.n_columns)[0]
     omega, estimator.scale_ = pooled_weights(one._replace(query_x=one.support_x, query_y=one.support_y))
     estimator.n_clipped_ += int(model.standard.clipped(rows.x).sum())
-    estimator.publish(replace(model, omega=omega.astype(model.omega.dtype), task_rows=kept))
+    estimator.publish(replace(model, omega=omega.astype(model.omega.dtype), one_task=kept))
     return estimator
 
 

@@ -29,5 +29,5 @@ def without_ids(estimator: Any) -> Any:
     if model.levels is not None:
         # Levels may be parts of ids: to the copy each one is new.
         model = replace(model, levels=replace(model.levels, ids=names[:0], effects=model.levels.effects[:, :0]))
-    new.publish(replace(model, task_ids=names, stored_omega=None, task_rows=None))
+    new.publish(replace(model, task_ids=names, stored_omega=None, task_rows=None, one_task=None))
     return new

@@ -60,6 +60,8 @@ class FittedModel:
     """of a second grouping, which the targets here are without; None where there is none"""
     link: Link | None = None
     """of a model of two values or counts, whose weights make the log odds, or the log of the mean; else None"""
+    one_task: KnownRows | None = None
+    """what is kept of the rows of a ridge regression on one task, to which rows can be added; None for other models"""
 
     @property
     def n_targets(self) -> int:
@@ -129,7 +131,7 @@ class FittedModel:
         if uncertainty is not None:
             z = rows.inputs().astype(np.float64)
             uncertainty = uncertainty.after(z if rows.weights is None else z * np.sqrt(rows.weights)[:, None])
-        known = replace(self, stored_omega=None, task_rows=None, unadapted=None, link=link)
+        known = replace(self, stored_omega=None, task_rows=None, one_task=None, unadapted=None, link=link)
         return replace(known, omega=omega, rules=tuple(rules), uncertainty=uncertainty)
 
     def with_tasks(self, rows: TaskRows) -> FittedModel:

@@ -38,7 +38,7 @@ _WHOLE = ("offsets", "outcome", "tasks", "rank", "rows")
 _WHOLE += ("features", "roots", "targets", "feature", "left", "right")
 _LABELS = ("task_ids", "classes", "level_ids")
 # In the precision of the rows that the estimator was fitted to.
-_OF_ROWS = ("omega", "unadapted", "task_omega", "task_rows.factor")
+_OF_ROWS = ("omega", "unadapted", "task_omega", "task_rows.factor", "one_task.factor")
 
 _ABOVE_0 = ("standard.spread", "standard.target_spread", "uncertainty.noise")
 _FROM_0 = (
@@ -48,6 +48,7 @@ _FROM_0 = (
     "held_out.weights",
     "held_out.rows",
     "task_rows.totals",
+    "one_task.totals",
 )
 
 

@@ -191,13 +191,10 @@ def _packed(estimator: Any) -> tuple[dict[str, Any], Arrays]:
     model: FittedModel = estimator.model_
     standard = model.standard
     arrays = {f"standard.{field}": getattr(standard, field) for field in _STANDARD}
-    arrays["omega"] = model.omega
-    if model.unadapted is not None:
-        arrays["unadapted"] = model.unadapted
-    if model.task_omega is not None:
-        arrays["task_omega"] = model.task_omega
-    if model.task_rows is not None:
-        arrays |= {f"task_rows.{field}": getattr(model.task_rows, field) for field in _TASK_ROWS}
+    known = {name: getattr(model, name) for name in ("omega", "unadapted", "task_omega")}
+    arrays |= {name: one for name, one in known.items() if one is not None}
+    for name, kept in (("task_rows", model.task_rows), ("one_task", model.one_task)):
+        arrays |= {f"{name}.{field}": getattr(kept, field) for field in _TASK_ROWS if kept is not None}
     rules = [parts.pack_rule(rule, arrays, f"rule.{j}") for j, rule in enumerate(model.rules)]
     params = estimator.get_params(deep=False)
     if not isinstance(params["random_state"], int | np.integer | None):
@@ -240,12 +237,8 @@ def _packed(estimator: Any) -> tuple[dict[str, Any], Arrays]:
             }
         )
     if getattr(estimator, "sums_", None) is not None:
-        header["further"] = plain(
-            {
-                "recipe": estimator.recipe_.pack(arrays, "recipe."),
-                "sums": estimator.sums_.pack(arrays, "sums."),
-            }
-        )
+        recipe, sums = estimator.recipe_.pack(arrays, "recipe."), estimator.sums_.pack(arrays, "sums.")
+        header["further"] = plain({"recipe": recipe, "sums": sums})
     return header, arrays
 
 
@@ -327,18 +320,25 @@ def _model(header: dict[str, Any], arrays: Arrays) -> FittedModel:
     if len(rules) != q:
         raise ValueError(f"{len(rules)} rules for {q} targets")
     read, link = parts.unpack_rules([unplain(rule) for rule in rules], header.get("link"), arrays, d)
-    rows = None
-    if "task_rows.factor" in arrays:
-        rows = KnownRows(*(arrays[f"task_rows.{field}"] for field in _TASK_ROWS), whole="link" in header)
-        m, offsets = len(task_ids), rows.offsets
-        sound = offsets.shape == (m + 1,) and offsets[0] == 0 and (np.diff(offsets) > 0).all()
-        if not sound or rows.factor.shape != (offsets[-1], d + q) or rows.totals.shape != (m,):
-            raise ValueError("rows of tasks that do not fit together")
+    rows = _kept(arrays, "task_rows", len(task_ids), d + q, "link" in header)
     stored = header.get("uncertainty")
     uncertainty = None if stored is None else parts.unpack_uncertainty(unplain(stored), arrays, q, d)
     known = arrays.get("task_omega"), rows, arrays.get("unadapted")
     levels = parts.unpack_levels(header["levels"], arrays, q) if "levels" in header else None
-    return FittedModel(standard, arrays["omega"], read, task_ids, *known, uncertainty, levels, link)
+    one = _kept(arrays, "one_task", 1, d + q)
+    return FittedModel(standard, arrays["omega"], read, task_ids, *known, uncertainty, levels, link, one)
+
+
+def _kept(arrays: Arrays, name: str, m: int, width: int, whole: bool = False) -> KnownRows | None:
+    """What is kept of the rows of m tasks; None where nothing is."""
+    if f"{name}.factor" not in arrays:
+        return None
+    rows = KnownRows(*(arrays[f"{name}.{field}"] for field in _TASK_ROWS), whole=whole)
+    offsets = rows.offsets
+    sound = offsets.shape == (m + 1,) and offsets[0] == 0 and (np.diff(offsets) > 0).all()
+    if not sound or rows.rows.shape != (offsets[-1], width) or rows.totals.shape != (m,):
+        raise ValueError("rows of tasks that do not fit together")
+    return rows
 
 
 def _set_search(estimator: Any, header: dict[str, Any], arrays: Arrays, model: FittedModel) -> None:

@@ -319,7 +319,7 @@ def pooled(rows: TaskRows, notes: tuple[str, ...] = ()) -> Trained:
     omega, scale = pooled_weights(rows.as_one_task().shared())
     model = _model(rows, omega, (GradientRule(0.0),) * len(omega))
     if rows.n_tasks == 1:
-        model = replace(model, task_rows=KnownRows.of(rows))
+        model = replace(model, one_task=KnownRows.of(rows))
     return Trained(model, scale, 0.0, 0.0, notes, Search())
 
 

@@ -33,7 +33,15 @@ class _Random(NamedTuple):
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula, and what it says in terms of ``read_table``; ``GroupedTable.formula`` is that of a table."""
+    """A formula, and what it says in terms of ``read_table``; ``GroupedTable.formula`` is that of a table.
+
+    Examples
+    --------
+    >>> import undertow as ut
+    >>> formula = ut.tasks.Formula.parse("score ~ log(income) + age + (1 | school)")
+    >>> formula.target, formula.task, formula.columns
+    ('score', ('school',), ['income', 'age'])
+    """
 
     text: str
     target: str
