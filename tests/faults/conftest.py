@@ -1,5 +1,8 @@
 """What the fault tests have counted is shown at the end of the run."""
 
+import shutil
+import subprocess
+
 import pytest
 
 COUNTED = "counted"
@@ -13,6 +16,19 @@ def counted(record_property):
         record_property(COUNTED, f"{what}: " + ", ".join(f"{n} {how.replace('_', ' ')}" for how, n in outcomes.items()))
 
     return say
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 2 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    asked = [str(mount), "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    if mount is None or subprocess.run(asked, capture_output=True).returncode:
+        pytest.skip("no disk can be mounted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
 
 
 def pytest_terminal_summary(terminalreporter):

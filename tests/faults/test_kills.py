@@ -1,14 +1,16 @@
-"""Commands that are killed at any moment, and given again: the same numbers, and no process that lives on."""
+"""Commands that are killed, doubled, robbed of their folder or of their disk, and given again: the same numbers."""
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from faulty import SEED, times
 from made import table
 
 X, Y, G = table(m=12, p=2)
@@ -17,15 +19,16 @@ SINE = """
 case = "sinusoid"
 [task]
 shots = 5
+n_validation_tasks = 20
 [model]
 hidden = [4]
 [inner]
 train_rate = -0.01
 adapt_rate = 0.05
 [outer]
-iterations = 400
-validate_every = 50
-checkpoint_every = 20
+iterations = 120
+validate_every = 40
+checkpoint_every = 10
 """
 SCALE = """
 from undertow import MAMLRegressor
@@ -44,20 +47,84 @@ table = sort("rows.csv", "g", "y", folder=place, memory="1GB")
 model = fit_sorted(MAMLRegressor(), table, Run(Small.of("1GB"), None, place / "sums", all_in_memory=False))
 save(model, "m.safetensors")
 """
+RIVALS = "--folds 2 --rivals pooled,alone,pooled_ridge,signed"
 COMMANDS = {
-    "fit": f"-m undertow fit {ASKED} --save m.safetensors --report r.html",
-    "fit out of core": f"-m undertow fit {ASKED} --save m.safetensors --work work",
-    "compare": f"-m undertow compare {ASKED} --folds 2 --rivals pooled,alone,pooled_ridge,signed",
-    "train": "-m undertow train run.toml --out o",
+    "fit": f"undertow fit {ASKED} --effort fast --folds 3 --save m.safetensors --report r.html",
+    "fit out of core": f"undertow fit {ASKED} --effort fast --folds 3 --save m.safetensors --work work",
+    "compare": f"undertow compare {ASKED} {RIVALS} --time-limit inf",
+    "compare in a second process": f"undertow compare {ASKED} {RIVALS}",
+    "train": "undertow train run.toml --out o",
+    "reproduce": "undertow reproduce repel --quick --out o",
+    "reproduce in cells": "undertow reproduce time --quick --out o",
     "scale.fit": "scale.py",
 }
-SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+SIGNALS = [int(one) for one in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)]
 # What is measured, and not computed.
-TIMES = {"fit_seconds", "adapt_seconds", "seconds"}
+TIMES = {"fit_seconds", "adapt_seconds", "seconds", "files_elsewhere"}
+# Ended by a signal; in one sentence; interrupted; as if nothing had been.
+ENDS = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 2, 130, 0}
+
+
+class Server:
+    """The process of ``kill_server`` and what whole runs have left behind."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        # Compiled programs are kept: each run would compile the same.
+        kept = {
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        command = [sys.executable, "-W", "ignore::RuntimeWarning", str(Path(__file__).parent / "kill_server.py")]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | kept
+        )
+        assert self._process.stdout.readline() == "ready\n"
+        self._whole = {}
+
+    def ran(self, folder, *runs, limit=300):
+        """Records of runs that go at the same time."""
+        nothing = {"begin": 0, "after": None, "at": None, "signal": None, "removed": None}
+        order = {"folder": str(folder), "limit": limit, "runs": [nothing | one for one in runs]}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def finished(self, name, folder, more=""):
+        """The record of a run that nobody disturbs."""
+        before = len(said(folder))
+        (record,) = self.ran(folder, {"words": [*COMMANDS[name].split(), *more.split()]})
+        assert record["code"] == 0, said(folder)[before:]
+        return record
+
+    def whole(self, name):
+        """The record of an undisturbed run, and the numbers it has left behind."""
+        if name not in self._whole:
+            folder = prepared(self.folder / name)
+            # The first one also compiles.
+            self.finished(name, folder)
+            expected = numbers(folder)
+            assert expected
+            record = self.finished(name, prepared(self.folder / f"{name} again"))
+            assert numbers(self.folder / f"{name} again") == expected
+            self._whole[name] = record, expected
+        return self._whole[name]
+
+    def end(self):
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    found = Server(tmp_path_factory.mktemp("whole"))
+    yield found
+    found.end()
 
 
 def prepared(folder):
-    folder.mkdir()
+    folder.mkdir(parents=True)
     lines = [f"{g},{y:.6f},{a:.6f},{b:.6f}" for g, y, (a, b) in zip(G, Y, X, strict=True)]
     (folder / "rows.csv").write_text("g,y,a,b\n" + "\n".join(lines) + "\n")
     os.utime(folder / "rows.csv", (1, 1))
@@ -66,33 +133,21 @@ def prepared(folder):
     return folder
 
 
-def begun(name, folder):
-    command = [sys.executable, *COMMANDS[name].split()]
-    out = (folder / "said").open("w")
-    with out:
-        return subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, start_new_session=True)
-
-
-def finished(name, folder):
-    """Seconds that a whole run takes."""
-    start = time.monotonic()
-    code = begun(name, folder).wait(timeout=300)
-    assert code == 0, (folder / "said").read_text()
-    return time.monotonic() - start
+def said(folder):
+    return (folder / "said").read_text() if (folder / "said").exists() else ""
 
 
 def numbers(folder):
-    """What a run leaves behind, without times."""
+    """What a run leaves behind, without times and figures."""
+    files = [one for one in sorted((folder / "o").rglob("*")) if one.is_file()] + [folder / "m.safetensors"]
     found = {}
-    if (folder / "o" / "summary.json").exists():
-        found["summary"] = _timeless(json.loads((folder / "o" / "summary.json").read_text()))
-        # A report stands in a folder of its own here.
-        found["summary"].pop("files_elsewhere", None)
-    if (folder / "m.safetensors").exists():
-        found["model"] = (folder / "m.safetensors").read_bytes()
-    for one in sorted((folder / "o").glob("*.parquet")):
-        if one.name != "comparison.parquet":
-            found[one.name] = one.read_bytes()
+    for one in files:
+        if one.suffix in (".png", ".svg") or one.name in ("comparison.parquet", "cells.jsonl") or not one.exists():
+            continue
+        data = one.read_bytes()
+        if one.suffix == ".json":
+            data = json.dumps(_timeless(json.loads(data))).encode()
+        found[str(one.relative_to(folder))] = hashlib.sha256(data).hexdigest()
     return found
 
 
@@ -102,53 +157,101 @@ def _timeless(value):
     return [_timeless(one) for one in value] if isinstance(value, list) else value
 
 
-def gone(session, within):
-    """Whether no process of a session lives, after some seconds at most."""
-    end = time.monotonic() + within
-    while time.monotonic() < end:
-        try:
-            os.killpg(session, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
+def commands(first):
+    """Each command; all but one wait for those who ask for what is long."""
+    return [pytest.param(name, marks=[] if name == first else pytest.mark.long) for name in COMMANDS]
 
 
-def killed(name, folder, after, number):
-    """Begin a command and send it a signal after some seconds; whether it was still running."""
-    process = begun(name, folder)
-    try:
-        process.wait(timeout=after)
-    except subprocess.TimeoutExpired:
-        process.send_signal(number)
-        process.wait(timeout=60)
-        assert gone(process.pid, 20)
-        return True
-    return False
+def needs(name):
+    for module in {"train": ["jax", "optax"], "fit out of core": ["duckdb"], "scale.fit": ["duckdb"]}.get(name, []):
+        pytest.importorskip(module)
 
 
-QUICK = [pytest.param(name, 1, marks=[] if name == "compare" else pytest.mark.long) for name in COMMANDS]
-FULL = [pytest.param(name, 20, marks=pytest.mark.long) for name in COMMANDS]
+def checked(server, name, folder, records, more=""):
+    """Runs have ended as they may; given again the command ends with the numbers of an undisturbed run."""
+    text = said(folder)
+    assert {one["code"] for one in records} <= ENDS, text
+    assert all(one["gone"] for one in records)
+    assert "Traceback" not in text
+    server.finished(name, folder, more)
+    assert numbers(folder) == server.whole(name)[1]
+    assert not [one for one in folder.rglob(".*.part") if "work" not in one.parts]
 
 
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("name", "kills"), [*QUICK, *FULL])
-def test_a_killed_command_given_again_ends_with_the_same_numbers(name, kills, tmp_path, counted):
-    if name == "train":
-        pytest.importorskip("jax")
-    rng = np.random.default_rng(kills)
-    whole = prepared(tmp_path / "whole")
-    seconds = finished(name, whole)
-    expected = numbers(whole)
-    assert expected
-    hit = 0
-    for i in range(kills):
-        folder = prepared(tmp_path / f"killed {i}")
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("name", commands("compare"))
+def test_a_killed_command_given_again_ends_with_the_same_numbers(name, server, request, tmp_path, counted):
+    needs(name)
+    is_long = request.node.get_closest_marker("long") is not None
+    rng = np.random.default_rng([SEED, 0])
+    record, _ = server.whole(name)
+    words, hits, runs = COMMANDS[name].split(), 0, 0
+    while hits < (times(3) if is_long else 2):
+        folder, records = prepared(tmp_path / str(runs)), []
         # Once more for some: killed where it goes on.
         for _ in range(rng.integers(1, 3)):
-            # The first share of a run is spent on imports.
-            hit += killed(name, folder, seconds * rng.uniform(0.3, 0.95), rng.choice(SIGNALS))
-        finished(name, folder)
-        assert numbers(folder) == expected
-        assert not [one for one in folder.rglob(".*.part") if "work" not in one.parts]
-    counted(f"{name}, killed and given again", killed=hit, with_other_numbers=0)
+            run = {"words": words, "signal": int(rng.choice(SIGNALS))}
+            # At any moment, or while something is being written.
+            if rng.random() < 0.5:
+                run["after"] = record["seconds"] * rng.random()
+            else:
+                run["at"] = int(rng.integers(1, record["operations"] + 1))
+            records += server.ran(folder, run)
+        hits += sum(one["hit"] for one in records)
+        runs += 1
+        checked(server, name, folder, records)
+    counted(f"{name}, killed and given again", killed=hits, with_other_numbers=0)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_two_on_one_folder_and_a_third_give_the_same_numbers(name, server, tmp_path, counted):
+    needs(name)
+    rng = np.random.default_rng([SEED, 1])
+    record, _ = server.whole(name)
+    for i in range(times(1)):
+        folder = prepared(tmp_path / str(i))
+        runs = [{"words": COMMANDS[name].split(), "begin": begin} for begin in (0, record["seconds"] * rng.random())]
+        if rng.random() < 0.5:
+            runs[rng.integers(2)] |= {"signal": int(rng.choice(SIGNALS)), "after": record["seconds"] * rng.random()}
+        checked(server, name, folder, server.ran(folder, *runs))
+    counted(f"{name}, two at once", pairs=times(1), with_other_numbers=0)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_folder_that_is_removed_in_the_middle_costs_no_number(name, server, tmp_path, counted):
+    needs(name)
+    rng = np.random.default_rng([SEED, 2])
+    record, _ = server.whole(name)
+    hits, folder_of = 0, "work" if name == "scale.fit" else "o"
+    while hits < times(1):
+        folder = prepared(tmp_path / str(hits))
+        run = {"words": COMMANDS[name].split(), "after": record["seconds"] * rng.random(), "removed": folder_of}
+        records = server.ran(folder, run)
+        hits += records[0]["hit"]
+        # A model beside a folder that does not know it is not replaced unasked.
+        checked(server, name, folder, records, "--overwrite" if "--save" in COMMANDS[name] else "")
+    counted(f"{name}, its folder removed", removed=hits, with_other_numbers=0)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_disk_that_fills_costs_no_number(name, server, small_disk, counted):
+    needs(name)
+    rng = np.random.default_rng([SEED, 3])
+    server.whole(name)
+    full = 0
+    for i in range(times(1)):
+        folder = prepared(small_disk / str(i))
+        free = int(10 ** rng.uniform(3, 5.5))
+        taken = os.statvfs(small_disk)
+        (small_disk / "much").write_bytes(bytes(max(0, taken.f_bavail * taken.f_bsize - free)))
+        records = server.ran(folder, {"words": COMMANDS[name].split()})
+        full += records[0]["code"] == 2
+        (small_disk / "much").unlink()
+        checked(server, name, folder, records)
+    counted(f"{name}, on a disk that fills", found_it_full=full, others=times(1) - full, with_other_numbers=0)

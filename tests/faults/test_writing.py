@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -97,19 +96,6 @@ def test_a_full_disk_is_said_once_and_the_command_can_be_given_again(rows, tmp_p
     again = call(*args)
     assert again.exit_code == 0, again.output
     assert json.loads((tmp_path / "o" / "summary.json").read_text())["finished"]
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 2 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = shutil.which("mount")
-    asked = [str(mount), "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
-    if mount is None or subprocess.run(asked, capture_output=True).returncode:
-        pytest.skip("no disk can be mounted here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
 
 
 def test_a_disk_that_is_full_is_found_before_the_fit(rows, small_disk, tmp_path, monkeypatch):

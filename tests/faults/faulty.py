@@ -1,0 +1,11 @@
+"""How many faults, and which: UNDERTOW_FAULTS times as many as a long test makes by itself, UNDERTOW_FAULT_SEED on."""
+
+import os
+
+FACTOR = int(os.environ.get("UNDERTOW_FAULTS", "1"))
+SEED = int(os.environ.get("UNDERTOW_FAULT_SEED", "0"))
+
+
+def times(n):
+    """How many of a fault of which a long test makes n by itself."""
+    return n * FACTOR
