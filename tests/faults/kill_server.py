@@ -12,10 +12,11 @@ A run has
 ``removed``
     a folder that is removed after these seconds in place of a signal (None: none).
 
-Figures are lines of text here: what a killed run leaves of a figure does not depend on what is drawn.
+Figures are a line of text here: what a killed run leaves of one does not depend on what is drawn.
 """
 
 import importlib
+import importlib.machinery
 import json
 import mmap
 import os
@@ -25,6 +26,7 @@ import signal
 import struct
 import sys
 import time
+import types
 from pathlib import Path
 
 IMPORTED = ("undertow.cli", "undertow.estimators", "undertow.comparison", "undertow.report", "undertow.scale")
@@ -123,6 +125,16 @@ def written(figure, place, **options):
     Path(place).write_text(f"a figure of {len(figure.axes)} axes\n")
 
 
+def undrawn():
+    """Let nothing be drawn from here on, neither by matplotlib nor by vl-convert."""
+    sys.modules["matplotlib.figure"].Figure.savefig = written
+    charts = types.ModuleType("vl_convert")
+    charts.__spec__ = importlib.machinery.ModuleSpec("vl_convert", None)
+    charts.vegalite_to_svg = lambda *args, **options: "<svg></svg>"
+    charts.javascript_bundle = lambda: ""
+    sys.modules["vl_convert"] = charts
+
+
 def main():
     for name in (*IMPORTED, *AT_WILL):
         try:
@@ -130,7 +142,7 @@ def main():
         except ImportError:
             if name in IMPORTED:
                 raise
-    sys.modules["matplotlib.figure"].Figure.savefig = written
+    undrawn()
     print("ready", flush=True)
     for line in iter(sys.stdin.readline, ""):
         answer = served(json.loads(line))

@@ -18,12 +18,17 @@ import undertow as ut
 from undertow.estimators import load, read_notes, save, saved_file
 
 X, Y, G = table(m=12, p=2)
+RNG = np.random.default_rng(0)
+BENT = RNG.uniform(-2, 2, (len(X), 2))
+BENDS = {"splines": 2 * np.sin(2 * BENT[:, 0]), "trees": 2 * BENT[:, 0] * BENT[:, 1]}
 MODELS = {
-    "search": (cv(n_rates=11, n_draws=1, steps=(1, 2)), Y, np.array([f"school {g}" for g in G])),
-    "rates": (ut.MAMLRegressor(-0.3, 0.4), Y, G),
-    "classes": (ut.MAMLClassifier(), np.digitize(Y, [25, 35]).astype(str), np.datetime64("2020-01-01") + G),
-    "mixed": (ut.MAMLRegressor(rule=ut.MixedRule("full")), np.c_[Y, -Y], G + 0.5),
+    "search": (cv(n_rates=11, n_draws=1, steps=(1, 2)), X, Y, np.array([f"school {g}" for g in G])),
+    "rates": (ut.MAMLRegressor(-0.3, 0.4), X, Y, G),
+    "classes": (ut.MAMLClassifier(), X, np.digitize(Y, [25, 35]).astype(str), np.datetime64("2020-01-01") + G),
+    "mixed": (ut.MAMLRegressor(rule=ut.MixedRule("full")), X, np.c_[Y, -Y], G + 0.5),
 }
+for kind, bend in BENDS.items():
+    MODELS[kind] = cv(n_rates=11, n_draws=1), BENT, bend + np.arange(12)[G] + 0.3 * RNG.standard_normal(len(X)), G
 long = pytest.mark.long
 
 
@@ -32,8 +37,9 @@ def saved(tmp_path_factory):
     """The bytes of a file of each model."""
     folder = tmp_path_factory.mktemp("models")
     found = {}
-    for name, (model, y, groups) in MODELS.items():
-        model.fit(X, y, groups=groups)
+    for name, (model, x, y, groups) in MODELS.items():
+        model.fit(x, y, groups=groups)
+        assert name not in BENDS or model.curve_ == name
         save(model, folder / name, notes={"table": {"levels": {"a": ["b"]}}})
         found[name] = (folder / name).read_bytes()
     return found
