@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faulty import SEED, times
 from made import table
 from typer.testing import CliRunner
 
@@ -21,6 +22,8 @@ from undertow.cli.saved_model import Columns, save_model
 X, Y, G = table(m=8, p=2)
 ROWS = [f"{g},{y:.4f},{a:.4f},{b:.4f}" for g, y, (a, b) in zip(G, Y, X, strict=True)]
 HEAD = "g,y,a,b"
+# With a second grouping, weights and days as well.
+MORE = [f"{row},{g % 3},{1 + i % 4},2020-01-{1 + i % 28:02d}" for i, (g, row) in enumerate(zip(G, ROWS, strict=True))]
 NAMES = [
     *["a.csv", "-a.csv", "a b.csv", "ü\u202e.csv", "a" * 200 + ".csv", "a.tsv", "a.csv.gz", "a.parquet", "a.xlsx"],
     *["a", ".csv", "a[1].csv", "*.csv", "a\n.csv", "%s.csv"],
@@ -94,6 +97,15 @@ OPTIONS = [
     *(["--on-small", "drop"], ["--categorical", "b"], ["--clip", "-1"], ["--folds", "99"], ["--target", "g"]),
     *(["--on-constant", "keep"], ["--task", "g,a"], ["--out", "out"], ["--anonymous"]),
 ]
+OF_MORE = [
+    *(["--weights", "w"], ["--weights", "a"], ["--weights", "g"], ["--order", "d"], ["--order", "w"], ["--order", "y"]),
+    *(["--weights", "w", "--weights-are", "precision"], ["--weights-are", "precision"], ["--weighting", "rows"]),
+    *(["--weights", "w", "--weights-are", "x"], ["--target-kind", "count"], ["--target-kind", "two-valued"]),
+    *(["--target-kind", "number"], ["--target", "w"], ["--target", "s"], ["--target", "d"], ["--anonymous"]),
+    *(["--random-intercept", "s"], ["--random-intercept", "d"], ["--random-intercept", "none"], ["--task", "s,g"]),
+    *(["--random-intercept", "zz"], ["--random-intercept", "y"], ["--random-intercept", "g"], ["--effort", "fast"]),
+    *(["--effort", "thorough"], ["--effort", "x"], ["--save", "m.safetensors"], ["--features", "a,b"]),
+]
 OF_PREDICT = [
     *(["--on-missing", "drop"], ["--on-missing", "mean"], ["--on-unseen", "skip"], ["--interval", "0.9"], ["--as-new"]),
     *(["--interval", "2"], ["--target", "a"], ["--task", "b"], ["--out", "p.parquet"], ["--out", "p.txt"]),
@@ -119,7 +131,7 @@ NUMBERS = [
 ]
 
 
-def command_line(rng, name, model):
+def command_line(rng, name, model, more):
     """A command that reads the table, or one on sizes alone, with options that fit or do not."""
     kind = rng.random()
     if kind < 0.08:
@@ -136,6 +148,10 @@ def command_line(rng, name, model):
         else ["compare", "--draws", "1", "--rivals", "pooled", "--time-limit", "inf"]
     )
     args += ["--task", "g", "--target", "y"]
+    if more:
+        args += ["--categorical", "d"] if rng.random() < 0.3 else ["--features", "a,b"] if rng.random() < 0.7 else []
+        for _ in range(rng.integers(1, 4)):
+            args += OF_MORE[rng.integers(len(OF_MORE))]
     for _ in range(rng.integers(0, 3)):
         args += OPTIONS[rng.integers(len(OPTIONS))]
     return [*args, "--", name]
@@ -169,16 +185,17 @@ def outcome(args):
 
 
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("n", [25, pytest.param(700, marks=pytest.mark.long)])
+@pytest.mark.parametrize("n", [25, pytest.param(times(70), marks=pytest.mark.long)])
 def test_malformed_tables_are_refused_or_read(n, tmp_path, monkeypatch, counted, model):
     found = Counter()
-    for seed in range(n):
+    for seed in range(SEED * 10**6, SEED * 10**6 + n):
         rng = np.random.default_rng(seed)
         folder = tmp_path / str(seed)
         folder.mkdir()
         monkeypatch.chdir(folder)
-        name = placed(folder, spoiled("\n".join([HEAD, *ROWS]), rng), rng)
-        args = command_line(rng, name, model)
+        more = rng.random() < 0.5
+        name = placed(folder, spoiled("\n".join([HEAD + ",s,w,d", *MORE] if more else [HEAD, *ROWS]), rng), rng)
+        args = command_line(rng, name, model, more)
         how = outcome(args)
         found[how if how in ("answered", "refused") else f"seed {seed}, {args[0]}: {how}"] += 1
     assert not found.keys() - {"answered", "refused"}, "\n".join(found)
