@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,13 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a path beside ``path`` to write to; it takes that place when all went well, and is removed when not.
 
     What stood at ``path`` stays readable until then, and a write that breaks off leaves it as it was. The file is on
-    the disk, not only in its cache, before it is renamed.
+    the disk, not only in its cache, before it is renamed. What processes left that were killed while they wrote to
+    ``path`` is removed.
     """
     path = Path(path)
+    for left in parts(path.parent, path.name):
+        if not _lives(int(left.suffixes[-2][1:])):
+            left.unlink(missing_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield beside
@@ -31,16 +36,9 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def sweep(folder: str | os.PathLike[str]) -> None:
-    """Remove what processes that were killed while they wrote to a folder have left there."""
-    for part in parts(Path(folder)):
-        if not _lives(int(part.suffixes[-2][1:])):
-            part.unlink(missing_ok=True)
-
-
-def parts(folder: Path) -> list[Path]:
-    """Return files of ``whole`` that are being written to a folder, or never will be."""
-    found = folder.glob(".*.part") if folder.is_dir() else ()
+def parts(folder: Path, name: str | None = None) -> list[Path]:
+    """Return files of ``whole`` that are being written to a folder, or never will be. name: of one file alone."""
+    found = folder.glob(f".{'' if name is None else glob.escape(name) + '.'}*.part") if folder.is_dir() else ()
     return [one for one in found if len(one.suffixes) > 1 and one.suffixes[-2][1:].isdecimal()]
 
 

@@ -76,10 +76,12 @@ def test_what_a_killed_process_left_is_swept_and_does_not_count(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     (tmp_path / f".a.json.{dead.pid}.part").write_text("half")
-    (tmp_path / f".b.json.{os.getpid()}.part").write_text("half")
+    (tmp_path / f".b.json.{os.getppid()}.part").write_text("half")
     assert _write.is_empty(tmp_path)
-    _write.sweep(tmp_path)
-    assert left(tmp_path) == [f".b.json.{os.getpid()}.part"]
+    _write.write_text(tmp_path / "b.json", "whole")
+    assert len(left(tmp_path)) == 2
+    _write.write_text(tmp_path / "a.json", "whole")
+    assert left(tmp_path) == [f".b.json.{os.getppid()}.part"]
     (tmp_path / ".hidden.part").write_text("of somebody else")
     assert not _write.is_empty(tmp_path)
 

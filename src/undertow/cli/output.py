@@ -102,16 +102,17 @@ def check_folder(path: Path) -> None:
 
 def _try_writing(folder: Path, argument: str, value: Path) -> None:
     """Raise InputError where no file can be written to a folder: before an hour of work, not after it."""
+    import tempfile
+
     from undertow._check import InputError
 
-    probe = folder / f".{os.getpid()}.{os.getpid()}.part"
     try:
-        probe.write_bytes(b"a")
+        # Where the system can, a file without a name, which is gone however the process ends.
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+            probe.write(b"a")
     except OSError as error:
         rule = f"{error.strerror or error} in {folder}."
         raise InputError(argument, value, rule, "Choose another place.") from error
-    finally:
-        probe.unlink(missing_ok=True)
 
 
 def write_figure(figure: Any, folder: Path) -> None:

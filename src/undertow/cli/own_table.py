@@ -322,10 +322,7 @@ def progress_bar(words: str) -> Any:
 
 def write_unfinished(job: Job) -> None:
     """Write a summary of the settings alone, before any result: so the same command may go on after an end."""
-    from undertow._write import sweep
-
     job.folder.mkdir(parents=True, exist_ok=True)
-    sweep(job.folder)
     values = {"settings": job.settings, "finished": False, "files_elsewhere": job.files_elsewhere}
     write_summary(job.folder, values)
 

@@ -125,7 +125,7 @@ def _open(folder: Path, settings: Settings, overwrite: bool) -> None:
     import shutil
 
     from undertow._check import InputError
-    from undertow._write import is_empty, sweep, write_text
+    from undertow._write import is_empty, write_text
     from undertow.cli.output import check_folder
 
     check_folder(folder)
@@ -152,7 +152,6 @@ def _open(folder: Path, settings: Settings, overwrite: bool) -> None:
     elif not is_empty(folder):
         raise InputError(None, rule=f"{folder} is not empty and holds no {RECORD}.", way_out="Choose another --out.")
     folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder)
     write_text(path, json.dumps(record, indent=2) + "\n")
 
 

@@ -24,7 +24,7 @@ from undertow import _check
 from undertow._check import InputError
 from undertow._plain import checksum
 from undertow._version import __version__
-from undertow._write import sweep, write_bytes
+from undertow._write import write_bytes
 from undertow.gradient.leaves import Tree
 
 FORMAT = 2
@@ -65,7 +65,6 @@ def versions() -> dict[str, str]:
 def save_checkpoint(folder: Path, iteration: int, trees: dict[str, Tree], facts: dict[str, Any]) -> None:
     """Write named trees of arrays and JSON facts; the checkpoint before is deleted when the new one is complete."""
     folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder)
     arrays = {name: np.array(leaf, order="C") for name, leaf in _named(trees).items()}
     file = f"arrays-{iteration:010d}.safetensors"
     data = save(arrays)
