@@ -66,6 +66,8 @@ TIMES = {"fit_seconds", "adapt_seconds", "seconds", "files_elsewhere"}
 SAME = "the same numbers"
 # Ended by a signal; in one sentence; interrupted; as if nothing had been.
 ENDS = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 2, 130, 0}
+# A script of the user's also shows where it was.
+ENDS_OF_A_SCRIPT = ENDS | {1}
 
 
 class Server:
@@ -172,7 +174,9 @@ def needs(name):
 def outcome(server, name, folder, records, more=""):
     """Runs have ended as they may; given again the command ends with the numbers of an undisturbed run, or how not."""
     text = said(folder)
-    if not {one["code"] for one in records} <= ENDS or "Traceback" in text:
+    script = name == "scale.fit"
+    allowed = ENDS_OF_A_SCRIPT if script else ENDS
+    if not {one["code"] for one in records} <= allowed or ("Traceback" in text and not script):
         return f"{folder} ended with {[one['code'] for one in records]}: {text[-2000:]}"
     if not all(one["gone"] for one in records):
         return f"{folder}: a process lives on"

@@ -125,7 +125,7 @@ def _open(folder: Path, settings: Settings, overwrite: bool) -> None:
     import shutil
 
     from undertow._check import InputError
-    from undertow._write import is_empty, write_text
+    from undertow._write import is_empty
     from undertow.cli.output import check_folder
 
     check_folder(folder)
@@ -152,7 +152,13 @@ def _open(folder: Path, settings: Settings, overwrite: bool) -> None:
     elif not is_empty(folder):
         raise InputError(None, rule=f"{folder} is not empty and holds no {RECORD}.", way_out="Choose another --out.")
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(record, indent=2) + "\n")
+    _write_settings(folder, settings)
+
+
+def _write_settings(folder: Path, settings: Settings) -> None:
+    from undertow._write import write_text
+
+    write_text(folder / RECORD, json.dumps(settings.model_dump(mode="json"), indent=2) + "\n")
 
 
 def _changes(before: Any, now: Any, free: tuple[str, ...], name: str = "") -> list[str]:
@@ -173,6 +179,8 @@ def _train(folder: Path, settings: Settings, case: Case) -> dict[str, Any]:
     from undertow.cli.train_run import run
 
     done = run(settings, case, folder)
+    # Again: a checkpoint makes the folder anew where somebody has removed it.
+    _write_settings(folder, settings)
     _write_course(folder, done.history, case.loss_name)
     learned = None if settings.inner.learn == "no" else done.state.rate
     summary = _summary(done.state, done.history, learned) | {

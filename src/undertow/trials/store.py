@@ -15,7 +15,7 @@ import scipy
 from undertow._check import InputError
 from undertow._kept_table import read_table, write_table
 from undertow._version import __version__
-from undertow._write import whole, write_text
+from undertow._write import is_empty, whole, write_text
 from undertow.trials.config import ExperimentConfig
 from undertow.trials.panel import Cell
 
@@ -60,13 +60,16 @@ class Folder:
                     rule=f"{self.path} holds results of other settings ({_difference(found, record)}).",
                     way_out="Choose another --out, or give --overwrite to replace them.",
                 )
+            (self.path / CELLS).mkdir(exist_ok=True)
             return
-        elif self.path.is_dir() and any(self.path.iterdir()):
+        elif not is_empty(self.path):
             raise InputError(
                 None, rule=f"{self.path} is not empty and holds no {CONFIG}.", way_out="Choose another --out."
             )
-        (self.path / CELLS).mkdir(parents=True, exist_ok=True)
+        # The settings come first: a folder that has them is known as ours, whenever the process is stopped.
+        self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / CONFIG, _json(record))
+        (self.path / CELLS).mkdir(exist_ok=True)
 
     def read_record(self) -> dict[str, Any] | None:
         """What config.json says, or None where there is none."""
