@@ -61,8 +61,9 @@ def test_the_truth_of_the_benchmark_agrees_with_another_way_to_it(calibration):
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["many tasks", "zero, sharp", "correlated weights"])
 def test_intervals_are_calibrated(calibration, name):
-    found = calibration.measure(name, 200, seed=11)
-    low, high = (np.sqrt(share * (1 - share) / 200) for share in (0.92, 0.98))
+    n = 100
+    found = calibration.measure(name, n, seed=11)
+    low, high = (np.sqrt(share * (1 - share) / n) for share in (0.92, 0.98))
     assert 0.92 - 4 * low <= found["coverage"] <= 0.98 + 4 * high
     if name.startswith("zero"):
-        assert found["sign_named"] <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 200)
+        assert found["sign_named"] <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / n)
