@@ -1,7 +1,7 @@
 """MAMLRegressorCV.fit against one rate path on the same data: 5 folds, 101 rates, 20 ridges; two rules, and all three.
 
 The path is that of one draw of support and query rows (``rate_path`` with 101 rates and one ridge). Ratios are of
-paired rounds, since the speed of a shared machine drifts.
+processor time in paired rounds, since the speed of a shared machine drifts.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/fit_cv_against_path.py [--tasks 20000] [--rounds 3] [--out FILE]
 """
@@ -19,9 +19,9 @@ import undertow as ut
 
 
 def seconds(call) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     call()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def main() -> None:
