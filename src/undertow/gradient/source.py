@@ -143,7 +143,8 @@ def draw_tasks(problem: Any, design: Design, key: Any, n_tasks: int | None = Non
     --------
     >>> import undertow as ut
     >>> from undertow import gradient as ug
-    >>> ug.draw_tasks(ut.Sinusoid(), ut.Design(n_tasks=2, n_support=5, n_query=5), key=0).query_y.shape
+    >>> design = ut.Design(n_tasks=2, n_support=5, n_query=5)
+    >>> ug.draw_tasks(ut.Sinusoid(), design, key=0).query_y.shape  # doctest: +SKIP
     (2, 5)
     """
     key = as_key(key)
