@@ -217,9 +217,18 @@ def test_tasks_of_one_kind_each_have_a_finite_fit():
     rows = LinkRows(np.column_stack([rng.standard_normal(200), np.ones(200)]), y, np.arange(0, 201, 5), np.ones(200))
     fit = fit_generalised(rows, family="binomial")
     assert np.isfinite(fit.mean).all()
-    assert 5 < np.sqrt(fit.task_covariance[1]) <= 20
+    free = fit_generalised(rows, family="binomial", mean_scale=np.inf)
+    assert 2 < np.sqrt(fit.task_covariance[1]) < np.sqrt(free.task_covariance[1]) <= 20
     alone = fit_generalised(draw("binomial", 80, 1), family="binomial")
     assert np.isfinite([*alone.mean, *alone.task_covariance, alone.log_likelihood]).all()
+
+
+def test_counts_that_are_nearly_all_0_do_not_promise_a_new_task_more_than_any_had():
+    rows = draw("poisson", 30, 10)._replace(y=np.r_[1.0, np.zeros(299)])
+    fit = fit_generalised(rows, family="poisson")
+    expected = average("poisson", rows.x @ fit.mean, np.full(300, fit.task_covariance[2]))
+    assert np.isfinite(expected).all()
+    assert np.median(expected) < 1
 
 
 @pytest.mark.parametrize(

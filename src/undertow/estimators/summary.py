@@ -171,7 +171,7 @@ class Summary:
         if self.curve != "straight":
             lines.append(self._bending())
         if self.link:
-            more = "" if self.dispersion is None else f"; squared errors over their variance: {self.dispersion:.3g} (1)"
+            more = "" if self.dispersion is None else f"; dispersion {self.dispersion:.3g} (1 for Poisson's counts)"
             lines.append(f"On the scale of the {self.link}{more}.")
         if self.noise_std is not None:
             share = (

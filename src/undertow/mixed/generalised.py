@@ -29,6 +29,9 @@ STRUCTURES = ("none", "intercept", "diagonal")
 MEAN_SCALE = 10.0
 """Deviation of the prior on the mean's weights unless it is given, in units of the link per root mean square of a
 feature: hardly felt, but weights stay finite where a feature parts the values."""
+DEVIATION_SCALE = 2.5
+"""Of the half-normal prior on deviations between tasks, in the same units, where the mean has one: without it the mean
+count of a new task, exp(variance / 2) times a middling one's, has no bound where counts are nearly all 0."""
 
 _MOST_VARYING = 32
 # Of a deviation, per root mean square of the feature: odds of e^20 are those of certainty.
@@ -114,7 +117,8 @@ def fit_generalised(
         "binomial" for targets of 0 and 1, "poisson" for counts.
     mean_scale
         deviation of a normal prior around 0 on the mean's weights of all features that are not constant, in units of
-        the link per root mean square of a feature; None for 10, math.inf for none.
+        the link per root mean square of a feature; None for 10, math.inf for none. With a prior the deviations have a
+        half-normal one of scale 2.5.
 
     Raises
     ------
@@ -147,9 +151,10 @@ def fit_generalised(
     precision = np.where(constant & (rows.x[0] != 0), 0.0, prior**-2.0)
     # A feature of zeros has no weight, whatever the prior.
     precision = np.where(~rows.x.any(axis=0), 1.0, precision)
-    found = _search(rows, own, varying, precision)
+    found = _search(rows, own, varying, precision, 0.0 if prior == math.inf else DEVIATION_SCALE**-2.0)
     known = information(rows, own, varying, found.scale, found.modes)
-    _refuse_separated(known, precision, len(rows.y), family)
+    if prior == math.inf:
+        _refuse_separated(known + np.diag(precision), len(rows.y), family)
     covariance = np.zeros(len(unit))
     covariance[varying] = found.scale**2
     mean = own.mean(found.modes.eta)
@@ -208,8 +213,11 @@ def _varying(rows: LinkRows, structure: str, constant: np.ndarray) -> Int[np.nda
 class _Objective:
     """The penalised log-likelihood, with the modes of the last point as the start of the next."""
 
-    def __init__(self, rows: LinkRows, family: Family, varying: np.ndarray, precision: np.ndarray) -> None:
+    def __init__(
+        self, rows: LinkRows, family: Family, varying: np.ndarray, precision: np.ndarray, of_scale: float = 0.0
+    ) -> None:
         self.rows, self.family, self.varying, self.precision = rows, family, varying, precision
+        self._of_scale = of_scale
         self.evaluations = 0
         self._v = np.zeros((len(rows.offsets) - 1, len(varying)))
 
@@ -221,11 +229,9 @@ class _Objective:
         if not np.isfinite(found.value):
             return -math.inf, np.zeros_like(mean), np.zeros_like(scale)
         self._v = found.modes.v
-        return (
-            found.value - 0.5 * float(self.precision @ mean**2),
-            found.by_mean - self.precision * mean,
-            found.by_scale,
-        )
+        prior = 0.5 * float(self.precision @ mean**2) + 0.5 * self._of_scale * float(scale @ scale)
+        by_scale = found.by_scale - self._of_scale * scale
+        return found.value - prior, found.by_mean - self.precision * mean, by_scale
 
     def modes(self, mean: np.ndarray, scale: np.ndarray) -> Modes:
         rows = self.rows
@@ -236,9 +242,9 @@ class _Objective:
         return lifted(known + np.diag(self.precision))
 
 
-def _search(rows: LinkRows, family: Family, varying: np.ndarray, precision: np.ndarray) -> _Search:
+def _search(rows: LinkRows, family: Family, varying: np.ndarray, precision: np.ndarray, of_scale: float) -> _Search:
     """Maximise over the mean and the deviations; again from above 0 where one ends there though more is likelier."""
-    whole = _Objective(rows, family, varying, precision)
+    whole = _Objective(rows, family, varying, precision, of_scale)
     mean = _without_spread(rows, family, precision)
     scale, converged = np.full(len(varying), _START), True
     for _ in range(_RESTARTS):
@@ -301,10 +307,9 @@ def _off_zero(whole: _Objective, mean: np.ndarray, scale: np.ndarray) -> np.ndar
     return None
 
 
-def _refuse_separated(known: np.ndarray, precision: np.ndarray, n_rows: int, family: str) -> None:
-    """Raise InputError where rows say next to nothing of some direction that no prior holds."""
-    held = np.linalg.eigvalsh(known + np.diag(precision))[0]
-    if held < _NO_INFORMATION * n_rows and not precision.any():
+def _refuse_separated(known: np.ndarray, n_rows: int, family: str) -> None:
+    """Raise InputError where rows say next to nothing of some direction of the mean."""
+    if np.linalg.eigvalsh(known)[0] < _NO_INFORMATION * n_rows:
         what = "parts the two values" if family == "binomial" else "marks rows whose counts are all 0"
         rule = f"a feature, or several together, {what} or says what others say: no finite weights are the likeliest."
         raise InputError("mean_scale", math.inf, rule, "Leave it out, which holds them by a weak prior.")
