@@ -5,7 +5,7 @@ with a full covariance, gpboost with a random intercept and with uncorrelated sl
 default fit searches all structures of the mixed model and two more families of rules, nested in five folds. Each round
 fits every one of them once. Tables: the four that are shipped, made ones of under 200 rows, and a made one of 500 tasks
 x 10 rows with an intercept and 8 correlated slopes, whose fits are compared on new tasks too. Last the time of the
-command ``undertow fit mathachieve`` in a process of its own.
+command ``undertow fit mathachieve`` in a process of its own. Rivals: pip install statsmodels mixedlm-rs gpboost optuna
 
     OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/fit_against_rivals.py [--rounds 5] [--out FILE]
 """
