@@ -120,7 +120,7 @@ def test_a_file_without_the_rows_of_its_tasks_says_so(folder, model):
 
     model.feature_names_in_ = np.array(["a", "b"], dtype=object)
     whole = model.model_
-    model.publish(replace(whole, task_rows=None))
+    model.publish(replace(whole, stored_omega=whole.task_omega, task_rows=None))
     save_model(model, folder / "bare.safetensors", Columns("shop", "y", {}))
     model.publish(whole)
     del model.feature_names_in_
