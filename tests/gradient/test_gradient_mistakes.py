@@ -1,5 +1,6 @@
 """Mistakes that would go unseen: another problem on an old checkpoint, damaged files, shapes that broadcast."""
 
+import jax
 import numpy as np
 import optax
 import pytest
@@ -91,3 +92,93 @@ def test_what_is_no_device_and_no_optimiser_is_named(options, message):
     given = {"optimizer": optax.sgd(0.1)} | options
     with pytest.raises(ut.InputError, match=message):
         ug.train(loss_fn, np.zeros(2, np.float32), source, train_rate=0.1, iterations=1, **given)
+
+
+ZERO = np.zeros(2, np.float32)
+TASKS = ut.MixedLinearRegression(2, noise_std=0.5).sample(DESIGN, 0, np.float32)
+
+
+def train_one(**options):
+    given = {"loss_fn": loss_fn, "params": ZERO, "source": TASKS, "optimizer": optax.sgd(0.1), "train_rate": 0.1}
+    return ug.train(**(given | {"iterations": 1} | options))
+
+
+@pytest.mark.parametrize(
+    ("argument", "options"),
+    [
+        ("loss_fn", {"loss_fn": lambda w, x, y: ((x @ w) > y).sum()}),
+        ("loss_fn", {"loss_fn": lambda w, x: w.sum()}),
+        ("loss_fn", {"loss_fn": lambda w, x, y, weights: w.sum()}),
+        ("loss_fn", {"loss_fn": ug.with_key(lambda w, x, y, key: w.sum(), 0)}),
+        ("loss_fn", {"loss_fn": lambda w, x, y: (loss_fn(w, x, y), jax.random.key(0))}),
+        ("loss_fn", {"loss_fn": lambda w, x, y: (loss_fn(w, x, y), {"a.b": 1.0, "a": {"b": 2.0}})}),
+        pytest.param("loss_fn", {"loss_fn": 3}, marks=pytest.mark.wrong_type),
+        ("params", {"params": {"w": ZERO, "names": np.array(["a", "b"])}}),
+        ("seed", {"seed": 2**70}),
+        ("tolerance", {"tolerance": -1.0}),
+        ("target_loss", {"target_loss": np.nan}),
+        pytest.param("target_loss", {"target_loss": "a"}, marks=pytest.mark.wrong_type),
+        pytest.param("progress", {"progress": "yes"}, marks=pytest.mark.wrong_type),
+        ("callback", {"progress": ug.Callback(lambda s, h: s._replace(optimizer_state=(1,)), every=1)}),
+        ("train_rate", {"progress": ug.Callback(lambda s, h: s._replace(rate=np.nan), every=1)}),
+        ("mask", {"source": TASKS._replace(support_mask=np.full((3, 4), 0.5))}),
+        ("direction", {"inner": ug.InnerLoop(2, ug.Explicit(optax.lookahead(optax.scale(1.0), 2, 0.5)))}),
+    ],
+)
+def test_what_cannot_be_used_is_named_before_jax_sees_it(argument, options):
+    with pytest.raises(ut.InputError) as caught:
+        train_one(**options)
+    assert caught.value.argument == argument
+
+
+def test_two_views_of_one_array_are_named_as_one():
+    loss = lambda p, x, y: loss_fn(p["a"] + p["b"], x, y)  # noqa: E731
+    with pytest.warns(UserWarning, match="are the same array"):
+        train_one(loss_fn=loss, params={"a": ZERO, "b": ZERO[:]})
+
+
+def test_the_stable_interval_is_said_where_it_explains_something():
+    wild = ug.Explicit(optax.stateless(lambda g, _: 1e30 * g))
+    with pytest.raises(ug.NonFiniteError) as caught:
+        train_one(inner=ug.InnerLoop(2, wild))
+    assert "stable interval" not in str(caught.value)
+    with pytest.raises(ug.NonFiniteError, match="smaller learning rate of the optimiser") as caught:
+        train_one(optimizer=optax.sgd(1e38), iterations=3)
+    assert caught.value.cause in ("start", "params")
+
+
+@pytest.mark.parametrize(
+    "support",
+    [
+        (np.ones((3, 2)), np.ones(2)),
+        (np.ones((0, 2)), np.ones(0)),
+        (np.ones((3, 2)), np.ones(3), np.ones(2, bool)),
+        (np.full((3, 2), "a"), np.ones(3)),
+        (None, np.ones(3)),
+    ],
+)
+def test_rows_of_a_task_that_do_not_go_together_are_refused(support):
+    with pytest.raises(ut.InputError, match="support"):
+        ug.adapt(loss_fn, ZERO, support, 0.1)
+
+
+@pytest.mark.parametrize("tasks", [None, tuple(TASKS), TASKS._replace(support_x=[[[1.0, 2.0]]])])
+def test_what_is_no_batch_of_tasks_is_refused(tasks):
+    with pytest.raises(ut.InputError):
+        ug.meta_loss(loss_fn, ZERO, tasks, 0.1)
+
+
+@pytest.mark.parametrize("multiple", [-1.1, -1.5, -2.5])
+def test_an_implicit_step_beyond_the_last_minimum_is_refused_however_small_its_residual(multiple):
+    x, y = TASKS.support_x[0], TASKS.support_y[0]
+    rate = multiple / float(ug.curvatures(loss_fn, ZERO, (x, y))[1])
+    with pytest.raises(ut.InputError, match="not solved"):
+        ug.adapt(loss_fn, ZERO, (x, y), rate, ug.InnerLoop(10, ug.Implicit()))
+    _, info = ug.meta_loss(loss_fn, ZERO, TASKS, rate, ug.InnerLoop(10, ug.Implicit()))
+    assert not float(info.residual[0]) <= 1
+
+
+def test_a_callback_may_answer_with_any_truth_value():
+    stop = lambda state, history: history.meta_loss[-1] < np.inf  # noqa: E731
+    assert train_one(iterations=3, progress=ug.Callback(stop, every=1))[0].iteration == 1
+    assert train_one(iterations=3, progress=ug.Callback(lambda s, h: False, every=1))[0].iteration == 3

@@ -28,6 +28,8 @@ class Group(TyperGroup):
         except KeyboardInterrupt:
             _fail("Interrupted.", INTERRUPTED)
         except RuntimeError as error:
+            if "RESOURCE_EXHAUSTED" in str(error):  # what JAX says in place of MemoryError
+                _fail("Error: not enough memory: ask for smaller sizes.", USAGE)
             # Where a class was being made, Python says so in place of the interruption.
             if not isinstance(error.__cause__, KeyboardInterrupt):
                 raise

@@ -10,7 +10,7 @@ import numpy as np
 
 from undertow._batch import TaskBatch
 from undertow.gradient.curvature import stable_interval
-from undertow.gradient.inner import solve
+from undertow.gradient.inner import solve, unsolved
 from undertow.gradient.leaves import Tree, join, part, split, unwrap, wrap
 from undertow.gradient.loop import look, order_at
 from undertow.gradient.losses import Keyed, key_of, task_loss
@@ -20,6 +20,9 @@ from undertow.gradient.source import per_epoch
 from undertow.gradient.state import NonFiniteError
 
 _GUARD = "Keep its argument away from that point, as in jnp.sqrt(v + 1e-12) or optax.safe_norm"
+
+_SMALLER = "Use a smaller learning rate of the optimiser, or optax.clip_by_global_norm."
+_LOOK = "Look at the loss at these parameters; scale the targets if they are large."
 
 
 class Cause(NamedTuple):
@@ -91,8 +94,7 @@ def _cause(run: Run, loss_fn: Any, params: Tree, rate: Any, task: TaskBatch, hig
     shown = f"train_rate {_rate_text(rate)} and steps={inner.steps}"
     if not _finite(trained):
         sentence = "the parameters are not finite, before anything is computed from them."
-        way_out = "Use a smaller learning rate of the optimiser, or optax.clip_by_global_norm."
-        return Cause("params", sentence, way_out if run.iteration else "Start from finite parameters.")
+        return Cause("params", sentence, _SMALLER if run.iteration else "Start from finite parameters.")
     for name, rows in (("support", support), ("query", query)):
         if not _finite(_real(rows)):
             return Cause("data", f"its {name} rows hold numbers that are not finite.", "Look at the source of tasks.")
@@ -104,7 +106,7 @@ def _cause(run: Run, loss_fn: Any, params: Tree, rate: Any, task: TaskBatch, hig
                 "start",
                 f"the {name} loss is {float(value):g} before any inner step, so the rate, {shown}, is not the cause."
                 f"{size}",
-                "Look at the loss at these parameters; scale the targets if they are large.",
+                _SMALLER if run.iteration and not size else _LOOK,
             )
     moving, still = part(trained, inner.adapts)
     if not _finite(jax.grad(lambda m: at(join(m, still), support))(moving)):
@@ -114,7 +116,10 @@ def _cause(run: Run, loss_fn: Any, params: Tree, rate: Any, task: TaskBatch, hig
     if limit is not None and not float(found.residual) <= limit:
         return _unsolved(float(found.residual), limit, shown)
     ends = (found.trained, at(found.trained, support, inner.steps + 1), at(found.trained, query, inner.steps))
-    blown = _too_large(shown, high)
+    # The interval is one of plain gradient steps, and says nothing about a rate inside of it.
+    inside = all((np.asarray(leaf) >= 0).all() and (np.asarray(leaf) <= high).all() for leaf in jax.tree.leaves(rate))
+    plain = getattr(inner.rule, "direction", None) is None
+    blown = _too_large(shown, high if plain and not inside else np.nan)
     if not _finite(ends):
         return blown
     if not _finite(jax.grad(lambda t: at(t, query, inner.steps))(found.trained)):
@@ -145,8 +150,7 @@ def _no_derivative(rows: str, value: Any, where: str, shown: str) -> Cause:
 def _unsolved(residual: float, limit: float, shown: str) -> Cause:
     return Cause(
         "unsolved",
-        f"the implicit inner problem is not solved, with {shown}: its residual is {residual:.3g} times the way from "
-        f"the start, more than max_residual={limit:g}.",
+        f"the implicit inner problem is not solved, with {shown}: {unsolved(residual, limit)}.",
         "It may have no solution at this rate, as at a negative one below -1 / lambda_max of the Hessian. Use a rate "
         "nearer to 0, or more steps.",
     )

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
@@ -41,7 +42,8 @@ class Adapted(NamedTuple):
     gradient_sum: Tree
     """sum of the gradients along the steps, for the leaves that move; None but for Reptile"""
     residual: Any
-    """|theta - omega + rate grad L(theta)| / |theta - omega|; None but for Implicit"""
+    """|theta - omega + rate grad L(theta)| / |theta - omega|, infinite where there is no minimum; None but for
+    Implicit"""
 
 
 def adapt(loss_fn: LossFn, params: Tree, support: tuple[Any, ...], rate: Any, inner: InnerLoop = ONE_STEP) -> Tree:
@@ -94,7 +96,6 @@ def adapt(loss_fn: LossFn, params: Tree, support: tuple[Any, ...], rate: Any, in
         raise InputError("support", rule=f"it must be (x, y) or (x, y, mask), and is of type {type(support).__name__}.")
     if len(support) not in (2, 3):
         raise InputError("support", rule=f"it must be (x, y) or (x, y, mask), and has {len(support)} parts.")
-    support = tuple(jnp.asarray(part) if isinstance(part, list) else part for part in support)
     if len(support) == 3 and support[2] is not None and _is_empty(support[2]):
         raise InputError("support", rule="it has no real row (its mask is False everywhere).", way_out="Give a row.")
     check_inner(inner, rate)
@@ -109,16 +110,48 @@ def adapt(loss_fn: LossFn, params: Tree, support: tuple[Any, ...], rate: Any, in
         noise = None if key is None else jax.random.fold_in(key, step)
         return task_loss(loss_fn, join(weights, rest), *support, key=noise, state=state)[0]
 
-    return wrap(join(solve(loss, trained, rate, inner).trained, rest), state)
+    found = solve(loss, trained, rate, inner)
+    limit = inner.max_residual
+    if limit is not None and not isinstance(found.residual, jax.core.Tracer) and not float(found.residual) <= limit:
+        raise InputError(
+            "rate",
+            rate,
+            f"the implicit inner problem is not solved: {unsolved(float(found.residual), limit)}.",
+            "It may have no solution at this rate. Use one nearer to 0, or more steps.",
+        )
+    return wrap(join(found.trained, rest), state)
 
 
 def one_support(loss_fn: LossFn, params: Tree, support: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The rows (x, y, mask) of one task, without a mask that is True everywhere; checked as in ``check_rows``."""
-    rows = jax.tree.map(lambda a: jnp.asarray(a)[None], (*support, None)[:3])
-    x, y, mask = rows
-    tasks = without_full_masks(TaskBatch(x, y, x, y, mask))
+    """The rows (x, y, mask) of one task as arrays, without a mask that is True everywhere; see ``check_rows``.
+
+    Raises InputError for what is no array, and where they do not have the same number of rows.
+    """
+    try:
+        # A list of lists is one array.
+        x, y, mask = jax.tree.map(jnp.asarray, (*support, None)[:3], is_leaf=lambda node: isinstance(node, list))
+    except (TypeError, ValueError) as error:
+        what = str(error).splitlines()[0]
+        raise InputError("support", rule=f"it must hold arrays of numbers ({what}).") from None
+    shapes = {name: [leaf.shape for leaf in jax.tree.leaves(one)] for name, one in (("x", x), ("y", y), ("mask", mask))}
+    rows = {shape[:1] for found in shapes.values() for shape in found}
+    if not shapes["x"] or not shapes["y"] or len(rows) > 1 or rows & {(), (0,)}:
+        raise InputError(
+            "support",
+            rule="its arrays must have the same number of rows, at least 1, and their shapes are "
+            f"{', '.join(f'{name} {found}' for name, found in shapes.items() if found) or 'none'}.",
+        )
+    tasks = TaskBatch(*jax.tree.map(lambda a: a[None], (x, y, x, y, mask)))
+    tasks = without_full_masks(tasks)
     check_rows(loss_fn, params, tasks)
-    return (*support[:2], None if tasks.support_mask is None else support[2])
+    return x, y, None if tasks.support_mask is None else mask
+
+
+def unsolved(residual: float, limit: float) -> str:
+    """In which way an implicit inner problem is not solved, as part of a sentence."""
+    if np.isinf(residual):
+        return "no minimum lies on the way that was taken from the start"
+    return f"its residual is {residual:.3g} times the way from the start, more than max_residual={limit:g}"
 
 
 def _is_empty(mask: Any) -> bool:
@@ -175,12 +208,25 @@ def _explicit(
     if inner.remat:
         step = jax.checkpoint(step)
     total = jax.tree.map(jnp.zeros_like, start) if keep_sum else None
-    carry = (start, total, None if direction is None else direction.init(start))
+    carry = (start, total, None if direction is None else _state_of(direction, start))
     if steps == 1:
         (theta, total, _), loss = step(carry, (jax.tree.map(lambda r: r[0], rates) if stepwise else None, 0))
         return theta, loss, total
     (theta, total, _), losses = jax.lax.scan(step, carry, (rates if stepwise else None, jnp.arange(steps)))
     return theta, losses[0], total
+
+
+def _state_of(direction: Any, start: Tree) -> Any:
+    """State of a direction at first. Raises InputError where it does not turn a gradient into a direction."""
+    try:
+        state = direction.init(start)
+        after = jax.eval_shape(lambda g, s: direction.update(g, s, g), start, state)
+    except Exception as error:  # whatever a transformation raises that expects another tree or more arguments
+        rule = f"it cannot be used in the inner loop ({type(error).__name__}: {error})."
+        raise InputError("direction", rule=rule, way_out="Take one that needs the gradient alone.") from None
+    if jax.tree.structure(after) != jax.tree.structure((start, state)):
+        raise InputError("direction", rule="its update changes the structure of the gradient or of its own state.")
+    return state
 
 
 def _implicit(
@@ -215,6 +261,9 @@ def _implicit(
     value, matrix = jax.linearize(function, found)
     moved = jnp.linalg.norm(found - frozen[0])
     relative = jnp.linalg.norm(value) / jnp.maximum(moved, jnp.finfo(moved.dtype).tiny)
+    # Where theta runs away the residual may stay below |theta - omega|; but then no minimum lies on the way.
+    way = found - frozen[0]
+    relative = jnp.where(way @ matrix(way) < 0, jnp.inf, relative)
     # The residual is nearly zero, but its derivative is not: one more Newton step carries the implicit derivative
     # d theta = (I + rate H)^{-1} (d omega - grad L d rate), with the matrix held fixed.
     change = jax.lax.custom_linear_solve(matrix, residual(found, origin, still, rate), cg, symmetric=True)

@@ -96,8 +96,8 @@ class Implicit:
     tolerance: float = 1e-6
     """relative size of the residual at which they stop"""
     max_residual: float | None = 1.0
-    """``train`` and ``sweep`` stop where |theta - omega + rate grad L(theta)| is more than so many times
-    |theta - omega| for a task, since theta then solves nothing; None means never"""
+    """``train`` and ``sweep`` stop, and ``adapt`` raises, where |theta - omega + rate grad L(theta)| is more than so
+    many times |theta - omega|, since theta then solves nothing, or where no minimum lies between; None means never"""
 
     def __post_init__(self) -> None:
         _check.whole_number(self.cg_iterations, "cg_iterations")

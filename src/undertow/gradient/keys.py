@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from undertow import _check
+from undertow._check import InputError
 
 # One key per purpose, folded into the seed's key.
 TASKS, SHUFFLE, TEST, INIT, NOISE = range(5)
@@ -59,4 +60,7 @@ def as_key(seed: Any) -> jax.Array:
             return seed
         if seed.ndim == 0:
             return jax.random.key(seed, impl="threefry2x32")
-    return jax.random.key(_check.whole_number(seed, "seed", minimum=0), impl="threefry2x32")
+    number = _check.whole_number(seed, "seed", minimum=0)
+    if number >= 2**63:
+        raise InputError("seed", number, "it must be below 2^63.")
+    return jax.random.key(number, impl="threefry2x32")

@@ -68,6 +68,10 @@ def split(params: Tree) -> tuple[Tree, Tree]:
             rule="it holds no array of floating point numbers, so there is nothing to train.",
             way_out="Arrays are trained, Python numbers are constants; write jnp.asarray(0.5) instead of 0.5.",
         )
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OSUMm":
+            where = jax.tree_util.keystr(path)
+            raise InputError("params", rule=f"{where} is an array of type {leaf.dtype}, which JAX cannot compute with.")
     return trained, jax.tree.map(lambda leaf: None if is_trained(leaf) else leaf, params)
 
 
@@ -103,12 +107,12 @@ def spread(prefix: Tree, tree: Tree, name: str) -> Tree:
 
 def warn_of_ties(params: Tree) -> None:
     """Warn of an array that stands at two places of ``params``: each place is trained for itself."""
-    places: dict[int, str] = {}
+    places: dict[Any, str] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not is_trained(leaf):
             continue
         here = jax.tree_util.keystr(path)
-        first = places.setdefault(id(leaf), here)
+        first = places.setdefault(_place(leaf), here)
         if first != here:
             warnings.warn(
                 f"params: {first} and {here} are the same array, and are trained as two from here on. Keep one of "
@@ -116,6 +120,13 @@ def warn_of_ties(params: Tree) -> None:
                 "two.",
                 stacklevel=3,
             )
+
+
+def _place(leaf: Any) -> Any:
+    """What two names of one array have in common; views of one NumPy array too."""
+    if isinstance(leaf, np.ndarray) and leaf.size:
+        return leaf.__array_interface__["data"][0], leaf.shape, leaf.strides
+    return id(leaf)
 
 
 def leaves(params: Tree, where: Callable[[str], bool] | Iterable[str]) -> Tree:

@@ -16,6 +16,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from undertow._batch import TaskBatch
+from undertow._check import InputError
 from undertow.gradient.inner import norm
 from undertow.gradient.inner_loop import InnerLoop
 from undertow.gradient.leaves import Static, Tree, join, wrap
@@ -98,7 +99,11 @@ def objective(
 def aux_names(aux: Tree) -> list[str]:
     """What the leaves of ``aux`` are called in a history: their paths, as "accuracy" or "layer.0"."""
     paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(aux))
-    return [jax.tree_util.keystr(path, simple=True, separator=".") or "aux" for path in paths]
+    found = [jax.tree_util.keystr(path, simple=True, separator=".") or "aux" for path in paths]
+    if len(set(found)) < len(found):
+        twice = next(name for name in found if found.count(name) > 1)
+        raise InputError("loss_fn", rule=f"two leaves of what it returns beside the loss (aux) are called {twice!r}.")
+    return found
 
 
 def solved(plan: Plan, info: MetaInfo) -> jax.Array:

@@ -82,13 +82,34 @@ def evaluating(loss_fn: LossFn) -> Any:
 
 
 def takes(loss_fn: LossFn) -> dict[str, Any]:
-    """Which of the arguments key, mask and state a loss has, each with its default (Parameter.empty for none)."""
+    """Which of the arguments key, mask and state a loss has, each with its default (Parameter.empty for none).
+
+    Raises InputError for what cannot be called as a loss.
+    """
+    if isinstance(loss_fn, Keyed):
+        raise InputError(
+            "loss_fn",
+            rule="it has a key already (with_key).",
+            way_out="Hand over the loss itself: train and sweep split a key for each iteration, task and step.",
+        )
+    if not callable(loss_fn):
+        raise InputError("loss_fn", loss_fn, "it must be a function of (params, x, y).")
     try:
-        parameters = inspect.signature(loss_fn).parameters
+        signature = inspect.signature(loss_fn)
     except (TypeError, ValueError):
         return {}
     bound = loss_fn.keywords if isinstance(loss_fn, functools.partial) else {}
-    return {n: parameters[n].default for n in ("key", "mask", "state") if n in parameters and n not in bound}
+    names = [name for name in ("key", "mask", "state") if name in signature.parameters and name not in bound]
+    try:
+        signature.bind(None, None, None, **dict.fromkeys(names))
+    except TypeError as error:
+        raise InputError(
+            "loss_fn",
+            rule=f"it cannot be called as loss_fn(params, x, y): {error}.",
+            way_out="Beside these three it may have arguments called key, mask and state; bind others with "
+            "functools.partial.",
+        ) from None
+    return {name: signature.parameters[name].default for name in names}
 
 
 def task_loss(
@@ -169,8 +190,11 @@ def parts_of(value: Any, state: Any) -> tuple[jax.Array, Seen]:
         value, aux = value
     try:
         aux = jax.tree.map(jnp.asarray, aux)
+        numbers = all(leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.number) for leaf in jax.tree.leaves(aux))
     except (TypeError, ValueError):
-        raise InputError("loss_fn", rule="what it returns beside the loss (aux) must be a tree of numbers.") from None
+        numbers = False
+    if not numbers:
+        raise InputError("loss_fn", rule="what it returns beside the loss (aux) must be a tree of numbers.")
     return _scalar(value), Seen(aux, new)
 
 
@@ -180,6 +204,12 @@ def _scalar(value: Any) -> jax.Array:
     except (TypeError, ValueError):
         kind = type(value).__name__
         raise InputError("loss_fn", rule=f"its loss must be one number, and is of type {kind}.") from None
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise InputError(
+            "loss_fn",
+            rule=f"its loss must be a real number to take derivatives of, and is of type {value.dtype}.",
+            way_out="A count, as of wrong answers, has no derivative; a complex loss needs its absolute value.",
+        )
     if value.ndim:
         raise InputError(
             "loss_fn",

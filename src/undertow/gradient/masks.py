@@ -80,5 +80,14 @@ def _passed(loss_fn: Any) -> set[Any]:
 
 
 def _known(mask: Any) -> np.ndarray | None:
-    """The mask where its values are known: not within a compiled function."""
-    return None if mask is None or isinstance(mask, jax.core.Tracer) else np.asarray(mask, bool)
+    """The mask where its values are known: not within a compiled function. Raises InputError for what is no mask."""
+    if mask is None or isinstance(mask, jax.core.Tracer):
+        return None
+    array = np.asarray(mask)
+    if array.dtype != bool and not np.isin(array, (0, 1)).all():
+        raise InputError(
+            "mask",
+            rule="a mask says which rows are real: it holds True and False, or 1 and 0, and nothing between.",
+            way_out="A row's weight belongs into the loss, or into y.",
+        )
+    return array.astype(bool)

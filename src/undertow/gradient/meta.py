@@ -42,7 +42,8 @@ class MetaInfo(NamedTuple):
     query_after: jax.Array
     """(m,) mean query loss at the adapted weights; the meta-loss is their mean"""
     residual: Any = None
-    """(m,) how well the implicit inner problem was solved, relative to |theta - omega|; None for other rules"""
+    """(m,) how well the implicit inner problem was solved, relative to |theta - omega|, infinite where no minimum lies
+    between them; None for other rules"""
     aux: Any = None
     """what the query loss at the adapted weights returns beside its value, with a leading axis of tasks (m, ...)"""
     state: Any = None
@@ -154,11 +155,16 @@ def _with_gradient(value: jax.Array, at: Tree, gradient: Tree) -> jax.Array:
 
 def check_shapes(tasks: TaskBatch) -> None:
     """Raise InputError when the arrays of a TaskBatch do not agree on tasks and rows. Looks at shapes only."""
+    if not isinstance(tasks, TaskBatch):
+        raise InputError("tasks", rule=f"they must be a TaskBatch, and are of type {type(tasks).__name__}.")
     m = None
     for name in ("support", "query"):
         x, y, mask = (getattr(tasks, f"{name}_{part}") for part in ("x", "y", "mask"))
-        rows = jnp.shape(jax.tree.leaves(x)[0])[:2]
-        m = rows[0] if m is None else m
+        leaves = jax.tree.leaves(x)
+        if not leaves or not all(hasattr(leaf, "shape") for leaf in leaves):
+            raise InputError(f"{name}_x", rule="it must be an array (tasks, rows, ...).", way_out="Use np.asarray.")
+        rows = jnp.shape(leaves[0])[:2]
+        m = rows[0] if m is None and rows else m
         if len(rows) != 2 or 0 in rows or rows[0] != m:
             raise InputError(
                 f"{name}_x",

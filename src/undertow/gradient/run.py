@@ -17,7 +17,7 @@ from undertow._check import InputError, Setting
 from undertow.gradient import checkpoint as store
 from undertow.gradient.checkpoint import Checkpoint
 from undertow.gradient.fingerprints import identify_transform
-from undertow.gradient.inner_loop import split_outer
+from undertow.gradient.inner_loop import check_inner, split_outer
 from undertow.gradient.keys import as_key
 from undertow.gradient.leaves import Tree, is_trained, join, unwrap, wrap
 from undertow.gradient.loader import raising
@@ -112,6 +112,10 @@ def _put(tree: Tree, sharding: NamedSharding) -> Tree:
     return jax.tree.map(one, tree)
 
 
+def _kinds(tree: Tree) -> list[tuple[Any, Any]]:
+    return [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(tree)]
+
+
 class Run:
     """The state of a training run between two compiled calls."""
 
@@ -188,9 +192,8 @@ class Run:
 
     def go_on_from(self, state: TrainState) -> None:
         """Take over the iteration and the optimiser's state of another run; its params are there already."""
-        kinds = lambda tree: [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(tree)]  # noqa: E731
         mine, its = self.optimizer_state, state.optimizer_state
-        if jax.tree.structure(mine) != jax.tree.structure(its) or kinds(mine) != kinds(its):
+        if jax.tree.structure(mine) != jax.tree.structure(its) or _kinds(mine) != _kinds(its):
             raise InputError(
                 "optimizer",
                 rule="the TrainState has the state of another optimiser, or of other parameters.",
@@ -206,6 +209,10 @@ class Run:
         shapes = lambda tree: jax.tree.map(jnp.shape, tree)  # noqa: E731
         if shapes(new) != shapes(self.variables):
             raise InputError("callback", rule="the params that it returned have another structure or shape.")
+        mine, its = self.optimizer_state, state.optimizer_state
+        if jax.tree.structure(mine) != jax.tree.structure(its) or _kinds(mine) != _kinds(its):
+            raise InputError("callback", rule="the optimizer_state that it returned is one of another optimiser.")
+        check_inner(self.plan.inner, state.rate, "train_rate")
         self.variables = jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), new, self.variables)
         real = jnp.result_type(float)
         rate = None if self.plan.learn_rate else jax.tree.map(lambda leaf: jnp.asarray(leaf, real), state.rate)

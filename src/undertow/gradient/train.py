@@ -152,8 +152,8 @@ def train(
         arrays,
         jax.random.fold_in(key, TASKS),
         jax.random.fold_in(key, SHUFFLE),
-        jnp.asarray(target_loss, real),
-        jnp.asarray(-1.0 if tolerance is None else tolerance, real),
+        jnp.asarray(stop_at(target_loss, "target_loss"), real),
+        jnp.asarray(-1.0 if tolerance is None else stop_at(tolerance, "tolerance", minimum=0.0), real),
         jax.random.fold_in(key, NOISE) if "key" in takes(loss_fn) else None,
         model_state,
     )
@@ -166,10 +166,23 @@ def train(
         run.keep(checkpoint, settings_of(plan, source, train_rate, seed, validation, run))
     if plan.mesh is not None:
         run.place(plan.mesh)
+    if not isinstance(progress, bool | Callback) and not callable(progress):
+        raise InputError("progress", progress, "it must be True, False, a function or a Callback.")
     callback = progress if isinstance(progress, Callback) else None
     with reporter(False if callback else progress, run.iteration, iterations) as report:  # type: ignore[arg-type]
         _loop(run, iterations, chunk, validation, report, callback)
     return run.state(), run.records.history()
+
+
+def stop_at(value: Any, name: str, minimum: float = -np.inf) -> float:
+    """Return a limit that may be infinite, or raise InputError."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not number >= minimum:
+        raise InputError(name, value, "it must be a number." if minimum < 0 else "it must be a number of at least 0.")
+    return number
 
 
 def _check_learning(learn_rate: bool, rate_optimizer: Any, inner: InnerLoop) -> None:
@@ -206,8 +219,8 @@ def _call(run: Run, callback: Callback) -> None:
     answer = callback.call(run.state(), run.records.history())
     if isinstance(answer, TrainState):
         run.replace(answer)
-    elif answer is True:
-        run.stopped = "callback"
+    elif isinstance(answer, bool | np.bool_):
+        run.stopped = "callback" if answer else run.stopped
     elif answer is not None:
         kind = type(answer).__name__
         raise InputError("callback", rule=f"it must return None, True or a TrainState, and returned a {kind}.")

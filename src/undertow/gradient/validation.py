@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError
+from undertow.gradient.inner import unsolved
 from undertow.gradient.inner_loop import check_inner
 from undertow.gradient.leaves import Tree, join, wrap
 from undertow.gradient.loop import Given, Plan
@@ -90,9 +91,8 @@ class Validation:
         if limit is None or residual is None or float(residual) <= limit:
             return float(loss)
         warnings.warn(
-            f"the implicit inner problem of a validation task is not solved: its residual is {float(residual):.3g}, "
-            f"more than max_residual={limit:g}. The validation loss counts as infinite. It may have no solution at "
-            "this adapt_rate.",
+            f"the implicit inner problem of a validation task is not solved: {unsolved(float(residual), limit)}. The "
+            "validation loss counts as infinite. It may have no solution at this adapt_rate.",
             stacklevel=2,
         )
         return float("inf")
