@@ -354,6 +354,20 @@ def test_what_cannot_be_used_is_refused(arguments, words):
         kernel_path(**{"kernel": relu_ntk, "tasks": sample(4, 5, 6, 3), **arguments})
 
 
+@pytest.mark.parametrize(
+    ("kernel", "words"),
+    [
+        (lambda a, b: -linear_kernel(a, b), "an eigenvalue of -"),
+        (lambda a, b: linear_kernel(a, b) - 1, "an eigenvalue of -"),
+        (lambda a, b: linear_kernel(a[:, :1], np.ones((len(b), 1))), "not symmetric"),
+        (lambda a, b: 1j * linear_kernel(a, b), "complex"),
+    ],
+)
+def test_a_function_that_is_no_kernel_is_refused(kernel, words):
+    with pytest.raises(ut.InputError, match=words):
+        kernel_path(kernel, sample(4, 5, 6, 3), RATES)
+
+
 def test_new_rows_of_another_width_are_refused():
     path = kernel_path(relu_ntk, sample(4, 5, 6, 3), [0.1])
     for call in (path.evaluate, lambda new: path.predict(new.query_x[0])):

@@ -68,11 +68,21 @@ def split(params: Tree) -> tuple[Tree, Tree]:
             rule="it holds no array of floating point numbers, so there is nothing to train.",
             way_out="Arrays are trained, Python numbers are constants; write jnp.asarray(0.5) instead of 0.5.",
         )
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OSUMm":
-            where = jax.tree_util.keystr(path)
-            raise InputError("params", rule=f"{where} is an array of type {leaf.dtype}, which JAX cannot compute with.")
     return trained, jax.tree.map(lambda leaf: None if is_trained(leaf) else leaf, params)
+
+
+def from_numpy(params: Tree) -> Tree:
+    """The same tree with its NumPy arrays as arrays of JAX. Raises InputError for an array of no numbers."""
+
+    def one(path: Any, leaf: Any) -> Any:
+        if not isinstance(leaf, np.ndarray):
+            return leaf
+        if leaf.dtype.kind in "OSUMm":
+            where = jax.tree_util.keystr(path) or "it"
+            raise InputError("params", rule=f"{where} is an array of type {leaf.dtype}, which JAX cannot compute with.")
+        return jnp.asarray(leaf)
+
+    return jax.tree_util.tree_map_with_path(one, params)
 
 
 def join(first: Tree, second: Tree) -> Tree:

@@ -20,7 +20,7 @@ from undertow.gradient.block_folder import BlockFolder
 from undertow.gradient.fingerprints import identify_transform
 from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, check_inner, split_outer
 from undertow.gradient.keys import INIT, NOISE, SHUFFLE, TASKS, TEST, as_key
-from undertow.gradient.leaves import Static, Tree, join, split, unwrap, warn_of_ties, wrap
+from undertow.gradient.leaves import Static, Tree, from_numpy, join, split, unwrap, warn_of_ties, wrap
 from undertow.gradient.loader import Loader
 from undertow.gradient.loop import (
     GO,
@@ -225,7 +225,7 @@ def _one_run(
         tasks = draw_tasks(program.once.tree, program.design, jax.random.fold_in(key, TASKS))  # type: ignore[arg-type]
     params = program.init_fn(jax.random.fold_in(key, INIT))
     warn_of_ties(params)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, params)
+    params = from_numpy(params)
     params, state = unwrap(params)
     trained, rest = split_outer(params, plan.inner)
     given = Given(

@@ -18,7 +18,7 @@ from undertow.gradient.callback import Callback
 from undertow.gradient.checkpoint import Checkpoint
 from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, Reptile, check_inner, split_outer
 from undertow.gradient.keys import NOISE, SHUFFLE, TASKS, as_key
-from undertow.gradient.leaves import Static, Tree, names, unwrap, warn_of_ties
+from undertow.gradient.leaves import Static, Tree, from_numpy, names, unwrap, warn_of_ties
 from undertow.gradient.loader import Loader
 from undertow.gradient.loop import Given, Plan
 from undertow.gradient.losses import LossFn, takes
@@ -115,7 +115,7 @@ def train(
     start = params if isinstance(params, TrainState) else None
     params = params if start is None else start.params
     warn_of_ties(params)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, params)
+    params = from_numpy(params)
     params, model_state = unwrap(params)
     trained, rest = split_outer(params, inner)
     arrays = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else None, rest)

@@ -33,6 +33,7 @@ Kernel: TypeAlias = Callable[[np.ndarray, np.ndarray], Any]
 
 # One call of a kernel makes at most about this many entries: its temporaries stay small beside the blocks.
 _CALL_ENTRIES = 1 << 22
+_LOOKED_AT = 64  # query rows among which a kernel is checked
 _OWN_ENTRIES = 1 << 14
 # The spectral unit is a unit: beyond this many support rows, evenly spaced tasks are enough for it.
 _UNIT_ROWS = 2048
@@ -76,7 +77,7 @@ class KernelBlocks:
         Raises
         ------
         InputError
-            when the kernel does not return a finite matrix of the right shape.
+            when the kernel does not return a finite, symmetric and positive semi-definite matrix of the right shape.
         """
         steps = _check.whole_number(steps, "steps")
         batch = checked(tasks)
@@ -91,6 +92,7 @@ class KernelBlocks:
         for n, (i, j) in enumerate(pairs):
             if j == 0:
                 terms[n] = values(kernel, flat_v, flat_v)[0]
+                _check_kernel(terms[n][:_LOOKED_AT, :_LOOKED_AT])
             elif i == 0:
                 terms[n] = _left(maps[j - 1], cross.reshape(m, n_t, -1), keep)
         unit = _UnitRows(batch)
@@ -206,11 +208,28 @@ def values(kernel: Kernel, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, fl
                 rule=f"the kernel returned shape {part.shape} for {len(a[start : start + step])} and {len(b)} rows: it "
                 "must return one number for each pair of rows.",
             )
+        if np.issubdtype(part.dtype, np.complexfloating):
+            raise InputError("kernel", rule="it returned complex numbers: it must return real ones.")
         if np.issubdtype(part.dtype, np.floating):
             eps = max(eps, float(np.finfo(part.dtype).eps))
         out[start : start + step] = part
     _check.finite(out, "kernel")
     return out, eps
+
+
+def _check_kernel(matrix: np.ndarray) -> None:
+    """Raise InputError where the values between some rows and themselves (n, n) are those of no kernel."""
+    tolerance = 1e-4 * float(np.abs(matrix).max(initial=0.0))
+    difference = float(np.abs(matrix - matrix.T).max(initial=0.0))
+    if difference > tolerance:
+        raise InputError(
+            "kernel", rule=f"it is not symmetric: k(a, b) and k(b, a) differ by {difference:.3g} among the query rows."
+        )
+    lowest = float(np.linalg.eigvalsh((matrix + matrix.T) / 2).min(initial=0.0))
+    if lowest < -tolerance * len(matrix):
+        raise InputError(
+            "kernel", rule=f"it has an eigenvalue of {lowest:.3g} among the query rows: none may be negative."
+        )
 
 
 def own_values(kernel: Kernel, a: np.ndarray, b: np.ndarray) -> np.ndarray:
