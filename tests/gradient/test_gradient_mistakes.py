@@ -182,3 +182,39 @@ def test_a_callback_may_answer_with_any_truth_value():
     stop = lambda state, history: history.meta_loss[-1] < np.inf  # noqa: E731
     assert train_one(iterations=3, progress=ug.Callback(stop, every=1))[0].iteration == 1
     assert train_one(iterations=3, progress=ug.Callback(lambda s, h: False, every=1))[0].iteration == 3
+
+
+@pytest.mark.parametrize(
+    ("argument", "options"),
+    [
+        ("init_fn", {"init_fn": lambda: ZERO}),
+        ("optimizer", {"optimizer": optax.lookahead(optax.sgd(0.1), 2, 0.5)}),
+        ("seeds", {"seeds": [2**40]}),
+        ("tolerance", {"tolerance": -1.0}),
+        ("store", {"store": __file__}),
+        pytest.param("init_fn", {"init_fn": ZERO}, marks=pytest.mark.wrong_type),
+        pytest.param("devices", {"devices": 1}, marks=pytest.mark.wrong_type),
+        pytest.param("progress", {"progress": "yes"}, marks=pytest.mark.wrong_type),
+    ],
+)
+def test_what_cannot_be_swept_is_named(argument, options):
+    given = {"init_fn": lambda key: ZERO, "optimizer": optax.sgd(0.1), "seeds": 1} | options
+    with pytest.raises(ut.InputError, match=argument):
+        ug.sweep(loss_fn, source=TASKS, train_rates=[0.1], iterations=1, **given)
+
+
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    [
+        ("adapt_rate", lambda: train_one(validation=ug.Validation(TASKS, {"a": 0.1}))),
+        ("checkpoint", lambda: train_one(checkpoint=__file__)),
+        ("design", lambda: ug.draw_tasks(ut.Sinusoid(), None, 0)),
+        ("steps", lambda: ug.per_step(0.1, -1)),
+        ("value", lambda: ug.per_leaf(ZERO, "a")),
+        ("iterations", lambda: ug.curvatures(loss_fn, ZERO, (TASKS.support_x[0], TASKS.support_y[0]), iterations=0)),
+    ],
+)
+@pytest.mark.wrong_type
+def test_smaller_mistakes_are_named_too(argument, call):
+    with pytest.raises(ut.InputError, match=argument):
+        call()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from undertow._check import InputError
 from undertow._kept_table import read_table, write_table
 from undertow._write import write_bytes
 from undertow.gradient.checkpoint import check_settings
@@ -16,10 +18,12 @@ from undertow.gradient.checkpoint import check_settings
 class BlockFolder:
     """A folder with one Parquet file for each finished block; it is made here where there is none.
 
-    Raises InputError when the folder belongs to a sweep with other settings.
+    Raises InputError when it is no folder, or belongs to a sweep with other settings.
     """
 
     def __init__(self, folder: Any, settings: dict[str, Any]) -> None:
+        if not isinstance(folder, str | os.PathLike) or Path(folder).is_file():
+            raise InputError("store", folder, "it must be a folder.")
         self.path = Path(folder)
         self.path.mkdir(parents=True, exist_ok=True)
         record = self.path / "sweep.json"

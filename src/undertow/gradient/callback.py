@@ -29,8 +29,8 @@ class Callback:
     """
 
     call: Callable[[TrainState, History], Any]
-    """called with (state, history). It returns None or False to go on, True to stop (``stopped`` is then "callback"), or
-    a TrainState to go on from: its params, rate and optimizer_state are used, as of state._replace(rate=0.1)"""
+    """called with (state, history). It returns None or False to go on, True to stop (``stopped`` is then "callback"),
+    or a TrainState to go on from: its params, rate and optimizer_state are used, as of state._replace(rate=0.1)"""
     every: int = 100
     """updates between two calls"""
 

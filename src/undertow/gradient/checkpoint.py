@@ -49,6 +49,8 @@ class Checkpoint:
     def __post_init__(self) -> None:
         if not isinstance(self.folder, str | os.PathLike):
             raise InputError("checkpoint", self.folder, "it must be a folder, or Checkpoint(folder, every).")
+        if Path(self.folder).is_file():
+            raise InputError("checkpoint", str(self.folder), "it must be a folder, and is a file.")
         _check.whole_number(self.every, "every")
 
 

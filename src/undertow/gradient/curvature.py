@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from undertow import _check
 from undertow.gradient.inner import one_support
 from undertow.gradient.leaves import Tree, join, part, split, unwrap
 from undertow.gradient.losses import LossFn, key_of, task_loss
@@ -40,6 +41,7 @@ def curvatures(
     >>> [round(float(one), 3) for one in ug.curvatures(loss_fn, jnp.ones(2), (x, y))]  # of x^T x / n
     [0.5, 2.0]
     """
+    iterations = _check.whole_number(iterations, "iterations")
     params, state = unwrap(params)
     support = one_support(loss_fn, params, support)
     bare, keyed = key_of(loss_fn)

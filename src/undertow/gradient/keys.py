@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from undertow import _check
 from undertow._check import InputError
@@ -64,3 +65,15 @@ def as_key(seed: Any) -> jax.Array:
     if number >= 2**63:
         raise InputError("seed", number, "it must be below 2^63.")
     return jax.random.key(number, impl="threefry2x32")
+
+
+def seeds_of(seeds: Any) -> list[int]:
+    """Different seeds, or 0, 1, ... for a number of them, or raise InputError."""
+    if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool):
+        return list(range(_check.whole_number(seeds, "seeds")))
+    numbers = [_check.whole_number(seed, "seeds", minimum=0) for seed in np.atleast_1d(seeds).tolist()]
+    if max(numbers, default=0) >= 2**32:
+        raise InputError("seeds", max(numbers), "each must be below 2^32.")
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise InputError("seeds", numbers, "give different whole numbers, or how many.")
+    return numbers

@@ -6,6 +6,7 @@ functions, Python scalars) is carried along unchanged. A tree of booleans, or a 
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -83,6 +84,19 @@ def from_numpy(params: Tree) -> Tree:
         return jnp.asarray(leaf)
 
     return jax.tree_util.tree_map_with_path(one, params)
+
+
+def start_of(init_fn: Any, key: Any) -> Tree:
+    """The first parameters. Raises InputError for what is no function of a key."""
+    try:
+        if not callable(init_fn):
+            raise TypeError("it cannot be called")
+        inspect.signature(init_fn).bind(key)
+    except TypeError as error:
+        raise InputError("init_fn", rule=f"it must be a function of a key that returns params: {error}.") from None
+    except ValueError:  # it has no signature to look at
+        pass
+    return init_fn(key)
 
 
 def join(first: Tree, second: Tree) -> Tree:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from undertow._check import InputError
+
 Report = Callable[[int, int, float], None]
 Progress = bool | Report
 
@@ -16,6 +18,8 @@ def reporter(progress: Progress, done: int, total: int) -> Iterator[Report]:
         yield lambda iteration, iterations, loss: None
     elif callable(progress):
         yield progress
+    elif progress is not True:
+        raise InputError("progress", progress, "it must be True, False, a function or, in train, a Callback.")
     else:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

@@ -15,6 +15,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from undertow import _check
 from undertow._check import InputError, Setting
 from undertow.gradient.layers import each_layer
 from undertow.gradient.leaves import Tree, part, split, spread, unwrap
@@ -54,6 +55,7 @@ def per_layer(params: Tree, value: float = 0.1) -> Tree:
     >>> [round(float(rate), 3) for rate in ug.per_layer(params, 0.05)]
     [0.05, 0.05]
     """
+    check_finite(value, "value")
     return each_layer(split(unwrap(params)[0])[0], lambda: jnp.asarray(value, float))
 
 
@@ -74,6 +76,7 @@ def per_leaf(params: Tree, value: float = 0.1) -> Tree:
     >>> round(float(ug.per_leaf(params, 0.05)[0]["bias"]), 3)
     0.05
     """
+    check_finite(value, "value")
     return jax.tree.map(lambda _: jnp.asarray(value, float), split(unwrap(params)[0])[0])
 
 
@@ -99,6 +102,7 @@ def per_parameter(params: Tree, value: float = 0.1) -> Tree:
     >>> ug.per_parameter(params, 0.05)[0]["weight"].shape
     (1, 20)
     """
+    check_finite(value, "value")
     return jax.tree.map(lambda leaf: jnp.full_like(jnp.asarray(leaf), value), split(unwrap(params)[0])[0])
 
 
@@ -122,6 +126,8 @@ def per_step(rate: Tree, steps: int) -> PerStep:
     >>> ug.per_step(0.1, steps=3).values.shape
     (3,)
     """
+    check_finite(rate, "rate")
+    steps = _check.whole_number(steps, "steps", minimum=0)
     if isinstance(rate, PerStep):
         longer = lambda value: jnp.asarray(value)[jnp.minimum(jnp.arange(steps), jnp.shape(value)[0] - 1)]  # noqa: E731
         return PerStep(jax.tree.map(longer, rate.values))

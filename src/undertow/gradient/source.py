@@ -148,9 +148,18 @@ def draw_tasks(problem: Any, design: Design, key: Any, n_tasks: int | None = Non
     (2, 5)
     """
     key = as_key(key)
+    check_problem(problem, design, "problem")
     one = replace(design, n_tasks=1)
     asked = _Asked()
-    jax.eval_shape(lambda: tuple(problem.draw(asked, one)))
+
+    def ask() -> tuple[Any, ...]:
+        batch = problem.draw(asked, one)
+        if not isinstance(batch, tuple):
+            kind = type(batch).__name__
+            raise InputError("problem", rule=f"its draw must return a TaskBatch, and returned a {kind}.")
+        return tuple(batch)
+
+    jax.eval_shape(ask)
 
     def draw(task: Any) -> TaskBatch:
         normals = jax.random.normal(jax.random.fold_in(key, 2 * task), (asked.normals,)) if asked.normals else None

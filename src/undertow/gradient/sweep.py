@@ -19,8 +19,8 @@ from undertow._check import InputError, Setting
 from undertow.gradient.block_folder import BlockFolder
 from undertow.gradient.fingerprints import identify_transform
 from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, check_inner, split_outer
-from undertow.gradient.keys import INIT, NOISE, SHUFFLE, TASKS, TEST, as_key
-from undertow.gradient.leaves import Static, Tree, from_numpy, join, split, unwrap, warn_of_ties, wrap
+from undertow.gradient.keys import INIT, NOISE, SHUFFLE, TASKS, TEST, as_key, seeds_of
+from undertow.gradient.leaves import Static, Tree, from_numpy, join, split, start_of, unwrap, warn_of_ties, wrap
 from undertow.gradient.loader import Loader
 from undertow.gradient.loop import (
     GO,
@@ -38,8 +38,9 @@ from undertow.gradient.losses import LossFn, evaluating, takes
 from undertow.gradient.masks import check_rows, without_full_masks
 from undertow.gradient.meta import meta_loss
 from undertow.gradient.progress import Progress, reporter
-from undertow.gradient.run import check_optimizer
+from undertow.gradient.run import check_optimizer, start_optimizer
 from undertow.gradient.source import Feed, Source, as_arrays, check_problem, draw_tasks, fingerprint, identify
+from undertow.gradient.train import limit
 from undertow.problem import Design
 
 
@@ -124,7 +125,7 @@ def sweep(
     6
     """
     rates = np.atleast_1d(_check.rates(train_rates, "train_rates"))
-    numbers = _seeds(seeds)
+    numbers = seeds_of(seeds)
     check_inner(inner, 0.0)
     source = Source.of(source)
     for name, value in (("adapt_rates", adapt_rates), ("adapt_steps", adapt_steps)):
@@ -133,9 +134,9 @@ def sweep(
     adapt = np.atleast_1d(_check.rates(0.0 if adapt_rates is None else adapt_rates, "adapt_rates"))
     steps = inner.steps if adapt_steps is None else _check.whole_number(adapt_steps, "adapt_steps", minimum=0)
     strategy = _check.one_of(strategy, "strategy", ("auto", "map", "vmap"))
-    devices = [jax.devices()[0]] if devices is None else list(devices)
-    if not devices:
-        raise InputError("devices", [], "give at least one of jax.devices(), or None for the default.")
+    devices = [jax.devices()[0]] if devices is None else devices if isinstance(devices, int) else list(devices)
+    if isinstance(devices, int) or not devices:
+        raise InputError("devices", devices, "give at least one of jax.devices(), or None for the default.")
     if strategy == "auto":
         strategy = "map" if devices[0].platform == "cpu" else "vmap"
     size = 16 if block is None else _check.whole_number(block, "block")
@@ -169,9 +170,11 @@ def sweep(
     fixed_test = None if test is None or drawn is not None else as_arrays(test, "test")
     stop_at = (
         _check.whole_number(iterations, "iterations", minimum=0),
-        target_loss,
-        -1.0 if tolerance is None else tolerance,
+        limit(target_loss, "target_loss"),
+        -1.0 if tolerance is None else limit(tolerance, "tolerance", minimum=0.0),
     )
+    shapes = jax.eval_shape(lambda key: split_outer(unwrap(from_numpy(start_of(init_fn, key)))[0], inner)[0], as_key(0))
+    start_optimizer(program.plan, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
     folder = None
     if store is not None:
         settings = {"train_rates": rates.tolist(), "seeds": numbers, "adapt_rates": adapt.tolist(), "block": size}
@@ -324,15 +327,6 @@ def _table(block: list[tuple[Any, int]], out: dict[str, np.ndarray], adapt: np.n
         columns["adapt_rate"] = np.tile(adapt, n)
         columns["test_loss"] = test[:n].astype(np.float64).ravel()
     return pa.table(columns)
-
-
-def _seeds(seeds: Any) -> list[int]:
-    if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool):
-        return list(range(_check.whole_number(seeds, "seeds")))
-    numbers = [_check.whole_number(seed, "seeds", minimum=0) for seed in np.atleast_1d(seeds).tolist()]
-    if not numbers or len(set(numbers)) < len(numbers):
-        raise InputError("seeds", numbers, "give different whole numbers, or how many.")
-    return numbers
 
 
 def _arrays(params: Tree) -> Tree:

@@ -18,12 +18,13 @@ from undertow.gradient.callback import Callback
 from undertow.gradient.checkpoint import Checkpoint
 from undertow.gradient.inner_loop import ONE_STEP, InnerLoop, Reptile, check_inner, split_outer
 from undertow.gradient.keys import NOISE, SHUFFLE, TASKS, as_key
-from undertow.gradient.leaves import Static, Tree, from_numpy, names, unwrap, warn_of_ties
+from undertow.gradient.leaves import Static, Tree, from_numpy, names, split, unwrap, warn_of_ties
 from undertow.gradient.loader import Loader
 from undertow.gradient.loop import Given, Plan
 from undertow.gradient.losses import LossFn, takes
 from undertow.gradient.masks import check_rows
 from undertow.gradient.progress import Progress, Report, reporter
+from undertow.gradient.rates import PerStep, align, per_step
 from undertow.gradient.run import Run, check_optimizer, settings_of, start_optimizer, task_mesh
 from undertow.gradient.source import Feed, Source
 from undertow.gradient.state import History, TrainState
@@ -139,6 +140,10 @@ def train(
             kind = type(validation).__name__
             raise InputError("validation", rule=f"it must be Validation(tasks, adapt_rate), and is of type {kind}.")
         validation = validation.ready(plan)
+        if validation.adapt_rate is not None and validation.steps:
+            wanted, steps = validation.adapt_rate, validation.steps
+            wanted = per_step(wanted, steps) if isinstance(wanted, PerStep) else wanted
+            align(wanted, split(params)[0], inner.adapts, steps, "adapt_rate")
     tasks = source.fixed_tasks(key)
     loader = source.tasks if isinstance(source.tasks, Loader) else None
     if loader is not None and devices is not None:
@@ -152,8 +157,8 @@ def train(
         arrays,
         jax.random.fold_in(key, TASKS),
         jax.random.fold_in(key, SHUFFLE),
-        jnp.asarray(stop_at(target_loss, "target_loss"), real),
-        jnp.asarray(-1.0 if tolerance is None else stop_at(tolerance, "tolerance", minimum=0.0), real),
+        jnp.asarray(limit(target_loss, "target_loss"), real),
+        jnp.asarray(-1.0 if tolerance is None else limit(tolerance, "tolerance", minimum=0.0), real),
         jax.random.fold_in(key, NOISE) if "key" in takes(loss_fn) else None,
         model_state,
     )
@@ -166,15 +171,13 @@ def train(
         run.keep(checkpoint, settings_of(plan, source, train_rate, seed, validation, run))
     if plan.mesh is not None:
         run.place(plan.mesh)
-    if not isinstance(progress, bool | Callback) and not callable(progress):
-        raise InputError("progress", progress, "it must be True, False, a function or a Callback.")
     callback = progress if isinstance(progress, Callback) else None
     with reporter(False if callback else progress, run.iteration, iterations) as report:  # type: ignore[arg-type]
         _loop(run, iterations, chunk, validation, report, callback)
     return run.state(), run.records.history()
 
 
-def stop_at(value: Any, name: str, minimum: float = -np.inf) -> float:
+def limit(value: Any, name: str, minimum: float = -np.inf) -> float:
     """Return a limit that may be infinite, or raise InputError."""
     try:
         number = float(value)
