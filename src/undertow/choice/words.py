@@ -205,6 +205,29 @@ def simplest(choice: Choice) -> str:
     )
 
 
+def by_time(found: Mapping[str, float], choice: Choice) -> str:
+    """Say what error later tasks have under fits to earlier ones, beside random folds; empty where nobody asked.
+
+    found: ``by_time_`` of an estimator.
+    """
+    if not found:
+        return ""
+    low, high = found["difference_low"], found["difference_high"]
+    drift = (
+        "tasks drift, and the first is that of a task to come"
+        if low > 0
+        else "later tasks are easier than that"
+        if high < 0
+        else "no drift can be told"
+    )
+    return (
+        f"By time: {found['n_tasks']:.0f} later tasks have MSE {share(found['mse'])} (s.e. "
+        f"{share(found['standard_error'])}) by fits to earlier tasks, {share(found['mse_at_zero'])} without rows, and "
+        f"{share(found['mse_on_random_folds'])} on random folds (difference {found['difference']:+.4f}, "
+        f"{100 * choice.interval.level:g} % CI {low:+.4f} to {high:+.4f}): {drift}."
+    )
+
+
 def against_signed(choice: Choice) -> str:
     """Compare the strategy used with the signed gradient step; an empty text where it is that step itself."""
     if "signed" not in choice.best_gains:

@@ -59,6 +59,7 @@ def compare(
     weighting: options.Weighting = "tasks",
     target_kind: options.TargetKind = "auto",
     order: options.Order = None,
+    task_order: options.TaskOrder = None,
     weights: options.Weights = None,
     weights_are: options.WeightsAre = "frequency",
     on_missing: options.OnMissing = "refuse",

@@ -70,6 +70,7 @@ def fit(
     target_kind: options.TargetKind = "auto",
     rule: _Rule = "linear",
     order: options.Order = None,
+    task_order: options.TaskOrder = None,
     weights: options.Weights = None,
     weights_are: options.WeightsAre = "frequency",
     random_intercept: options.RandomIntercept = "outer",

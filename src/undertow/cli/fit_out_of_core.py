@@ -104,6 +104,7 @@ def _refuse_what_needs_memory(job: Job, report: Path | None) -> None:
         "sep": None,
         "decimal": None,
         "order": None,
+        "task_order": None,
         "weights": None,
         "rule": "linear",
     }

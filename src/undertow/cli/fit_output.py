@@ -58,6 +58,8 @@ def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray, t
     )
     if note := words.simplest(choice):
         say(note)
+    if note := words.by_time(estimator.by_time_, choice):
+        say(note)
     tried = [f"{name} {words.share(error)}" for name, error in estimator.curve_errors_.items() if name != "chosen"]
     if len(tried) > 1:
         say(f"Common relation, held-out MSE: {', '.join(tried)} ({estimator.curve_} used).")
@@ -109,6 +111,7 @@ def write_results(
             "recommendation": words.recommendation(choice),
             "simplest": words.simplest(choice),
             "verdict": words.verdict_sentence(choice),
+            "by_time": estimator.by_time_,
             "choice": choice.to_dict(),
             "summary": found.to_dict(),
             "files_elsewhere": job.files_elsewhere,

@@ -29,6 +29,12 @@ Order = Annotated[
         metavar="COL", help="Column, date or number, that orders a task's rows; its first rows are support rows."
     ),
 ]
+TaskOrder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COL", help="Date or number that tasks came in order of: errors of later ones by fits to earlier ones."
+    ),
+]
 TargetKind = Annotated[
     str,
     typer.Option(help="Kind of target: number, two-valued, count (0, 1, 2, ...), or auto: recognised and printed."),

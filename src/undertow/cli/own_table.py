@@ -23,6 +23,7 @@ _READING = (
     "on_missing",
     "on_constant",
     "order",
+    "task_order",
     "anonymous",
     "weights",
     "weights_are",

@@ -16,15 +16,23 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from undertow._check import InputError
 from undertow.estimators import row_weights
 from undertow.estimators.fitted import FittedModel, by_task
-from undertow.estimators.inputs import as_array, group_values, places, seed_of, task_codes, warn_no_groups
+from undertow.estimators.forward import later_errors, require_search
+from undertow.estimators.inputs import (
+    as_array,
+    group_values,
+    moments_of,
+    places,
+    seed_of,
+    task_codes,
+    warn_no_groups,
+)
 from undertow.estimators.levels import take_off
-from undertow.estimators.linked import has_link, link_standard
-from undertow.estimators.parameters import about_small, check_floor, check_shared
+from undertow.estimators.parameters import check_shared
+from undertow.estimators.standardised import standardised
 from undertow.estimators.summary import Summary, summary_of
 from undertow.estimators.targets import Kind, Labels, Numbers
 from undertow.estimators.training import Trained
 from undertow.tasks.rows import TaskRows
-from undertow.tasks.standard import Standard
 
 # Not typing.Self, which cannot be checked at run time in a class that is not checked as a whole.
 Own = TypeVar("Own", bound="MetaEstimator")
@@ -34,7 +42,7 @@ class MetaEstimator(BaseEstimator):
     """A scikit-learn face for ``FittedModel``: it checks, calls and publishes; ``model_`` holds all that was fitted."""
 
     # Groups say which rows are one task: fit and score need them, predict may use them.
-    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True, "levels": True}
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True, "levels": True, "task_order": True}
     __metadata_request__score: ClassVar[dict[str, bool]] = {"groups": True, "levels": True}
     __metadata_request__predict: ClassVar[dict[str, bool]] = {"groups": True, "levels": True}
 
@@ -55,6 +63,7 @@ class MetaEstimator(BaseEstimator):
     seed_: int
     coef_: np.ndarray
     intercept_: Any
+    by_time_: dict[str, float]
 
     kind: ClassVar[Kind]
 
@@ -62,7 +71,16 @@ class MetaEstimator(BaseEstimator):
     def _train(self, everything: TaskRows, large: TaskRows, seed: int) -> Trained:
         """Return what training leaves behind. large: tasks with more than ``n_support`` rows, or all where one."""
 
-    def fit(self: Own, X: Any, y: Any, *, groups: Any = None, sample_weight: Any = None, levels: Any = None) -> Own:
+    def fit(
+        self: Own,
+        X: Any,
+        y: Any,
+        *,
+        groups: Any = None,
+        sample_weight: Any = None,
+        levels: Any = None,
+        task_order: Any = None,
+    ) -> Own:
         """Fit to X (R, p) and targets y (R,), for a regressor also (R, q), with the task of each row in groups (R,).
 
         Parameters
@@ -75,6 +93,9 @@ class MetaEstimator(BaseEstimator):
             (R,) weight of each row's squared error, see ``row_weights``.
         levels
             (R,) a second grouping, crossed with tasks or of whole tasks: one more random intercept, regressors only.
+        task_order
+            (R,) numbers or dates by which tasks came one after the other, the first of a task's rows counting: with CV
+            the errors of later tasks by fits to earlier ones alone, ``by_time_``, for the time of about four fits.
 
         Raises
         ------
@@ -96,7 +117,8 @@ class MetaEstimator(BaseEstimator):
         weights = None if weights is None else weights[numbers]
         second = None if levels is None else task_codes(levels, len(X), "levels")
         second = None if second is None else (second[0], second[1][numbers])
-        return self._fit_sorted(X, targets[numbers], weights, offsets, ids, numbers, second=second)
+        moments = None if task_order is None else moments_of(task_order, len(X))[numbers]
+        return self._fit_sorted(X, targets[numbers], weights, offsets, ids, numbers, second=second, moments=moments)
 
     def _begin(self, y: np.ndarray, dtype: Any) -> np.ndarray:
         """Check what can be checked without the rows, and return targets y as columns (R, q)."""
@@ -117,44 +139,26 @@ class MetaEstimator(BaseEstimator):
         rows: np.ndarray,
         places: np.ndarray | None = None,
         second: tuple[np.ndarray, np.ndarray] | None = None,
+        moments: np.ndarray | None = None,
     ) -> Own:
         """Fit to targets (R, q) and weights (R,) sorted by task; the other arrays as in ``TaskRows``.
 
-        second: what levels are called (L,), and the number of each row's (R,), sorted alike.
+        second: what levels are called (L,), and the number of each row's (R,); moments: (R,) what tasks are ordered by.
         """
-        precise = self.row_weights == "precision"
-        check_floor(self, targets)
-        standard = Standard.fit(
-            x,
-            targets,
-            # How well a row was measured says nothing of the spread of features.
-            None if precise else weights,
-            features=self.standardize,
-            targets=self.standardize and self.kind.scaled,
-            intercept=self.fit_intercept,
-            clip=self.clip if self.standardize else None,
-            order=rows if places is None else places,
-        )
-        if has_link(self):
-            standard = link_standard(self, standard, targets)
-        in_order, y = self.support == "first", standard.targets(targets)
-        everything = TaskRows(x, standard, y, weights, offsets, ids, rows, places, in_order, precise)
-        notes: list[str] = []
-        large = everything
-        if everything.n_tasks > 1:
-            large = everything.large_enough(self.n_support, self.on_small)
-            if large.n_tasks < everything.n_tasks:
-                notes.append(about_small(everything.n_tasks, large.n_tasks, self.n_support))
+        require_search(self, moments)
+        everything, large, notes = standardised(self, x, targets, weights, offsets, ids, rows, places)
         known, levels = everything, None
         if second is not None:
             everything, large, known, levels = take_off(self, everything, large, *second)
         trained = self._train(everything, large, self.seed_)
-        self.n_clipped_, self.n_tasks_ = int(standard.clipped(x).sum()), everything.n_tasks
+        self.n_clipped_, self.n_tasks_ = int(everything.standard.clipped(x).sum()), everything.n_tasks
         self._publish_training(trained)
         if trained.rows is not None:  # with the column of a curve
             known = replace(trained.rows, y=known.y)
         model = replace(trained.model, levels=levels)
         self.publish(model.with_tasks(known) if known.n_tasks > 1 else model)
+        if moments is not None:
+            self.by_time_ = later_errors(self, everything, targets, second, moments).to_dict()
         for note in (*notes, *trained.notes):
             warnings.warn(note, stacklevel=3)
         return self

@@ -89,6 +89,15 @@ def group_values(groups: Any, n_rows: int, name: str = "groups") -> np.ndarray:
     return values
 
 
+def moments_of(values: Any, n_rows: int) -> np.ndarray:
+    """Return the place (R,) of each row's number or date among all of them; InputError for what is none."""
+    found = group_values(values, n_rows, "task_order")
+    if found.dtype.kind not in "iufmM":
+        rule = f"it holds values of type {found.dtype}, which have no order in time."
+        raise InputError("task_order", "...", rule, "Give numbers or dates.")
+    return np.unique(found, return_inverse=True)[1]
+
+
 def _listed(groups: Any) -> np.ndarray:
     """A list of ids as an array, where NumPy would make text of numbers among text, and floats of large numbers."""
     plain = np.asarray(groups)

@@ -208,3 +208,4 @@ def publish_search(estimator: Any, trained: Trained) -> None:
     estimator.cv_surface_, estimator.held_out_ = found.surface, found.held_out
     estimator.recipe_, estimator.sums_ = found.recipe, found.sums
     estimator.curve_, estimator.curve_errors_ = found.curve, found.curve_errors
+    estimator.by_time_ = {}

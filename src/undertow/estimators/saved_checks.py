@@ -31,6 +31,7 @@ VALUES: dict[str, Any] = {
     "weight_unit_": float,
     "curve_": str,
     "curve_errors_": dict[str, float],
+    "by_time_": dict[str, float],
 }
 """Attributes of a fitted estimator that are kept as they are."""
 

@@ -71,6 +71,7 @@ def fit_table(estimator: Estimator, table: GroupedTable) -> Estimator:
         table.rows,
         places=np.arange(table.n_rows),
         second=None if table.levels is None else task_codes(table.levels, table.n_rows, "levels"),
+        moments=table.moments,
     )
 
 

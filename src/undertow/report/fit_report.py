@@ -103,7 +103,7 @@ def write_fit_report(
         raw=raw,
         choice=choice,
         headline=said.recommended(choice),
-        sentences=[words.typeset(text) for text in _sentences(choice, raw.task_noun)],
+        sentences=[words.typeset(text) for text in _sentences(choice, raw.task_noun, estimator.by_time_)],
         keys=_keys(choice, raw, estimator.summary()),
         figures=dict.fromkeys(figures) | made,
         stable=stable,
@@ -146,13 +146,17 @@ def _records(estimator: MAMLRegressorCV) -> tuple[Choice, LossSurface, TaskLosse
     return choice, found, held_out
 
 
-def _sentences(choice: Choice, task: str) -> list[str]:
-    """What the choice says, sentence by sentence, as the command prints it. task: what an id is called after."""
+def _sentences(choice: Choice, task: str, by_time: Mapping[str, float]) -> list[str]:
+    """What the choice says, sentence by sentence, as the command prints it.
+
+    task: what an id is called after; by_time: errors of later tasks, none where these were not asked for.
+    """
     error = said.held_out_error(choice)
     parts = said.parts_of_blend(choice)
     return [
         error[:1].upper() + error[1:],
         *([text] if (text := said.weight_note(choice, task)) else []),
+        *([text] if (text := said.by_time(by_time, choice)) else []),
         *([f"The blend: {parts}."] if parts else []),
         said.verdict_sentence(choice),
         *([text] if (text := said.against_signed(choice)) else []),

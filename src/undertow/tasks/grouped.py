@@ -80,10 +80,12 @@ class GroupedTable(ByTask):
     """(R,) level of each row in a second grouping; None where there is none"""
     levels_from: tuple[str, ...] = ()
     """names of the columns of these"""
+    moments: PerRow | None = None
+    """(R,) numbers by which tasks came one after the other, a task's being its least; None where nothing is known"""
     formula: Formula | None = None
     """what it was read by; its ``structure`` is that of the tasks' weights, for ``undertow.mixed.MixedRule`` """
 
-    per_row = ("x", "y", "rows", "weights", "levels")
+    per_row = ("x", "y", "rows", "weights", "levels", "moments")
 
     def __post_init__(self) -> None:
         for name in ("x", "y", "offsets", "ids", "rows"):

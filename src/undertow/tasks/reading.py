@@ -63,6 +63,10 @@ class Reading:
     order: str | None = None
     """column whose values say in which order the rows of a task came, such as a date: its first rows are then support
     rows, in place of random ones. It stays a feature, unless ``features`` leaves it out"""
+    task_order: str | None = None
+    """column of numbers or dates by which tasks came one after the other, such as that of the tasks themselves where
+    these are weeks; of a task its first row counts. Estimators with CV then say the errors of later tasks under fits to
+    earlier ones too (``by_time_``)"""
     weights: str | None = None
     """column of row weights, which is no feature; rows of weight 0 are left out"""
     weights_are: str = "frequency"

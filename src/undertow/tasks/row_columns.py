@@ -35,9 +35,9 @@ def weighted(kept: Numbers, weights: np.ndarray, reading: Reading, said: list[st
     return counted
 
 
-def moments_in_time(opened: Source, name: str) -> np.ndarray:
-    """Return the column of numbers or dates that rows are put in order by, (R,); NaN where it is missing."""
-    opened.require(name, "order")
+def moments_in_time(opened: Source, name: str, role: str = "order") -> np.ndarray:
+    """Return the column of numbers or dates that rows or tasks are put in order by, (R,); NaN where it is missing."""
+    opened.require(name, role)
     column = opened.fetch([name])[0]
     way_out = "Use a column of dates or numbers."
-    return numbers(column, name, "order", way_out, decimal=opened.decimal, dates=True).values
+    return numbers(column, name, role, way_out, decimal=opened.decimal, dates=True).values

@@ -57,8 +57,8 @@ def read_table(
     min_rows, on_small
         what to do with tasks of fewer than ``min_rows`` rows: "raise" or "drop".
     options
-        formula, sep, decimal, categories, categorical, max_levels, on_missing, order, weights, weights_are,
-        target_kind, random_intercept, on_constant, anonymous, as in ``Reading``.
+        formula, sep, decimal, categories, categorical, max_levels, on_missing, order, task_order, weights,
+        weights_are, target_kind, random_intercept, on_constant, anonymous, as in ``Reading``.
 
     Notes
     -----
@@ -176,6 +176,9 @@ def _read(
     moments = None if reading.order is None else moments_in_time(opened, reading.order)
     if moments is not None:
         others[f"order {reading.order!r}"] = np.isnan(moments)
+    came = None if reading.task_order is None else moments_in_time(opened, reading.task_order, "task_order")
+    if came is not None:
+        others[f"task_order {reading.task_order!r}"] = np.isnan(came)
     weights = None if reading.weights is None else row_weights(opened, reading.weights)
     if weights is not None:
         others[f"weights {reading.weights!r}"] = np.isnan(weights)
@@ -197,6 +200,8 @@ def _read(
         table = replace(
             table, weights=weights[table.rows], weights_are=reading.weights_are, weights_from=reading.weights
         )
+    if came is not None:
+        table = replace(table, moments=came[table.rows])
     if second:
         used = of_level[table.rows]
         table = replace(table, levels=level_ids[used], levels_from=tuple(second))
