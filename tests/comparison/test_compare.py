@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import undertow.comparison.run as run_module
 from undertow import InputError
 from undertow.comparison import RIVALS, Plan, compare
 from undertow.comparison.worker import Worker
-from undertow.tasks import folds
+from undertow.tasks import GroupedTable, folds
 
 QUICK = ["pooled", "alone"]
 
@@ -247,3 +248,26 @@ def test_a_rival_left_out_in_one_fold_is_left_out_and_not_tried_again(monkeypatc
     assert (0, 2, "alone") not in counted
     with pytest.raises(InputError, match="No rival could be measured: alone, left out: too slow"):
         quick(small(), rivals=["alone"])
+
+
+def test_later_tasks_are_predicted_by_fits_to_earlier_ones():
+    rng = np.random.default_rng(0)
+    week, x = np.repeat(np.arange(16), 6), rng.standard_normal((96, 1))
+    y = x[:, 0] * (1 + 0.2 * week) + 0.1 * rng.standard_normal(96)
+    table = replace(GroupedTable.from_arrays(x, y, week), moments=week.astype(float))
+    plan = Plan(2, 2, 1)
+    with_worker = compare(table, plan, rivals=["pooled"], time_limit=60)
+    assert with_worker.later_losses is not None
+    assert np.flatnonzero(~np.isnan(with_worker.later_losses[:, 0])).tolist() == list(range(11, 16))
+    by_hand = []
+    for low, high in ((11, 13), (13, 16)):
+        early, draw = table.select(slice(0, low)), table.draw(2, np.random.SeedSequence(0, spawn_key=(0,)))
+        weights = np.linalg.lstsq(np.c_[early.x, np.ones(early.n_rows)], early.y, rcond=None)[0]
+        error = draw.query_y - draw.query_x[..., 0] * weights[0] - weights[1]
+        by_hand += (error**2).mean(axis=1)[low:high].tolist()
+    assert with_worker.later_losses[11:, 0] == pytest.approx(np.array(by_hand) / table.y.var(), rel=1e-6)
+    assert with_worker.later_loss("pooled")[0] > with_worker.mean_loss("pooled")[0]
+    assert "5 later tasks" in with_worker.verdict
+    assert "loss_later" in with_worker.table()[0]
+    with pytest.raises(InputError, match="strictly before"):
+        compare(replace(table, moments=np.zeros(96)), plan, rivals=["pooled"], time_limit=None)

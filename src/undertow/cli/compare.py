@@ -177,9 +177,12 @@ def _print_results(comparison: Comparison, task: str) -> None:
         gap = ("", "")
         if row["difference"] is not None:
             gap = (f"{row['difference']:+.4f}", f"{row['low']:+.4f} to {row['high']:+.4f}")
-        body.append((row["label"], f"{row['loss']:.4f}", f"{row['standard_error']:.4f}", *gap, _seconds(row)))
+        later = (f"{row['loss_later']:.4f}",) if "loss_later" in row else ()
+        error = f"{row['standard_error']:.4f}"
+        body.append((row["label"], f"{row['loss']:.4f}", error, *later, *gap, _seconds(row)))
     level = f"{100 * comparison.level:g} % CI"
-    titles = ("rival, on held-out tasks", "MSE/variance", "s.e.", "difference", level, "seconds of a fit")
+    by_time = () if comparison.later_losses is None else ("by time",)
+    titles = ("rival, on held-out tasks", "MSE/variance", "s.e.", *by_time, "difference", level, "seconds of a fit")
     show_table(console(soft_wrap=True), titles, body)
     say(f"difference: MSE/variance minus that of {comparison.label(comparison.base)}; positive is worse")
     for name in comparison.names:
@@ -205,6 +208,9 @@ def _write(job: Job, comparison: Comparison) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     write_parquet(folder / "comparison.parquet", pa.Table.from_pylist(comparison.table()))
     losses = {f"mse_over_variance_{rival}": comparison.losses(rival) for rival in comparison.measured}
+    if comparison.later_losses is not None:
+        columns = zip(comparison.names, comparison.later_losses.T, strict=True)
+        losses |= {f"mse_over_variance_later_{name}": one for name, one in columns if name in comparison.measured}
     held_out = {"task": comparison.task_ids, "query_rows": comparison.task_rows} | losses
     write_parquet(folder / "held_out.parquet", pa.table(held_out))
     with style.context():

@@ -14,10 +14,16 @@ from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.comparison.registry import BY_NAME
 from undertow.comparison.rivals import Model, NoFit, TooSlow, Training, WeightedModel
+from undertow.estimators.forward import blocks_of
 from undertow.tasks import GroupedTable, folds
+
+BY_TIME = -1
+"""In place of a repeat's number: folds are blocks of the last third of the tasks, and fits are to those before."""
 
 # A fit that can stop early does so a little before the process is ended from outside.
 _EARLY = 0.9
+# Tasks before a block that rivals can be fitted to.
+_EARLIER = 3
 
 
 class Plan(NamedTuple):
@@ -66,7 +72,21 @@ class Cell:
 
 def parts_of(table: GroupedTable, plan: Plan, repeat: int) -> list[np.ndarray]:
     """Task numbers of each outer fold. The first repeat has the folds of ``undertow fit`` at this seed."""
+    if repeat == BY_TIME:
+        return [np.flatnonzero(late) for _, late in later_blocks(table, plan)]
     return folds(table.ids, plan.n_folds, _seed(plan, repeat))
+
+
+def later_blocks(table: GroupedTable, plan: Plan) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (earlier, later) tasks, (m,) flags each, of each block of the last third; none where there is no order."""
+    if table.moments is None:
+        return []
+    first = np.minimum.reduceat(table.moments, table.offsets[:-1])
+    blocks = [one for one in blocks_of(first, plan.n_folds) if one[0].sum() >= _EARLIER]
+    if not blocks:
+        rule = f"no last third of the {table.n_tasks} tasks has {_EARLIER} or more strictly before it."
+        raise InputError("task_order", "...", rule, "Leave it out.")
+    return blocks
 
 
 def held_out_draws(test: GroupedTable, plan: Plan, repeat: int) -> Iterator[list[TaskBatch]]:
@@ -76,7 +96,7 @@ def held_out_draws(test: GroupedTable, plan: Plan, repeat: int) -> Iterator[list
 
 
 def _seed(plan: Plan, repeat: int, *key: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence(plan.seed, spawn_key=(*((1 << 16, repeat) if repeat else ()), *key))
+    return np.random.SeedSequence(plan.seed, spawn_key=(*((1 << 16, repeat) if repeat > 0 else ()), *key))
 
 
 def training_of(
@@ -86,6 +106,8 @@ def training_of(
     part = parts_of(table, plan, repeat)[fold]
     kept = np.ones(table.n_tasks, dtype=bool)
     kept[part] = False
+    if repeat == BY_TIME:
+        kept = later_blocks(table, plan)[fold][0]
     raw = table.select(kept)
     data, standard = raw.standardized(plan.clip, target=True)
     training = Training(raw, data.with_intercept(), standard, plan.n_support, plan.seed, deadline, plan.weighting)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from undertow import _check
+from undertow._check import InputError
 from undertow._plain import plain
 from undertow.choice.words import compared, large_task, share
 from undertow.comparison.interval import Difference, corrected
@@ -79,6 +80,9 @@ class Comparison:
     """rival -> what its fits said, or why it was left out; empty where there is nothing to say"""
     settings: dict[str, Any]
     """n_support, n_folds, n_draws, n_repeats, clip, seed, weighting, level, target_variance"""
+    later_losses: np.ndarray | None = None
+    """(m, c) loss of each task of the last third by fits to the tasks before its block alone, NaN for the others; None
+    where tasks have no order"""
 
     @property
     def level(self) -> float:
@@ -142,6 +146,32 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """Return the rival with the least error, the base's difference from it, and how the others stand to it."""
+        return " ".join(filter(None, (self._on_random_folds, self.by_time)))
+
+    @property
+    def by_time(self) -> str:
+        """Say which rival has the least error on later tasks by fits to earlier ones; empty where there is no order."""
+        if self.later_losses is None:
+            return ""
+        means = {name: self.later_loss(name)[0] for name in self.measured}
+        least, base = min(means, key=means.__getitem__), self.base
+        tested = ~np.isnan(self.later_losses[:, self.names.index(least)])
+        before = float(np.average(self.losses(base)[tested], weights=self.weights[tested]))
+        return (
+            f"By time, {tested.sum()} later tasks by fits to earlier ones: least error {self.label(least)} (MSE "
+            f"{share(means[least])}); {self.label(base)} {share(means[base])}, on random folds {share(before)}."
+        )
+
+    def later_loss(self, name: str) -> tuple[float, float]:
+        """Mean loss over later tasks by fits to earlier ones, and its standard error; InputError without an order."""
+        if self.later_losses is None:
+            raise InputError(None, rule="tasks have no order in time.", way_out="Read the table with task_order.")
+        losses = self.later_losses[:, self.names.index(_check.one_of(name, "name", self.measured))]
+        tested = ~np.isnan(losses)
+        return mean_over_tasks(losses[tested], self.weights[tested])
+
+    @property
+    def _on_random_folds(self) -> str:
         best, *others = self.ranking()
         loss = f"MSE {share(self.mean_loss(best)[0])} of the target's variance"
         if not others:
@@ -201,7 +231,8 @@ class Comparison:
         """One row for each rival, best first, those left out last.
 
         Keys: name, label, loss, standard_error, difference (from ``base``), difference_error, low, high, fit_seconds,
-        adapt_seconds, note. Values are None where there is none.
+        adapt_seconds, note; where tasks have an order also loss_later, standard_error_later. Values are None where
+        there is none.
         """
         rows = []
         for name in [*self.ranking(), *(n for n in self.names if n not in self.measured)]:
@@ -214,6 +245,9 @@ class Comparison:
             row |= dict(zip(("difference", "difference_error", "low", "high"), gap, strict=True))
             row["fit_seconds"] = float(self.fit_seconds[i]) if seen else None
             row["adapt_seconds"] = float(self.adapt_seconds[i]) if seen else None
+            if self.later_losses is not None:
+                later = self.later_loss(name) if seen else (None, None)
+                row |= {"loss_later": later[0], "standard_error_later": later[1]}
             rows.append(row | {"note": self.notes[name]})
         return rows
 

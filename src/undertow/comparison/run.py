@@ -15,7 +15,7 @@ import numpy as np
 
 from undertow import _check
 from undertow._check import InputError, Setting
-from undertow.comparison.cell import Cell, Plan, parts_of, run_cell, target_variance
+from undertow.comparison.cell import BY_TIME, Cell, Plan, later_blocks, parts_of, run_cell, target_variance
 from undertow.comparison.kept import KeptCells
 from undertow.comparison.record import Comparison
 from undertow.comparison.registry import chosen
@@ -48,7 +48,8 @@ def compare(
     ----------
     table
         raw features and target, without an intercept; every task with more rows than that. Its weights are
-        those of errors too, and rivals that take none are left out.
+        those of errors too, and rivals that take none are left out. With ``moments`` later tasks are also predicted
+        by fits to earlier ones alone.
     plan
         support rows, folds, draws, limit of standardised values, seed and weighting.
     n_repeats
@@ -101,7 +102,9 @@ def compare(
     running = [rival.name for rival in asked if rival.name not in unfit]
     kept = None if cells is None else KeptCells(Path(cells), table, plan, time_limit)
     done: list[Cell] = []
-    total = n_repeats * plan.n_folds * len(running)
+    places = [(repeat, fold) for repeat in range(n_repeats) for fold in range(plan.n_folds)]
+    places += [(BY_TIME, block) for block in range(len(later_blocks(table, plan)))]
+    total = len(places) * len(running)
     if progress is not None:
         progress(0, total)
     with contextlib.ExitStack() as stack:
@@ -119,7 +122,7 @@ def compare(
         for i in range(total):
             number, place = divmod(i, len(running))
             if running[place] not in unfit:
-                done.append(run(*divmod(number, plan.n_folds), running[place]))
+                done.append(run(*places[number], running[place]))
                 if done[-1].left_out:
                     unfit[running[place]] = done[-1].left_out
             if progress is not None:
@@ -190,11 +193,15 @@ def _gathered(
     of_folds = np.full((n_repeats * plan.n_folds, c), np.nan)
     seconds = np.full((2, n_repeats * plan.n_folds, c), np.nan)
     notes: dict[str, Counter[str]] = {rival.name: Counter() for rival in asked}
-    parts = [parts_of(table, plan, repeat) for repeat in range(n_repeats)]
+    parts = {repeat: parts_of(table, plan, repeat) for repeat in (BY_TIME, *range(n_repeats))}
+    later = None if table.moments is None else np.full((m, c), np.nan)
     for cell in done:
         if cell.rival in unfit:
             continue
         part, i = parts[cell.repeat][cell.fold], column[cell.rival]
+        if later is not None and cell.repeat == BY_TIME:
+            later[part, i] = cell.losses
+            continue
         number = cell.repeat * plan.n_folds + cell.fold
         losses[cell.repeat, part, i] = cell.losses
         weights = weights_of(rows[part], plan.weighting)
@@ -216,6 +223,7 @@ def _gathered(
         adapt_seconds=seconds[1].mean(axis=0),
         notes={name: unfit.get(name) or _counted(said, fits) for name, said in notes.items()},
         settings=settings,
+        later_losses=later,
     )
 
 

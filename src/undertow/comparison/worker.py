@@ -90,7 +90,9 @@ class Worker:
         assert self._process.stdin is not None
         block = io.BytesIO()
         t = self._table
-        arrays: dict[str, Any] = {name: getattr(t, name) for name in ("x", "y", "offsets", "rows", "weights")}
+        arrays: dict[str, Any] = {
+            name: getattr(t, name) for name in ("x", "y", "offsets", "rows", "weights", "moments")
+        }
         np.savez(block, **{name: value for name, value in arrays.items() if value is not None})
         head = self._plan._asdict() | {"limit": self._limit, "rivals": self._rivals, "bytes": block.tell()}
         head |= {"in_order": t.in_order, "weights_are": t.weights_are}
@@ -174,7 +176,7 @@ def main() -> None:
     names = tuple(f"x{j}" for j in range(x.shape[1]))
     ids = np.arange(len(offsets) - 1)
     table = GroupedTable(x, arrays["y"], offsets, ids, names, "task", "target", arrays["rows"], **of_table)
-    table = replace(table, weights=arrays.get("weights"))
+    table = replace(table, weights=arrays.get("weights"), moments=arrays.get("moments"))
     answers.write(b"ready\n")
     answers.flush()
     lines: queue.Queue[bytes] = queue.Queue()

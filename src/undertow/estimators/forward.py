@@ -1,7 +1,7 @@
 """Errors of later tasks under fits to earlier ones, where tasks have an order in time, such as weeks or cohorts.
 
 Random folds let later tasks help to predict earlier ones, which is right where a new task is one of the same kind, and
-flatters where tasks drift. So the whole fit is made again for each of some blocks of the later half of the tasks, from
+flatters where tasks drift. So the whole fit is made again for each of some blocks of the last third of the tasks, from
 the tasks before it alone: its units, choice, curve and levels have seen nothing of what comes later.
 """
 
@@ -22,6 +22,9 @@ from undertow.tasks.rows import TaskRows, of_target
 
 # Blocks where folds are no number.
 _BLOCKS = 5
+# Share of the tasks that are judged: where they drift, an error long ago is not that of tasks to come, and earlier fits
+# have fewer tasks than the model.
+_LATER = 1 / 3
 # A search needs three tasks that are large enough.
 _LEAST = 3
 
@@ -60,12 +63,12 @@ class Later(NamedTuple):
 
 
 def blocks_of(moments: np.ndarray, n_blocks: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (earlier, later) tasks, (m,) flags each, for every block of the later half. moments: (m,) of each task.
+    """Return (earlier, later) tasks, (m,) flags each, for every block of the last third. moments: (m,) of each task.
 
     Tasks of one moment are never parted: what is earlier is strictly earlier.
     """
     m = len(moments)
-    place = np.ceil(m / 2 + np.arange(n_blocks) * m / (2 * n_blocks)).astype(int)
+    place = np.round((1 - _LATER) * m + np.arange(n_blocks) * _LATER * m / n_blocks).astype(int)
     cuts = np.unique(np.sort(moments)[np.minimum(place, m - 1)])
     ends = np.append(cuts[1:].astype(float), math.inf)
     return [(moments < low, (moments >= low) & (moments < high)) for low, high in zip(cuts, ends, strict=True)]
@@ -90,14 +93,14 @@ def later_errors(
     everything: all rows as it was fitted to; targets: (R, q) of these in the user's units; second: as in
     ``_fit_sorted``; moments: (R,) a task's is the first of its rows. Raises InputError where too few come before.
     """
-    held_out = estimator.held_out_
+    held_out: Any = estimator.held_out_
     first = np.minimum.reduceat(moments, everything.offsets[:-1])
     known = np.isin(everything.ids, held_out.task_ids if held_out is not None else [])
     n_blocks = int(estimator.cv) if isinstance(estimator.cv, Integral) else _BLOCKS
     blocks = [(early, late & known) for early, late in blocks_of(first, n_blocks)]
     blocks = [(early, late) for early, late in blocks if (early & known).sum() >= _LEAST and late.any()]
     if not blocks:
-        rule = f"of {known.sum()} tasks that are large enough, no later half has {_LEAST} or more strictly before it."
+        rule = f"of {known.sum()} tasks that are large enough, no last third has {_LEAST} or more strictly before it."
         raise InputError("task_order", "...", rule, "Leave it out, or give more moments.")
     found = []
     for early, late in blocks:

@@ -139,9 +139,11 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
     rates and the ridge), held_out_ (TaskLosses: each task's mean squared error under each strategy, held out), ridge_,
     steps_, n_draws_, recipe_ and sums_ (what ``partial_fit`` and ``merge`` add to), curve_ ("straight", "splines" or
     "trees": with a curve ``coef_`` is the straight part alone), curve_errors_ (held-out error with each that was
-    searched, and of the "chosen" one, chosen without the tested fold). The rates are always numbers: where
-    the strategy used has none, they are those of the gradient rule's best signed train rate, and ``strategy_`` says
-    what is used in their place.
+    searched, and of the "chosen" one, chosen without the tested fold), by_time_ (with ``task_order``: "mse",
+    "standard_error" and "mse_at_zero" of the last third of the tasks, each block by a fit to the tasks before it alone;
+    "mse_on_random_folds" of the same tasks, and the "difference" with its interval). The rates are always numbers:
+    where the strategy used has none, they are those of the gradient rule's best signed train rate, and ``strategy_``
+    says what is used in their place.
 
     Examples
     --------
