@@ -157,9 +157,10 @@ class Comparison:
         least, base = min(means, key=means.__getitem__), self.base
         tested = ~np.isnan(self.later_losses[:, self.names.index(least)])
         before = float(np.average(self.losses(base)[tested], weights=self.weights[tested]))
+        own = "" if least == base else f"{share(means[least])}); {self.label(base)} ("
         return (
-            f"By time, {tested.sum()} later tasks by fits to earlier ones: least error {self.label(least)} (MSE "
-            f"{share(means[least])}); {self.label(base)} {share(means[base])}, on random folds {share(before)}."
+            f"By time, {tested.sum()} later tasks by fits to earlier ones: least error {self.label(least)} (MSE {own}"
+            f"{share(means[base])}, on random folds {share(before)})."
         )
 
     def later_loss(self, name: str) -> tuple[float, float]:
