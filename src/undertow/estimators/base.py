@@ -17,16 +17,9 @@ from undertow._check import InputError
 from undertow.estimators import row_weights
 from undertow.estimators.fitted import FittedModel, by_task
 from undertow.estimators.forward import later_errors, require_search
-from undertow.estimators.inputs import (
-    as_array,
-    group_values,
-    moments_of,
-    places,
-    seed_of,
-    task_codes,
-    warn_no_groups,
-)
+from undertow.estimators.inputs import as_array, moments_of, seed_of, task_codes, task_places, warn_no_groups
 from undertow.estimators.levels import take_off
+from undertow.estimators.linked import has_link
 from undertow.estimators.parameters import check_shared
 from undertow.estimators.standardised import standardised
 from undertow.estimators.summary import Summary, summary_of
@@ -259,7 +252,7 @@ class MetaEstimator(BaseEstimator):
         x = np.asarray(validate_data(self, as_array(X), dtype=[np.float64, np.float32], reset=False))
         if groups is None or not self.model_.knows_tasks:
             return x, None
-        return x, places(self.task_ids_, group_values(groups, len(x)))
+        return x, task_places(self.task_ids_, groups, len(x))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None, levels: Any = None) -> float:
         """Return R^2, or the accuracy of a classifier, on rows that the adaptation has not seen.

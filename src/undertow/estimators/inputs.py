@@ -181,8 +181,9 @@ def task_folds(cv: Any, rows: TaskRows) -> int | list[np.ndarray]:
     return parts
 
 
-def places(ids: np.ndarray, values: np.ndarray) -> np.ndarray:
+def task_places(ids: np.ndarray, groups: Any, n_rows: int) -> np.ndarray:
     """Return where the task of each row (R,) stands among the ids of a model, -1 for none; warn of ids alike."""
+    values = group_values(groups, n_rows)
     try:
         found, codes = np.unique(values, return_inverse=True)
     except TypeError:  # kinds of values that cannot be sorted
