@@ -102,6 +102,7 @@ def later_errors(
     if not blocks:
         rule = f"of {known.sum()} tasks that are large enough, no last third has {_LEAST} or more strictly before it."
         raise InputError("task_order", "...", rule, "Leave it out, or give more moments.")
+    assert held_out is not None
     found = []
     for early, late in blocks:
         model = _fitted(estimator, everything, targets, second, early)
