@@ -1,8 +1,8 @@
 r"""What a model keeps of the rows of its tasks, so that further rows can be added to them later.
 
-Every rule sees the rows of a task through sums alone: with :math:`Z = [X, Y]` through :math:`Z'Z` and the sum of the
+A linear rule sees the rows of a task through sums alone: with :math:`Z = [X, Y]` through :math:`Z'Z` and the sum of the
 weights. The triangular factor R of a QR decomposition has :math:`R'R = Z'Z`, and at most as many rows as Z has columns.
-It takes the place of Z where that is shorter, and in what is saved.
+It takes the place of Z where that is shorter, and in what is saved. A model of two values or of counts needs the rows.
 """
 
 from __future__ import annotations
