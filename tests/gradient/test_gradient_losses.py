@@ -202,6 +202,8 @@ def test_a_state_is_carried_from_iteration_to_iteration(tmp_path):
         (linear_loss, ug.Stateful(ZERO, ZERO), "no argument called state"),
         (lambda w, x, y, state: w.sum(), ug.Stateful(ZERO, ZERO), "must return"),
         (lambda w, x, y, state: (w.sum(), None, (state, 1)), ug.Stateful(ZERO, ZERO), "another structure"),
+        (lambda w, x, y, state: (w.sum(), None, jnp.ones(7)), ug.Stateful(ZERO, ZERO), "another structure or shape"),
+        (lambda w, x, y, state: (w.sum(), None, state), ug.Stateful(ZERO, jax.random.key(0)), "holds a key"),
     ],
 )
 def test_losses_that_do_not_fit_are_named(loss_fn, params, message):

@@ -218,3 +218,13 @@ def test_what_cannot_be_swept_is_named(argument, options):
 def test_smaller_mistakes_are_named_too(argument, call):
     with pytest.raises(ut.InputError, match=argument):
         call()
+
+
+def test_labels_that_are_no_classes_do_not_count_from_the_end():
+    loss = ug.cross_entropy(lambda w, x: x @ w)
+    w, x = np.zeros((2, 3), np.float32), TASKS.support_x[0]
+    assert np.isclose(loss(w, x, np.array([0, 1, 2, 2])), np.log(3))
+    for wrong in (-1, 3):
+        assert np.isnan(loss(w, x, np.array([0, 1, 2, wrong])))
+    with pytest.raises(ut.InputError, match="whole numbers"):
+        loss(w, x, np.ones(4))

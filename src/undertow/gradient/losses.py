@@ -182,8 +182,12 @@ def parts_of(value: Any, state: Any) -> tuple[jax.Array, Seen]:
         if not isinstance(value, tuple) or len(value) != 3:
             raise InputError("loss_fn", rule="with a state it must return (loss, aux, new state); aux may be None.")
         value, aux, new = value
-        if jax.tree.structure(new) != jax.tree.structure(state):
-            raise InputError("loss_fn", rule="the state that it returns has another structure than its own.")
+        shapes = lambda tree: [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]  # noqa: E731
+        if jax.tree.structure(new) != jax.tree.structure(state) or shapes(new) != shapes(state):
+            raise InputError("loss_fn", rule="the state that it returns has another structure or shape than its own.")
+        if any(jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.extended) for leaf in jax.tree.leaves(new)):
+            rule = "the state must be a tree of numbers, of which the mean over tasks is taken, and holds a key."
+            raise InputError("loss_fn", rule=rule, way_out="Give the loss an argument key.")
     elif isinstance(value, tuple):
         if len(value) != 2:
             raise InputError("loss_fn", rule=f"it must return a loss or (loss, aux), and returned {len(value)} parts.")

@@ -101,6 +101,8 @@ def squared_loss(apply: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], 
 def cross_entropy(apply: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], jax.Array]:
     """Return loss_fn(params, x, y): mean cross-entropy of the scores apply(params, x) (n, classes); y (n,) integers.
 
+    A label that is no class makes it NaN.
+
     Parameters
     ----------
     apply
@@ -116,7 +118,12 @@ def cross_entropy(apply: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any],
     """
 
     def loss_fn(params: Any, x: Any, y: Any) -> jax.Array:
+        y = jnp.asarray(y)
+        if not jnp.issubdtype(y.dtype, jnp.integer):
+            raise InputError("y", rule=f"its labels must be whole numbers, 0, 1, ..., and are of type {y.dtype}.")
         scores = jax.nn.log_softmax(apply(params, x))
-        return -jnp.mean(jnp.take_along_axis(scores, jnp.asarray(y)[:, None], axis=1))
+        # An index below 0 would count from the end.
+        chosen = jnp.take_along_axis(scores, jnp.maximum(y, 0)[:, None], axis=1)[:, 0]
+        return -jnp.mean(jnp.where(y < 0, jnp.nan, chosen))
 
     return loss_fn
