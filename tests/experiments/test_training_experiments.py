@@ -334,6 +334,6 @@ def test_omniglot_runs_on_images_of_ones_own(tmp_path):
     # Numbers of classes are drawn anew for each task: without a step there is nothing to know.
     assert (abs(unadapted - 1 / 3) < 4 * np.sqrt(2 / 9 / 180) * 3**0.5).all()
     assert record.draw(table, config).axes
-    assert "guessing gives 33%" in record.verdict(table, config)[-1]
+    assert "guessing gives 33 %" in record.verdict(table, config)[-1]
     with pytest.raises(InputError, match="omniglot needs a folder of images"):
         record.run_cell(record.config(), record.cells(record.config())[0])

@@ -82,7 +82,9 @@ def _lines(settings: Settings, case: Case, found: dict[str, Any], folder: Path) 
         f"{found['support_after']:.4g} after"
     )
     if found["negative_rates"] is not None:
-        lines.append(f"learned rates: {found['negative_rates']:.1%} are negative, mean {found['mean_rate']:.4g}")
+        lines.append(
+            f"learned rates: {100 * found['negative_rates']:.1f} % are negative, mean {found['mean_rate']:.4g}"
+        )
     if rate is not None and rate < 0:
         lines.append(
             f"note: adapt_rate = {rate:g} goes up the support loss of a new task. For linear models with independent "

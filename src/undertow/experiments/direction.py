@@ -148,7 +148,7 @@ def _reasons(table: pa.Table, config: Config) -> list[str]:
         for arm in ("descent", "adam"):
             share = np.mean([paired.by_run(table, "converged", part=part, arm=f"{arm}_{start}")[1].mean()
                              for start in ("zero", "random")])  # fmt: skip
-            lines.append(f"{PARTS[part]}: {share:.1%} of {ARMS[arm].split(',')[0]} runs brought the gradient "
+            lines.append(f"{PARTS[part]}: {100 * share:.1f} % of {ARMS[arm].split(',')[0]} runs brought the gradient "
                          f"down by {config.loops.tolerance:g}.")  # fmt: skip
     return lines
 

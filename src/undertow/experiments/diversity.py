@@ -236,8 +236,9 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
     for part, words in PARTS.items():
         method = theory.method_for(config.problem, config.design(config.sets(part)), -1.0).method
         distance, se = off(table, config, part)
-        lines.append(f"{words}: {len(distance)} points against theory ({method}): largest deviation "
-                     f"{abs(distance).max():.2%} of the loss, largest |z| {abs(distance / se).max():.2f}.")  # fmt: skip
+        lines.append(f"{words}: {len(distance)} points against theory ({method}): "
+                     f"largest deviation {100 * abs(distance).max():.2f} % of the loss, "
+                     f"largest |z| {abs(distance / se).max():.2f}.")  # fmt: skip
         for m in config.numbers(part):
             _, values = measured(table, part, m)
             zero = values[:, config.train_rates.index(0.0)]

@@ -220,7 +220,8 @@ def finding(table: pa.Table, config: Config) -> Finding:
     ]
     lines = [
         f"{words}: share of the converged loop's gain from a negative rate that is left at the best times: "
-        f"{sentence(*(100 * x for x in found[part][:3]), unit='%')}; {found[part][3]:.1%} of {found[part][4]:.1%}"
+        f"{sentence(*(100 * x for x in found[part][:3]), unit='%')}; "
+        f"{100 * found[part][3]:.1f} % of {100 * found[part][4]:.1f} %"
         for part, words in (("few", "N < p"), ("many", "N > p"))
     ]
     return Finding(
@@ -240,12 +241,13 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
         mean, se = paired.mean_and_se(given)
         off = mean[:, -1] - converged(config, part)
         lines.append(f"{words}: converged, {len(rates)} points against theory: largest deviation "
-                     f"{abs(off / mean[:, -1]).max():.2%} of the loss, largest |z| "
+                     f"{100 * (abs(off / mean[:, -1]).max()):.2f} % of the loss, largest |z| "
                      f"{abs(off / se[:, -1]).max():.2f}.")  # fmt: skip
         if part == "few":
             early = mean.min(axis=1) / stopped(config, part) - 1
             lines.append(
-                f"{words}: at the best time, against the leading order: {early.min():+.2%} to {early.max():+.2%}."
+                f"{words}: at the best time, against the leading order: "
+                f"{100 * early.min():+.2f} % to {100 * early.max():+.2f} %."
             )
         for rate in config.shown_rates:
             row = mean[config.train_rates.index(rate)]

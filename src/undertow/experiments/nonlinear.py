@@ -74,7 +74,7 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
         lines.append(
             f"map, network {name}: N / sqrt(p) {one.rows:.2f}, variance between tasks / within {one.heights:.3f}, "
             f"product {one.index:.3f}; loss at {2 * config.map_step:+g} minus loss at {-2 * config.map_step:+g}: "
-            f"{one.slope:+.2%} \u00b1 {one.se:.2%}: best rate {_word(one.sign)}."
+            f"{100 * one.slope:+.2f} % \u00b1 {100 * one.se:.2f} %: best rate {_word(one.sign)}."
         )
     places = random_places(table, config)
     signs = np.array([one.sign for one in places])
@@ -86,8 +86,8 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
     )
     trained = table.filter(pc.field("width") > 0)
     done, updates = (trained[key].to_numpy(zero_copy_only=False) for key in ("converged", "iterations"))
-    lines.append(f"{done.mean():.1%} of {len(done)} trainings converged (gradient down by {config.tolerance:g}); "
-                 f"updates: median {np.median(updates):.0f}, most {updates.max()}.")  # fmt: skip
+    lines.append(f"{100 * done.mean():.1f} % of {len(done)} trainings converged (gradient down by "
+                 f"{config.tolerance:g}); updates: median {np.median(updates):.0f}, most {updates.max()}.")  # fmt: skip
     return lines
 
 

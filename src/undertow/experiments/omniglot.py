@@ -183,7 +183,7 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
         lines.append(
             f"{config.ways} ways, {shots} shots: accuracy on new classes after one step: "
             + "; ".join(
-                f"rate {r:+g}: {m:.1%} \u00b1 {s:.1%} (adapted at {a:g})"
+                f"rate {r:+g}: {100 * m:.1f} % \u00b1 {100 * s:.1f} % (adapted at {a:g})"
                 for r, m, s, a in zip(rates, mean, se, adapt, strict=True)
             )
             + "."
@@ -196,7 +196,7 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
         )
     lines.append(
         f"{config.iterations} iterations, {config.filters} filters, {config.runs} seeds; guessing gives "
-        f"{1 / config.ways:.0%}. The adapt rate is chosen on the tasks on which it is reported."
+        f"{100 / config.ways:.0f} %. The adapt rate is chosen on the tasks on which it is reported."
     )
     return lines
 

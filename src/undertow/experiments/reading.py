@@ -40,8 +40,8 @@ def agreement(table: pa.Table, panels: list[Panel], label: str) -> list[str]:
         sizes = (f"{ESTIMATE_NAMES[name]} {beyond_error(rows, name)[here].max():.2f}" for name in ESTIMATES)
         stated = rows["theory_error"][here]
         lines.append(
-            f"{head}largest deviation {off:.2%} of the loss, stated error {stated.min():.2%} to {stated.max():.2%}; "
-            f"largest |z| beyond the stated error {', '.join(sizes)}."
+            f"{head}largest deviation {100 * off:.2f} % of the loss, stated error {100 * stated.min():.2f} % "
+            f"to {100 * stated.max():.2f} %; largest |z| beyond the stated error {', '.join(sizes)}."
         )
     return lines
 
@@ -70,7 +70,8 @@ def lowest(table: pa.Table, panel: Panel, label: str) -> list[str]:
     gain, se = (optima["conditional"][key] for key in ("gain", "gain_se"))
     if gain is not None:
         lines.append(
-            f"{label}: there the loss is {gain:.3%} \u00b1 {se:.3%} below the loss at rate 0, in the same runs."
+            f"{label}: there the loss is {100 * gain:.3f} % \u00b1 {100 * se:.3f} % below "
+            f"the loss at rate 0, in the same runs."
         )
     return lines
 

@@ -230,13 +230,13 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
         z = abs(mean - group_loss(config, rho, rates)) / se
         exact = group_loss(config, rho, np.array([theory.group_rate(rho, config.n_adapt), 0.0]))
         lines.append(f"a: correlation {rho:+g}: largest |z| against exact theory {z.max():.2f} at {len(z)} points; the "
-                     f"best rate takes {1 - exact[0] / exact[1]:.1%} off the loss at 0.")  # fmt: skip
+                     f"best rate takes {100 * (1 - exact[0] / exact[1]):.1f} % off the loss at 0.")  # fmt: skip
     ratios, values = paired.by_run(table, "loss", "rate", part="ridge")
     mean, se = paired.mean_and_se(values)
     exact = np.asarray(theory.proximal_loss(config.problem, config.design, ratios))
     off = abs(mean / exact - 1).max()
-    lines.append(f"b: largest deviation from the deterministic equivalent {off:.2%} of the loss, "
-                 f"standard errors up to {(se / exact).max():.2%}.")  # fmt: skip
+    lines.append(f"b: largest deviation from the deterministic equivalent {100 * off:.2f} % of the loss, "
+                 f"standard errors up to {100 * ((se / exact).max()):.2f} %.")  # fmt: skip
     if 0.0 in ratios:
         zero, best = values[:, ratios == 0.0][:, 0], values[:, int(mean.argmin())]
         change = sentence(*mean_interval(100 * (best - zero) / zero.mean()), unit="%")

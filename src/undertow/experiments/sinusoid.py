@@ -159,14 +159,15 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
                 _learned(table, shots, start, name) for name in ("test_mse", "negative", "rate_mean")
             )
             by_leaf = ", ".join(
-                f"{leaf} {_learned(table, shots, start, 'negative', leaf).mean():.0%}"
+                f"{leaf} {100 * _learned(table, shots, start, 'negative', leaf).mean():.0f} %"
                 for leaf in _leaves(table)
                 if leaf != "all"
             )
             lines.append(
-                f"{shots} shots, learned rates started at {start:g}: error {_text(error)}; {share.mean():.0%} \u00b1 "
-                f"{_se(share):.0%} of them are negative ({by_leaf}); mean rate {_text(means)}; the step changes the "
-                f"support error of new tasks by {_text(_learned(table, shots, start, 'support_change'))}."
+                f"{shots} shots, learned rates started at {start:g}: error {_text(error)}; "
+                f"{100 * share.mean():.0f} % \u00b1 {100 * _se(share):.0f} % of them are negative "
+                f"({by_leaf}); mean rate {_text(means)}; the step changes the support "
+                f"error of new tasks by {_text(_learned(table, shots, start, 'support_change'))}."
             )
     lines.append(f"{config.iterations} iterations, {config.runs} seeds; Finn et al. train 70000 iterations.")
     return lines

@@ -84,4 +84,4 @@ def against_zero(rates: np.ndarray, values: np.ndarray, at: float) -> str:
     difference, se = differences(rates, values)
     k = int(abs(rates - at).argmin())
     base = values[:, rates == 0.0].mean()
-    return f"{difference[k] / base:+.2%} \u00b1 {se[k] / base:.2%}"
+    return f"{100 * difference[k] / base:+.2f} % \u00b1 {100 * se[k] / base:.2f} %"
