@@ -10,7 +10,7 @@ from made import cv, table
 import undertow as ut
 from undertow._check import InputError
 from undertow.estimators import load, read_notes, save
-from undertow.estimators.saved_values import pack_labels
+from undertow.estimators.saved_labels import pack_labels
 
 pytest.importorskip("safetensors")
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from undertow.cli import options
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from undertow.cli.own_table import Job
-    from undertow.estimators import MAMLRegressorCV
-    from undertow.tasks import GroupedTable
 
 
 _Folds = Annotated[int, typer.Option(min=3, help="Folds of tasks.")]
@@ -106,6 +101,7 @@ def fit(
 
 def _fit_in_memory(job: Job, save: Path | None, report: Path | None) -> None:
     from undertow.cli.fit_link import LINEAR, check_rule, fitted_link, print_link
+    from undertow.cli.fit_model import fitted, stable_rates
     from undertow.cli.fit_output import print_measure, print_results, print_table, write_results, write_rule
     from undertow.cli.output import say
     from undertow.cli.own_table import read_own_table
@@ -114,7 +110,7 @@ def _fit_in_memory(job: Job, save: Path | None, report: Path | None) -> None:
     raw, rule = read_own_table(job), job.settings["rule"]
     check_rule(rule, raw)
     print_table(job, raw)
-    estimator = _fitted(raw, job.settings)
+    estimator = fitted(raw, job.settings)
     print_measure(job, raw.n_tasks, estimator.n_clipped_)
     limits = stable_rates(raw, estimator)
     print_results(raw.target, estimator, limits, raw.task_noun)
@@ -132,58 +128,3 @@ def _fit_in_memory(job: Job, save: Path | None, report: Path | None) -> None:
         write_fit_report(report, job.name, raw, estimator, limits, job.command, job.settings)
         files += f"; report {report}"
     say(f"files: {files}")
-
-
-def estimator_of(settings: dict[str, Any], on_small: str, floor: float | None = None) -> MAMLRegressorCV:
-    """The default estimator at the settings of a command. floor: what no prediction is below."""
-    from undertow.estimators import MAMLRegressorCV
-
-    return MAMLRegressorCV(
-        settings["n_support"],
-        settings["folds"],
-        n_draws=settings["draws"],
-        clip=settings["clip"],
-        on_small=on_small,
-        weighting=settings["weighting"],
-        effort=settings["effort"],
-        support="random" if settings["order"] is None else "first",
-        row_weights=settings["weights_are"],
-        floor=floor,
-        random_state=settings["seed"],
-    )
-
-
-def _fitted(table: GroupedTable, settings: dict[str, Any]) -> MAMLRegressorCV:
-    """The default estimator on the rows of a table."""
-    from undertow._check import InputError
-    from undertow.cli.output import console
-    from undertow.estimators import fit_table
-
-    if table.n_tasks < 3:
-        raise InputError(
-            None,
-            rule=f"The table has {table.n_tasks} tasks with enough rows, and a choice between strategies needs 3.",
-            way_out="Use a table of more tasks, or fewer support rows.",
-        )
-    estimator = estimator_of(settings, "raise", 0.0 if table.target_kind == "count" else None)
-    to = console(stderr=True)
-    with warnings.catch_warnings(record=True) as said, to.status("comparing strategies"):
-        warnings.simplefilter("always")
-        fit_table(estimator, table)
-    for text in dict.fromkeys(str(one.message) for one in said):
-        typer.echo(f"Warning: {text}", err=True)
-    return estimator
-
-
-def stable_rates(table: GroupedTable, estimator: MAMLRegressorCV) -> np.ndarray:
-    """Raw rate (m,) up to which a step shrinks the error on a task's support rows, of the first draw of these."""
-    import numpy as np
-
-    from undertow.linear import stability_limit
-    from undertow.tasks.rows import TaskRows, of_target
-
-    rows = TaskRows.of_table(table, estimator.model_.standard)
-    limits = np.empty(table.n_tasks)
-    for batch, tasks, _ in rows.draw(estimator.n_support, np.random.SeedSequence(estimator.seed_, spawn_key=(0,))):
-        limits[tasks] = stability_limit(of_target(batch, 0))
-    return limits

@@ -30,7 +30,7 @@ def fit_out_of_core(
     import numpy as np
 
     from undertow._check import InputError
-    from undertow.cli.fit import estimator_of, stable_rates
+    from undertow.cli.fit_model import estimator_of, stable_rates
     from undertow.cli.fit_output import print_measure, print_results, print_table, write_results
     from undertow.cli.output import console, say
     from undertow.cli.saved_model import Columns, save_model

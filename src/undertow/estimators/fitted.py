@@ -80,10 +80,7 @@ class FittedModel:
 
     @cached_property
     def task_omega(self) -> np.ndarray | None:
-        """(q, m, d) weights of the tasks, made from what is kept of their rows when first asked for.
-
-        None where there was one task only.
-        """
+        """(q, m, d) weights of the tasks, made of their rows when first asked for; None where there was one task."""
         if self.stored_omega is not None or self.task_rows is None:
             return self.stored_omega
         return self.weights_of(self.task_rows)
@@ -229,7 +226,7 @@ class FittedModel:
         """
         if self.link is None:
             half, middle = self.half_widths(x, level, places, levels), self.predict(x, places)
-            middle = middle if self.levels is None else middle + self.levels.of(levels, len(x))
+            middle = middle + (0 if self.levels is None else self.levels.of(levels, len(x)))
             return middle - half, middle + half
         z = self.standard.features(x)
         variance = self.link.open(z, places, self.task_omega, self.task_rows)

@@ -19,7 +19,7 @@ from undertow.estimators.levels import Levels
 from undertow.estimators.linked import Link
 from undertow.estimators.saved_checks import check_shape, check_squares, check_values, conform, whole
 from undertow.estimators.saved_file import Arrays
-from undertow.estimators.saved_values import pack_labels, unpack_labels
+from undertow.estimators.saved_labels import pack_labels, unpack_labels
 from undertow.linear.moments import Moments
 from undertow.linear.outer_problem import OuterProblem
 from undertow.linear.path import RatePath

@@ -30,11 +30,10 @@ from undertow.estimators.regressor import MAMLRegressor, MAMLRegressorCV
 from undertow.estimators.saved_checks import VALUES, check_arrays, check_shape, check_values, conform, whole
 from undertow.estimators.saved_curve import pack_curve, unpack_curve
 from undertow.estimators.saved_file import Arrays
+from undertow.estimators.saved_labels import pack_labels, unpack_labels
 from undertow.estimators.saved_values import (
-    pack_labels,
     pack_notes,
     pack_parameter,
-    unpack_labels,
     unpack_notes,
     unpack_parameter,
 )

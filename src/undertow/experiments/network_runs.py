@@ -10,14 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from undertow._batch import TaskBatch
+from undertow.experiments.training_experiment import ON_ROWS
 from undertow.kernel import KernelPath, kernel_path, relu_ntk
 from undertow.problem import Design, Problem, QuadraticRegression
 from undertow.trials.panel import Cell
-
-ON_ROWS = tuple(
-    f"{new}{rows}_{when}" for new in ("", "new_") for rows in ("support", "query") for when in ("before", "after")
-)
-"""Losses around the inner step, on the training tasks and on new ones."""
 
 
 @dataclass(frozen=True)

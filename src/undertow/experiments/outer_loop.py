@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from undertow._batch import TaskBatch
-from undertow.experiments.network_runs import ON_ROWS
+from undertow.experiments.training_experiment import ON_ROWS
 from undertow.gradient import meta_loss, squared_loss
 from undertow.gradient.inner import norm
 

@@ -14,6 +14,10 @@ from undertow.trials.config import ExperimentConfig
 from undertow.trials.panel import Cell, Panel, cut_runs
 
 NEEDED = ("jax", "optax", "safetensors")
+ON_ROWS = tuple(
+    f"{new}{rows}_{when}" for new in ("", "new_") for rows in ("support", "query") for when in ("before", "after")
+)
+"""Losses around the inner step, on the training tasks and on new ones."""
 
 
 def no_panels(config: Any) -> list[Panel]:
