@@ -67,7 +67,7 @@ def test_a_feature_of_a_data_set_of_ours_can_be_the_target_or_the_task(tmp_path)
     assert "SES" not in pq.read_table(tmp_path / "a" / "weights.parquet")["feature"].to_pylist()
     output = run("fit", "gapminder", "--task", "year", "--out", tmp_path / "b", *small)
     assert "tasks (year)" in output
-    assert "SES" in run("fit", "mathachieve", "--target", "SES", "--features", "SES", code=2)
+    assert "SES" in run("fit", "mathachieve", "--target", "SES", "--features", "SES", "--out", tmp_path / "c", code=2)
 
 
 @pytest.mark.parametrize(("name", "separator"), [("t.csv", ";"), ("t.csv.gz", "|"), ("t.tsv", ",")])

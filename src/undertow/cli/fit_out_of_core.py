@@ -72,7 +72,7 @@ def fit_out_of_core(
         tested = table.grouped(np.searchsorted(table.ids, estimator.held_out_.task_ids), ceiling.fragment)
     small = int((table.counts <= estimator.n_support).sum())
     shown = {name: getattr(table, name) for name in ("counts", "n_tasks", "n_rows", "n_features", "task", "target")}
-    print_table(job, SimpleNamespace(**shown, n_left_out=0, notes=()))  # type: ignore[arg-type]
+    print_table(job, SimpleNamespace(**shown, n_left_out=0, notes=(), formula=None, encoding=None))  # type: ignore[arg-type]
     print_measure(job, table.n_tasks, estimator.n_clipped_)
     for text in dict.fromkeys(str(one.message) for one in notes):
         typer.echo(f"Warning: {text}", err=True)
