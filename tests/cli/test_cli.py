@@ -179,6 +179,7 @@ def test_a_sweep_is_readable_and_holds_zero_exactly():
     assert parse_rates("0.2,-1,0,0.2").tolist() == [-1.0, 0.0, 0.2]
 
 
+@pytest.mark.long
 def test_an_output_folder_that_cannot_be_made_is_one_message(tmp_path):
     (tmp_path / "file").write_text("")
     done = process("reproduce", "threshold", "--quick", "--out", tmp_path / "file")
@@ -196,6 +197,7 @@ def test_an_output_folder_without_permission_is_one_message(tmp_path):
     assert "Permission denied" in done.stderr
 
 
+@pytest.mark.long
 def test_reproduce_runs_resumes_redraws_and_refuses(tmp_path):
     args = ("reproduce", "underparameterized", "--quick", "--out", tmp_path)
     first = process(*args)

@@ -175,6 +175,7 @@ def test_bad_input_is_named_in_options_and_leaves_nothing_behind(tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_every_rival_with_its_default_limit_and_a_report(tmp_path, monkeypatch):
     pytest.importorskip("statsmodels")
     pytest.importorskip("vl_convert")

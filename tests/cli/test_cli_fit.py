@@ -168,6 +168,7 @@ def bracketed(tmp_path):
     return ["fit", tmp_path / "t.csv", *task, *target, "--draws", 1, "--folds", 3, "--out", tmp_path / "out"]
 
 
+@pytest.mark.long
 def test_names_with_brackets_are_printed_as_they_are(bracketed):
     output = run(*bracketed)
     assert "target out [/]" in output
@@ -179,6 +180,7 @@ def test_names_with_brackets_are_printed_as_they_are(bracketed):
     assert weights["feature"] == ["load [kg]", "[bold]x[/bold]", "intercept"]
 
 
+@pytest.mark.long
 def test_no_number_is_cut_on_a_narrow_terminal(bracketed, monkeypatch):
     run(*bracketed)
     choice = json.loads((bracketed[-1] / "summary.json").read_text())["choice"]
@@ -194,6 +196,7 @@ def test_no_number_is_cut_on_a_narrow_terminal(bracketed, monkeypatch):
                 assert words.rate(one["settings"]["adapt_rate_spectral"]) in narrow
 
 
+@pytest.mark.long
 def test_clip_inf_is_no_limit(bracketed):
     assert "clipped at 1 s.d." in run(*bracketed, "--clip", "1", "--overwrite")
     assert "clipped" not in run(*bracketed, "--clip", "inf", "--overwrite")
@@ -316,6 +319,7 @@ def test_an_out_that_is_a_file_is_refused_at_once(bracketed, monkeypatch):
     assert "is a file and not a directory" in run(*bracketed[:-1], bracketed[-1].parent / "file" / "out", code=2)
 
 
+@pytest.mark.long
 def test_names_beyond_ascii_on_an_ascii_terminal(bracketed):
     """A real process: the streams of a test runner are not those of a terminal."""
     file = bracketed[1]

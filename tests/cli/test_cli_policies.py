@@ -53,6 +53,7 @@ def european(text):
     return text.replace(",", "#").replace(".", ",").replace("#", ".")
 
 
+@pytest.mark.long
 def test_a_table_of_another_country_predicts_the_same_and_comes_out_as_it_was(folder):
     write("plain.csv", rows())
     write("euro.csv", rows(european, "%d.%m.%Y"), ";")

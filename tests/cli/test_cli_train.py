@@ -89,6 +89,7 @@ def test_the_interval_of_a_gain_covers_it():
     assert abs(held - 380) < 4 * np.sqrt(400 * 0.95 * 0.05)
 
 
+@pytest.mark.long
 def test_steps_on_new_tasks_and_a_cosine_are_taken(tmp_path):
     settings = SINE.replace("adapt_rate = 0.05", "adapt_rate = -0.05\nadapt_steps = 0")
     settings = settings.replace("iterations = 30", 'iterations = 30\nschedule = "cosine"\nbaseline = false')
@@ -171,6 +172,7 @@ def test_settings_that_cannot_be_used_are_one_message(old, new, message, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_a_rate_that_blows_up_is_one_message_with_the_stable_interval(tmp_path):
     text = SINE.replace("train_rate = -0.01", "train_rate = -1e30\nsteps = 3")
     done = call("train", written(tmp_path, text), "--out", tmp_path / "out")

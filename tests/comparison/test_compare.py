@@ -172,6 +172,7 @@ def test_the_second_process_gives_the_same_losses():
     assert there.notes == here.notes
 
 
+@pytest.mark.long
 def test_a_rival_that_takes_too_long_is_left_out_and_gets_another_chance_with_more_time(tmp_path, counted):
     table, cells = small(), tmp_path / "cells.jsonl"
     plan = Plan(3, 3, 1, 4.0, 0)

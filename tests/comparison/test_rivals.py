@@ -49,6 +49,7 @@ def test_pooled_is_least_squares_on_all_rows(found, table):
     check(found, table, "pooled", predict)
 
 
+@pytest.mark.long
 def test_alone_is_ridge_on_the_support_rows_with_the_penalty_that_suits_training_tasks(found, table):
     def ridge(ratio, x, y, query):
         if np.isinf(ratio):

@@ -50,6 +50,7 @@ def test_pooled_least_squares_and_its_error_are_those_of_weights_written_out(kin
     np.testing.assert_allclose(found.losses("pooled"), losses / variance, rtol=1e-9)
 
 
+@pytest.mark.long
 def test_weights_of_1_change_nothing_and_rivals_without_weights_are_left_out():
     plain, w, _ = table()
     ones = replace(plain, weights=np.ones(len(w)))
@@ -61,6 +62,7 @@ def test_weights_of_1_change_nothing_and_rivals_without_weights_are_left_out():
     assert "takes no weights" in found.notes["alone"]
 
 
+@pytest.mark.long
 def test_only_ratios_of_precisions_count_and_a_second_process_says_the_same():
     one = weighted("precision")
     other = replace(one, weights=7 * one.weights)

@@ -200,6 +200,7 @@ def test_efforts_that_cannot_be_are_named():
     assert MAMLRegressorCV(fit_intercept=False).fit(x, y, groups=tasks).curve_ == "straight"
 
 
+@pytest.mark.long
 def test_several_targets_classes_weights_and_float32_bend_too():
     x, y, tasks = made("bent")
     weights = np.random.default_rng(0).integers(0, 3, len(y))

@@ -115,12 +115,17 @@ def test_feature_names_and_adapted_estimators_are_kept(tmp_path):
         again.predict(frame[["c", "b", "a"]])
 
 
-@pytest.fixture
-def saved(tmp_path):
-    path = tmp_path / "m.safetensors"
+@pytest.fixture(scope="module")
+def blend():
     model = cv().fit(X, Y, groups=G)
     assert model.strategy_ == "blend"
-    save(model, path)
+    return model
+
+
+@pytest.fixture
+def saved(blend, tmp_path):
+    path = tmp_path / "m.safetensors"
+    save(blend, path)
     return path
 
 

@@ -108,6 +108,7 @@ def test_losses_around_the_step_agree_with_those_of_the_kernel_path():
     np.testing.assert_allclose(losses["test_loss"], test_loss, rtol=2e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_convolution_by_patches_is_a_convolution(channels):
     init, apply = conv_net(5, 4, 1, 7, channels)
@@ -121,6 +122,7 @@ def test_the_convolution_by_patches_is_a_convolution(channels):
         np.testing.assert_array_equal(apply(params, x[..., 0]), apply(params, x))
 
 
+@pytest.mark.long
 def test_rows_of_the_convolutional_network_do_not_see_each_other():
     init, apply = conv_net(5, 4, 3, 12)
     params = init(jax.random.key(0))
@@ -131,6 +133,7 @@ def test_rows_of_the_convolutional_network_do_not_see_each_other():
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("antisymmetric", [True, False])
 def test_the_tangent_in_closed_form_is_that_of_contracted_jacobians(antisymmetric):
     model = outer_loop.TwoLayer(4, 32, antisymmetric)

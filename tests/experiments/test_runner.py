@@ -185,6 +185,7 @@ def test_a_config_of_another_experiment_is_refused_before_a_folder_is_made(tmp_p
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("again", ["reproduce", "redraw"])
 def test_a_complete_folder_is_collected_again_where_theory_changed(tmp_path, monkeypatch, again):
     first = experiments.reproduce(NAME, tmp_path, config=small())

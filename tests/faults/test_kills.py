@@ -192,7 +192,7 @@ def outcome(server, name, folder, records, more=""):
 
 
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("name", commands("compare"))
+@pytest.mark.parametrize("name", commands("fit"))
 def test_a_killed_command_given_again_ends_with_the_same_numbers(name, server, request, tmp_path, counted):
     needs(name)
     rng = np.random.default_rng([SEED, 0])

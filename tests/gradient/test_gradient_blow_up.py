@@ -24,6 +24,7 @@ def blow_up(loss_fn, tasks=None, rate=0.1, inner=None, params=ZERO, optimizer=SG
     return error
 
 
+@pytest.mark.long
 def test_a_norm_that_is_zero_has_no_derivative():
     tasks = linear_tasks(dtype=np.float32)
     tasks = tasks._replace(support_y=0 * tasks.support_y)

@@ -179,6 +179,7 @@ def test_the_implicit_rule_solves_its_equation():
         )
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_the_implicit_rule_reports_how_well_a_nonlinear_problem_is_solved():
     params, loss_fn = network()

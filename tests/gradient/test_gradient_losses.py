@@ -84,6 +84,7 @@ def with_aux(w, x, y):
     return linear_loss(w, x, y), {"worst": jnp.abs(error).max(), "signs": {"up": (error > 0).mean(), "n": len(y)}}
 
 
+@pytest.mark.long
 def test_aux_reaches_info_and_history():
     tasks = linear_tasks(dtype=np.float32)
     loss, info = ug.meta_loss(with_aux, START, tasks, -0.1, TWO)
@@ -133,6 +134,7 @@ def test_keys_are_split_by_iteration_task_and_step():
     np.testing.assert_allclose(history.meta_loss[0], ug.meta_loss(first, START, tasks, 0.1, TWO)[0], rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_run_with_noise_resumes_and_does_not_depend_on_chunks(tmp_path):
     tasks = linear_tasks(dtype=np.float32)
     run = lambda **options: ug.train(noisy, START, ug.Source(tasks, meta_batch=2), SGD, 0.1, **options)[0].params  # noqa: E731

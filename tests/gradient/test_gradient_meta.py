@@ -68,6 +68,7 @@ def test_first_order_takes_the_inner_gradient_as_a_constant():
     assert np.linalg.norm(first - second) > 0.05 * np.linalg.norm(second)
 
 
+@pytest.mark.long
 def test_the_implicit_meta_gradient_is_the_implicit_derivative():
     """Against (I + rate H)^{-1} grad L_query by a dense Hessian at a solution found by plain iteration."""
     params, loss_fn = network((2, 2, 1), key=1)

@@ -49,11 +49,13 @@ def test_a_stored_sweep_of_another_problem_is_refused(tmp_path):
         sweep(50.0)
 
 
+@pytest.mark.long
 def test_a_loss_that_was_low_enough_once_does_not_end_a_run_with_another_limit(tmp_path):
     assert train(tmp_path / "c", 0.5, 4, target_loss=1e9)[0].stopped == "target_loss"
     assert train(tmp_path / "c", 0.5, 4)[0].iteration == 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damage", ["arrays", "text", "settings"])
 def test_damaged_checkpoints_are_named(tmp_path, damage):
     train(tmp_path, 0.5)
@@ -137,6 +139,7 @@ def test_two_views_of_one_array_are_named_as_one():
         train_one(loss_fn=loss, params={"a": ZERO, "b": ZERO[:]})
 
 
+@pytest.mark.long
 def test_the_stable_interval_is_said_where_it_explains_something():
     wild = ug.Explicit(optax.stateless(lambda g, _: 1e30 * g))
     with pytest.raises(ug.NonFiniteError) as caught:
@@ -168,6 +171,7 @@ def test_what_is_no_batch_of_tasks_is_refused(tasks):
         ug.meta_loss(loss_fn, ZERO, tasks, 0.1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("multiple", [-1.1, -1.5, -2.5])
 def test_an_implicit_step_beyond_the_last_minimum_is_refused_however_small_its_residual(multiple):
     x, y = TASKS.support_x[0], TASKS.support_y[0]

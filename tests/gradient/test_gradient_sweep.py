@@ -71,6 +71,7 @@ def test_map_and_vmap_give_the_same_numbers(source, options):
     assert len(set(loss.ravel())) == 4
 
 
+@pytest.mark.long
 def test_models_with_leaves_that_are_not_trained_can_be_swept():
     def start(key):
         return {"layers": [init(key)], "scale": jnp.arange(1, 2), "activation": jnp.tanh}

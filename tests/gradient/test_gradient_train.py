@@ -60,6 +60,7 @@ def test_another_rate_seed_start_or_length_does_not_compile_anew():
     assert len(traces) == before
 
 
+@pytest.mark.long
 def test_tasks_are_drawn_inside_the_loop_from_seed_and_iteration():
     run = lambda seed, n: ug.train(  # noqa: E731
         linear_loss, ZERO, DRAWN, SGD, -0.1, iterations=n, chunk=10, seed=seed
@@ -80,6 +81,7 @@ def test_tasks_are_drawn_inside_the_loop_from_seed_and_iteration():
     assert (one.params == two.params).all()
 
 
+@pytest.mark.long
 def test_drawn_tasks_have_streams_of_their_own_and_the_right_moments():
     n = 4000
     draw = jax.jit(lambda key, n=n: ug.draw_tasks(PROBLEM, DESIGN, key, n))
@@ -114,6 +116,7 @@ def test_a_key_is_a_source_of_random_numbers():
     assert drawn[3].shape == (4, 3)
 
 
+@pytest.mark.long
 def test_an_epoch_of_mini_batches_visits_each_task_once():
     # With a loss that tells which task it saw: the query target of task i is 2^i, and the step adds their sum.
     m = 6

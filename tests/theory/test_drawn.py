@@ -67,6 +67,7 @@ def test_rows_of_very_different_sizes_keep_their_own_accuracy():
     assert inverse @ (small * size[:, None]) == pytest.approx(np.eye(4), abs=1e-3)
 
 
+@pytest.mark.long
 def test_drawing_is_refused_where_it_is_not_for():
     few, many = ut.Design(2, 4, 3), ut.Design(200, 200, 5)
     for p, design in ((20, few), (200, many)):

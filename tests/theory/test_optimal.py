@@ -132,6 +132,7 @@ def test_several_inner_steps_turn_the_sign(steps, negative, positive):
         assert inner == pytest.approx(-0.42, abs=0.04)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("sizes", "steps"), [((60, 3, 30, 2), 4), ((4, 8, 5, 3), 2)])
 def test_draws_are_looked_at_where_it_matters(sizes, steps):
     p, *design = sizes
