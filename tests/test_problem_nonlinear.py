@@ -152,6 +152,7 @@ class Replay:
         return part
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: type(problem).__name__)
 def test_a_problem_can_be_drawn_inside_a_compiled_jax_program(problem):
     jax = pytest.importorskip("jax")

@@ -17,6 +17,7 @@ def calibration(monkeypatch):
     return importlib.import_module("calibration")
 
 
+@pytest.mark.long
 def test_the_benchmark_measures_a_design_and_repeats_itself(calibration, monkeypatch, tmp_path, capsys):
     out = tmp_path / "figures.json"
     monkeypatch.setattr("sys.argv", ["calibration", "ten tasks", "--tables", "4", "--seed", "3", "--out", str(out)])

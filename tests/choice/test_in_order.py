@@ -57,6 +57,7 @@ def test_held_out_errors_are_those_of_a_forecast():
     assert model.score(new_x, new_y, groups=new) < cv(n_support=5).fit(X, Y, groups=G).score(new_x, new_y, groups=new)
 
 
+@pytest.mark.long
 def test_a_table_is_put_in_order_by_a_column(tmp_path):
     day = np.tile(np.arange(14), 40)
     shuffled = np.random.default_rng(2).permutation(len(G))

@@ -51,6 +51,7 @@ def model():
     return fitted(ut.tasks.read_table(ut.datasets.load("gapminder")), 3, 1, effort="fast")
 
 
+@pytest.mark.long
 def test_what_is_printed_is_what_the_estimator_says(written, model):
     _, output = written
     choice, text = model.choice_, " ".join(output.split())
@@ -220,6 +221,7 @@ def test_a_saved_model_predicts_raw_rows_and_knows_its_columns(bracketed, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"t.csv", "out", "m.safetensors"}
 
 
+@pytest.mark.long
 def test_no_file_is_lost_to_save_or_report(bracketed, tmp_path, monkeypatch):
     file = tmp_path / "m.safetensors"
     file.write_text("mine")

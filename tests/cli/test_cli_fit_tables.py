@@ -60,6 +60,7 @@ def test_a_shipped_data_set_runs_by_default_and_says_what_it_left_out(tmp_path):
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["tasks_left_out"] == 46
 
 
+@pytest.mark.long
 def test_a_feature_of_a_data_set_of_ours_can_be_the_target_or_the_task(tmp_path):
     small = ["--draws", 1, "--folds", 3]
     output = run("fit", "mathachieve", "--target", "SES", "--out", tmp_path / "a", *small)

@@ -148,6 +148,7 @@ def test_ids_of_two_columns_from_fit_to_predict(folder):
     assert "12 of 12 tasks are known" in run("predict", "m.safetensors", "other.csv", "--task", "s,k")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["frequency", "precision"])
 def test_weights_of_rows_from_fit_to_predict(folder, kind):
     weights = 1 + np.arange(N) * 7 % 5

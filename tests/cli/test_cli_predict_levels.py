@@ -72,6 +72,7 @@ def test_text_columns_go_in_as_they_did_in_training(tmp_path, monkeypatch):
         ("zzz", ["x", "k=b"], "zzz"),
     ],
 )
+@pytest.mark.long
 def test_a_level_that_only_tasks_left_out_had_is_refused(tmp_path, monkeypatch, more, features, refused):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(4)

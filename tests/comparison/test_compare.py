@@ -199,6 +199,7 @@ def test_a_rival_that_takes_too_long_is_left_out_and_gets_another_chance_with_mo
     assert counted == []
 
 
+@pytest.mark.long
 def test_a_second_process_that_dies_is_named(monkeypatch):
     with Worker(small(), Plan(3, 3, 1, 4.0, 0), 60.0, ["pooled"]) as worker:
         assert worker.run(0, 0, "pooled").losses

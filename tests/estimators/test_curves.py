@@ -95,6 +95,7 @@ def test_what_a_column_promises_is_negative_where_the_relation_bends_and_within_
     assert abs(gap) < 3 * error + 0.01
 
 
+@pytest.mark.long
 def test_new_tasks_are_predicted_nearly_as_well_as_by_one_who_knows_the_curve(fitted):
     kind, estimator = fitted
     assert estimator.curve_ == ("splines" if kind == "bent" else "trees")

@@ -185,7 +185,7 @@ def use(model, x, y):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("share", [0.006, pytest.param(min(0.03 * FACTOR, 1.0), marks=long)])
+@pytest.mark.parametrize("share", [0.003, pytest.param(min(0.03 * FACTOR, 1.0), marks=long)])
 def test_a_forged_header_is_refused_or_makes_a_model(saved, share, tmp_path, counted):
     rng, found = np.random.default_rng([SEED, 1]), Counter()
     for name, data in saved.items():

@@ -157,6 +157,7 @@ def test_places_that_cannot_be_written_to_are_found_before_the_fit(rows, tmp_pat
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.long
 def test_a_folder_of_an_unfinished_fit_is_written_anew(rows, tmp_path, monkeypatch):
     args = ("fit", rows, *ASKED, "--out", tmp_path / "o")
     with monkeypatch.context() as patch:
@@ -168,6 +169,7 @@ def test_a_folder_of_an_unfinished_fit_is_written_anew(rows, tmp_path, monkeypat
     assert call(*args, "--n-support", 4).exit_code == 2
 
 
+@pytest.mark.long
 def test_a_pipe_in_the_place_of_a_table_does_not_hang(rows, tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     begun = time.monotonic()

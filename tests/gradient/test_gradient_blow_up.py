@@ -49,6 +49,7 @@ def test_a_root_without_second_derivative_is_told_from_a_rate():
     assert np.isfinite(state.params).all()
 
 
+@pytest.mark.long
 def test_a_loss_that_is_not_finite_at_the_start_is_not_blamed_on_the_rate():
     tasks = linear_tasks(dtype=np.float32)
     tasks.support_y[2, 1] = 1e25

@@ -31,6 +31,7 @@ def test_the_stable_interval_is_where_repeated_steps_do_not_grow():
     assert np.abs(steps(-0.1 * high)).max() > 1e6
 
 
+@pytest.mark.long
 def test_only_what_adapts_counts_and_a_flat_loss_has_no_limit():
     params, loss_fn = network((3, 4, 1))
     tasks = linear_tasks(m=1, dtype=np.float32)

@@ -93,6 +93,7 @@ def same(a, b):
         np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.long
 def test_what_does_not_adapt_is_left_alone():
     params, loss_fn = network((3, 4, 4, 1))
     tasks = linear_tasks(m=1, dtype=np.float32)

@@ -100,6 +100,7 @@ def test_leaves_that_only_one_loop_moves(tmp_path):
         ug.train(loss_fn, params, TASKS, decay, 0.1, ug.InnerLoop(trains=False), iterations=1)
 
 
+@pytest.mark.long
 def test_an_array_that_stands_twice_is_not_untied_in_silence():
     shared = jnp.ones(3)
     loss_fn = lambda p, x, y: linear_loss(p["a"] + p["b"], x, y)  # noqa: E731

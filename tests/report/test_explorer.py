@@ -172,6 +172,7 @@ def test_a_page_is_drawn_at_any_width_and_answers_its_controls(seen):
         assert page["background"] == "rgb(255, 255, 255)"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
 def test_a_dark_page(tmp_path):
     for page in look([], [], tmp_path, dark=True)["pages"]:

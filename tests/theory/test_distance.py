@@ -95,6 +95,7 @@ def test_exact_at_rate_zero_on_both_sides(p, n_v, m):
         (20, 10, 4, 8, 2),
     ],
 )
+@pytest.mark.long
 def test_equivalent_with_more_query_rows_than_features(p, n_t, n_v, m, steps):
     # Approximate: it must be within its stated error of Monte Carlo, up to 4 standard errors.
     design, problem = ut.Design(m, n_t, n_v), ut.MixedLinearRegression(p)
@@ -234,7 +235,9 @@ def test_the_whole_road_from_sampled_tasks_to_the_loss():
     assert np.abs(estimate(losses).z(value)).max() < 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_rows", [8, 16, 24, 32, 48, 80, 160])
+@pytest.mark.long
 def test_threshold_curve(n_rows):
     p, n_t, n_v = 40, 20, 4
     design, rates = ut.Design(n_rows // n_v, n_t, n_v), np.array([-0.5, 0.3])

@@ -19,6 +19,7 @@ def direct_mean(n_t, n_v, p, rates, draws, seed):
     return estimate(out[:, :, 2])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("n_t", "n_v", "p"), [(6, 1, 12), (1, 3, 12), (6, 2, 14), (3, 4, 16), (20, 3, 12), (4, 4, 14)])
 def test_psi_against_whole_tasks(n_t, n_v, p):
     psi = exact.psi(n_t, n_v, p, exact.QUICK)

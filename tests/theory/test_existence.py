@@ -31,6 +31,7 @@ def tail_exponent(p, m, n_t, n_v, rate, steps, runs=200_000):
         (2, 2, 2, 4, np.inf, 1),
     ],
 )
+@pytest.mark.long
 def test_exponents_are_those_of_drawn_tails(p, m, n_t, n_v, rate, steps):
     value = existence.exponents(p, ut.Design(m, n_t, n_v), np.array([rate]), steps)[0]
     drawn = tail_exponent(p, m, n_t, n_v, min(rate, 1e6) if np.isfinite(rate) else 1e6, steps)

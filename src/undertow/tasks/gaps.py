@@ -87,4 +87,4 @@ def _refuse(encoding: Encoding, lacking: dict[str, RowFlags], missing: dict[str,
 def means_of(x: Features) -> np.ndarray:
     """Return the mean (p,) of the values that are there; 0 where none is."""
     there = ~np.isnan(x)
-    return np.where(there, x, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    return x.sum(axis=0, where=there) / np.maximum(there.sum(axis=0), 1)

@@ -192,7 +192,11 @@ def _read(
         kept = kept[np.argsort(moments[kept], kind="stable")]
         said.append(f"the first rows of each {','.join(tasks)} by {reading.order} are its support rows")
     named = tuple(np.array(encoding.features, dtype=object)[columns].tolist())
-    table = GroupedTable.from_codes(x[kept][:, columns], outcome.values[kept], codes[kept], ids, named, name, target)
+    # A copy that changes nothing is left out: of a large table it is what a machine may lack.
+    x = x if columns.all() else x[:, columns]
+    x = x if len(kept) == len(x) and moments is None else x[kept]
+    table = GroupedTable.from_codes(x, outcome.values[kept], codes[kept], ids, named, name, target)
+    del x
     several = tuple(tasks) if len(tasks) > 1 else ()
     table = replace(table, rows=kept[table.rows], in_order=moments is not None, task_columns=several)
     table = replace(table, target_kind=outcome.kind, classes=outcome.classes)
@@ -212,9 +216,11 @@ def _read(
         said.append(f"{len(lost)} of {len(ids)} tasks lost with these rows{which}")
         table = table.select(table.counts > 0)
     large = drawing.enough_rows(table.counts, table.ids, asked, on_small, n_query=asked.name == "n_support")
-    table = replace(table.select(large), n_left_out=table.n_tasks - len(large))
+    if len(large) < table.n_tasks:
+        table = replace(table.select(large), n_left_out=table.n_tasks - len(large))
     means = means_of(table.x)
-    table = replace(table, x=np.where(np.isnan(table.x), means, table.x))
+    if (gaps := np.isnan(table.x)).any():
+        table = replace(table, x=np.where(gaps, means, table.x))
     if formula is not None:
         encoding, x = encoding.of_formula(formula, table.feature_names, table.x, table.rows)
         table = replace(table, x=x, feature_names=encoding.columns_made, formula=formula)
