@@ -46,12 +46,15 @@ _NODES = 4000
 _QUOTED = re.compile(r"`([^`]*)`")
 
 
-def value_of(expression: Expression, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the values (R,) of an expression over columns (R,); not finite where there is none, such as log(0)."""
+def value_of(expression: Expression, columns: Mapping[str, np.ndarray]) -> np.ndarray | np.float64:
+    """Return the values (R,) of an expression over columns (R,), or a number where no column is in it.
+
+    They are not finite where there is no value, such as log(0).
+    """
     if isinstance(expression, str):
         return columns[expression]
     if isinstance(expression, int | float):
-        return np.float64(expression)  # type: ignore[return-value]
+        return np.float64(expression)
     name, *parts = expression
     with np.errstate(all="ignore"):
         return OPERATIONS[name][1](*(value_of(one, columns) for one in parts))
@@ -182,7 +185,7 @@ def orthogonal(inner: Expression, degree: int, columns: Mapping[str, np.ndarray]
 
     By their recurrence, P_{k+1} = (x - a_k) P_k - b_k P_{k-1}.
     """
-    x = value_of(inner, columns)
+    x = np.atleast_1d(value_of(inner, columns))
     before: tuple[Expression, np.ndarray] = 0.0, np.zeros(len(x))
     last: tuple[Expression, np.ndarray] = 1.0, np.ones(len(x))
     norm, found = 1.0, []
