@@ -70,6 +70,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.long
 def test_a_missing_extra_is_named_with_its_install_command(folder):
     blocked = [package for packages in EXTRAS.values() for package in packages]
     commands = [(extra, command) for extra, some in NEEDS.items() for command in some]

@@ -83,6 +83,7 @@ def test_rows_of_a_task_make_probabilities_bolder_and_known_tasks_are_known(mode
     np.testing.assert_allclose(again, own[task], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_probabilities_are_kept_in_a_file_and_are_there_for_several_classes(model, tmp_path):
     x, _, groups = patients(120)
     ut.estimators.save(model, tmp_path / "m.safetensors")

@@ -110,6 +110,7 @@ def test_input_that_cannot_be_used_gives_one_message_and_exit_code_2(args, messa
 
 
 @pytest.mark.parametrize("args", [["reproduce", "nope"], ["nope"], ["theory", *SIZES, "--method", "magic"]])
+@pytest.mark.long
 def test_a_real_process_exits_with_2_and_shows_no_traceback(args, tmp_path):
     done = process(*args, cwd=tmp_path)
     assert done.returncode == 2

@@ -116,6 +116,7 @@ def test_stable_rates_are_those_of_the_drawn_rows(written):
     assert f"stable below {np.median(limits) / scale:.3g}" in " ".join(output.split())
 
 
+@pytest.mark.long
 def test_the_same_call_again_is_fine_and_other_settings_are_refused(written):
     folder, first = written
     assert run("fit", *SMALL, "--out", folder) == first

@@ -72,6 +72,7 @@ def test_a_feature_of_a_data_set_of_ours_can_be_the_target_or_the_task(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "separator"), [("t.csv", ";"), ("t.csv.gz", "|"), ("t.tsv", ",")])
+@pytest.mark.long
 def test_another_separator_is_recognised_and_said(tmp_path, monkeypatch, name, separator):
     monkeypatch.chdir(tmp_path)
     # The comma of decimal numbers, as in files with semicolons, must not hide it.

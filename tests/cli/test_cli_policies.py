@@ -76,6 +76,7 @@ def test_a_table_of_another_country_predicts_the_same_and_comes_out_as_it_was(fo
     assert np.abs(found - SOLD[:30]).max() < 1
 
 
+@pytest.mark.long
 def test_gaps_by_each_policy(folder):
     lines = list(rows())
     for i in (3, 17, 50):

@@ -15,6 +15,7 @@ FIRST = np.arange(len(X)) % 3 > 0
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.long
 def test_rows_added_later_are_as_good_as_rows_that_were_there(name, weighted, tmp_path):
     def weights(rows):
         return WEIGHTS[rows] if weighted else None

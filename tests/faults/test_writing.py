@@ -132,6 +132,7 @@ def test_a_disk_that_fills_is_said_once_and_leaves_no_half_file(rows, small_disk
 
 
 @pytest.mark.parametrize("args", [["--help"], ["fit", "--help"], ["--version"], ["list"]])
+@pytest.mark.long
 def test_output_that_finds_no_room_is_said_once(args):
     with open("/dev/full", "w") as full:
         assert said_once(command(*args, stdout=full))

@@ -127,6 +127,7 @@ def test_reptile_follows_its_formula(rate):
 
 
 @pytest.mark.parametrize("weighting", ["rows", "tasks"])
+@pytest.mark.long
 def test_ragged_tasks_are_exact_whatever_the_padding_holds(weighting):
     params, loss_fn = network((3, 2, 1)) if weighting == "rows" else (jnp.ones(3), linear_loss)
     full = linear_tasks(m=3, n_support=5, n_query=4)

@@ -53,6 +53,7 @@ def deep_start(seed=0):
 
 
 @pytest.mark.parametrize("chunk_rows", [None, 1, 3, 100])
+@pytest.mark.long
 def test_kernel_and_features_equal_jacobians_written_by_hand(chunk_rows):
     params = start(0, 20)
     lin = Linearisation(network, params, chunk_rows=chunk_rows)

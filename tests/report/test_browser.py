@@ -132,6 +132,7 @@ def test_reports_are_drawn_on_a_light_page(written, page, compare_written, compa
     assert set(page.charts["specs"]) - set(wrong["drawn"]) == {"circle"}
 
 
+@pytest.mark.long
 def test_reports_are_drawn_on_a_dark_page(written, page, compare_written, compare_page, tmp_path):
     one, other = look([(written, 1280), (compare_written, 390)], tmp_path, dark=True)
     check(one, page)

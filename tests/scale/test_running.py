@@ -110,6 +110,7 @@ class Counting(LastFirst):
         return future
 
 
+@pytest.mark.long
 def test_a_call_after_kill_9_goes_on_and_gives_the_same_digits(tmp_path):
     source = str(scatter(frame(), tmp_path / "in"))
     alone = sort(source, "shop", "sales", folder=tmp_path / "alone", memory="600MB")

@@ -207,6 +207,7 @@ def test_leading_error_does_not_vanish_when_all_sizes_grow():
 
 @pytest.mark.parametrize(("n_t", "n_v", "m"), [(4, 2, 3), (4, 2, 9), (20, 5, 6)])
 @pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.long
 def test_slope_at_zero_is_positive_for_the_noise_and_zero_for_the_tasks(n_t, n_v, m, steps):
     p, e, design = 10, 0.004, ut.Design(m, n_t, n_v)
     # The same draws at both rates: the difference has a small standard error.
