@@ -84,9 +84,7 @@ class Uncertainty:
 
         Raises InputError for a level that no held-out errors speak for.
         """
-        level = _check.real(level, "interval")
-        if not LEVELS[0] <= level <= LEVELS[-1]:
-            raise InputError("interval", level, "it is a probability from 0.01 to 0.99.", "Use 0.9 for 90 %.")
+        level = checked_level(level)
         zero, support = (
             np.array([np.interp(level, LEVELS, one) for one in table]) for table in (self.at_zero, self.at_support)
         )
@@ -105,6 +103,14 @@ class Uncertainty:
         n_known: (R,) rows of each row's task that are known beside those adapted to.
         """
         return probabilities(self.curves, values, (self.n_adapted + n_known) / self.n_support)
+
+
+def checked_level(level: float) -> float:
+    """Return the share that an interval is to hold; raise InputError for one that no held-out errors speak for."""
+    level = _check.real(level, "interval")
+    if not LEVELS[0] <= level <= LEVELS[-1]:
+        raise InputError("interval", level, "it is a probability from 0.01 to 0.99.", "Use 0.9 for 90 %.")
+    return level
 
 
 def of_model(fits: Sequence[MixedFit], rows: TaskRows, n_support: int) -> Uncertainty:

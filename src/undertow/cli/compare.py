@@ -103,8 +103,7 @@ def _refuse_second(raw: GroupedTable) -> None:
 
     if raw.formula is not None and raw.levels is not None:
         rule = f"rivals have no random intercept of {','.join(raw.levels_from)}."
-        way_out = f"Leave it out: tasks are ({raw.formula.slopes.strip('()').split('|')[0].strip()} | "
-        way_out += f"{':'.join(raw.formula.task)})."
+        way_out = f"Leave it out: write one random part, (1 | {':'.join(raw.formula.task)})."
         raise InputError("formula", raw.formula.text, rule, way_out)
 
 

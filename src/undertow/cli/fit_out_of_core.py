@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from undertow.cli.own_table import is_several
+from undertow.cli.own_table import is_several, sizes_of
 
 if TYPE_CHECKING:
     from undertow.cli.own_table import Job
@@ -31,7 +30,7 @@ def fit_out_of_core(
 
     from undertow._check import InputError
     from undertow.cli.fit_model import estimator_of, stable_rates
-    from undertow.cli.fit_output import print_measure, print_results, print_table, write_results
+    from undertow.cli.fit_output import print_measure, print_results, write_results
     from undertow.cli.output import console, say
     from undertow.cli.saved_model import Columns, save_model
 
@@ -71,8 +70,7 @@ def fit_out_of_core(
             )
         tested = table.grouped(np.searchsorted(table.ids, estimator.held_out_.task_ids), ceiling.fragment)
     small = int((table.counts <= estimator.n_support).sum())
-    shown = {name: getattr(table, name) for name in ("counts", "n_tasks", "n_rows", "n_features", "task", "target")}
-    print_table(job, SimpleNamespace(**shown, n_left_out=0, notes=(), formula=None, encoding=None))  # type: ignore[arg-type]
+    say(sizes_of(job.name, table))
     print_measure(job, table.n_tasks, estimator.n_clipped_)
     for text in dict.fromkeys(str(one.message) for one in notes):
         typer.echo(f"Warning: {text}", err=True)

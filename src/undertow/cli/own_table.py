@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from undertow.datasets import GroupedData
+    from undertow.scale.sorted_table import SortedTable
     from undertow.tasks import GroupedTable
 
 # Parameters that say where results go, and not what they are.
@@ -267,16 +268,21 @@ def _about_target(raw: GroupedTable) -> str:
 
 def what_was_read(name: str, raw: GroupedTable, n_support: int) -> list[str]:
     """Return the sizes of a table, how many tasks were left out, and what else was done to it."""
+    left = f"; {raw.n_left_out} of {raw.n_left_out + raw.n_tasks} tasks left out (fewer than {n_support + 1} rows)"
+    sizes = sizes_of(name, raw) + (left if raw.n_left_out else "")
+    return [sizes, *_by_formula(raw), *(f"note: {note}" for note in raw.notes)]
+
+
+def sizes_of(name: str, table: GroupedTable | SortedTable) -> str:
+    """Return the sizes of a table, in memory or out of core, with the names of its tasks and its target."""
     from undertow.cli.output import count
 
-    low, high = raw.counts.min(), raw.counts.max()
+    low, high = table.counts.min(), table.counts.max()
     each = count(low, "row") if low == high else f"{low} to {high} rows"
-    left = f"; {raw.n_left_out} of {raw.n_left_out + raw.n_tasks} tasks left out (fewer than {n_support + 1} rows)"
-    sizes = (
-        f"{name}: {count(raw.n_tasks, 'task')} ({raw.task}) of {each}, "
-        f"{count(raw.n_rows, 'row')}, {count(raw.n_features, 'feature')}, target {raw.target}"
-    ) + (left if raw.n_left_out else "")
-    return [sizes, *_by_formula(raw), *(f"note: {note}" for note in raw.notes)]
+    return (
+        f"{name}: {count(table.n_tasks, 'task')} ({table.task}) of {each}, "
+        f"{count(table.n_rows, 'row')}, {count(table.n_features, 'feature')}, target {table.target}"
+    )
 
 
 def _by_formula(raw: GroupedTable) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from undertow._batch import TaskBatch
 from undertow._check import InputError
-from undertow.comparison.rivals import Fitted, NoFit, Training
+from undertow.comparison.rivals import Fitted, NoFit, Training, with_one
 from undertow.mixed.generalised import fit_generalised
 from undertow.mixed.laplace import LinkRows
 from undertow.mixed.laplace_rule import LaplaceRule
@@ -37,17 +37,12 @@ class LinkModel:
     ) -> np.ndarray:
         """The same, with the weights (m, n_t) of support rows."""
         root = np.sqrt(weights)
-        x, query = (_with_one(self.standard.features(rows)) for rows in (support_x, query_x))
+        x, query = (with_one(self.standard.features(rows)) for rows in (support_x, query_x))
         batch = TaskBatch(x * root[..., None], support_y * root, x[:, :1], support_y[:, :1])
         theta = self.rule.adapt(self.omega, batch)
-        own, spread = query[..., self.rule.varying], self.rule.spread(theta, batch)
-        variance = np.einsum("mnk,mkl,mnl->mn", own, spread, own).clip(0)
+        variance = self.rule.variance(query, self.rule.spread(theta, batch)[:, None])
         eta = np.einsum("mnd,md->mn", query, theta)
         return self.rule.mean(eta.ravel(), variance.ravel()).reshape(eta.shape)
-
-
-def _with_one(x: np.ndarray) -> np.ndarray:
-    return np.concatenate([x, np.ones((*x.shape[:-1], 1))], axis=-1)
 
 
 def fit_of(family: str) -> Callable[[Training], Fitted]:

@@ -117,6 +117,11 @@ def missing(package: str, to_install: str) -> str:
     return "" if find_spec(package) else f"left out: {package} is missing; pip install {to_install}"
 
 
+def with_one(x: np.ndarray) -> np.ndarray:
+    """Return rows (m, n, p) with a constant column after the others."""
+    return np.concatenate([x, np.ones((*x.shape[:-1], 1))], axis=-1)
+
+
 def linear(training: Training, adapt: Callable[[TaskBatch], np.ndarray], *notes: str) -> Fitted:
     """Return the fitted rival that predicts with weights theta (m, p + 1) of each task, the last one the intercept's.
 
@@ -124,7 +129,7 @@ def linear(training: Training, adapt: Callable[[TaskBatch], np.ndarray], *notes:
     """
 
     def adapted(x: np.ndarray, y: np.ndarray, query: np.ndarray) -> np.ndarray:
-        x, query = (np.concatenate([rows, np.ones((*rows.shape[:-1], 1))], axis=-1) for rows in (x, query))
+        x, query = with_one(x), with_one(query)
         # A batch needs query rows; their targets are not known here.
         theta = adapt(TaskBatch(x, y, x[:, :1], np.zeros((len(x), 1))))
         return np.einsum("mnd,md->mn", query, theta)

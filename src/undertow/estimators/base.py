@@ -238,7 +238,7 @@ class MetaEstimator(BaseEstimator):
             return self._bounded(predictions)
         if not isinstance(self.targets_, Numbers):
             raise InputError("interval", interval, "intervals are for regressors.", "Leave it out.")
-        low, high = self.model_.bounds(x, interval, where, levels)
+        low, high = self.model_.bounds(predictions, x, interval, where, levels)
         restored = (self._bounded(part.astype(predictions.dtype)) for part in (predictions, low, high))
         return tuple(restored)  # type: ignore[return-value]
 

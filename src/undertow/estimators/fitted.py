@@ -215,9 +215,14 @@ class FittedModel:
         return out
 
     def bounds(
-        self, x: np.ndarray, level: float, places: np.ndarray | None = None, levels: Any = None
+        self,
+        predictions: np.ndarray,
+        x: np.ndarray,
+        level: float,
+        places: np.ndarray | None = None,
+        levels: Any = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ends (R, q) of the interval around each prediction of ``predict``, in the targets' units.
+        """Return the ends (R, q) of the interval around each prediction (R, q), in the targets' units.
 
         Raises
         ------
@@ -225,9 +230,8 @@ class FittedModel:
             for a level outside 0.01 to 0.99, for two values, and where nothing is known of errors.
         """
         if self.link is None:
-            half, middle = self.half_widths(x, level, places, levels), self.predict(x, places)
-            middle = middle + (0 if self.levels is None else self.levels.of(levels, len(x)))
-            return middle - half, middle + half
+            half = self.half_widths(x, level, places, levels)
+            return predictions - half, predictions + half
         z = self.standard.features(x)
         variance = self.link.open(z, places, self.task_omega, self.task_rows)
         return self.link.interval(self._linear(z, places)[:, 0], variance, level)
@@ -299,7 +303,7 @@ class FittedModel:
                 z = rows.inputs(query[part])
                 out[part, j] = np.einsum("rd,rd->r", z, theta[task[part]])
                 if link is not None and spread is not None:
-                    out[part] = link.mean(out[part, j], link.variance(z, spread[task[part]]))
+                    out[part] = link.mean(out[part, j], link.rule.variance(z, spread[task[part]]))
         return self.standard.restore_targets(out), rows.rows[query]
 
 

@@ -45,7 +45,7 @@ class Later(NamedTuple):
     """of the interval"""
 
     def to_dict(self) -> dict[str, float]:
-        """Return means, standard errors and the the interval of the difference from random folds."""
+        """Return means, standard errors and the interval of the difference from random folds."""
         mse, error = mean_over_tasks(self.mse, self.weights)
         gap, gap_error = mean_over_tasks(self.mse - self.on_random_folds, self.weights)
         half = t_quantile(self.weights, self.level) * gap_error

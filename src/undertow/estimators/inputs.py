@@ -61,11 +61,11 @@ def task_codes(groups: Any, n_rows: int, name: str = "groups") -> tuple[np.ndarr
 
 def group_values(groups: Any, n_rows: int, name: str = "groups") -> np.ndarray:
     """Return groups as a flat array of text, numbers or dates, one for each row, without a missing one."""
+    what = {"groups": "task", "task_order": "moment"}.get(name, "level")
     values = np.asarray(_listed(groups) if isinstance(groups, list | tuple) else as_array(groups))
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.shape != (n_rows,):
-        what = "task" if name == "groups" else "level"
         rule = f"{name} has shape {values.shape}: it must hold the {what} of each of the {n_rows} rows of X."
         raise InputError(None, rule=rule)
     if values.dtype == object:
@@ -78,8 +78,8 @@ def group_values(groups: Any, n_rows: int, name: str = "groups") -> np.ndarray:
         raise InputError(
             None,
             rule=f"{name} is missing in {int(missing.sum())} of {n_rows} rows (the first is row "
-            f"{int(missing.argmax())}): every row belongs to a task.",
-            way_out="Drop these rows, or give them a task of their own.",
+            f"{int(missing.argmax())}): every row has a {what}.",
+            way_out=f"Drop these rows, or give them a {what} of their own.",
         )
     refuse_nul(values, name)
     if values.dtype == object and len({type(value) for value in values}) == 1:

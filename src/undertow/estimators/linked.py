@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError, Setting
+from undertow.choice.uncertainty import checked_level
 from undertow.estimators.known_rows import KnownRows
 from undertow.mixed.families import check_kind
 from undertow.mixed.generalised import GeneralisedFit, fit_generalised
@@ -22,9 +22,6 @@ from undertow.mixed.laplace_rule import LaplaceRule
 from undertow.mixed.model import MixedRule
 from undertow.tasks.rows import TaskRows, of_target
 from undertow.tasks.standard import Standard
-
-LEVELS = 0.01, 0.99
-"""Least and largest share that an interval may hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +50,6 @@ class Link:
         """Return the same for one task, its weights theta (d,) adapted to its rows."""
         return replace(self, spread=self.rule.spread(theta[None], task)[0])
 
-    def variance(self, z: np.ndarray, spread: np.ndarray) -> np.ndarray:
-        """Variance (R,) of what is linear at rows z (R, d), given the spread of their weights, (r, r) or (R, r, r)."""
-        own = z[:, self.rule.varying].astype(np.float64)
-        return np.einsum("nk,...kl,nl->n" if spread.ndim == 2 else "nk,nkl,nl->n", own, spread, own).clip(0)
-
     def open(
         self, z: np.ndarray, places: np.ndarray | None, omega: np.ndarray | None, rows: KnownRows | None
     ) -> np.ndarray:
@@ -65,7 +57,7 @@ class Link:
 
         places: (R,) of the tasks among those whose weights omega (1, m, d) and rows are known; -1 for a new one.
         """
-        out = self.variance(z, self.spread)
+        out = self.rule.variance(z, self.spread)
         if places is None or omega is None or rows is None:
             return out
         seen = np.flatnonzero(places >= 0)
@@ -74,7 +66,7 @@ class Link:
         for part in known.chunks():
             batch = of_target(known.batches(part, z.shape[1])[1], 0)
             spread[part] = self.rule.spread(omega[0, tasks[part]], batch)
-        out[seen] = self.variance(z[seen], spread[which])
+        out[seen] = self.rule.variance(z[seen], spread[which])
         return out
 
     def mean(self, eta: np.ndarray, variance: np.ndarray) -> np.ndarray:
@@ -86,9 +78,7 @@ class Link:
         if self.rule.family != "poisson":
             rule = "a target of two values is predicted by its probability, which says all of its spread."
             raise InputError("interval", level, rule, "Leave it out.")
-        level = _check.real(level, "interval")
-        if not LEVELS[0] <= level <= LEVELS[1]:
-            raise InputError("interval", level, "it is a probability from 0.01 to 0.99.", "Use 0.9 for 90 %.")
+        level = checked_level(level)
         eta = eta.astype(np.float64)
         low, high = (self.rule.quantiles(eta, variance, 0.5 + sign * level / 2)[:, None] for sign in (-1, 1))
         return low, high

@@ -22,9 +22,7 @@ from undertow.mixed.model import MixedRule
 def pack_parameter(name: str, value: Any, arrays: dict[str, np.ndarray]) -> Any:
     """Pack a constructor's argument: a plain value, a list of them, or a rule."""
     if isinstance(value, MixedRule):
-        values = asdict(value)
-        # As files of before have it.
-        return {"mixed_rule": plain({k: v for k, v in values.items() if (k, v) != ("family", "normal")})}
+        return {"mixed_rule": plain(asdict(value))}
     if isinstance(value, GradientRule | ProximalRule):
         return {"rule": plain(parts.pack_rule(value, arrays, f"parameter.{name}"))}
     if isinstance(value, tuple | list | np.ndarray):

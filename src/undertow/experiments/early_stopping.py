@@ -241,7 +241,7 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
         mean, se = paired.mean_and_se(given)
         off = mean[:, -1] - converged(config, part)
         lines.append(f"{words}: converged, {len(rates)} points against theory: largest deviation "
-                     f"{100 * (abs(off / mean[:, -1]).max()):.2f} % of the loss, largest |z| "
+                     f"{100 * abs(off / mean[:, -1]).max():.2f} % of the loss, largest |z| "
                      f"{abs(off / se[:, -1]).max():.2f}.")  # fmt: skip
         if part == "few":
             early = mean.min(axis=1) / stopped(config, part) - 1

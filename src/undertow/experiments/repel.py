@@ -236,7 +236,7 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
     exact = np.asarray(theory.proximal_loss(config.problem, config.design, ratios))
     off = abs(mean / exact - 1).max()
     lines.append(f"b: largest deviation from the deterministic equivalent {100 * off:.2f} % of the loss, "
-                 f"standard errors up to {100 * ((se / exact).max()):.2f} %.")  # fmt: skip
+                 f"standard errors up to {100 * (se / exact).max():.2f} %.")  # fmt: skip
     if 0.0 in ratios:
         zero, best = values[:, ratios == 0.0][:, 0], values[:, int(mean.argmin())]
         change = sentence(*mean_interval(100 * (best - zero) / zero.mean()), unit="%")

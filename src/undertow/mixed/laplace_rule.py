@@ -62,6 +62,13 @@ class LaplaceRule:
         precision = np.eye(len(varying)) + each.transpose(0, 2, 1) @ each
         return scale[:, None] * np.linalg.inv(precision) * scale
 
+    def variance(
+        self, z: Float[np.ndarray, "*rows d"], spread: Float[np.ndarray, "*tasks r r"]
+    ) -> Float[np.ndarray, "*rows"]:
+        """Return the variance of what is linear at rows z, given the covariance of their varying weights."""
+        own = z[..., self.varying].astype(np.float64)
+        return np.einsum("...k,...kl,...l->...", own, spread, own).clip(0)
+
     def mean(self, eta: Float[np.ndarray, " R"], variance: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:
         """Return the mean of a new target where what is linear is normal with mean eta and this variance."""
         return self.low + (1 - self.low) * average(self.family, eta, variance)

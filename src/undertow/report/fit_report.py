@@ -74,8 +74,6 @@ def write_fit_report(
     """
     require()
     choice, found, held_out = _records(estimator)
-    # An older model file holds none.
-    by_time = getattr(estimator, "by_time_", {})
     standard = estimator.model_.standard
     counts = tables.rows_of(raw, held_out.task_ids, "the estimator was fitted to")
     figures: dict[str, Figure | None] = {
@@ -105,7 +103,7 @@ def write_fit_report(
         raw=raw,
         choice=choice,
         headline=said.recommended(choice),
-        sentences=[words.typeset(text) for text in _sentences(choice, raw.task_noun, by_time)],
+        sentences=[words.typeset(text) for text in _sentences(choice, raw.task_noun, estimator.by_time_)],
         keys=_keys(choice, raw, estimator.summary()),
         figures=dict.fromkeys(figures) | made,
         stable=stable,
