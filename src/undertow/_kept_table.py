@@ -27,7 +27,7 @@ def read_table(path: Path) -> pa.Table | None:
         return None
     try:
         # From memory, so that the file is not held open while another call replaces it. One thread: it is small.
-        table = pq.read_table(pa.BufferReader(path.read_bytes()), use_threads=False)
+        table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(use_threads=False)
         kept = dict(table.schema.metadata or {})
         if kept.pop(_CHECKSUM, None) != _checksum(table):
             return None

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -66,3 +67,14 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file in UTF-8 whole or not at all."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def write_figure(figure: Any, folder: Path, name: str = "figure") -> None:
+    """Write NAME.png and NAME.svg of a Matplotlib figure, each whole or not at all."""
+    # The layout is found once for both files.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for kind in ("png", "svg"):
+        # An SVG carries the date unless told otherwise; without it the same table gives the same file.
+        with whole(folder / f"{name}.{kind}") as beside:
+            figure.savefig(beside, format=kind, metadata={"Date": None} if kind == "svg" else None)

@@ -94,7 +94,20 @@ def test_one_step_is_the_first_case_of_many_steps():
 
 
 @pytest.mark.parametrize(
-    ("p", "n"), [(30, 5), (5, 30), (3, 1), (1, 4), (2, 2), (100, 100), (40, 10**5), (7, 10**13), (600, 300), (300, 900)]
+    ("p", "n"),
+    [
+        (30, 5),
+        (5, 30),
+        (3, 1),
+        (1, 4),
+        (2, 2),
+        (100, 100),
+        (40, 10**5),
+        (7, 10**13),
+        (600, 300),
+        (300, 900),
+        (9000, 6000),
+    ],
 )
 def test_a_spectrum_has_exact_moments(p, n):
     rule = wishart.spectrum(p, n)
@@ -103,6 +116,22 @@ def test_a_spectrum_has_exact_moments(p, n):
     for order in range(7):
         assert rule.weights @ rule.nodes**order == pytest.approx(float(wishart.moment(order, p, n)), rel=1e-9)
     assert rule.weights[rule.nodes == 0].sum() == pytest.approx(max(0.0, 1 - n / p), abs=1e-12)
+
+
+@pytest.mark.parametrize(("p", "n"), [(4, 9), (99, 300), (101, 105), (230, 200), (500, 10**6), (1000, 1005)])
+def test_a_spectrum_has_exact_inverse_moments(p, n):
+    """Of the inverse Wishart distribution: von Rosen, "Moments for the inverted Wishart distribution" (1988)."""
+    rule = wishart.spectrum(p, n)
+    live, low, gap = rule.nodes > 0, min(p, n), abs(n - p)
+    first, second = (rule.weights[live] @ rule.nodes[live] ** -order for order in (1.0, 2.0))
+    assert first == pytest.approx(low / p * n / (gap - 1), rel=1e-8)
+    assert second == pytest.approx(low / p * n**2 * (max(p, n) - 1) / (gap * (gap - 1) * (gap - 3)), rel=1e-8)
+
+
+def test_the_error_of_the_limit_law_is_that_of_its_inverse_moment():
+    assert wishart.spectrum_error(300, 330) == wishart.spectrum_error(5000, 5003)
+    assert wishart.spectrum_error(6000, 6002) == 1.0
+    assert 0.01 < wishart.spectrum_error(6000, 6100) < 0.2
 
 
 @pytest.mark.parametrize(("p", "n"), [(5, 9), (9, 5), (6, 6)])

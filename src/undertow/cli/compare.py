@@ -198,7 +198,8 @@ def _write(job: Job, comparison: Comparison) -> str:
     """Write figure and tables, and return their names in one line."""
     import pyarrow as pa
 
-    from undertow.cli.output import write_figure, write_parquet
+    from undertow._write import write_figure
+    from undertow.cli.output import write_parquet
     from undertow.cli.own_table import write_summary
     from undertow.plots import style
     from undertow.plots.comparison import ComparisonDisplay

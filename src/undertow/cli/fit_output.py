@@ -82,9 +82,9 @@ def write_results(
     job: Job, raw: GroupedTable, estimator: MAMLRegressorCV, limits: np.ndarray, n_left_out: int | None = None
 ) -> str:
     """Write figure and tables, and return their names in one line. limits: stable raw adapt rate of each task (m,)."""
-    from undertow._write import whole
+    from undertow._write import whole, write_figure
     from undertow.choice import words
-    from undertow.cli.output import write_figure, write_parquet
+    from undertow.cli.output import write_parquet
     from undertow.cli.own_table import write_summary, write_unfinished
     from undertow.plots import choice_figure, style
 

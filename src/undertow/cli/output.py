@@ -115,15 +115,6 @@ def _try_writing(folder: Path, argument: str, value: Path) -> None:
         raise InputError(argument, value, rule, "Choose another place.") from error
 
 
-def write_figure(figure: Any, folder: Path) -> None:
-    """Write figure.png and figure.svg, each whole or not at all."""
-    from undertow._write import whole
-
-    for suffix in ("png", "svg"):
-        with whole(folder / f"figure.{suffix}") as beside:
-            figure.savefig(beside, format=suffix, metadata={"Date": None} if suffix == "svg" else None)
-
-
 def write_parquet(file: Path, table: Any) -> None:
     """Write an Arrow table whole or not at all."""
     import pyarrow.parquet as pq

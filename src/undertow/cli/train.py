@@ -210,7 +210,8 @@ def _losses(one: Measured, against: Measured | None = None) -> dict[str, Any]:
 
 def _write_course(folder: Path, history: History, loss_name: str) -> None:
     """Write the losses of all iterations, as a table and as a figure."""
-    from undertow.cli.output import write_figure, write_parquet
+    from undertow._write import write_figure
+    from undertow.cli.output import write_parquet
     from undertow.plots import style
     from undertow.plots.training import TrainingCurve
 

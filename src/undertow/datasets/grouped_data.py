@@ -82,8 +82,8 @@ def load(name: str) -> GroupedData:
 
     record = RECORDS[name]
     data = pa.BufferReader(files("undertow.datasets").joinpath(f"{name}.parquet").read_bytes())
-    # Threads for so few rows gain nothing, and can abort a process that ends at once.
-    table = pq.read_table(data, use_threads=False)
+    # Threads for so few rows gain nothing, and can abort a process that ends at once; pq.read_table imports pandas.
+    table = pq.ParquetFile(data).read(use_threads=False)
     features = tuple(column for column in table.column_names if column not in (record.task, record.target))
     return GroupedData(
         name,

@@ -39,7 +39,7 @@ def choose(problem: MixedLinearRegression, design: Design, train: np.ndarray, st
     if n < p and problem.noise_std == 0:
         return MethodChoice("exact", 1e-12, "N < p without noise: the mean does not depend on the train rate.")
     if n > p and m == 1:
-        error = 1e-6 if min(p, design.n_support) <= wishart.EXACT_RANK else 2e-3
+        error = wishart.spectrum_error(p, design.n_support)
         return MethodChoice("exact", error, "One task with n_v > p + 1: the exact formula over the spectrum of S.")
     rates = np.atleast_1d(train)
     finite = rates[existence.exponents(p, design, rates, steps) > existence.MEAN]

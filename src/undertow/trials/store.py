@@ -15,7 +15,7 @@ import scipy
 from undertow._check import InputError
 from undertow._kept_table import read_table, write_table
 from undertow._version import __version__
-from undertow._write import is_empty, whole, write_text
+from undertow._write import is_empty, write_figure, write_text
 from undertow.trials.config import ExperimentConfig
 from undertow.trials.panel import Cell
 
@@ -112,14 +112,9 @@ class Folder:
         self, figure: Any, verdict: list[str], finding: dict[str, Any], details: Any | None = None
     ) -> None:
         """Store the figure, and a second one where there is one, as PNG and SVG; the verdict and the finding."""
-        figures = [(figure, FIGURES)] + ([] if details is None else [(details, DETAILS)])
-        for made, names in figures:
-            for name in names:
-                kind = name.rsplit(".", 1)[1]
-                # An SVG carries the date unless told otherwise; without it the same table gives the same file.
-                metadata = {"Date": None} if kind == "svg" else None
-                with whole(self.path / name) as path:
-                    made.savefig(path, format=kind, metadata=metadata)
+        write_figure(figure, self.path)
+        if details is not None:
+            write_figure(details, self.path, "details")
         write_text(self.path / VERDICT, "\n".join(verdict) + "\n")
         write_text(self.path / FINDING, _json(finding))
 
