@@ -42,7 +42,7 @@ def setting(number: int, below: bool) -> Setting:
         p, n_t, n_v = (int(np.exp(g.uniform(np.log(low), np.log(81)))) for low in (6, 2, 1))
         ratio = np.exp(g.uniform(*np.log((0.08, 0.95) if below else (1.1, 25))))
         m = round(ratio * p / n_v)
-        if m >= 1 and n_v <= 40 and (4 <= p - m * n_v if below else 4 <= m * n_v - p and m > 1):
+        if m >= 1 and n_v <= 40 and (p - m * n_v >= 4 if below else m * n_v - p >= 4 and m > 1):
             break
     kind = g.integers(6)
     spread = (0.5, 1.0, 1.5)[kind % 3]
