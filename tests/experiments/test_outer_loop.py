@@ -22,7 +22,6 @@ def loops(step, momentum=0.0):
     k = len(RATES)
     return outer_loop.Loops(
         np.zeros(k, int),
-        np.full(k, 7, np.uint32),
         RATES.astype(np.float32),
         np.broadcast_to(step, k).astype(np.float32),
         np.broadcast_to(momentum, k).astype(np.float32),
@@ -48,9 +47,9 @@ def test_descent_reaches_the_solution_nearest_to_its_start(momentum, start_std):
     tasks = problem()
     step, factor = outer_loop.descent_numbers(direction_runs.outer_matrices(tasks, RATES)[0], 0.7, momentum)
     model = outer_loop.Linear(8, start_std)
-    done = outer_loop.train_loops(model, "descent", outer_loop.stacked([tasks]), loops(step, factor), 20000, 1e-5, 0)
-    init = np.asarray(model.start(network_runs.key(7)), np.float64)
-    exact = ut.rate_path(tasks, RATES, init=init).weights
+    starts, stacked = outer_loop.starts(model, [7]), outer_loop.stacked([tasks])
+    done = outer_loop.train_loops(model, "descent", stacked, starts, loops(step, factor), 20000, 1e-5, 0)
+    exact = ut.rate_path(tasks, RATES, init=np.asarray(starts[0], np.float64)).weights
     assert (np.asarray(done.gradient_ratio) <= 1e-5).all()
     np.testing.assert_allclose(done.params, exact, atol=2e-3 * abs(exact).max())
 
@@ -58,12 +57,11 @@ def test_descent_reaches_the_solution_nearest_to_its_start(momentum, start_std):
 def test_momentum_needs_fewer_updates():
     tasks = problem(p=4, m=6)
     matrices = direction_runs.outer_matrices(tasks, RATES)[0]
-    counts = []
+    counts, model, stacked = [], outer_loop.Linear(4), outer_loop.stacked([tasks])
     for momentum in (False, True):
         step, factor = outer_loop.descent_numbers(matrices, 0.7, momentum)
-        done = outer_loop.train_loops(
-            outer_loop.Linear(4), "descent", outer_loop.stacked([tasks]), loops(step, factor), 20000, 1e-4, 0
-        )
+        starts = outer_loop.starts(model, [7])
+        done = outer_loop.train_loops(model, "descent", stacked, starts, loops(step, factor), 20000, 1e-4, 0)
         counts.append(np.asarray(done.iterations).sum())
     assert counts[1] < counts[0]
 
@@ -72,13 +70,13 @@ def test_momentum_needs_fewer_updates():
 def test_stopped_early_is_the_same_loop_cut_short(method):
     tasks = outer_loop.stacked([problem()])
     model = outer_loop.Linear(8, 1.0)
-    step = 0.05
-    long = outer_loop.train_loops(model, method, tasks, loops(step), 50, 0.0, 6)
+    starts, step = outer_loop.starts(model, [7]), 0.05
+    long = outer_loop.train_loops(model, method, tasks, starts, loops(step), 50, 0.0, 6)
     if method == "descent":
-        short = outer_loop.train_loops(model, method, tasks, loops(step), 6, 0.0, 0)
+        short = outer_loop.train_loops(model, method, tasks, starts, loops(step), 6, 0.0, 0)
         np.testing.assert_array_equal(long.early, short.params)
     assert abs(np.asarray(long.early) - np.asarray(long.params)).max() > 1e-3
-    whole = outer_loop.train_loops(model, method, tasks, loops(step), 50, 0.0, 99)
+    whole = outer_loop.train_loops(model, method, tasks, starts, loops(step), 50, 0.0, 99)
     np.testing.assert_array_equal(whole.early, whole.params)
 
 
@@ -86,7 +84,7 @@ def test_an_antisymmetric_start_is_the_zero_function_and_the_other_is_not():
     x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
     for antisymmetric in (True, False):
         model = outer_loop.TwoLayer(3, 10, antisymmetric)
-        params = model.start(network_runs.key(0))
+        params = model.start(jax.random.key(0))
         assert params["first"].shape == (4, 10)
         assert (abs(np.asarray(model.apply(params, x))).max() < 1e-6) == antisymmetric
 
@@ -137,8 +135,9 @@ def test_rows_of_the_convolutional_network_do_not_see_each_other():
 @pytest.mark.parametrize("antisymmetric", [True, False])
 def test_the_tangent_in_closed_form_is_that_of_contracted_jacobians(antisymmetric):
     model = outer_loop.TwoLayer(4, 32, antisymmetric)
-    params = {name: np.asarray(value, np.float64) for name, value in model.start(network_runs.key(3)).items()}
-    around, tangent = Linearisation(model.apply, params), network_runs.Tangent.of(params)
+    starts = outer_loop.starts(model, [2, 3])
+    params = {name: np.asarray(value[1], np.float64) for name, value in starts.items()}
+    around, tangent = Linearisation(model.apply, params), network_runs.Tangent.of(starts, 1)
     x, z = np.random.default_rng(0).standard_normal((2, 7, 4))
     np.testing.assert_allclose(tangent.kernel(x, z[:5]), around.kernel(x, z[:5]), rtol=1e-12)
     np.testing.assert_allclose(tangent.kernel(x), around.kernel(x, x), rtol=1e-12)

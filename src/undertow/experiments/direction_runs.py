@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,8 @@ def linear(
 
     most, adam_most, tolerance, early, adam_early = limits
     data = network_runs.draws(problem, design, new_sizes, cell)
-    tasks, seeds = data.tasks, data.seeds
-    runs, k, p = cell.runs, len(rates), problem.n_features
+    tasks, runs, k, p = data.tasks, cell.runs, len(rates), problem.n_features
+    model = outer_loop.Linear(p)
     matrices = np.stack([outer_matrices(batch, rates)[0] for batch in tasks])
     steps = np.stack([outer_loop.descent_numbers(one, _STEP, momentum=False)[0] for one in matrices])
     stacked, stacked_new = outer_loop.stacked(tasks), outer_loop.stacked(data.new)
@@ -50,16 +51,16 @@ def linear(
     converged: dict[str, np.ndarray] = {}
     exact: dict[str, np.ndarray] = {}
     for start in ("zero", "random"):
-        model = outer_loop.Linear(p, start_std if start == "random" else 0.0)
-        inits = [np.asarray(model.start(network_runs.key(seed)), np.float64) for seed in seeds]
+        starts = outer_loop.starts(outer_loop.Linear(p, start_std if start == "random" else 0.0), data.seeds)
+        inits = np.asarray(starts, np.float64)
         exact[start] = np.stack([rate_path(t, rates, init=init).weights for t, init in zip(tasks, inits, strict=True)])
         weights[f"exact_{start}"] = exact[start]
         for method, step, cap, stop in (
             ("descent", steps, most, early),
             ("adam", adam_step, adam_most, adam_early),
         ):
-            loops = outer_loop.loops_of(seeds, rates, step)
-            done = outer_loop.train_loops(model, method, stacked, loops, cap, tolerance, stop)
+            loops = outer_loop.loops_of(runs, rates, step)
+            done = outer_loop.train_loops(model, method, stacked, starts, loops, cap, tolerance, stop)
             for name, found in ((f"{method}_{start}", done.params), (f"{method}_early_{start}", done.early)):
                 weights[name] = np.asarray(found, np.float64).reshape(runs, k, p)
             converged[f"{method}_{start}"] = np.asarray(done.gradient_ratio) <= tolerance
@@ -67,11 +68,10 @@ def linear(
         [_ridge(batch, rates, 1 / (step * early)) for batch, step in zip(tasks, steps, strict=True)]
     )
     metric, floor = (of(problem, design.n_adapt or 1, adapt_rate) for of in (adaptation_metric, unavoidable_loss))
-    tables, loops = [], outer_loop.loops_of(seeds, rates, steps)
+    tables, loops = [], outer_loop.loops_of(runs, rates, steps)
     for arm, found in weights.items():
         start = arm.rsplit("_", 1)[1]
         params = found.reshape(runs * k, p).astype(np.float32)
-        model = outer_loop.Linear(p)
         losses, _ = outer_loop.losses_of(model, params, stacked, stacked_new, loops, np.float32(adapt_rate))
         columns = {name: np.asarray(value, np.float64) for name, value in losses.items()}
         # White inputs: the expected loss on a new task, given the weights, is known.
@@ -99,13 +99,13 @@ def network(
     rates, adapt = np.array(part.train_rates) * part.unit, part.adapt_rate * part.unit
     runs, k = cell.runs, len(rates)
     tasks, new = outer_loop.stacked(data.tasks), outer_loop.stacked(data.new)
-    tables = []
+    tables, model = [], outer_loop.TwoLayer(part.problem.n_features, part.width)
     for start, antisymmetric in (("zero", True), ("random", False)):
-        model = outer_loop.TwoLayer(part.problem.n_features, part.width, antisymmetric)
+        starts = outer_loop.starts(replace(model, antisymmetric=antisymmetric), data.seeds)
         exact: list[dict[str, np.ndarray]] = []
         values, numbers = [], []
-        for batch, test, seed in zip(data.tasks, data.new, data.seeds, strict=True):
-            tangent = network_runs.Tangent.of(model.start(network_runs.key(seed)))
+        for run, (batch, test) in enumerate(zip(data.tasks, data.new, strict=True)):
+            tangent = network_runs.Tangent.of(starts, run)
             path = kernel_path(tangent.kernel, batch, rates, f0=tangent.f0)
             adapted, loss = network_runs.kernel_values(path, test, adapt)
             exact.append({"test_loss": loss, **_kernel_losses(path, batch, test, rates)})
@@ -117,8 +117,8 @@ def network(
         tables.append(_rows(f"exact_{start}", cell, np.array(part.train_rates), rates, columns))
         steps, momentum = zip(*numbers, strict=True)
         for method, step, cap, stop in (("descent", steps, most, early), ("adam", adam_step, adam_most, adam_early)):
-            loops = outer_loop.loops_of(data.seeds, rates, step, momentum)
-            done = outer_loop.train_loops(model, method, tasks, loops, cap, tolerance, stop)
+            loops = outer_loop.loops_of(runs, rates, step, momentum)
+            done = outer_loop.train_loops(model, method, tasks, starts, loops, cap, tolerance, stop)
             ends = np.asarray(done.gradient_ratio) <= tolerance
             for arm, params, ok in ((method, done.params, ends), (f"{method}_early", done.early, np.ones_like(ends))):
                 losses, seen = outer_loop.losses_of(model, params, tasks, new, loops, np.float32(adapt))

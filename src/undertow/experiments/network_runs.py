@@ -79,9 +79,9 @@ class Tangent:
     """(width,)"""
 
     @classmethod
-    def of(cls, params: Any) -> Tangent:
-        """From the network's parameters, in float64."""
-        return cls(*(np.asarray(params[name], np.float64) for name in ("first", "second")))
+    def of(cls, starts: Any, run: int) -> Tangent:
+        """From the network's parameters at one of several starts, in float64."""
+        return cls(*(np.asarray(starts[name][run], np.float64) for name in ("first", "second")))
 
     def f0(self, x: np.ndarray) -> np.ndarray:
         """Values at rows (n, p): (n,)."""
@@ -126,9 +126,9 @@ def compute(part: Part, cell: Cell, most: int, tolerance: float, early: int = 0)
     model = outer_loop.TwoLayer(part.problem.n_features, part.width, part.antisymmetric)
     references: list[dict[str, Any]] = []
     numbers = []
-    for tasks, new, seed in zip(data.tasks, data.new, data.seeds, strict=True):
-        params = model.start(key(seed))
-        tangent = Tangent.of(params)
+    starts = outer_loop.starts(model, data.seeds)
+    for run, (tasks, new) in enumerate(zip(data.tasks, data.new, strict=True)):
+        tangent = Tangent.of(starts, run)
         f0 = None if part.antisymmetric else tangent.f0
         paths = {
             "analytic": kernel_path(relu_ntk, tasks, rates, f0=f0),
@@ -137,9 +137,9 @@ def compute(part: Part, cell: Cell, most: int, tolerance: float, early: int = 0)
         references.append({name: kernel_values(path, new, adapt) for name, path in paths.items()})
         numbers.append(outer_loop.descent_numbers(hessians(paths["analytic"], rates), 0.7, momentum=True))
     runs, k = cell.runs, len(rates)
-    loops = outer_loop.loops_of(data.seeds, rates, *zip(*numbers, strict=True))
+    loops = outer_loop.loops_of(runs, rates, *zip(*numbers, strict=True))
     tasks, new = outer_loop.stacked(data.tasks), outer_loop.stacked(data.new)
-    trained = outer_loop.train_loops(model, "descent", tasks, loops, most, tolerance, early)
+    trained = outer_loop.train_loops(model, "descent", tasks, starts, loops, most, tolerance, early)
     losses, values = outer_loop.losses_of(model, trained.params, tasks, new, loops, np.float32(adapt))
     columns = _points(part, cell) | {"network": np.asarray(losses["test_loss"], np.float64)}
     network = np.asarray(values, np.float64).reshape(runs, k, *values.shape[1:])
@@ -182,10 +182,3 @@ def compute_kernel(part: Part, cell: Cell) -> pa.Table:
         "converged": np.zeros(rows, bool),
     }
     return pa.table(columns | dict.fromkeys(ON_ROWS, nothing))
-
-
-def key(seed: int) -> Any:
-    """The JAX key of a start."""
-    import jax
-
-    return jax.random.key(seed, impl="threefry2x32")

@@ -70,9 +70,7 @@ class Loops(NamedTuple):
     """One entry per loop: which draw it trains on, and its numbers."""
 
     draw: Any
-    """(c,) position of its tasks"""
-    seed: Any
-    """(c,) of the start"""
+    """(c,) position of its tasks and of its start"""
     rate: Any
     """(c,) train rate"""
     step: Any
@@ -81,12 +79,17 @@ class Loops(NamedTuple):
     """(c,) Nesterov momentum of the outer gradient descent"""
 
 
-def loops_of(seeds: Sequence[int], rates: np.ndarray, step: Any, momentum: Any = 0.0) -> Loops:
-    """One loop for each run and rate, rates fastest; seeds (runs,), rates (k,), step and momentum (runs, k) or less."""
-    runs, k = len(seeds), len(rates)
+def loops_of(runs: int, rates: np.ndarray, step: Any, momentum: Any = 0.0) -> Loops:
+    """One loop for each run and rate, rates fastest; rates (k,), step and momentum (runs, k) or less."""
+    k = len(rates)
     every = lambda values: np.broadcast_to(np.asarray(values, np.float32), (runs, k)).ravel()  # noqa: E731  (three uses)
-    of_run = np.repeat(np.arange(runs), k), np.repeat(np.array(seeds, np.uint32), k)
-    return Loops(*of_run, every(rates), every(step), every(momentum))
+    return Loops(np.repeat(np.arange(runs), k), every(rates), every(step), every(momentum))
+
+
+def starts(model: Any, seeds: Sequence[int]) -> Any:
+    """Parameters of ``model`` before training, one start for each seed, stacked along a first axis."""
+    keys = jax.vmap(partial(jax.random.key, impl="threefry2x32"))(np.array(seeds, np.uint32))
+    return jax.vmap(model.start)(keys)
 
 
 class Trained(NamedTuple):
@@ -102,12 +105,13 @@ class Trained(NamedTuple):
 
 @partial(jax.jit, static_argnames=("model", "method"))
 def train_loops(
-    model: Any, method: str, tasks: TaskBatch, loops: Loops, most: Any, tolerance: Any, early: Any
+    model: Any, method: str, tasks: TaskBatch, starts: Any, loops: Loops, most: Any, tolerance: Any, early: Any
 ) -> Trained:
     """Run each loop until the norm of its gradient has fallen by ``tolerance``, at most ``most`` updates.
 
-    tasks: arrays with the draws as first axis. method: "descent" (gradient descent; Nesterov's where momentum > 0) or
-    "adam" (whose step falls to 0 along half a cosine, so that it comes to rest).
+    tasks, starts: arrays with the draws as first axis; starts are data, so that all of them share a program.
+    method: "descent" (gradient descent; Nesterov's where momentum > 0) or "adam" (whose step falls to 0 along half a
+    cosine, so that it comes to rest).
     """
     loss_fn = squared_loss(model.apply)
     adam = optax.scale_by_adam()
@@ -115,7 +119,7 @@ def train_loops(
     def one(loop: Loops) -> Trained:
         batch = jax.tree.map(lambda a: a[loop.draw], tasks)
         gradient = jax.grad(lambda params: meta_loss(loss_fn, params, batch, loop.rate)[0])
-        start = model.start(jax.random.key(loop.seed, impl="threefry2x32"))
+        start = jax.tree.map(lambda a: a[loop.draw], starts)
         first = norm(gradient(start))
 
         def descent(state: Any) -> Any:
