@@ -1,10 +1,11 @@
 """Time and peak memory of fit, predict, compare and reading at sizes up to what a machine holds.
 
-    python benchmarks/load.py [--rows 100000 1000000 10000000] [--features 10] [--verbs fit predict compare from_table]
+    python benchmarks/load.py [--rows 100000 1000000 10000000] [--features 10] [--verbs fit predict compare read_csv]
 
 Tasks have 100 rows. Each verb runs in a process of its own, which holds nothing but the table. Memory is the highest
 resident size of the call over the size of the table (rows times features, target and task, 8 bytes each), the table
-itself included: 1 would be a call that needs nothing. Seconds are of the processor, all threads together.
+itself included: 1 would be a call that needs nothing. ``from_table`` reads an Arrow table, which counts too; what reads
+a file holds no table before. Seconds are of the processor, all threads together.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import csv
 
 import undertow as ut
 from undertow.comparison import Plan, compare
@@ -50,7 +54,7 @@ def measured(call) -> tuple[float, float, int]:
     return time.process_time() - start, time.perf_counter() - wall, resident("VmHWM")
 
 
-def one(verb: str, n: int, p: int) -> None:
+def one(verb: str, n: int, p: int, folder: str) -> None:
     """Print what a verb takes."""
     # What is imported and started once is no part of a table's memory.
     x, y, groups = rows_of(3000, p)
@@ -59,7 +63,11 @@ def one(verb: str, n: int, p: int) -> None:
     compare(
         GroupedTable.from_arrays(x, y, groups), Plan(n_folds=2, n_draws=1), rivals=["pooled", "signed"], time_limit=None
     )
+    read_table(ut.datasets.load_radon())
     before, size = resident("VmRSS"), 8 * n * (p + 2)
+    if verb.startswith(("from", "read")):
+        measure_reading(verb, Path(folder), before, size)
+        return
     x, y, groups = rows_of(n, p)
     if verb == "fit":
         found = measured(lambda: ut.MAMLRegressorCV().fit(x, y, groups=groups))
@@ -68,23 +76,37 @@ def one(verb: str, n: int, p: int) -> None:
     elif verb == "predict":
         model = small.adapt(x[:3000], y[:3000], groups=groups[:3000])
         found = measured(lambda: model.predict(x))
-    elif verb == "compare":
+    else:
         table = GroupedTable.from_arrays(x, y, groups)
         del x, y, groups
         plan = Plan(n_folds=5, n_draws=1)
         found = measured(lambda: compare(table, plan, rivals=["pooled", "pooled_ridge", "signed"], time_limit=None))
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
+    say(verb, n, found, before, size)
 
-            frame = pa.table({"g": groups, "y": y} | {f"f{j}": x[:, j] for j in range(p)})
-            pq.write_table(frame, f"{folder}/rows.parquet", compression="none")
-            if verb == "from_table":
-                found = measured(lambda: ut.tasks.from_table(frame, task="g", target="y", n_support=5, seed=0))
-            else:
-                del x, y, groups, frame
-                found = measured(lambda: read_table(f"{folder}/rows.parquet", "g", "y"))
+
+def measure_reading(verb: str, folder: Path, before: int, size: int) -> None:
+    """Print what reading a table takes: the files were made by another process, which had memory of its own."""
+    n = pq.read_metadata(folder / "rows.parquet").num_rows
+    if verb == "from_table":
+        frame = pq.read_table(folder / "rows.parquet")
+        pa.default_memory_pool().release_unused()
+        found = measured(lambda: ut.tasks.from_table(frame, task="g", target="y", n_support=5, seed=0))
+    else:
+        found = measured(lambda: read_table(folder / f"rows.{'csv' if verb == 'read_csv' else 'parquet'}", "g", "y"))
+    say(verb, n, found, before, size)
+
+
+def write_files(folder: str, n: int, p: int, text: bool) -> None:
+    """Write the table as Parquet, and as text."""
+    x, y, groups = rows_of(n, p)
+    frame = pa.table({"g": groups, "y": y} | {f"f{j}": x[:, j] for j in range(p)})
+    pq.write_table(frame, f"{folder}/rows.parquet", compression="none")
+    if text:
+        csv.write_csv(frame, f"{folder}/rows.csv")
+
+
+def say(verb: str, n: int, found: tuple[float, float, int], before: int, size: int) -> None:
+    """Print a line of the table."""
     cpu, wall, peak = found
     print(
         f"{verb:<16}{n:>12,} rows {size / 1e9:8.3f} GB {cpu:9.1f} s cpu {wall:9.1f} s {(peak - before) / size:6.2f} x"
@@ -96,17 +118,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10**5, 10**6, 10**7])
     parser.add_argument("--features", type=int, default=10)
-    verbs = ["fit", "fit, no choice", "predict", "compare", "from_table", "read_table"]
+    verbs = ["fit", "fit, no choice", "predict", "compare", "from_table", "read_table", "read_csv"]
     parser.add_argument("--verbs", nargs="+", default=verbs, choices=verbs)
     parser.add_argument("--here", action="store_true", help="in this process, one verb and size")
+    parser.add_argument("--files", action="store_true", help="write the files to read, in this process")
+    parser.add_argument("--folder", default="", help="where the files to read are")
     given = parser.parse_args()
+    if given.here:
+        one(given.verbs[0], given.rows[0], given.features, given.folder)
+        return
+    if given.files:
+        write_files(given.folder, given.rows[0], given.features, "read_csv" in given.verbs)
+        return
     for n in given.rows:
-        for verb in given.verbs:
-            if given.here:
-                one(verb, n, given.features)
-                continue
-            words = [__file__, "--here", "--features", str(given.features), "--rows", str(n), "--verbs", verb]
-            subprocess.run([sys.executable, *words], check=False)
+        with tempfile.TemporaryDirectory() as folder:
+            words = [__file__, "--features", str(given.features), "--rows", str(n), "--folder", folder]
+            if any(verb.startswith(("from", "read")) for verb in given.verbs):
+                subprocess.run([sys.executable, *words, "--files", "--verbs", *given.verbs], check=True)
+            for verb in given.verbs:
+                subprocess.run([sys.executable, *words, "--here", "--verbs", verb], check=False)
 
 
 if __name__ == "__main__":

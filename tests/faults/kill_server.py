@@ -81,7 +81,7 @@ def served(order):
     """Let the runs of an order go; their records. In a forked process: the run that it is to become."""
     runs, start, children = order["runs"], time.monotonic(), {}
     shared = [mmap.mmap(-1, 16) for _ in runs]
-    found = [{"code": None, "seconds": None, "hit": False, "operations": 0, "gone": True} for _ in runs]
+    found = [{"code": None, "seconds": None, "hit": False, "late": False, "operations": 0, "gone": True} for _ in runs]
     while any(one["code"] is None for one in found):
         now = time.monotonic() - start
         for i, (run, record) in enumerate(zip(runs, found, strict=True)):
@@ -100,6 +100,7 @@ def served(order):
                     record["hit"] |= bool(by_itself)
                     record["gone"] = gone(children[i], 20)
                 elif lasts > order["limit"]:
+                    record["late"] = True
                     os.killpg(children[i], signal.SIGKILL)
                 elif run["after"] is not None and lasts >= run["after"] and not record["hit"]:
                     record["hit"] = True

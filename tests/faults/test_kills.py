@@ -64,6 +64,8 @@ SIGNALS = [int(one) for one in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, 
 # What is measured, and not computed.
 TIMES = {"fit_seconds", "adapt_seconds", "seconds", "files_elsewhere"}
 SAME = "the same numbers"
+# Seconds that a run may take.
+LIMIT = 900
 # Ended by a signal; in one sentence; interrupted; as if nothing had been.
 ENDS = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 2, 130, 0}
 # A script of the user's also shows where it was.
@@ -87,7 +89,7 @@ class Server:
         assert self._process.stdout.readline() == "ready\n"
         self._whole = {}
 
-    def ran(self, folder, *runs, limit=300):
+    def ran(self, folder, *runs, limit=LIMIT):
         """Records of runs that go at the same time."""
         nothing = {"begin": 0, "after": None, "at": None, "signal": None, "removed": None}
         order = {"folder": str(folder), "limit": limit, "runs": [nothing | one for one in runs]}
@@ -181,6 +183,8 @@ def outcome(server, name, folder, records, more=""):
     if not all(one["gone"] for one in records):
         return f"{folder}: a process lives on"
     record, text = server.finished(name, folder, more)
+    if any(one["late"] for one in (*records, record)):
+        return f"{folder}: a run took longer than {LIMIT} s, which says something of the machine alone"
     if record["code"]:
         return f"{folder}: given again it ended with {record['code']}: {text[-2000:]}"
     left = [str(one) for one in folder.rglob(".*.part")]

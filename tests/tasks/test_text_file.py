@@ -3,6 +3,7 @@
 import gzip
 import os
 import socket
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -203,3 +204,22 @@ def test_excel_without_its_package_names_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(InputError, match=r"pip install 'undertow\[excel\]'"):
         read_table(tmp_path / "t.xlsx", "g", "y")
+
+
+@pytest.mark.parametrize("last", ["s1,0.5,0.25", "001,7,8", "s1,x,0.5", 's1,"2,5",1'])
+def test_a_late_row_of_another_kind_is_read_as_if_it_had_come_first(tmp_path, last):
+    # Longer than what Arrow reads at once, so that kinds are guessed before the last row is seen.
+    rows = [f"{i % 50},{i % 7},{i % 11}" for i in range(200_000)]
+    late, first = tmp_path / "late.csv", tmp_path / "first.csv"
+    late.write_text("\n".join(["g,a,y", *rows, last]) + "\n")
+    first.write_text("\n".join(["g,a,y", last, *rows]) + "\n")
+    found = []
+    for file in (late, first):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", TableNote)
+                table = read_table(file, "g", "y")
+            found.append((table.ids.tolist(), table.counts.tolist(), table.x.sum(), table.y.sum()))
+        except InputError as error:
+            found.append(str(error).split("row")[0].split("'a'")[1])
+    assert found[0] == found[1]

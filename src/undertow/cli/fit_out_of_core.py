@@ -29,6 +29,7 @@ def fit_out_of_core(
     import numpy as np
 
     from undertow._check import InputError
+    from undertow._memory import said
     from undertow.cli.fit_model import estimator_of, stable_rates
     from undertow.cli.fit_output import print_measure, print_results, write_results
     from undertow.cli.output import console, say
@@ -40,7 +41,7 @@ def fit_out_of_core(
     require()
     from undertow.scale.fitting import fit_sorted, work_folder
     from undertow.scale.job import Run
-    from undertow.scale.memory import Ceiling, said
+    from undertow.scale.memory import Ceiling
     from undertow.scale.sorted_table import sort
 
     settings, ceiling = job.settings, Ceiling.of(memory)

@@ -15,7 +15,7 @@ from undertow._check import InputError
 from undertow.comparison.registry import BY_NAME
 from undertow.comparison.rivals import Model, NoFit, TooSlow, Training, WeightedModel
 from undertow.estimators.forward import blocks_of
-from undertow.tasks import GroupedTable, folds
+from undertow.tasks import GroupedTable, Standard, folds
 
 BY_TIME = -1
 """In place of a repeat's number: folds are blocks of the last third of the tasks, and fits are to those before."""
@@ -109,8 +109,12 @@ def training_of(
     if repeat == BY_TIME:
         kept = later_blocks(table, plan)[fold][0]
     raw = table.select(kept)
-    data, standard = raw.standardized(plan.clip, target=True)
-    training = Training(raw, data.with_intercept(), standard, plan.n_support, plan.seed, deadline, plan.weighting)
+    standard = Standard.fit(
+        raw.x, raw.y[:, None], raw.copies, features=True, targets=True, intercept=True, clip=plan.clip
+    )
+    # The constant is added where rows are made.
+    standard = replace(standard, intercept=False)
+    training = Training(raw, standard, plan.n_support, plan.seed, deadline, plan.weighting)
     return training, table.select(part), part
 
 

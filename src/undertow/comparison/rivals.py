@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.util import find_spec
 from typing import Protocol, runtime_checkable
 
@@ -19,10 +20,8 @@ class Training:
 
     raw: GroupedTable
     """training tasks in their own units"""
-    data: GroupedTable
-    """the same standardised by their own numbers, with a last feature 1"""
     standard: Standard
-    """those numbers"""
+    """their own numbers, that rows are standardised by"""
     n_support: int
     """rows that a held-out task will bring"""
     seed: int
@@ -30,6 +29,13 @@ class Training:
     """``time.monotonic()`` at which a fit that can stop early must stop; None for no limit"""
     weighting: str = "tasks"
     """what counts once where a rival is tuned, see ``Plan`` """
+
+    @cached_property
+    def data(self) -> GroupedTable:
+        """The same standardised by their own numbers, with a last feature 1; made for rivals that ask for it."""
+        raw, standard = self.raw, replace(self.standard, intercept=True)
+        y = standard.targets(raw.y[:, None])[:, 0]
+        return replace(raw, x=standard.features(raw.x), y=y, feature_names=(*raw.feature_names, "intercept"))
 
 
 @runtime_checkable

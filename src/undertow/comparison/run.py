@@ -15,6 +15,7 @@ import numpy as np
 
 from undertow import _check
 from undertow._check import InputError, Setting
+from undertow._memory import require, table_bytes
 from undertow.comparison.cell import BY_TIME, Cell, Plan, later_blocks, parts_of, run_cell, target_variance
 from undertow.comparison.kept import KeptCells
 from undertow.comparison.record import Comparison
@@ -25,6 +26,8 @@ from undertow.estimators.row_weights import with_unit
 from undertow.tasks import GroupedTable
 from undertow.tasks.losses import WEIGHTINGS, weights_of
 
+# Memory that a comparison takes beside its table, over the size of that, at least; measured by benchmarks/load.py.
+_TO_COMPARE = 1.5
 _NO_WEIGHTS = "left out: it takes no weights of rows"
 
 
@@ -91,6 +94,8 @@ def compare(
     if time_limit is not None:
         _positive(time_limit, "time_limit")
     _check_table(table, plan)
+    what = f"a table of {table.n_rows:,} rows of {table.n_features} features is too large here: a comparison"
+    require(_TO_COMPARE * table_bytes(table.n_rows, table.n_features), what, "Compare on some of its tasks.")
     asked = chosen(rivals, table.target_kind)
     unfit = {
         rival.name: why for rival in asked if (why := rival.unfit(table.n_features) or rival.unfit_target(table.y))

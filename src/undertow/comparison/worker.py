@@ -1,11 +1,11 @@
 """A second process that fits rivals, so that a fit that takes too long can be ended, whatever it is doing.
 
-The table goes to it once as an ``.npz`` archive, then one line of JSON for each cell; a line of JSON comes back.
+The table goes to it once as a line of JSON and the bytes of its arrays, then one line of JSON for each cell; a line of
+JSON comes back.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import queue
@@ -88,16 +88,16 @@ class Worker:
         )
         threading.Thread(target=_read, args=(self._process.stdout, self._lines), daemon=True).start()
         assert self._process.stdin is not None
-        block = io.BytesIO()
         t = self._table
-        arrays: dict[str, Any] = {
-            name: getattr(t, name) for name in ("x", "y", "offsets", "rows", "weights", "moments")
-        }
-        np.savez(block, **{name: value for name, value in arrays.items() if value is not None})
-        head = self._plan._asdict() | {"limit": self._limit, "rivals": self._rivals, "bytes": block.tell()}
+        named = {name: getattr(t, name) for name in ("x", "y", "offsets", "rows", "weights", "moments")}
+        arrays = {name: np.ascontiguousarray(value) for name, value in named.items() if value is not None}
+        head = self._plan._asdict() | {"limit": self._limit, "rivals": self._rivals}
         head |= {"in_order": t.in_order, "weights_are": t.weights_are}
+        head["arrays"] = [(name, value.dtype.str, value.shape) for name, value in arrays.items()]
         try:
-            self._process.stdin.write(json.dumps(head).encode() + b"\n" + block.getvalue())
+            self._process.stdin.write(json.dumps(head).encode() + b"\n")
+            for value in arrays.values():
+                self._process.stdin.write(value.data)
             self._process.stdin.flush()
         except OSError:
             pass  # it has died: what comes next says so
@@ -164,10 +164,11 @@ def main() -> None:
     # What a library may print must not mix with the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    given = sys.stdin.buffer
+    given: Any = sys.stdin.buffer
     head = json.loads(given.readline())
-    with np.load(io.BytesIO(given.read(head.pop("bytes")))) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays: dict[str, np.ndarray] = {name: np.empty(shape, kind) for name, kind, shape in head.pop("arrays")}
+    for value in arrays.values():
+        given.readinto(value.data)
     limit, of_table = head.pop("limit"), {key: head.pop(key) for key in ("in_order", "weights_are")}
     for rival in head.pop("rivals"):
         BY_NAME[rival].prepare()

@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from undertow._memory import require, table_bytes
 from undertow.estimators.linked import has_link, link_standard
 from undertow.estimators.parameters import about_small, check_floor
 from undertow.tasks.rows import TaskRows
 from undertow.tasks.standard import Standard
+
+# Memory that a fit takes beside its table over the size of that, at least; measured by benchmarks/load.py.
+_TO_FIT = 1.0
 
 
 def standardised(
@@ -26,6 +30,8 @@ def standardised(
 
     targets (R, q) in the user's units, and weights (R,), are sorted by task; the other arrays as in ``TaskRows``.
     """
+    sizes = f"a table of {len(rows):,} rows of {x.shape[1]} features is too large here: a fit"
+    require(_TO_FIT * table_bytes(len(rows), x.shape[1]), sizes)
     precise = estimator.row_weights == "precision"
     check_floor(estimator, targets)
     standard = Standard.fit(

@@ -15,6 +15,7 @@ import numpy as np
 
 from undertow import _check
 from undertow._check import InputError, Setting
+from undertow._memory import said
 from undertow.estimators import MAMLRegressor, MAMLRegressorCV
 from undertow.estimators.adding import published
 from undertow.estimators.adding import recipe_of as recipe_of_fitted
@@ -25,7 +26,7 @@ from undertow.estimators.training import few_numbers
 from undertow.mixed.model import MixedRule
 from undertow.scale.asking import ask_spread, ask_weights, weights_of
 from undertow.scale.job import Job, Run, is_large
-from undertow.scale.memory import Ceiling, said
+from undertow.scale.memory import Ceiling
 from undertow.scale.running import checked
 from undertow.scale.sorted_table import SortedTable, sort
 from undertow.scale.spread import Spread

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from undertow._check import InputError, Setting
+from undertow._memory import said
 from undertow.choice.limits import LIMITS
 from undertow.choice.plan import default_draws
 from undertow.estimators.fitted import FittedModel
@@ -21,7 +22,7 @@ from undertow.estimators.training import Trained, draws_of, recipe_of, trained_b
 from undertow.linear.rules import ProximalRule
 from undertow.mixed.model import MixedRule
 from undertow.scale.asking import ask_sums, task_rows
-from undertow.scale.memory import Ceiling, said
+from undertow.scale.memory import Ceiling
 from undertow.scale.running import answers
 from undertow.scale.sorted_table import SortedTable
 from undertow.tasks.rows import TaskRows

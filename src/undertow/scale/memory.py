@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from undertow._check import InputError
+from undertow._memory import said
 
 _UNITS = {"": 1, "K": 1, "M": 2, "G": 3, "T": 4}
 # Python with its libraries, before a row is read; measured by benchmarks/out_of_core.py.
@@ -71,12 +72,3 @@ class Ceiling:
     def sums(self) -> int:
         """Sums of one fragment."""
         return self.free // 16
-
-
-def said(size: float) -> str:
-    """Return a number of bytes as it is said: 1.9 GB."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if abs(size) < 1000 or unit == "TB":
-            break
-        size /= 1000
-    return f"{size:.3g} {unit}"

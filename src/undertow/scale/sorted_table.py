@@ -20,11 +20,12 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from undertow._check import InputError
+from undertow._memory import said
 from undertow._types import Counts, Ids, Numbers
 from undertow._write import write_text
 from undertow.scale import source as sources
 from undertow.scale.fragment import Fragment, Rows, read_fragment
-from undertow.scale.memory import Ceiling, said
+from undertow.scale.memory import Ceiling
 from undertow.tasks import GroupedTable, TableNote
 from undertow.tasks.columns import codes_of
 from undertow.tasks.labels import said_alike

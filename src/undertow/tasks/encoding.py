@@ -89,15 +89,15 @@ class Encoding:
         InputError
             for text that is not to be encoded, and for columns of too many levels.
         """
-        found: list[np.ndarray] = []
+        found: dict[str, np.ndarray] = {}
+        plain, n_plain = np.empty((0, len(columns))), 0
         names: list[str] = []
         levels: dict[str, list[str]] = {}
         dates, notes = [], []
-        for name, column in zip(columns, opened.fetch(columns), strict=True):
+        for name, column in zip(columns, opened.each(columns), strict=True):
             if name in reading.categorical or (reading.categories == "onehot" and is_category(column)):
                 known, codes = levels_of(opened, name, reading.max_levels)
-                levels[name] = known
-                found.append(indicators(codes, len(known)))
+                levels[name], found[name] = known, codes
                 names += [f"{name}={level}" for level in (known[1:] or known)]
                 continue
             offers = (*_offers(reading), *(hints or {}).get(name, ()))
@@ -106,13 +106,16 @@ class Encoding:
                 dates.append(name)
             if read.said:
                 notes.append(f"{name!r}: {read.said}")
-            found.append(read.values[:, None])
+            # Numbers have a place from the start, so that no column is there twice.
+            plain = plain if n_plain else np.empty((len(read.values), len(columns)))
+            plain[:, n_plain] = read.values
+            n_plain += 1
             names.append(name)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             rule = f"one-hot columns and others are both named {some(twice)}."
             raise InputError(None, rule=rule, way_out="Rename the columns of the table.")
-        x = np.concatenate(found, axis=1, dtype=np.float64)
+        x = _with_indicators(columns, plain, levels, found, len(names)) if levels else plain
         return cls(tuple(names), (), levels, {}, tuple(dates)), x, tuple(notes)
 
     def of_formula(
@@ -302,6 +305,25 @@ class Encoding:
             number = int(strange.sum())
             notes.append(f"{number} {row_or_rows(number)} {what}: {name!r} is {some(new)}, which training had not")
         return numbers_
+
+
+def _with_indicators(
+    columns: Sequence[str],
+    plain: Features,
+    levels: Mapping[str, list[str]],
+    codes: Mapping[str, RowNumbers],
+    width: int,
+) -> Features:
+    """Features (R, width) in the order of ``columns``: those of numbers, in their order, and indicators of levels."""
+    x, at, n_plain = np.empty((len(next(iter(codes.values()))), width)), 0, 0
+    for name in columns:
+        if name in levels:
+            one = indicators(codes[name], len(levels[name]))
+        else:
+            one, n_plain = plain[:, n_plain, None], n_plain + 1
+        x[:, at : at + one.shape[1]] = one
+        at += one.shape[1]
+    return x
 
 
 _MISSING, _UNSEEN = -2, -1

@@ -67,10 +67,10 @@ def find_restart(opened: Source, columns: Sequence[str], codes: RowNumbers, y: P
 def _label_columns(opened: Source, columns: Sequence[str]) -> list[str]:
     """Columns of text or whole numbers: what can name groups."""
     try:
-        fetched = list(zip(columns, opened.fetch(columns), strict=True))
+        fetched = zip(columns, opened.each(columns), strict=True)
+        kept = [name for name, column in fetched if is_category(column) or pa.types.is_integer(column.type)]
     except (InputError, OSError):  # what is wrong with a column that is not used never matters
         return []
-    kept = [name for name, column in fetched if is_category(column) or pa.types.is_integer(column.type)]
     return kept[:_MOST_COLUMNS]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from undertow._check import InputError, Setting
+from undertow._memory import require_to_read
 from undertow.tasks.reading import Reading
 from undertow.tasks.text_file import TextFile, name_fault, not_utf8, recognise, refused
 from undertow.tasks.wording import did_you_mean, some
@@ -26,6 +27,8 @@ pc: Any = pyarrow.compute
 
 # A small file is read as fast by one thread, and starts no pool of them.
 _SMALL_FILE = 1 << 20
+# Bytes of columns that are fetched together.
+_AT_ONCE = 1 << 24
 
 _TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _SUFFIXES = (*_TEXT, ".parquet", ".xlsx")
@@ -44,6 +47,14 @@ class Source(NamedTuple):
     """a column with the labels that a source tells apart, where ``fetch`` may give numbers that do not"""
     text: TextFile | None = None
     """how a text file is written"""
+    n_rows: int = 0
+    """rows of a file whose columns are read when they are fetched; 0 for columns that are in memory"""
+
+    def each(self, names: Sequence[str]) -> Iterator[pa.ChunkedArray]:
+        """Columns one after the other; of a large file few are in memory at a time."""
+        at_once = max(1, _AT_ONCE // (8 * self.n_rows)) if self.n_rows else len(names)
+        for start in range(0, len(names), at_once):
+            yield from self.fetch(names[start : start + at_once])
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -241,18 +252,22 @@ def _open_parquet(path: Path) -> Source:
             return file.read(columns=list(names), use_threads=path.stat().st_size > _SMALL_FILE)
 
     def fetch(names: Sequence[str]) -> list[pa.ChunkedArray]:
-        # One read for all columns, so that the file is passed over once.
         table = _readable(path, lambda: read(names))
         return [table.column(name) for name in names]
 
-    schema = _readable(path, lambda: pq.read_schema(path))
-    return Source(repr(path.name), list(schema.names), fetch)
+    def about() -> tuple[list[str], int]:
+        with pq.ParquetFile(path) as file:
+            return list(file.schema_arrow.names), file.metadata.num_rows
+
+    names, n_rows = _readable(path, about)
+    return Source(repr(path.name), names, fetch, n_rows=n_rows)
 
 
 def _open_text(path: Path, reading: Reading) -> Source:
     text: TextFile = _readable(path, lambda: recognise(path, reading))
     if fault := name_fault(path, text.names):
         raise fault
+    require_to_read(repr(path.name), _readable(path, text.n_rows), len(text.names))
     table = _readable(path, text.read)
     opened = _readable(path, lambda: _of_arrow(table, repr(path.name)))
 

@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from undertow import _check
 from undertow._batch import TaskBatch
 from undertow._check import InputError, Setting, Text
+from undertow._memory import require_to_read
 from undertow.tasks import drawing
 from undertow.tasks.encoding import Encoding
 from undertow.tasks.formula import Formula
@@ -146,9 +148,11 @@ def _read(
         if name not in chosen:
             opened.require(name, "categorical")
             raise InputError("categorical", list(reading.categorical), f"{name!r} is no feature.", "Leave it out.")
+    require_to_read(opened.label, opened.n_rows, len(chosen) + 2)
     codes, ids = task_codes(opened, tasks)
     if len(codes) == 0:
         raise InputError(None, rule=f"{opened.label} has no rows: there is nothing to learn from.")
+    require_to_read(opened.label, len(codes), len(chosen) + 2)
     outcome = read_target(opened, target, reading.target_kind)
     if outcome.classes and reading.random_intercept == "outer":
         second = []  # of classes there is none, and nobody has asked for it
@@ -164,6 +168,8 @@ def _read(
             ".",
         )
     encoding, x, notes = Encoding.fit(opened, chosen, reading, hint)
+    # Columns that were read are given back to the system, which Arrow would keep for more.
+    pa.default_memory_pool().release_unused()
     said = [*opened.notes]
     if restart is not None:
         said.append(restart.said(tasks, target))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 import re
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any, NamedTuple
@@ -56,15 +58,32 @@ class TextFile(NamedTuple):
         """Return the columns; ``convert`` as for pyarrow.csv.ConvertOptions."""
         from pyarrow import csv as arrow_csv
 
-        return arrow_csv.read_csv(
-            self.path,
-            read_options=arrow_csv.ReadOptions(
-                use_threads=self.path.stat().st_size > _SMALL_FILE, encoding=self.encoding
-            ),
+        large = self.path.stat().st_size > _SMALL_FILE
+        given: Any = {
+            "read_options": arrow_csv.ReadOptions(use_threads=large, encoding=self.encoding),
             # Quoted text may hold line breaks; without the option Arrow would cut blocks there.
-            parse_options=arrow_csv.ParseOptions(delimiter=self.sep, newlines_in_values=True),
-            convert_options=arrow_csv.ConvertOptions(decimal_point=self.decimal, **convert),
-        )
+            "parse_options": arrow_csv.ParseOptions(delimiter=self.sep, newlines_in_values=True),
+        }
+        options = partial(arrow_csv.ConvertOptions, decimal_point=self.decimal, **convert)
+        if large and "column_types" not in convert:
+            # Kinds that are guessed as the file is read keep all of its text until the end. Those of its first block,
+            # given as if they were known, do not; guessed they would be the same unless a later block refutes them.
+            try:
+                with arrow_csv.open_csv(self.path, convert_options=options(), **given) as start:
+                    kinds = start.schema
+                return arrow_csv.read_csv(self.path, convert_options=options(column_types=kinds), **given)
+            except pa.ArrowException:
+                pass
+        return arrow_csv.read_csv(self.path, convert_options=options(), **given)
+
+    def n_rows(self) -> float:
+        """Return how many rows there are, as the sizes of the file and of its first lines let expect."""
+        sample, size = _first_bytes(self.path), self.path.stat().st_size
+        if self.path.name.lower().endswith(".gz"):
+            with self.path.open("rb") as file:
+                file.seek(-4, os.SEEK_END)
+                size = max(size, int.from_bytes(file.read(), "little"))
+        return size * sample.count(b"\n") / len(sample)
 
     def as_text(self, names: Sequence[str]) -> list[pa.ChunkedArray]:
         """Return columns as the file spells them."""
