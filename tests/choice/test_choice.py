@@ -28,7 +28,8 @@ def test_the_record_holds_what_was_tried(model):
     assert set(choice.best_gains) == set(choice.candidates) - {choice.strategy}
     assert choice.settings is choice.candidates[choice.strategy].settings
     assert choice.mse == choice.candidates[choice.strategy].mse
-    assert choice.at_zero in ("joint", choice.strategy)
+    assert set(choice.at_zero) <= {"constant", "joint", choice.strategy}
+    assert sum(choice.at_zero.values()) == pytest.approx(1)
     assert choice.n_tasks == 30
     assert choice.n_folds == 5
     for name, one in choice.candidates.items():

@@ -5,6 +5,8 @@ import pytest
 from made import cv, table
 
 import undertow as ut
+from undertow.choice.held_out import HeldOut
+from undertow.choice.without_rows import choose_at_zero
 
 
 def apart(m=60, n=12, seed=0):
@@ -27,7 +29,7 @@ def test_a_task_without_rows_is_predicted_by_what_predicts_such_tasks():
     model = ut.MAMLRegressorCV(5).fit(x, y, groups=groups)
     new_x, new_y, new = apart(m=2000, seed=1)
     # The mixed model's mean is the slope within a task: worse than a constant for tasks without rows.
-    assert model.choice_.at_zero == "joint"
+    assert model.choice_.at_zero["joint"] > 0.9
     assert model.choice_.candidates["mixed_full"].mse_at_zero > 1
     error = np.mean((model.predict(new_x) - new_y) ** 2) / y.var()
     assert error < 0.5
@@ -68,4 +70,38 @@ def test_errors_without_rows_are_those_of_common_weights_on_the_query_rows():
     joint = model.choice_.candidates["joint"]
     assert joint.mse_at_zero == pytest.approx(joint.mse, rel=1e-12)
     assert joint.mse == pytest.approx(held_out.of("joint").mean(), rel=1e-12)
-    assert model.choice_.at_zero in ("joint", model.strategy_)
+    assert set(model.choice_.at_zero) <= {"constant", "joint", model.strategy_}
+
+
+def test_weights_without_rows_are_the_shares_of_their_parts_and_so_are_the_errors():
+    x, y, groups = table(m=24, seed=5, task_std=0.7)
+    model = cv(n_support=4, cv=4, n_draws=1, blend=False, rules="proximal").fit(x, y, groups=groups)
+    shares = model.choice_.at_zero
+    assert sum(shares.values()) == pytest.approx(1)
+    joint = ut.MAMLRegressor(0.0, 0.0, 4, ridge=model.choice_.candidates["joint"].settings["ridge"], n_draws=1)
+    own = {
+        "joint": joint.fit(x, y, groups=groups).model_.omega,
+        model.strategy_: model.model_.omega,
+        "constant": np.append(np.zeros(x.shape[1]), model.model_.alone[0, -1])[None],
+    }
+    slopes = sum(share * own[name] for name, share in shares.items())[0, :-1]
+    np.testing.assert_allclose(model.model_.alone[0, :-1], slopes, rtol=1e-6)
+
+
+@pytest.mark.parametrize("least", ["constant", "joint", "ridge", "both"])
+def test_shares_without_rows_go_to_what_predicts_such_tasks(least):
+    """Errors of 60 tasks at zero rows, independent between strategies: variance 1 for the least, 9 for others."""
+    rng, names = np.random.default_rng(0), ["joint", "ridge", "signed", "constant"]
+    small = {"joint", "ridge"} if least == "both" else {least}
+    errors = rng.standard_normal((60, 8, 4)) * [1.0 if name in small else 3.0 for name in names]
+    at_zero = np.einsum("mra,mrb->mab", errors, errors) / 8
+    held_out = HeldOut(at_zero, at_zero, np.ones(60), np.arange(60), np.arange(60) % 4)
+    found = choose_at_zero(held_out, names, "blend", [{"ridge": 0.9, "signed": 0.1}] * 4, 0)
+    assert sum(found.shares.values()) == pytest.approx(1)
+    own = {"ridge": {"blend"}, "both": {"joint", "blend"}}.get(least, {least})
+    assert sum(found.shares.get(name, 0.0) for name in own) > 0.8
+    assert len(found.of_folds) == 4
+    # A convex combination of two that err independently is better than either.
+    assert found.errors.mean() < (0.7 if least == "both" else 1.1)
+    weights = found.weights({"constant": 0.0, "joint": 1.0, "blend": 2.0}.__getitem__)
+    assert weights == pytest.approx(found.shares.get("joint", 0.0) + 2 * found.shares.get("blend", 0.0))

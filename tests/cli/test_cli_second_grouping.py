@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv as arrow_csv
 from typer.testing import CliRunner
@@ -49,3 +50,32 @@ def test_known_levels_are_added_and_strange_ones_named(table):
 def test_a_column_that_cannot_be_it_is_refused(table):
     said = run("fit", "t.csv", "--task", "rater", "--target", "score", "--random-intercept", "score", code=2)
     assert "--random-intercept score" in said
+
+
+def test_compare_takes_the_same_option_and_says_so(table):
+    usual = ["--task", "rater", "--target", "score", "--rivals", "pooled", "--n-support", "3", "--time-limit", "inf"]
+    without = run("compare", "t.csv", *usual, "--features", "x", "--out", "a")
+    said = run("compare", "t.csv", *usual, "--random-intercept", "product", "--out", "b")
+    assert "what levels of product add is predicted from training tasks for every rival" in said
+    first, second = (float(text.split("(MSE ")[1].split(" of")[0]) for text in (without, said))
+    assert second < 0.5 * first
+
+
+def test_random_slopes_are_an_option_of_fit_and_compare(table):
+    usual = ["--task", "rater", "--target", "score", "--features", "x,product", "--categories", "onehot"]
+    few = ["--n-support", "3", "--folds", "3", "--draws", "1", "--random-slopes", "x"]
+    run("fit", "t.csv", *usual, *few, "--effort", "fast", "--out", "a")
+    spread = dict(zip(*(spreads("a/weights.parquet")), strict=True))
+    assert spread["product=p1"] == 0.0
+    said = run("compare", "t.csv", *usual, *few, "--rivals", "default", "--time-limit", "inf", "--out", "b")
+    assert "MAMLRegressorCV default" in said
+    said = run("fit", "t.csv", *usual, "--random-slopes", "score", "--out", "c", code=2)
+    assert "--random-slopes score" in said
+    said = run("fit", "t.csv", "--formula", "score ~ x + (1 | rater)", "--random-slopes", "x", "--out", "d", code=2)
+    assert "the formula says it" in said
+
+
+def spreads(path):
+    """Features and their deviations between tasks."""
+    found = pq.read_table(path).to_pydict()
+    return found["feature"], found["std_between_tasks"]

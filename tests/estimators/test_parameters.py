@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from made import table
 
@@ -139,3 +140,20 @@ def test_defaults_may_be_written_out():
 
 def test_a_proximal_rule_of_wrong_size_is_refused():
     refused(ut.MAMLRegressor(rule=ut.ProximalRule(1.0, np.ones(7))))
+
+
+def test_random_slopes_by_name_or_number_are_those_of_the_mixed_models():
+    rng = np.random.default_rng(0)
+    g, x = np.repeat(np.arange(30), 8), pd.DataFrame(rng.standard_normal((240, 3)), columns=["a", "b", "c"])
+    y = x["a"] * (1 + rng.standard_normal(30)[g]) + rng.standard_normal(30)[g] + 0.5 * rng.standard_normal(240)
+    options = {"n_support": 3, "cv": 3, "rules": "mixed", "n_draws": 1, "effort": "fast", "blend": False}
+    model = ut.MAMLRegressorCV(random_slopes=["a"], **options).fit(x, y, groups=g)
+    same = ut.MAMLRegressorCV(random_slopes=[0], **options).fit(x, y, groups=g)
+    np.testing.assert_array_equal(model.task_coef_, same.task_coef_)
+    assert model.task_coef_[:, 1:].std(axis=0).max() < 1e-9
+    assert model.task_coef_[:, 0].std() > 0.5
+    rule = ut.MixedRule("full", slopes=["a"])
+    assert ut.MAMLRegressor(rule=rule).fit(x, y, groups=g).task_coef_[:, 1].std() < 1e-9
+    for wrong in ("a", ["d"], [3], [-1]):
+        with pytest.raises(ut.InputError, match="random_slopes"):
+            ut.MAMLRegressorCV(random_slopes=wrong, **options).fit(x, y, groups=g)

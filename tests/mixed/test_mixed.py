@@ -357,3 +357,22 @@ def test_a_search_that_is_cut_short_says_so():
     whole = fit_mixed(draw(40), "full")
     assert whole.converged
     assert whole.evaluations > whole.iterations
+
+
+def test_slopes_of_some_columns_are_estimated_as_if_the_others_had_none():
+    rng = np.random.default_rng(0)
+    g, x = np.repeat(np.arange(60), 10), rng.standard_normal((600, 4))
+    slope = 0.8 * rng.standard_normal(60)[g] * x[:, 1]
+    y = x.sum(axis=1) + slope + rng.standard_normal(60)[g] + 0.5 * rng.standard_normal(600)
+    table = ut.tasks.GroupedTable.from_arrays(x, y, g).with_intercept()
+    for structure in ("isotropic", "diagonal", "full"):
+        fit = fit_mixed(table, structure, slopes=[1])
+        assert np.flatnonzero(fit.variances).tolist() == [1, 4]
+        assert fit.variances[[1, 4]] == pytest.approx([0.64, 1.0], rel=0.25)
+    assert not fit.full_covariance[0].any()
+    for wrong in ([9], ["x1"], [-1]):
+        with pytest.raises(ut.InputError, match="slopes"):
+            fit_mixed(table, "full", slopes=wrong)
+    for rule in (ut.MixedRule("intercept", slopes=[1]), ut.MixedRule(family="poisson", slopes=[1])):
+        with pytest.raises(ut.InputError, match="slopes"):
+            rule.validate()

@@ -122,9 +122,22 @@ def test_random_parts(random, task, second, structure):
 
 
 @pytest.mark.parametrize(
+    ("random", "varying", "columns"),
+    [
+        ("(1 + x | g)", (("x",),), ("x",)),
+        ("(1 + sex || g)", (("sex",),), ("sex=b", "sex=c")),
+        ("(1 + x + sex | g)", None, None),
+        ("(1 | g)", None, None),
+    ],
+)
+def test_slopes_of_some_terms_only(frame, random, varying, columns):
+    found = read(frame, f"y ~ x + sex + {random}").formula
+    assert (found.varying, found.random_slopes) == (varying, columns)
+
+
+@pytest.mark.parametrize(
     ("formula", "named"),
     [
-        ("y ~ x + z + (1 + x | g)", r"\(1 \+ x \+ z \| g\)"),
         ("y ~ x + (1 + z | g)", "slopes of z"),
         ("y ~ x + (0 + x | g)", "no random intercept"),
         ("y ~ x + (1 | a/b/c)", "3 groupings"),
@@ -177,7 +190,11 @@ def test_options_of_a_formula_give_the_same_columns(frame):
 
 @pytest.mark.parametrize(
     ("fixed", "random", "re_formula"),
-    [("x + I(z**2)", "(1 | g)", None), ("center(x)", "(center(x) | g)", "~center(x)")],
+    [
+        ("x + I(z**2)", "(1 | g)", None),
+        ("center(x)", "(center(x) | g)", "~center(x)"),
+        ("center(x) + z", "(1 + center(x) | g)", "~center(x)"),
+    ],
 )
 def test_models_are_those_of_statsmodels(frame, fixed, random, re_formula):
     smf = pytest.importorskip("statsmodels.formula.api")
@@ -187,9 +204,11 @@ def test_models_are_those_of_statsmodels(frame, fixed, random, re_formula):
         theirs = model.fit()
     table = read(frame, f"y ~ {fixed} + {random}")
     assert np.allclose(in_order(table), model.exog[:, 1:])
-    fit = ut.mixed.fit_mixed(table.with_intercept(), table.formula.structure, mean_scale=math.inf)
+    names = table.formula.random_slopes
+    numbers = None if names is None else [table.feature_names.index(name) for name in names]
+    fit = ut.mixed.fit_mixed(table.with_intercept(), table.formula.structure, mean_scale=math.inf, slopes=numbers)
     assert fit.log_likelihood == pytest.approx(theirs.llf, abs=1e-4)
-    rule = ut.MixedRule(table.formula.structure, mean_scale=math.inf)
+    rule = ut.MixedRule(table.formula.structure, mean_scale=math.inf, slopes=names)
     own = ut.estimators.fit_table(ut.MAMLRegressor(rule=rule), table)
     effects = np.array([theirs.random_effects[g].to_numpy() for g in table.ids])
     fixed = theirs.fe_params.to_numpy()
@@ -197,4 +216,4 @@ def test_models_are_those_of_statsmodels(frame, fixed, random, re_formula):
     found = np.column_stack([own.task_intercept_, own.task_coef_])
     predicted = [np.column_stack([np.ones(12), table.x[table.groups == g]]) for g in table.ids]
     gap = [np.abs(x @ (a - b)).max() for x, a, b in zip(predicted, found, blup, strict=True)]
-    assert max(gap) < 1e-4 * table.y.std()
+    assert max(gap) < 3e-4 * table.y.std()

@@ -44,10 +44,17 @@ _SHARE = 0.5
 class MixedFamily:
     """The mixed model: mean, task covariance and noise by restricted maximum likelihood, from all rows."""
 
-    def __init__(self, plan: Plan, structures: Sequence[str], pooled: Family | None = None, rotated: bool = False):
+    def __init__(
+        self,
+        plan: Plan,
+        structures: Sequence[str],
+        pooled: Family | None = None,
+        rotated: bool = False,
+        slopes: Sequence[int] | None = None,
+    ):
         rows = plan.everything
         self.plan = plan
-        self.structures = tuple(structures)
+        self.structures, self.slopes = tuple(structures), slopes
         self.pooled = pooled if plan.is_large else None
         """strategy "joint", whose weights are the mean on large tables"""
         if self.pooled is not None:
@@ -113,20 +120,24 @@ class MixedFamily:
         if structure == SHRUNK:
             full, diagonal = (self.fits(name, outer, inner)[target] for name in ("full", "diagonal"))
             return shrunk_fit(statistics, full, diagonal, _SHARE)
+        slopes = None if structure == "intercept" else self.slopes
         if self.pooled is not None:
             near = None if structure == self.structures[0] or structure == "full" else self.fits(self.structures[0])
             start = None if near is None else replace(near[target], structure=structure)
-            return fit_mixed(statistics, structure, near=start, tolerance=_LARGE_TOLERANCE)
+            return fit_mixed(statistics, structure, near=start, tolerance=_LARGE_TOLERANCE, slopes=slopes)
         # The start of a search without a fold has seen the fold, the start of one without an inner group has not.
         near = None if outer is None else self.fits(structure, None if inner is None else outer)[target]
-        options = {"near": near, "seed": self.plan.seed, "max_tasks": limits.fold_variance_tasks}
+        options: dict[str, Any] = {"near": near, "seed": self.plan.seed, "slopes": slopes}
         if inner is not None:
-            return fit_mixed(statistics, structure, max_iterations=_INNER_STEPS, tolerance=_INNER_TOLERANCE, **options)
-        if statistics.n_features > limits.diagonal_columns:
-            return fit_mixed(statistics, structure, near=near, max_iterations=_WIDE_STEPS, tolerance=_LARGE_TOLERANCE)
-        if outer is None:
-            return fit_mixed(statistics, structure, max_tasks=limits.variance_tasks, seed=self.plan.seed)
-        return fit_mixed(statistics, structure, tolerance=_FOLD_TOLERANCE, **options)
+            options |= {"max_iterations": _INNER_STEPS, "tolerance": _INNER_TOLERANCE}
+        elif statistics.n_features > limits.diagonal_columns:
+            steps: dict[str, Any] = {"max_iterations": _WIDE_STEPS, "tolerance": _LARGE_TOLERANCE}
+            return fit_mixed(statistics, structure, near=near, slopes=slopes, **steps)
+        elif outer is None:
+            return fit_mixed(statistics, structure, max_tasks=limits.variance_tasks, **options)
+        else:
+            options["tolerance"] = _FOLD_TOLERANCE
+        return fit_mixed(statistics, structure, max_tasks=limits.fold_variance_tasks, **options)
 
 
 def _settings(fits: Sequence[MixedFit]) -> dict[str, float]:

@@ -225,8 +225,9 @@ class Choice:
     """the strategy that the estimator uses: "blend", or a single one"""
     verdict: Verdict
     """on the sign of the gradient rule's train rate"""
-    at_zero: str
-    """the strategy whose common weights predict a task without rows"""
+    at_zero: dict[str, float]
+    """shares of what predicts a task without rows: common weights of "joint" and of the strategy in use, and the mean
+    of the target ("constant")"""
     mse_at_zero: float
     """held-out mean squared error of these, chosen without the tested fold"""
     standard_error_at_zero: float

@@ -11,7 +11,7 @@ import numpy as np
 from undertow import _circle
 from undertow.choice.blend import blend_found, blended, shares
 from undertow.choice.gradient_family import GRADIENT, GradientFamily, default_rates
-from undertow.choice.held_out import HeldOut, held_out_errors
+from undertow.choice.held_out import held_out_errors
 from undertow.choice.influence import influences
 from undertow.choice.interval import curve_of, gain, rate_interval, verdict_of
 from undertow.choice.limits import LIMITS, Limits
@@ -21,6 +21,7 @@ from undertow.choice.proximal_family import PROXIMAL, ProximalFamily, default_ra
 from undertow.choice.record import Candidate, Choice, LargestTask, RateCurve, RateInterval
 from undertow.choice.theory_rates import predicted
 from undertow.choice.uncertainty import Uncertainty, calibrated
+from undertow.choice.without_rows import CONSTANT, ConstantFamily, choose_at_zero
 from undertow.choice.words import NO_ROWS, STRATEGIES
 from undertow.linear.block_moments import BlockMoments
 from undertow.linear.surface import LossSurface
@@ -63,6 +64,8 @@ class Settings:
     """what counts once in training and in errors: each of the "tasks", or each of their query "rows" """
     rotated: bool = False
     """whether the columns are directions that mean nothing by themselves: no variance for each of them"""
+    slopes: Sequence[int] | None = None
+    """columns whose weights differ between tasks by the mixed models, beside the constant one; None for all"""
     limits: Limits = LIMITS
 
 
@@ -96,7 +99,7 @@ def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched
     plan = _plan(everything, rows, settings)
     n_rates = settings.n_rates or default_rates(rows.n_columns, settings.limits)
     moments, gradient, mixed, families = _families(plan, settings, n_rates)
-    tried = _tried(plan, families, settings)
+    tried = _tried(plan, families, moments, settings)
     pick = gradient.pick("signed")
     of_steps = moments.first(pick.steps)
     interval, curve = _on_the_circle(of_steps, gradient, pick.ridge, pick.steps, n_rates, settings)
@@ -165,7 +168,7 @@ def _families(
     families: dict[str, Family] = dict.fromkeys(GRADIENT, gradient)
     if proximal is not None:
         families |= dict.fromkeys(PROXIMAL, ProximalFamily(plan, proximal, settings.ridges, moments))
-    mixed = _mixed(plan, gradient, settings.rotated) if "mixed" in settings.rules else None
+    mixed = _mixed(plan, gradient, settings) if "mixed" in settings.rules else None
     if mixed is not None:
         families |= dict.fromkeys(mixed.names, mixed)
         mixed.prepare(settings.blend)
@@ -179,18 +182,20 @@ def _largest(rows: TaskRows) -> LargestTask:
     return LargestTask(str(rows.ids[most]), float(sizes[most] / sizes.sum()))
 
 
-def _mixed(plan: Plan, gradient: GradientFamily, rotated: bool) -> MixedFamily | None:
+def _mixed(plan: Plan, gradient: GradientFamily, settings: Settings) -> MixedFamily | None:
     """The mixed models that the number of columns allows; None where there are too many, or too few tasks."""
+    rotated, slopes = settings.rotated, settings.slopes
     d, tasks, limits = plan.rows.n_columns, plan.rows.n_tasks, plan.limits
     if d > limits.mixed_columns or tasks - tasks // len(plan.folds) < 3:
         return None
     structures = ["isotropic"]
     if d <= limits.diagonal_columns and not rotated:
-        structures += ["diagonal", *(["full"] if d <= limits.full_columns else [])]
+        varying = d if slopes is None else len(slopes) + 1
+        structures += ["diagonal", *(["full"] if varying <= limits.full_columns else [])]
     # An isotropic covariance has a variance of its own for the intercept: its special case is for small tables.
     if plan.rows.standard.intercept and not plan.is_large and d <= limits.diagonal_columns:
         structures = ["intercept", *structures]
-    return MixedFamily(plan, structures, gradient, rotated)
+    return MixedFamily(plan, structures, gradient, rotated, slopes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,8 +215,8 @@ class _Tried:
     """(m,) held-out error of each task"""
     mse_at_zero: Mapping[str, np.ndarray]
     """(m,) the same by the common weights, without rows of the task"""
-    at_zero: str
-    """the strategy whose common weights predict a task without rows"""
+    at_zero: dict[str, float]
+    """shares of the strategies whose common weights predict a task without rows"""
     zero: np.ndarray
     """(m,) error of that prediction, chosen without the task's fold"""
     weights: np.ndarray
@@ -231,13 +236,15 @@ class _Tried:
         }
 
 
-def _tried(plan: Plan, families: Mapping[str, Family], settings: Settings) -> _Tried:
+def _tried(plan: Plan, families: Mapping[str, Family], moments: BlockMoments, settings: Settings) -> _Tried:
     names = list(families)
-    held_out, every = held_out_errors(plan, names, families)
+    # The constant is no strategy: it has a part in predictions without rows.
+    families, all_names = {**families, CONSTANT: ConstantFamily(plan, moments)}, [*names, CONSTANT]
+    held_out, every = held_out_errors(plan, all_names, families)
     task_weights = held_out.weights / held_out.weights.sum()
     # The gradient rule is searched for its verdict even where it may not be used.
     allowed = [name for name in names if STRATEGIES[name].rule in settings.rules]
-    mse = dict(zip(names, held_out.mse.T, strict=True))
+    mse = {name: held_out.mse[:, i] for i, name in enumerate(names)}
     zero = {name: held_out.at_zero[:, i, i] for i, name in enumerate(names)}
     best = min(allowed, key=lambda name: float(task_weights @ mse[name]))
     chosen = {name: families[name].settings(name) for name in names}
@@ -257,42 +264,28 @@ def _tried(plan: Plan, families: Mapping[str, Family], settings: Settings) -> _T
     if best == BLEND:
         found = blend_found(parts, chosen[BLEND])
         each = zip(every, of_folds[BLEND], strict=True)
-        blends = [blend_found(dict(zip(names, fold, strict=True)), part) for fold, part in each]
+        blends = [blend_found(dict(zip(all_names, fold, strict=True)), part) for fold, part in each]
     else:
         found, blends = parts[best], []
 
     def unseen(name: str, fold: int) -> Found:
-        return blends[fold] if name == BLEND else every[fold][names.index(name)]
+        return blends[fold] if name == BLEND else every[fold][all_names.index(name)]
 
-    # A mixed model's weights say little of tasks without rows where features differ between tasks more than within.
-    at_zero, of_zero, chosen_zero = _at_zero(best, zero, held_out)
-    without = [unseen(best, fold)._replace(unadapted=unseen(name, fold).weights) for fold, name in enumerate(of_zero)]
-    if at_zero != best:
-        joint = families["joint"].found("joint")
-        found, parts = found._replace(unadapted=joint.weights), {"joint": joint, **parts}
+    made_of = of_folds[BLEND] if best == BLEND else [{best: 1.0}] * len(every)
+    alone = choose_at_zero(held_out, all_names, best, made_of, settings.seed)
+    without = []
+    for fold in range(len(every)):
+        own = unseen(best, fold)
+        weights = alone.weights(lambda name, fold=fold: unseen(name, fold).weights, fold)
+        without.append(own._replace(unadapted=weights))
+    if set(alone.shares) != {best}:
+        common = {name: families[name].found(name) for name in (CONSTANT, "joint")} | {best: found}
+        parts = {"joint": common["joint"], **parts}
+        found = found._replace(unadapted=alone.weights(lambda name: common[name].weights))
     return _Tried(
-        best, found, parts, without, chosen, of_folds, mse, zero, at_zero, chosen_zero, held_out.weights,
+        best, found, parts, without, chosen, of_folds, mse, zero, alone.shares, alone.errors, held_out.weights,
         held_out.numbers,
     )  # fmt: skip
-
-
-def _at_zero(best: str, mse: Mapping[str, np.ndarray], held_out: HeldOut) -> tuple[str, list[str], np.ndarray]:
-    """Choose what predicts a task without rows: on all tasks, without each fold, and the errors (m,) of the latter.
-
-    The common weights of the best strategy, or of "joint", which are trained for this: these, unless the others are
-    better by more than a standard error. Weights to adapt from need not be near the tasks.
-    """
-
-    def chosen(tasks: np.ndarray) -> str:
-        gap, error = mean_over_tasks((mse[best] - mse["joint"])[tasks], held_out.weights[tasks])
-        return best if gap < -error else "joint"
-
-    of_folds, errors = [], np.empty(len(held_out.weights))
-    for fold in range(int(held_out.folds.max()) + 1):
-        own = held_out.folds == fold
-        of_folds.append(chosen(~own))
-        errors[own] = mse[of_folds[-1]][own]
-    return chosen(np.ones(len(errors), dtype=bool)), of_folds, errors
 
 
 def _nested_shares(plan: Plan, families: Mapping[str, Family], names: list[str], seed: int) -> list[np.ndarray]:

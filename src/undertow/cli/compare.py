@@ -62,6 +62,8 @@ def compare(
     task_order: options.TaskOrder = None,
     weights: options.Weights = None,
     weights_are: options.WeightsAre = "frequency",
+    random_intercept: options.RandomIntercept = "outer",
+    random_slopes: options.RandomSlopes = None,
     on_missing: options.OnMissing = "refuse",
     on_constant: options.OnConstant = "drop",
     sep: options.Sep = None,
@@ -83,7 +85,6 @@ def compare(
     asked = [rival.name for rival in chosen(None if rivals is None else [r.strip() for r in rivals.split(",")])]
     job = job_of(ctx, {"rivals": asked})
     raw = read_own_table(job)
-    _refuse_second(raw)
     _print_table(job, raw)
     comparison = _compared(job, raw, None if time_limit == math.inf else time_limit)
     _print_results(comparison, raw.task_noun)
@@ -97,24 +98,16 @@ def compare(
     say(f"files: {files}")
 
 
-def _refuse_second(raw: GroupedTable) -> None:
-    """Raise InputError for a second grouping of a formula, which no rival has."""
-    from undertow._check import InputError
-
-    if raw.formula is not None and raw.levels is not None:
-        rule = f"rivals have no random intercept of {','.join(raw.levels_from)}."
-        way_out = f"Leave it out: write one random part, (1 | {':'.join(raw.formula.task)})."
-        raise InputError("formula", raw.formula.text, rule, way_out)
-
-
 def _compared(job: Job, raw: GroupedTable, time_limit: float | None) -> Comparison:
     """Fit what is not there yet."""
+    from undertow.cli.fit_model import slopes_of
     from undertow.cli.own_table import progress_bar, write_unfinished
     from undertow.comparison import Plan
     from undertow.comparison import compare as compare_rivals
     from undertow.comparison.registry import chosen
 
     settings, cells = job.settings, job.folder / "cells.jsonl"
+    slopes = slopes_of(raw, settings["random_slopes"])
     with progress_bar("fits") as progress, _what_is_kept(cells):
 
         def tick(done: int, total: int) -> None:
@@ -127,7 +120,8 @@ def _compared(job: Job, raw: GroupedTable, time_limit: float | None) -> Comparis
             raw,
             Plan(
                 *(settings[name] for name in ("n_support", "folds", "draws", "clip", "seed", "weighting")),
-                floor=0.0 if raw.target_kind == "count" else None,
+                floor=0.0 if raw.target_kind == "count" and raw.levels is None else None,
+                random_slopes=None if slopes is None else tuple(raw.feature_names.index(one) for one in slopes),
             ),
             n_repeats=settings["repeats"],
             # All that there are were not asked for by name: some are for other kinds of targets.
@@ -158,6 +152,9 @@ def _print_table(job: Job, raw: GroupedTable) -> None:
     repeats = "" if settings["repeats"] == 1 else f", {settings['repeats']} times"
     for line in what_was_read(job.name, raw, settings["n_support"]):
         say(line)
+    if raw.levels is not None:
+        below = "; predictions may be below 0" if raw.target_kind == "count" else ""
+        say(f"what levels of {','.join(raw.levels_from)} add is predicted from training tasks for every rival{below}")
     say(
         f"each task held out once in {settings['folds']} folds{repeats}; it brings "
         f"{count(settings['n_support'], 'row')} and is measured on the others ({count(settings['draws'], 'draw')})"

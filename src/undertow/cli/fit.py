@@ -69,6 +69,7 @@ def fit(
     weights: options.Weights = None,
     weights_are: options.WeightsAre = "frequency",
     random_intercept: options.RandomIntercept = "outer",
+    random_slopes: options.RandomSlopes = None,
     effort: _Effort = "default",
     on_missing: options.OnMissing = "refuse",
     on_constant: options.OnConstant = "drop",

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from undertow.tasks import GroupedTable
 
 
-def estimator_of(settings: dict[str, Any], on_small: str, floor: float | None = None) -> MAMLRegressorCV:
-    """The default estimator at the settings of a command. floor: what no prediction is below."""
+def estimator_of(
+    settings: dict[str, Any], on_small: str, floor: float | None = None, slopes: list[str] | None = None
+) -> MAMLRegressorCV:
+    """The default estimator at the settings of a command. floor: of predictions; slopes: see ``slopes_of``."""
     from undertow.estimators import MAMLRegressorCV
 
     return MAMLRegressorCV(
@@ -26,11 +28,36 @@ def estimator_of(settings: dict[str, Any], on_small: str, floor: float | None = 
         on_small=on_small,
         weighting=settings["weighting"],
         effort=settings["effort"],
+        random_slopes=slopes,
         support="random" if settings["order"] is None else "first",
         row_weights=settings["weights_are"],
         floor=floor,
         random_state=settings["seed"],
     )
+
+
+def slopes_of(raw: GroupedTable, asked: list[str] | None) -> list[str] | None:
+    """Return the columns that tasks vary in by the mixed models, as asked or by a formula; None for all.
+
+    A column of text stands for its indicators. Raises InputError for what is no feature.
+    """
+    from undertow._check import InputError
+
+    formula, encoding = raw.formula, raw.encoding
+    if formula is not None and formula.structure:
+        if asked is not None:
+            raise InputError("random_slopes", asked, "the formula says it.", "Leave out one of the two.")
+        return None if formula.random_slopes is None else [n for n in formula.random_slopes if n in raw.feature_names]
+    if asked is None:
+        return None
+    found = []
+    for name in asked:
+        levels = [] if encoding is None else encoding.levels.get(name, ())
+        own = {name, *(f"{name}={level}" for level in levels)} & set(raw.feature_names)
+        if not own:
+            raise InputError("random_slopes", name, "it is no feature.", "Name features.")
+        found += [one for one in raw.feature_names if one in own]
+    return found
 
 
 def fitted(table: GroupedTable, settings: dict[str, Any]) -> MAMLRegressorCV:
@@ -45,7 +72,8 @@ def fitted(table: GroupedTable, settings: dict[str, Any]) -> MAMLRegressorCV:
             rule=f"The table has {table.n_tasks} tasks with enough rows, and a choice between strategies needs 3.",
             way_out="Use a table of more tasks, or fewer support rows.",
         )
-    estimator = estimator_of(settings, "raise", 0.0 if table.target_kind == "count" else None)
+    floor = 0.0 if table.target_kind == "count" else None
+    estimator = estimator_of(settings, "raise", floor, slopes_of(table, settings["random_slopes"]))
     to = console(stderr=True)
     with warnings.catch_warnings(record=True) as said, to.status("comparing strategies"):
         warnings.simplefilter("always")

@@ -99,6 +99,7 @@ def _refuse_what_needs_memory(job: Job, report: Path | None) -> None:
     usual: dict[str, Any] = {
         "formula": None,
         "categorical": [],
+        "random_slopes": None,
         "on_missing": "refuse",
         "sep": None,
         "decimal": None,

@@ -54,6 +54,10 @@ RandomIntercept = Annotated[
         "of --task A,B; none: no second grouping.",
     ),
 ]
+RandomSlopes = Annotated[
+    str | None,
+    typer.Option(metavar="A,B,...", help="Columns that tasks differ in by the mixed models; left out: all of them."),
+]
 Weighting = Annotated[
     str, typer.Option(help="What counts once in training and in errors: tasks (each task) or rows (each row).")
 ]

@@ -66,6 +66,7 @@ def job_of(ctx: Any, more: dict[str, Any] | None = None) -> Job:
     settings |= {
         "features": named(source, given, "features"),
         "categorical": named(source, given, "categorical") or [],
+        "random_slopes": named(source, given, "random_slopes"),
         "clip": None if given["clip"] == math.inf else given["clip"],
         "on_small": on_small_of(given["on_small"], source),
         **(more or {}),

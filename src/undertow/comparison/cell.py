@@ -14,6 +14,7 @@ from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.comparison.registry import BY_NAME
 from undertow.comparison.rivals import Model, NoFit, TooSlow, Training, WeightedModel
+from undertow.comparison.second import without_levels
 from undertow.estimators.forward import blocks_of
 from undertow.tasks import GroupedTable, Standard, folds
 
@@ -50,6 +51,8 @@ class Plan(NamedTuple):
     """what counts once in mean losses, and where rivals are tuned: each of the "tasks", or of their query "rows" """
     floor: float | None = None
     """what no prediction is below, such as 0 for counts; None for no limit"""
+    random_slopes: tuple[int, ...] | None = None
+    """numbers of the features that tasks differ in by the mixed models of "default"; None for all"""
 
 
 @dataclass(frozen=True)
@@ -102,12 +105,16 @@ def _seed(plan: Plan, repeat: int, *key: int) -> np.random.SeedSequence:
 def training_of(
     table: GroupedTable, plan: Plan, repeat: int, fold: int, deadline: float | None = None
 ) -> tuple[Training, GroupedTable, np.ndarray]:
-    """The training tasks of a fold, its held-out tasks in raw units, and their numbers."""
+    """The training tasks of a fold, its held-out tasks in raw units, and their numbers.
+
+    What levels of a second grouping add is off all targets, see ``second``.
+    """
     part = parts_of(table, plan, repeat)[fold]
     kept = np.ones(table.n_tasks, dtype=bool)
     kept[part] = False
     if repeat == BY_TIME:
         kept = later_blocks(table, plan)[fold][0]
+    table = without_levels(table, kept, plan.seed)
     raw = table.select(kept)
     standard = Standard.fit(
         raw.x, raw.y[:, None], raw.copies, features=True, targets=True, intercept=True, clip=plan.clip
@@ -115,6 +122,7 @@ def training_of(
     # The constant is added where rows are made.
     standard = replace(standard, intercept=False)
     training = Training(raw, standard, plan.n_support, plan.seed, deadline, plan.weighting)
+    training = replace(training, random_slopes=plan.random_slopes)
     return training, table.select(part), part
 
 

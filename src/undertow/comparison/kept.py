@@ -66,7 +66,7 @@ class KeptCells:
 def _key(table: GroupedTable, plan: Plan) -> str:
     """Hash of all that a cell depends on: of the ids, their order counts only, and that is the rows' order."""
     made = hashlib.sha256(json.dumps([__version__, plan, table.in_order, table.weights_are]).encode())
-    more = [one for one in (table.weights, table.moments) if one is not None]
+    more = [one for one in (table.weights, table.moments, table.levels) if one is not None]
     for array in (table.x, table.y, table.offsets, table.rows, *more):
         made.update(np.ascontiguousarray(array).tobytes())
     return made.hexdigest()[:32]

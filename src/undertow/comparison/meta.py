@@ -78,6 +78,7 @@ def fit_default(training: Training) -> Fitted:
         weighting=training.weighting,
         support="first" if training.raw.in_order else "random",
         row_weights=training.raw.weights_are,
+        random_slopes=training.random_slopes,
         random_state=training.seed,
     )
     fit_table(estimator, training.raw)

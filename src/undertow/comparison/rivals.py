@@ -29,6 +29,8 @@ class Training:
     """``time.monotonic()`` at which a fit that can stop early must stop; None for no limit"""
     weighting: str = "tasks"
     """what counts once where a rival is tuned, see ``Plan`` """
+    random_slopes: tuple[int, ...] | None = None
+    """as ``Plan`` has it"""
 
     @cached_property
     def data(self) -> GroupedTable:

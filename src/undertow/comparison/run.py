@@ -29,6 +29,7 @@ from undertow.tasks.losses import WEIGHTINGS, weights_of
 # Memory that a comparison takes beside its table, over the size of that, at least; measured by benchmarks/load.py.
 _TO_COMPARE = 1.5
 _NO_WEIGHTS = "left out: it takes no weights of rows"
+_NO_LEVELS = "left out: it has no second random intercept"
 
 
 def compare(
@@ -52,7 +53,7 @@ def compare(
     table
         raw features and target, without an intercept; every task with more rows than that. Its weights are
         those of errors too, and rivals that take none are left out. With ``moments`` later tasks are also predicted
-        by fits to earlier ones alone.
+        by fits to earlier ones alone. What ``levels`` add is predicted from training tasks and taken off for all.
     plan
         support rows, folds, draws, limit of standardised values, seed and weighting.
     n_repeats
@@ -104,6 +105,9 @@ def compare(
         unfit = {rival.name: _NO_WEIGHTS for rival in asked if not rival.weighted} | unfit
         weights, _ = with_unit(table.weights, table.weights_are, table.n_tasks)
         table = replace(table, weights=weights)
+    if table.levels is not None:
+        unfit = {rival.name: _NO_LEVELS for rival in asked if rival.target} | unfit
+        table = replace(table, levels=np.unique(table.levels, return_inverse=True)[1])
     running = [rival.name for rival in asked if rival.name not in unfit]
     kept = None if cells is None else KeptCells(Path(cells), table, plan, time_limit)
     done: list[Cell] = []
@@ -150,7 +154,12 @@ def _checked(plan: Plan) -> Plan:
         _check.whole_number(plan.seed, "seed", minimum=0),
         _check.one_of(plan.weighting, "weighting", WEIGHTINGS),
         None if plan.floor is None else _check.real(plan.floor, "floor"),
+        None if plan.random_slopes is None else _slopes(plan.random_slopes),
     )
+
+
+def _slopes(numbers: Any) -> tuple[int, ...]:
+    return tuple(_check.whole_number(one, "random_slopes", minimum=0) for one in numbers)
 
 
 def _positive(value: Any, name: str) -> float:
@@ -171,6 +180,8 @@ def _check_table(table: GroupedTable, plan: Plan) -> None:
             f"{int(few.sum())} of {table.n_tasks} tasks have no row left to be measured on, first {table.ids[few][0]}."
         )
         raise InputError("n_support", plan.n_support, rule, "Use fewer support rows, or table.select the others.")
+    if table.levels is not None and plan.floor is not None:
+        raise InputError("floor", plan.floor, "it is not offered beside a second grouping.", "Leave one of them out.")
     if not np.ptp(table.y) > 0:
         rule = f"The target {table.target} has one value only, {table.y[0]:g}: there is nothing to predict."
         raise InputError(None, rule=rule)

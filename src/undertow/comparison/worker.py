@@ -89,7 +89,7 @@ class Worker:
         threading.Thread(target=_read, args=(self._process.stdout, self._lines), daemon=True).start()
         assert self._process.stdin is not None
         t = self._table
-        named = {name: getattr(t, name) for name in ("x", "y", "offsets", "rows", "weights", "moments")}
+        named = {name: getattr(t, name) for name in ("x", "y", "offsets", "rows", "weights", "moments", "levels")}
         arrays = {name: np.ascontiguousarray(value) for name, value in named.items() if value is not None}
         head = self._plan._asdict() | {"limit": self._limit, "rivals": self._rivals}
         head |= {"in_order": t.in_order, "weights_are": t.weights_are}
@@ -177,7 +177,7 @@ def main() -> None:
     names = tuple(f"x{j}" for j in range(x.shape[1]))
     ids = np.arange(len(offsets) - 1)
     table = GroupedTable(x, arrays["y"], offsets, ids, names, "task", "target", arrays["rows"], **of_table)
-    table = replace(table, weights=arrays.get("weights"), moments=arrays.get("moments"))
+    table = replace(table, **{name: arrays.get(name) for name in ("weights", "moments", "levels")})
     answers.write(b"ready\n")
     answers.flush()
     lines: queue.Queue[bytes] = queue.Queue()

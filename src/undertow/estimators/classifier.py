@@ -47,7 +47,7 @@ class MAMLClassifierCV(ClassifierMixin, Searched):  # type: ignore[override]
 
     Parameters
     ----------
-    n_support, cv, rules, blend, ridges, steps, n_rates, n_draws, level, effort
+    n_support, cv, rules, blend, ridges, steps, n_rates, n_draws, level, effort, random_slopes
         as in MAMLRegressorCV.
     standardize, clip, fit_intercept, on_small, weighting, support, row_weights, floor, n_jobs, random_state
         as in MAMLRegressor.

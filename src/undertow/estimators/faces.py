@@ -93,6 +93,7 @@ class Searched(MetaEstimator):
         support: str = "random",
         row_weights: str = "frequency",
         effort: str = "default",
+        random_slopes: Sequence[int | str] | None = None,
         floor: float | None = None,
         n_jobs: int | None = None,
         random_state: Any = 0,
@@ -114,6 +115,7 @@ class Searched(MetaEstimator):
         self.support = support
         self.row_weights = row_weights
         self.effort = effort
+        self.random_slopes = random_slopes
         self.floor = floor
         self.n_jobs = n_jobs
         self.random_state = random_state

@@ -15,6 +15,7 @@ from undertow.choice.plan import Found
 from undertow.choice.proximal_family import without_inner_loop
 from undertow.choice.record import Choice
 from undertow.choice.search import BLEND, Searched, Settings
+from undertow.choice.without_rows import CONSTANT, constant_weights, mixed
 from undertow.choice.words import STRATEGIES
 from undertow.estimators.sums import Recipe, Sums
 from undertow.linear import circle
@@ -54,8 +55,8 @@ def sums_of_search(found: Searched, everything: TaskRows, settings: Settings) ->
     )
     whole: Any = {name: getattr(blocks, name).sum(axis=0)[None] for name in ("gram", "weight")}
     blocks = replace(blocks, **whole, folds=np.zeros(1, dtype=np.int64))
-    mixed = {name: np.stack([one.information for one in own]) for name, own in means.items()}
-    return recipe, Sums(blocks, ridge, mixed, everything.n_tasks, 0)
+    information = {name: np.stack([one.information for one in own]) for name, own in means.items()}
+    return recipe, Sums(blocks, ridge, information, everything.n_tasks, 0)
 
 
 def _is_ridge(sums: tuple[Any, ...]) -> bool:
@@ -69,9 +70,11 @@ def retrained(choice: Choice, recipe: Recipe, sums: Sums) -> Found:
         found = blend_found({name: _part(name, choice, recipe, sums) for name in names}, names)
     else:
         found = _part(choice.strategy, choice, recipe, sums)
-    if choice.at_zero == choice.strategy:
+    if set(choice.at_zero) == {choice.strategy}:
         return found
-    return found._replace(unadapted=_part(choice.at_zero, choice, recipe, sums).weights)
+    common = {"joint": _part("joint", choice, recipe, sums).weights, choice.strategy: found.weights}
+    common[CONSTANT] = constant_weights(sums.blocks, recipe.standard.intercept)
+    return found._replace(unadapted=mixed(choice.at_zero, common.__getitem__))
 
 
 def _part(name: str, choice: Choice, recipe: Recipe, sums: Sums) -> Found:

@@ -85,7 +85,7 @@ def take_off(estimator: Any, everything: TaskRows, large: TaskRows, ids: np.ndar
         rows = LevelRows(x, y.astype(np.float64), tasks, codes, len(ids), everything.weights)
         fit = fit_levels(rows)
         whole[:, j] = fit.effects[codes]
-        crossed[:, j] = whole[:, j] if fold.max() == 0 else _crossed(rows, fit, fold)
+        crossed[:, j] = whole[:, j] if fold.max() == 0 else across_folds(rows, fit, fold)
         fits.append(fit)
     spread = everything.standard.target_spread
     levels = Levels(
@@ -98,8 +98,11 @@ def take_off(estimator: Any, everything: TaskRows, large: TaskRows, ids: np.ndar
     return Taken(training, training.select(np.isin(training.ids, large.ids)), known, levels)
 
 
-def _crossed(rows: LevelRows, fit: LevelFit, fold: np.ndarray) -> np.ndarray:
-    """What levels predicted from the other folds add to each row, (R,); variances are those of all rows."""
+def across_folds(rows: LevelRows, fit: LevelFit, fold: np.ndarray) -> np.ndarray:
+    """Return what levels predicted from the other folds add to each row, (R,); variances are those of all rows.
+
+    fold: (R,) number of each row's.
+    """
     out = np.empty(len(rows.y))
     for one in range(int(fold.max()) + 1):
         own = fold == one

@@ -14,7 +14,7 @@ from undertow._check import InputError, Setting
 from undertow._workers import n_workers
 from undertow.choice.search import RIDGES, RULES, Settings
 from undertow.estimators.bending import EFFORTS, with_curve
-from undertow.estimators.inputs import task_folds
+from undertow.estimators.inputs import column_numbers, task_folds
 from undertow.estimators.training import Given, Search, Trained, given, pooled, searched
 from undertow.linear.ridge_solve import checked_ratios
 from undertow.linear.rules import GradientRule, ProximalRule
@@ -97,6 +97,8 @@ def given_settings(estimator: Any, seed: int) -> tuple[Given, tuple[str, ...]]:
         )
     adapt_rate = _check.real(estimator.adapt_rate, "adapt_rate", hint="A rate may have either sign.")
     rule = GradientRule(adapt_rate, steps) if own is None else own
+    if isinstance(rule, MixedRule):
+        rule = replace(rule, slopes=column_numbers(estimator, rule.slopes, "slopes"))
     spectral = estimator.rate_unit == "spectral"
     _check_rule(rule)
     settings = Given(
@@ -169,6 +171,7 @@ def search_settings(estimator: Any, rows: TaskRows, seed: int) -> Settings:
         seed=seed,
         n_jobs=estimator.n_jobs,
         weighting=estimator.weighting,
+        slopes=column_numbers(estimator, estimator.random_slopes, "random_slopes"),
     )
 
 

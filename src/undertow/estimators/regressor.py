@@ -126,6 +126,9 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
         whether the common relation may bend. "fast": straight lines only. "default": a quick look says whether splines
         or trees promise a lower error, and only then a second search is made with them beside the straight model.
         "thorough": a search with each. A curve is used where held-out tasks say so.
+    random_slopes
+        columns, by name or number, whose weights differ between tasks by the mixed models; None for all. The intercept
+        does too.
     standardize, clip, fit_intercept, on_small, weighting, support, row_weights, floor, n_jobs, random_state
         as in MAMLRegressor.
 

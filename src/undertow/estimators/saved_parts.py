@@ -15,6 +15,7 @@ from undertow import _check
 from undertow._plain import unplain
 from undertow.choice.record import Choice
 from undertow.choice.uncertainty import LEVELS, Uncertainty
+from undertow.choice.without_rows import CONSTANT
 from undertow.estimators.levels import Levels
 from undertow.estimators.linked import Link
 from undertow.estimators.saved_checks import check_shape, check_squares, check_values, conform, whole
@@ -127,6 +128,8 @@ def unpack_choice(stored: Any) -> Choice:
     conform(choice, Choice, "choice")
     if not {choice.strategy, "signed", "joint"} <= choice.candidates.keys():
         raise ValueError(f"no errors of the strategy {choice.strategy!r}, or of the signed rate")
+    if not choice.at_zero or not set(choice.at_zero) <= {choice.strategy, "joint", CONSTANT}:
+        raise ValueError("without rows tasks are predicted by other strategies than are known")
     if any(one.mse < 0 or one.standard_error < 0 for one in choice.candidates.values()):
         raise ValueError("errors below 0")
     curve = choice.curve

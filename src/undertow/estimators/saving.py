@@ -42,7 +42,7 @@ from undertow.estimators.targets import Labels, Numbers
 from undertow.tasks.standard import Standard
 
 FORMAT = "undertow-estimator"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 _CLASSES = {cls.__name__: cls for cls in (MAMLClassifier, MAMLClassifierCV, MAMLRegressor, MAMLRegressorCV)}
 _STANDARD = ("centre", "spread", "target_centre", "target_spread", "low", "high")

@@ -253,6 +253,7 @@ def _mixed(rows: TaskRows, rule: MixedRule, settings: Given) -> Trained:
     def fit(j: int) -> tuple[MixedFit, MeanSums]:
         statistics = task_statistics(rows, j)
         options: dict[str, Any] = {"method": rule.method, "mean_scale": rule.mean_scale, "seed": settings.seed}
+        options["slopes"] = None if structure == "none" else rule.slopes
         found = fit_mixed(statistics, structure, **options)
         return found, mean_sums(found, statistics)
 
@@ -280,6 +281,9 @@ def searched(everything: TaskRows, rows: TaskRows, settings: Settings) -> Traine
     """Train at settings that a search chooses. everything: all tasks; rows: those large enough, at least three."""
     # With more columns than rows the rows' own directions are all there is to search in.
     space = RowSpace.of(everything, settings.limits.row_space_columns)
+    if space is not None and settings.slopes is not None:
+        rule = "with more columns than rows tasks vary in directions of the rows, not in columns."
+        raise InputError("random_slopes", list(settings.slopes), rule, "Leave it out, or use fewer columns.")
     if space is None:
         found = search(everything, rows, settings)
     else:

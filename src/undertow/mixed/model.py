@@ -13,10 +13,11 @@ rate per feature approach: Meta-SGD in closed form. Source: Laird & Ware, Biomet
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from undertow import _check
 from undertow._check import InputError, Setting
@@ -70,6 +71,9 @@ class MixedRule:
     family: str = "normal"
     """of the target: "normal", "binomial" for two values (logit link) or "poisson" for counts (log link). The last two
     are fitted by Laplace's approximation, with structure "none", "intercept" or "diagonal" """
+    slopes: Sequence[int | str] | None = None
+    """features whose weights differ between tasks, beside constant ones; None for all. Numbers, or names where an
+    estimator is fitted to named columns. Of structures "isotropic", "diagonal" and "full" """
 
     def validate(self) -> MixedRule:
         """Return the rule itself; raises InputError for an unknown name, and a scale that is no positive number."""
@@ -79,6 +83,11 @@ class MixedRule:
             rule = ("it does nothing beside ", Setting("family", self.family), ", whose likelihood is Laplace's.")
             raise InputError("method", self.method, rule, "Leave it out.")
         _check.one_of(self.method, "method", ("reml", "ml"))
+        if self.slopes is not None:
+            idle = self.structure in ("none", "intercept")
+            if idle or self.family != "normal":
+                what = Setting("structure", self.structure) if idle else Setting("family", self.family)
+                raise InputError("slopes", list(self.slopes), ("it is not offered beside ", what, "."), "Leave it out.")
         scale = self.mean_scale
         if scale is None or scale == math.inf:
             return self
@@ -97,9 +106,8 @@ class MixedRule:
         """Estimate the model from tasks, as ``fit_mixed`` does; raises InputError for another family than "normal"."""
         if self.family != "normal":
             raise InputError("family", self.family, "this fits the normal model.", "Use fit_generalised.")
-        return fit_mixed(
-            tasks, self.structure, method=self.method, mean_scale=self.mean_scale, max_tasks=max_tasks, seed=seed
-        )
+        own = {"method": self.method, "mean_scale": self.mean_scale, "slopes": self.slopes}
+        return fit_mixed(tasks, self.structure, max_tasks=max_tasks, seed=seed, **own)  # type: ignore[arg-type]
 
 
 def fit_mixed(
@@ -113,6 +121,7 @@ def fit_mixed(
     tolerance: float = 1e-6,
     near: MixedFit | None = None,
     seed: int = 0,
+    slopes: Sequence[int | str] | None = None,
 ) -> MixedFit:
     """Estimate the mean, Sigma_w and sigma^2 by (restricted) maximum likelihood.
 
@@ -121,7 +130,7 @@ def fit_mixed(
     tasks
         a GroupedTable, a TaskBatch or several (support and query rows both count), or TaskStatistics made from
         them, which serve any number of fits and may have weights of rows and tasks. Tasks of one row are welcome.
-    structure, method, mean_scale
+    structure, method, mean_scale, slopes
         see ``MixedRule``.
     max_tasks
         variances are estimated from at most this many tasks, drawn at random with ``seed``; the mean from all. The
@@ -149,16 +158,17 @@ def fit_mixed(
     >>> round(fit.noise_std, 1), round(fit.task_std, 1)
     (0.5, 1.0)
     """
-    rule = MixedRule(structure, method, mean_scale).validate()
+    rule = MixedRule(structure, method, mean_scale, slopes=slopes).validate()
     max_iterations = _check.whole_number(max_iterations, "max_iterations")
     max_tasks = _check.whole_number(max_tasks, "max_tasks")
     stats = tasks if isinstance(tasks, TaskStatistics) else TaskStatistics.from_tasks(tasks)
-    if structure == "full" and stats.n_features > FULL_FEATURES:
+    varies = _varying(stats, slopes)
+    if structure == "full" and (n := int(varies.sum())) > FULL_FEATURES:
         raise InputError(
             "structure",
             structure,
-            f"{stats.n_features} features have {stats.n_features * (stats.n_features + 1) // 2} variances and "
-            f"covariances; at most {FULL_FEATURES} features are possible.",
+            f"{n} features have {n * (n + 1) // 2} variances and covariances; at most {FULL_FEATURES} features are "
+            "possible.",
             ("Use ", Setting("structure", "diagonal"), "."),
         )
     if near is not None and near.structure != structure:
@@ -172,7 +182,7 @@ def fit_mixed(
     if structure == "intercept":
         found = _search_intercept(part, stats.most_rows, model, max_iterations, tolerance, near)
     else:
-        found = _search(part, structure, model, max_iterations, tolerance, near)
+        found = _search(part, structure, varies, model, max_iterations, tolerance, near)
     return _record(stats, part, rule, model, found)
 
 
@@ -204,9 +214,26 @@ def _model(stats: TaskStatistics, rule: MixedRule) -> Model:
     return Model(True, (stats.target_unit / float(rule.mean_scale)) ** 2, ~stats.constant)
 
 
-def components_of(stats: TaskStatistics, structure: str) -> Float[np.ndarray, "p c"]:
-    """Return the (p, C) variances, in units of the statistics, that one unit of each component gives to the weights."""
+def _varying(stats: TaskStatistics, slopes: Sequence[int | str] | None) -> Bool[np.ndarray, " p"]:
+    """Return which weights differ between tasks, (p,); raise InputError for numbers that no feature has."""
+    if slopes is None:
+        return np.ones(stats.n_features, dtype=bool)
+    numbers = [_check.whole_number(one, "slopes", minimum=0) for one in slopes]
+    if any(one >= stats.n_features for one in numbers):
+        rule = f"features are numbered from 0 to {stats.n_features - 1}."
+        raise InputError("slopes", numbers, rule, "Give others.")
+    return stats.constant | np.isin(np.arange(stats.n_features), numbers)
+
+
+def components_of(
+    stats: TaskStatistics, structure: str, varies: Bool[np.ndarray, " p"] | None = None
+) -> Float[np.ndarray, "p c"]:
+    """Return the (p, C) variances, in units of the statistics, that one unit of each component gives to the weights.
+
+    varies: which weights differ between tasks; None for all.
+    """
     p = stats.n_features
+    own = ~stats.zero if varies is None else varies & ~stats.zero
     if structure == "none":
         return np.zeros((p, 0))
     if structure == "intercept":
@@ -220,23 +247,29 @@ def components_of(stats: TaskStatistics, structure: str) -> Float[np.ndarray, "p
         return np.eye(p)[:, [int(np.flatnonzero(stats.constant)[0])]]
     if structure == "isotropic":
         # One variance in the features' own units; a constant feature says nothing about the unit of the others.
-        kinds = [kind for kind in (~stats.constant & ~stats.zero, stats.constant) if kind.any()]
+        kinds = [kind for kind in (~stats.constant & own, stats.constant) if kind.any()]
         columns = [np.where(kind, stats.unit**2, 0.0) for kind in kinds]
         return np.stack([c / c.max() for c in columns], axis=1) if columns else np.zeros((p, 0))
-    return np.eye(p)[:, ~stats.zero]
+    return np.eye(p)[:, own]
 
 
 def _search(
-    stats: TaskStatistics, structure: str, model: Model, iterations: int, tolerance: float, near: MixedFit | None
+    stats: TaskStatistics,
+    structure: str,
+    varies: np.ndarray,
+    model: Model,
+    iterations: int,
+    tolerance: float,
+    near: MixedFit | None,
 ) -> Search:
     start = _start(stats, near)
     if structure != "full":
-        return search_components(stats, components_of(stats, structure), model, iterations, tolerance, start)
+        return search_components(stats, components_of(stats, structure, varies), model, iterations, tolerance, start)
     if start is None:
-        rough = search_components(stats, components_of(stats, "diagonal"), model, iterations, 1e-2)
-        found = search_full(stats, (rough.covariance, rough.noise), model, iterations, tolerance)
+        rough = search_components(stats, components_of(stats, "diagonal", varies), model, iterations, 1e-2)
+        found = search_full(stats, (rough.covariance, rough.noise), model, iterations, tolerance, varies)
         return found._replace(evaluations=found.evaluations + rough.evaluations)
-    return search_full(stats, start, model, iterations, tolerance)
+    return search_full(stats, start, model, iterations, tolerance, varies)
 
 
 def _start(stats: TaskStatistics, near: MixedFit | None) -> tuple[np.ndarray, float] | None:

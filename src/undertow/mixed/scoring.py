@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from undertow.mixed.likelihood import Evaluation, Model, evaluate
 from undertow.mixed.statistics import TaskStatistics
@@ -144,12 +144,14 @@ def search_full(
     model: Model,
     iterations: int,
     tolerance: float,
+    varies: Bool[np.ndarray, " p"] | None = None,
 ) -> Search:
     """Maximise over all covariances Sigma_w and sigma^2.
 
     near: covariance, (p, p) or (p,) diagonal, and noise variance to start from. Stops as ``search_components``.
+    varies: which weights differ between tasks; None for all.
     """
-    axes, back = _axes(stats)
+    axes, back = _axes(stats, ~stats.zero if varies is None else varies & ~stats.zero)
     root = root_of(near[0])
     start = Spread(back @ (np.diag(root) if root.ndim == 1 else root), max(near[1], 2 * NOISE_FLOOR))
 
@@ -163,10 +165,10 @@ def search_full(
     return Search(root @ root.T, noise, found.end, found.converged, found.history, found.evaluations)
 
 
-def _axes(stats: TaskStatistics) -> tuple[np.ndarray, np.ndarray]:
-    """Axes (p, r) of all directions that the features reach, and their inverse there (r, p)."""
+def _axes(stats: TaskStatistics, varies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Axes (p, r) of all directions that the features that vary reach, and their inverse there (r, p)."""
     p = stats.n_features
-    own = np.flatnonzero(~stats.zero)
+    own = np.flatnonzero(varies)
     gram = np.zeros((p, p))
     for block in stats.blocks:
         x = block.x.reshape(-1, p)

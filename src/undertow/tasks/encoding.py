@@ -132,6 +132,13 @@ class Encoding:
             raise _no_value(made.names, bad, rows, "Write it otherwise, or leave out these rows.")
         return replace(self, features=tuple(features), made=made), columns
 
+    def slopes_of(self, formula: Formula, features: Sequence[str], x: Features) -> tuple[str, ...] | None:
+        """Return the columns of a formula that tasks vary in, by name; None for all or none. features, x: as above."""
+        if formula.varying is None:
+            return None
+        own = Made.fit(replace(formula, terms=formula.varying), features, x, self.levels)
+        return tuple(name for name in self.columns_made if name in own.names)
+
     def restricted(
         self, features: Sequence[str], means: Mapping[str, float], opened: Source, rows: SomePlaces
     ) -> Encoding:

@@ -55,6 +55,10 @@ class Formula:
     """the second grouping: a column, "outer" for (1 | a/b), or None"""
     slopes: str = ""
     """the random part of the tasks, as written"""
+    varying: tuple[Term, ...] | None = None
+    """terms of the fixed part that tasks vary in, where these are some of them; else None"""
+    random_slopes: tuple[str, ...] | None = None
+    """of a table that was read: the columns of these"""
 
     @classmethod
     def parse(cls, text: Any) -> Formula:
@@ -64,7 +68,7 @@ class Formula:
         ----------
         text
             target, "~", terms of columns, and at most two random parts: ``(1 | g)``, ``(1 + x | g)``, ``(x || g)``,
-            ``(1 | school/class)``, ``(1 | a) + (1 | b)``. Slopes are those of all terms of the fixed part.
+            ``(1 | school/class)``, ``(1 | a) + (1 | b)``. Slopes are of terms of the fixed part.
         """
         if not isinstance(text, str):
             raise InputError("formula", type(text).__name__, "it must be text, such as 'y ~ x + (1 | g)'.")
@@ -278,14 +282,12 @@ def _with_random(formula: Formula, random: list[_Random]) -> Formula:
     else:
         formula = replace(formula, task=own.groups)
     fixed = {frozenset(term) for term in formula.terms}
-    if own.slopes and own.slopes != fixed:
+    if own.slopes - fixed:
         more = ", ".join(sorted(":".join(sorted(one)) for one in own.slopes - fixed))
-        less = ", ".join(sorted(":".join(sorted(one)) for one in fixed - own.slopes))
         every, group = " + ".join(":".join(term) for term in formula.terms), ":".join(own.groups)
-        rule = f"{own.text} has slopes of {more}, which the fixed part lacks."
-        if not more:
-            rule = f"{own.text} has no slope of {less}: tasks vary in all columns of the fixed part or in none."
-        bar = "|" if own.correlated else "||"
+        rule, bar = f"{own.text} has slopes of {more}, which the fixed part lacks.", "|" if own.correlated else "||"
         raise refuse(rule, f"Write (1 | {group}), or (1 + {every} {bar} {group}).")
+    if own.slopes and own.slopes != fixed:
+        formula = replace(formula, varying=tuple(term for term in formula.terms if frozenset(term) in own.slopes))
     structure = "intercept" if not own.slopes else "full" if own.correlated else "diagonal"
     return replace(formula, structure=structure, slopes=own.text)

@@ -229,6 +229,7 @@ def _read(
         table = replace(table, x=np.where(gaps, means, table.x))
     if formula is not None:
         encoding, x = encoding.of_formula(formula, table.feature_names, table.x, table.rows)
+        formula = replace(formula, random_slopes=encoding.slopes_of(formula, table.feature_names, table.x))
         table = replace(table, x=x, feature_names=encoding.columns_made, formula=formula)
     table = _without_constants(table, reading.on_constant, said)
     if note := said_alike(ids, name):
