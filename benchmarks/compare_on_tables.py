@@ -62,8 +62,10 @@ def some(table: GroupedTable, most: int) -> GroupedTable:
 
 
 def gaps(losses: dict[str, np.ndarray], plan: Plan) -> list[Gap]:
-    """Return the default's distance from each other way, the best one first."""
-    found = []
+    """Return the default's distance from each other way, the best one first; none where it was left out."""
+    found: list[Gap] = []
+    if "default" not in losses:
+        return found
     for other in sorted((one for one in losses if one != "default"), key=lambda one: losses[one].mean()):
         less, weights = losses["default"] - losses[other], np.ones(len(losses[other]))
         mean, error = mean_over_tasks(less, weights)
@@ -84,8 +86,8 @@ def line(title: str, losses: dict[str, np.ndarray], names: tuple[str, ...], plan
         # Bold is the best; a star, that the difference from it is not significant.
         star = name != best and not corrected(less, np.ones(len(less)), plan.n_folds, level).significant
         cells.append(f"**{text}**" if name == best else f"{text}{'*' * star}")
-    gap = gaps(losses, plan)[0]
-    return f"| {title} | {' | '.join(cells)} | {gap.independent:+.1f}, {gap.corrected:+.1f} |"
+    gap = [f"{one.independent:+.1f}, {one.corrected:+.1f}" for one in gaps(losses, plan)[:1]]
+    return f"| {title} | {' | '.join(cells)} | {''.join(gap) or '-'} |"
 
 
 def seconds(found: Comparison) -> str:
@@ -96,6 +98,7 @@ def seconds(found: Comparison) -> str:
 
 def verdict(what: str, every: dict[str, list[Gap]]) -> str:
     """Say on how many tables the default is within a standard error of the best, and where it is above a base."""
+    every = {table: own for table, own in every.items() if own}
     n, parts = len(every), [f"{what}:"]
     for name, kind in (("independent tasks", "independent"), ("as compare has it", "corrected")):
         above = {table: getattr(own[0], kind) for table, own in every.items() if getattr(own[0], kind) > 1}
