@@ -195,6 +195,32 @@ def test_to_be_told_to_end_is_to_be_interrupted(tmp_path):
     assert not left(tmp_path)
 
 
+STRUCK = """
+import gc, os, signal, sys, time
+from undertow import cli
+
+def strike(phase, about):
+    gc.callbacks.remove(strike)
+    os.kill(os.getpid(), signal.SIGINT)
+
+@cli.app.command("wait")
+def wait():
+    gc.callbacks.append(strike)
+    gc.collect()
+    time.sleep(30)
+
+sys.argv = ["undertow", "wait"]
+cli.main()
+"""
+
+
+def test_an_interruption_that_a_callback_swallows_is_not_lost():
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", STRUCK], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (130, "Interrupted.\n")
+    assert time.monotonic() - begun < 30
+
+
 def test_a_kept_fit_that_was_damaged_is_made_again(tmp_path):
     data, cells = GroupedTable.from_arrays(X, Y, G), tmp_path / "cells.jsonl"
     asked = {"rivals": ["pooled_ridge"], "time_limit": None, "cells": cells}

@@ -11,7 +11,7 @@ import typer
 
 from undertow._version import __version__
 from undertow.cli import compare, explore, fit, listing, predict, reproduce, theory, train
-from undertow.cli.errors import INTERRUPTED, Group, cannot_write, flushed
+from undertow.cli.errors import INTERRUPTED, Group, cannot_write, flushed, strike_again
 from undertow.cli.output import escape_what_cannot_be_shown
 
 
@@ -56,6 +56,7 @@ def main() -> None:
     escape_what_cannot_be_shown()
     # To be told to end is to be interrupted: what is being written is cleared away, other processes are ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.unraisablehook = strike_again
     try:
         app()
         code: Any = 0

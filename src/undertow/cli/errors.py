@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from typing import Any
 
 import typer
@@ -70,6 +72,20 @@ def flushed(code: Any) -> Any:
         if not code:
             return 1 if isinstance(error, BrokenPipeError) else cannot_write(error)
     return code
+
+
+def strike_again(lost: sys.UnraisableHookArgs) -> None:
+    """Let an interruption come once more that struck where Python drops errors, as in a callback of a library's.
+
+    A hook for ``sys.unraisablehook``; other errors are shown as ever.
+    """
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    # Here it would be dropped again.
+    later = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    later.daemon = True
+    later.start()
 
 
 def _input_error(error: ValueError, ctx: Any) -> str | None:
