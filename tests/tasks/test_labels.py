@@ -1,8 +1,10 @@
 """Labels of two tables: the same in another type, another label, or named as alike."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+import undertow as ut
 from undertow.tasks import labels
 
 DAYS = np.array(["2020-01-01", "2020-06-30"], dtype="datetime64[D]")
@@ -57,3 +59,11 @@ def test_labels_that_are_alike_are_named():
     assert found == [("shop  a", "Shop A"), ("B ", "b"), ("07", "7")]
     big = np.array([1234567890123456789])
     assert labels.look_alikes(big, np.array([1.2345678901234568e18]))
+
+
+def test_labels_that_are_likely_one_are_named_where_they_make_tasks_small():
+    frame = {"g": ["a", "a ", "b", "b "] * 3, "x": list(range(12)), "y": list(range(12))}
+    with pytest.raises(ut.InputError, match=r"fewer than 5 rows.* 2 pairs of labels of 'g' differ by case or spaces"):
+        ut.tasks.read_table(pa.table(frame), "g", "y", min_rows=5)
+    with pytest.raises(ut.InputError, match=r"no task has 5 rows.*likely one task each"):
+        ut.tasks.read_table(pa.table(frame), "g", "y", min_rows=5, on_small="drop")

@@ -142,10 +142,11 @@ def large_enough(counts: Counts, ids: Ids, n_support: int, on_small: str) -> Num
     return enough_rows(counts, ids, Setting("n_support", n_support), on_small, n_query=1)
 
 
-def enough_rows(counts: Counts, ids: Ids, asked: Setting, on_small: str, n_query: int = 0) -> Numbers:
+def enough_rows(counts: Counts, ids: Ids, asked: Setting, on_small: str, n_query: int = 0, hint: str = "") -> Numbers:
     """Return the numbers of the tasks with enough rows; smaller ones raise, or are left out.
 
-    asked: the argument that asks for so many rows. n_query: how many query rows a task needs besides.
+    asked: the argument that asks for so many rows. n_query: how many query rows a task needs besides. hint: a sentence
+    on what may have made tasks small.
     """
     _check.one_of(on_small, "on_small", ("raise", "drop"))
     least = asked.value + n_query
@@ -157,9 +158,14 @@ def enough_rows(counts: Counts, ids: Ids, asked: Setting, on_small: str, n_query
     needed = f"{least} rows, one of them a query row" if n_query else f"{least} rows"
     if on_small == "raise":
         rule = f"{len(small)} of {len(counts)} tasks have fewer than {needed} ({have})."
-        way_out = ("Ask for fewer rows, or drop these tasks with ", Setting("on_small", "drop"), ".")
+        way_out = (
+            "Ask for fewer rows, or drop these tasks with ",
+            Setting("on_small", "drop"),
+            ".",
+            f" {hint}." * bool(hint),
+        )
         raise InputError(*asked, rule, way_out)
     if len(small) == len(counts):
         rule = (f"no task has {needed} ({have}), so ", Setting("on_small", "drop"), " leaves none.")
-        raise InputError(*asked, rule, "Ask for fewer rows.")
+        raise InputError(*asked, rule, "Ask for fewer rows." + f" {hint}." * bool(hint))
     return np.flatnonzero(counts >= least)

@@ -221,7 +221,10 @@ def _read(
         which = "" if reading.anonymous else f": {some(ids[lost])}"
         said.append(f"{len(lost)} of {len(ids)} tasks lost with these rows{which}")
         table = table.select(table.counts > 0)
-    large = drawing.enough_rows(table.counts, table.ids, asked, on_small, n_query=asked.name == "n_support")
+    note = said_alike(ids, name)
+    note = note.partition(": ")[0] if reading.anonymous else note
+    n_query = int(asked.name == "n_support")
+    large = drawing.enough_rows(table.counts, table.ids, asked, on_small, n_query, note)
     if len(large) < table.n_tasks:
         table = replace(table.select(large), n_left_out=table.n_tasks - len(large))
     means = means_of(table.x)
@@ -232,8 +235,8 @@ def _read(
         formula = replace(formula, random_slopes=encoding.slopes_of(formula, table.feature_names, table.x))
         table = replace(table, x=x, feature_names=encoding.columns_made, formula=formula)
     table = _without_constants(table, reading.on_constant, said)
-    if note := said_alike(ids, name):
-        said.append(note.partition(": ")[0] if reading.anonymous else note)
+    if note:
+        said.append(note)
     encoding = encoding.restricted(table.feature_names, dict(zip(named, means, strict=True)), opened, table.rows)
     if reading.anonymous:
         table = replace(table, ids=numbered(table.n_tasks))
