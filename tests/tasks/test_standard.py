@@ -7,6 +7,7 @@ import pytest
 
 from undertow import InputError
 from undertow.tasks import GroupedTable
+from undertow.tasks.standard import Standard
 
 
 def table_of(x, y=None, groups=None):
@@ -159,3 +160,18 @@ def test_numbers_whose_differences_leave_the_range_are_refused():
     x = np.column_stack([np.arange(6.0), [1e308, -1e308, 0, 0, 1, 2]])
     with pytest.raises(InputError, match="1e\\+308"):
         table_of(x).standardized()
+
+
+def test_deviations_keep_their_digits_where_some_rows_say_little_of_the_others():
+    # Evenly spread rows weigh next to nothing, and lie far away from those that count.
+    rng = np.random.default_rng(0)
+    y, w = 1e8 + rng.standard_normal((2048, 1)), np.ones(2048)
+    y[np.linspace(0, 2047, 1024).astype(int)], w[np.linspace(0, 2047, 1024).astype(int)] = 0.0, 1e-6
+    mean = np.average(y, weights=w, axis=0)
+    deviation = np.sqrt(np.average((y - mean) ** 2, weights=w, axis=0))
+    for order in (np.arange(2048), rng.permutation(2048)):
+        x = np.empty_like(y)
+        x[order] = y
+        standard = Standard.fit(x, y, w, features=True, targets=True, intercept=True, clip=None, order=order)
+        np.testing.assert_allclose(standard.centre, mean, rtol=1e-15)
+        np.testing.assert_allclose(standard.spread, deviation, rtol=1e-12)

@@ -253,35 +253,44 @@ def _moments(x: SomeRows, weights: PerRow | None, order: RowNumbers | None = Non
         order = None
     n = len(x) if order is None else len(order)
 
+    w = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
+    total = w.sum()
+
     def rows(start: int) -> np.ndarray:
         return x[start : start + _ROWS] if order is None else x[order[start : start + _ROWS]]
 
-    w = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
-    total = w.sum()
-    # About the first row, so that a large common offset costs no digits; then once more about the mean.
+    def squared(block: np.ndarray, start: int) -> Vector:
+        if weights is None:
+            return np.einsum("rp,rp->p", block, block)
+        return np.einsum("rp,rp,r->p", block, block, w[start : start + _ROWS])
+
     place = int(np.argmax(w > 0))
     first = x[place if order is None else order[place]].astype(np.float64)
-    shift = np.zeros(x.shape[1])
-    low, high = first.copy(), first.copy()
-    for start in range(0, n, _ROWS):
-        part = rows(start)
-        # A row of weight 0 does not count.
-        counted = part if weights is None else part[w[start : start + _ROWS] > 0]
-        if len(counted):
-            np.minimum(low, counted.min(axis=0), out=low)
-            np.maximum(high, counted.max(axis=0), out=high)
+    # About the mean of some rows, so that a large common offset costs no digits.
+    some = np.linspace(0, n - 1, min(n, _ROWS)).astype(np.int64)
+    some = some if w[some].any() else np.array([place])
+    sample = x[some if order is None else order[some]].astype(np.float64)
+    low, high = np.tile(first.astype(x.dtype), (2, min(n, _ROWS), 1))
+    buffer = np.empty((min(n, _ROWS), x.shape[1]))
+    shift, squares = np.zeros((2, x.shape[1]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        centre = first + (w[some] / w[some].sum()) @ (sample - first)
+        for start in range(0, n, _ROWS):
+            part, own = rows(start), w[start : start + _ROWS]
+            # A row of weight 0 does not count. Many rows side by side: the loops over columns are short.
+            counted = part if weights is None else part[own > 0]
+            np.minimum(low[: len(counted)], counted, out=low[: len(counted)])
+            np.maximum(high[: len(counted)], counted, out=high[: len(counted)])
+            block = np.subtract(part, centre, out=buffer[: len(part)])
+            shift += own @ block
+            squares += squared(block, start)
+        low, high = (one.astype(np.float64) for one in (low.min(axis=0), high.max(axis=0)))
         _refuse_huge(low, high)
-        part = part - first
-        shift += w[start : start + _ROWS] @ part
-    mean, constant = first + shift / total, low == high
-    squares = np.zeros(x.shape[1])
-    for start in range(0, n, _ROWS):
-        part = rows(start) - mean
-        if weights is None:
-            squares += np.einsum("rp,rp->p", part, part)
-        else:
-            squares += np.einsum("rp,rp,r->p", part, part, w[start : start + _ROWS])
-    spread = np.sqrt(squares / total)
+        shift /= total
+        mean, constant, variance = centre + shift, low == high, squares / total - shift**2
+        if ((shift**2 > variance) & ~constant).any():  # some rows that say little of the others: about the mean
+            variance = sum(squared(rows(start) - mean, start) for start in range(0, n, _ROWS)) / total
+        spread = np.sqrt(variance.clip(0))
     lost = np.flatnonzero(~constant & ~((spread > 0) & np.isfinite(spread)))
     if len(lost):
         # Squares of very small or very large numbers leave the range of float64: measure these in their own unit.
