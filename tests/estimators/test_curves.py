@@ -6,8 +6,8 @@ from forged import forge
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from undertow import InputError, MAMLClassifierCV, MAMLRegressorCV
-from undertow.estimators import load, save
-from undertow.estimators.curves import Around, promise, read_trees, splines, trees
+from undertow.estimators import bending, load, save
+from undertow.estimators.curves import Around, column_of_trees, promise, read_trees, splines, trees
 
 M, N = 40, 12
 
@@ -69,12 +69,22 @@ def test_a_column_of_a_fold_has_not_seen_its_targets(kind):
 
     def column(y):
         changed = Around(one.x, one.z, y, one.roots, one.offsets, one.folds, one.factors)
-        return (splines(changed) if kind == "splines" else trees(changed, None, None))[1]
+        return splines(changed)[1] if kind == "splines" else column_of_trees(changed, None, None)
 
     other = np.where(own[:, None], np.random.default_rng(2).standard_normal(one.y.shape), one.y)
     before, after = column(one.y), column(other)
     np.testing.assert_allclose(before[own], after[own], atol=1e-9)
     assert not np.isclose(before[~own], after[~own]).all()
+
+
+def test_trees_of_all_tasks_are_made_only_where_they_are_used(monkeypatch):
+    made_of_all = []
+    monkeypatch.setattr(bending, "trees", lambda *of: made_of_all.append(of) or trees(*of))
+    for kind, curve in (("bent", "splines"), ("product", "trees")):
+        x, y, tasks = made(kind)
+        model = MAMLRegressorCV(n_support=4, rules="mixed", n_draws=1).fit(x, y, groups=tasks)
+        assert model.curve_ == curve
+        assert len(made_of_all) == (curve == "trees")
 
 
 def test_trees_as_arrays_predict_as_scikit_learn_does():

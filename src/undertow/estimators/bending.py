@@ -9,7 +9,7 @@ import numpy as np
 from undertow._check import InputError, Setting
 from undertow.choice.plan import fold_of_each, parts_of
 from undertow.choice.search import Settings
-from undertow.estimators.curves import Around, promise, splines, trees
+from undertow.estimators.curves import Around, column_of_trees, promise, splines, trees
 from undertow.estimators.training import Search, Trained, searched
 from undertow.tasks.curve import Curve
 from undertow.tasks.losses import NEGLIGIBLE, TaskLosses, mean_over_tasks
@@ -58,21 +58,21 @@ def _unfit(rows: TaskRows, settings: Settings) -> str:
 
 def _curves(around: Around, settings: Settings, every: bool) -> dict[str, tuple[Curve, np.ndarray]]:
     """Curves that are worth a search, with their columns of folds; all of them with ``every``."""
-    found: dict[str, tuple[Curve, np.ndarray]] = {}
+    found: dict[str, tuple[Curve | None, np.ndarray]] = {}
     gains = {}
     if (bent := splines(around)) is not None:
         found["splines"], gains["splines"] = bent, promise(around, bent[1], settings.weighting)
     # Trees cost more: one fold says whether they are worth it.
-    if every or _promises(*promise(around, trees(around, 0, settings.n_jobs)[1], settings.weighting, 0)):
-        curve, column = trees(around, None, settings.n_jobs)
-        assert curve is not None
-        found["trees"], gains["trees"] = (curve, column), promise(around, column, settings.weighting)
-    if every:
-        return found
-    good = [kind for kind, gain in gains.items() if _promises(*gain)]
-    if len(good) > 1 and gains["trees"][0] > gains["splines"][0] - gains["trees"][1]:
-        good.remove("trees")  # of two that promise alike the one that can be read, column by column
-    return {good[-1]: found[good[-1]]} if good else {}
+    if every or _promises(*promise(around, column_of_trees(around, 0, settings.n_jobs), settings.weighting, 0)):
+        column = column_of_trees(around, None, settings.n_jobs)
+        found["trees"], gains["trees"] = (None, column), promise(around, column, settings.weighting)
+    good = [kind for kind in found if every or _promises(*gains[kind])]
+    if len(good) > 1 and not every:
+        # Of two that promise alike the one that can be read, column by column.
+        alike = gains["trees"][0] > gains["splines"][0] - gains["trees"][1]
+        good = ["splines" if alike else "trees"]
+    # Trees of all tasks are a sixth of the work, which those that are not used are spared.
+    return {kind: (found[kind][0] or trees(around, settings.n_jobs), found[kind][1]) for kind in good}
 
 
 def _promises(gap: float, error: float) -> bool:

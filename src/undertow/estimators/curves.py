@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,11 @@ class Around:
     def row_folds(self) -> np.ndarray:
         """(R,) fold of each row."""
         return np.repeat(self.folds, np.diff(self.offsets))
+
+    @cached_property
+    def straight(self) -> list[np.ndarray]:
+        """``of_folds`` of the columns of the straight model and, last, of each target."""
+        return [self.of_folds(np.c_[self.z, self.y[:, [j]]], j) for j in range(self.y.shape[1])]
 
     def each(self, columns: np.ndarray, j: int) -> list[np.ndarray]:
         """Return C_i^T V_i^{-1} C_i, times sigma^2, of each task, for columns C (R, c) and target j."""
@@ -196,26 +202,36 @@ def _least_squares(sums: np.ndarray, penalty: np.ndarray | float) -> np.ndarray:
     return np.linalg.solve(matrix, sums[:-1, -1])
 
 
-def trees(around: Around, fold: int | None, n_jobs: int | None) -> tuple[Trees | None, np.ndarray]:
-    """Return trees of all tasks, and the column (R, q) of trees that have not seen a row's fold.
+def trees(around: Around, n_jobs: int | None) -> Trees:
+    """Return trees of all tasks."""
+    with _threads(n_jobs):
+        return _boosted(around, None, quick=False)
+
+
+def column_of_trees(around: Around, fold: int | None, n_jobs: int | None) -> np.ndarray:
+    """Return the column (R, q) of trees that have not seen a row's fold.
 
     fold: None for all; else a quick look, with fewer and coarser trees: a column for that fold, and nothing else.
     """
-    from threadpoolctl import threadpool_limits
-
     column, row_folds = np.zeros(around.y.shape), around.row_folds
-    with threadpool_limits(n_workers(n_jobs), "openmp"):
+    with _threads(n_jobs):
         for k in range(int(around.folds.max()) + 1) if fold is None else [fold]:
             own = row_folds == k
             column[own] = _boosted(around, k, quick=fold is not None).values(around.x[own])
-        return (_boosted(around, None, quick=False) if fold is None else None), column
+    return column
+
+
+def _threads(n_jobs: int | None) -> Any:
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(n_workers(n_jobs), "openmp")
 
 
 def _left_by_tasks(around: Around, without: int | None) -> np.ndarray:
     """What the straight models of the tasks leave, (R, q), in the unit of the targets; without a fold in these."""
     left = np.empty(around.y.shape)
     for j in range(around.y.shape[1]):
-        sums = around.of_folds(np.c_[around.z, around.y[:, [j]]], j)
+        sums = around.straight[j]
         total = sums[[k for k in range(len(sums)) if k != without]].sum(axis=0)
         away = around.y[:, j] - around.z @ _least_squares(total, 0.0)
         effects = around.z @ around.factors[j]
