@@ -126,6 +126,7 @@ class GradientFamily:
             k: search_rates(plan, moments.first(k), self.rates, np.asarray(ridges, dtype=np.float64))
             for k in sorted(set(steps))
         }
+        self._surfaces: dict[tuple[int | None, int | None], list[LossSurface]] = {}
         self._picks: dict[tuple[str, int | None, int | None], RatePick] = {}
         self._trained: dict[tuple[RatePick, tuple[int, ...]], Found] = {}
 
@@ -133,7 +134,9 @@ class GradientFamily:
         """Return the best rates, ridge and number of steps."""
         key = strategy, outer, inner
         if key not in self._picks:
-            picks = [pick(search.surface(outer, inner), strategy) for search in self.searches.values()]
+            if key[1:] not in self._surfaces:
+                self._surfaces[key[1:]] = [search.surface(outer, inner) for search in self.searches.values()]
+            picks = [pick(surface, strategy) for surface in self._surfaces[key[1:]]]
             self._picks[key] = min(picks, key=lambda one: one.loss)
         return self._picks[key]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import solve as solve_positive
+from scipy.linalg import get_lapack_funcs
 
 from undertow.choice.tridiagonal import LEAST_COLUMNS, shifted_solutions
 from undertow.linear.block_moments import at
 
+(_posv,) = get_lapack_funcs(("posv",), dtype=np.float64)
 _NUMBERS_AT_ONCE = 1 << 22
 # From this ridge on the condition number leaves a direct solution its digits.
 _LEAST_DIRECT_RIDGE = 1e-6
@@ -24,19 +25,21 @@ def solve(gram: np.ndarray, q: int, coefficients: np.ndarray, ridges: np.ndarray
             return _direct(gram, q, coefficients, float(ridges[0]))
         except np.linalg.LinAlgError:
             pass  # singular to rounding all the same: eigenvalues say in which directions
-    out = np.empty((len(coefficients), len(ridges), q, p))
     size = max(1, _NUMBERS_AT_ONCE // width**2)
-    for start in range(0, len(coefficients), size):
-        full = at(gram, coefficients[start : start + size])
-        matrix, right = full[:, :p, :p], full[:, p:, :p]
-        own = out[start : start + size]
-        rest = np.ones(len(full), dtype=bool)
-        if p >= LEAST_COLUMNS:
-            shifts = np.trace(matrix, axis1=1, axis2=2)[:, None] * ridges / p
-            own[...], sure = shifted_solutions(matrix, right, shifts, _LOST * p * eps)
-            rest = ~sure
-        if rest.any():
-            own[rest] = _by_eigenvalues(matrix[rest], right[rest], ridges, eps)
+    starts = range(0, len(coefficients), size)
+    return np.concatenate([solutions(at(gram, coefficients[i : i + size]), q, ridges, eps) for i in starts])
+
+
+def solutions(grams: np.ndarray, q: int, ridges: np.ndarray, eps: float) -> np.ndarray:
+    """Return weights (k, r, q, p) from matrices [B, gamma]^T [B, gamma] (k, p + q, p + q), as ``solve`` does."""
+    p = grams.shape[1] - q
+    matrix, right = grams[:, :p, :p], grams[:, p:, :p]
+    if p < LEAST_COLUMNS:
+        return _by_eigenvalues(matrix, right, ridges, eps)
+    shifts = np.trace(matrix, axis1=1, axis2=2)[:, None] * ridges / p
+    out, sure = shifted_solutions(matrix, right, shifts, _LOST * p * eps)
+    if not sure.all():
+        out[~sure] = _by_eigenvalues(matrix[~sure], right[~sure], ridges, eps)
     return out
 
 
@@ -62,7 +65,10 @@ def _direct(gram: np.ndarray, q: int, coefficients: np.ndarray, ridge: float) ->
         full = at(gram, one[None])[0]
         matrix = full[:p, :p]
         matrix[np.diag_indices(p)] += ridge * np.trace(matrix) / p or 1.0
-        out[i, 0] = solve_positive(matrix, full[:p, p:], assume_a="pos").T
+        _, solution, info = _posv(matrix, full[:p, p:], lower=1)
+        if info:
+            raise np.linalg.LinAlgError("the matrix is not positive definite to rounding.")
+        out[i, 0] = solution.T
     return out
 
 

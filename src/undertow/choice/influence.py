@@ -21,14 +21,17 @@ the last two terms summed over the folds that train on both.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import get_lapack_funcs
 
 from undertow._workers import each
 from undertow.linear import circle
 from undertow.linear.block_moments import BlockMoments, at
 
+_potrf, _potrs = get_lapack_funcs(("potrf", "potrs"), dtype=np.float64)
 # Multiplications beyond which leaving out a block is linearised: (G + lambda)^-1 in place of (G - G_b + lambda)^-1.
 _EXACT = 2e9
 
@@ -100,35 +103,30 @@ def influences(
     k, n_folds = len(train), int(moments.folds.max()) + 1
     if exact is None:
         exact = n_blocks * n_folds * k * p**3 <= _EXACT
+    train_pairs, test_pairs = _pairs(train), _pairs(test)
+    grams = _symmetric(moments.gram)
     own = np.zeros((n_blocks, k))
     cross, joint = np.zeros((2, n_blocks, n_blocks, k))
 
     def without(fold: int) -> tuple[np.ndarray, np.ndarray]:
         shifted, right = _equations(moments.without((fold,)), train, ridges, p)
-        weights = _solved(shifted, right)  # (k, p, q)
+        solve = _solver(shifted)
+        weights = solve(right)  # (k, p, q)
         v = np.concatenate([weights, np.broadcast_to(-np.eye(q), (k, q, q))], axis=1)  # (k, p + q, q)
         outside, inside = np.flatnonzero(moments.folds != fold), np.flatnonzero(moments.folds == fold)
-        slopes = np.empty((len(inside), k, p, q))
-        for i, c in enumerate(inside):
-            half = _apply(moments.gram[c], test, v)
-            own[c] = 0.5 * (half * v).sum(axis=(1, 2))
-            slopes[i] = half[:, :p]
-        adjoint = _solved(shifted, slopes.sum(axis=0))
+        half = _apply(grams[inside], test_pairs, v)
+        own[inside] = 0.5 * (half * v).sum(axis=(2, 3))
+        slopes = half[:, :, :p]
+        adjoint = solve(slopes.sum(axis=0))
         adjoint = np.concatenate([adjoint, np.zeros((k, q, q))], axis=1)
-        moved, back = np.empty((2, len(outside), k, p, q))
-        wide = np.concatenate([v, adjoint], axis=2)
-        for i, b in enumerate(outside):
-            if exact:
-                own_gram = at(moments.gram[b], train)[:, :p]
-                moves = own_gram @ wide
-                moved[i] = _solved(shifted - own_gram[..., :p], moves[..., :q])
-            else:
-                moves = _apply(moments.gram[b], train, wide)[:, :p]
-                moved[i] = moves[..., :q]
-            back[i] = moves[..., q:]
-        if not exact:
+        moves = _apply(grams[outside], train_pairs, np.concatenate([v, adjoint], axis=2))[:, :, :p]
+        moved, back = moves[..., :q], moves[..., q:]
+        if exact:
+            of_each = [at(moments.gram[b], train)[:, :p, :p] for b in outside]
+            moved = np.stack([_solved(shifted - one, moves) for one, moves in zip(of_each, moved, strict=True)])
+        else:
             every = moved.transpose(1, 2, 0, 3).reshape(k, p, -1)
-            moved = _solved(shifted, every).reshape(k, p, len(outside), q).transpose(2, 0, 1, 3)
+            moved = solve(every).reshape(k, p, len(outside), q).transpose(2, 0, 1, 3)
         # Leaving b out moves the weights by ``moved``; having it moves them the other way.
         cross[np.ix_(inside, outside)] = -_products(slopes, moved)
         bent = np.einsum("kab,nkbq->nkaq", at(moments.of_folds((fold,)), test)[:, :p, :p], moved, optimize=True)
@@ -157,13 +155,32 @@ def _products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return (one @ other.transpose(0, 2, 1)).transpose(1, 2, 0)
 
 
-def _apply(gram: np.ndarray, coefficients: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return [B, gamma]^T [B, gamma] v, (k, p + q, q), of one block at rows of coefficients (k, s + 1)."""
-    s, width = gram.shape[:2]
-    k, _, q = v.shape
-    wide = np.einsum("kj,kaq->kqja", coefficients, v).reshape(k * q, s * width)
-    half = (wide @ gram.reshape(s * width, s * width)).reshape(k, q, s, width)
-    return np.einsum("kqja,kj->kaq", half, coefficients)
+def _symmetric(grams: np.ndarray) -> np.ndarray:
+    """Sums of parts i, j and j, i of Gram matrices (B, s, w, s, w), one below the other: (B, s (s + 1) / 2 w, w)."""
+    s, width = grams.shape[1:3]
+    parts = [grams[:, i, :, j] + (grams[:, j, :, i] if i != j else 0) for i in range(s) for j in range(i + 1)]
+    return np.stack(parts, axis=1).reshape(len(grams), -1, width)
+
+
+def _pairs(coefficients: np.ndarray) -> np.ndarray:
+    """Products (k, s (s + 1) / 2) of rows of coefficients (k, s), by which the parts of ``_symmetric`` are added up."""
+    i, j = np.tril_indices(coefficients.shape[1])
+    return coefficients[:, i] * coefficients[:, j]
+
+
+def _apply(grams: np.ndarray, pairs: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Return [B, gamma]^T [B, gamma] v, (b, k, p + q, q), of some blocks at rows of ``pairs``, for v (k, p + q, q)."""
+    k, width, q = v.shape
+    scaled = (pairs[:, None, :, None] * v.transpose(0, 2, 1)[:, :, None]).reshape(k * q, -1)
+    return (scaled @ grams).reshape(len(grams), k, q, width).swapaxes(2, 3)
+
+
+def _solver(matrices: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """What solves (k, p, p) for (k, p, q): by one factor of each matrix, where all are positive."""
+    factors = [_potrf(one, lower=1, clean=0) for one in matrices]
+    if any(info for _, info in factors):
+        return lambda right: _solved(matrices, right)
+    return lambda right: np.stack([_potrs(f, one, lower=1)[0] for (f, _), one in zip(factors, right, strict=True)])
 
 
 def _solved(matrices: np.ndarray, right: np.ndarray) -> np.ndarray:

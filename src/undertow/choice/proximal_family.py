@@ -10,6 +10,7 @@ import numpy as np
 
 from undertow._batch import TaskBatch
 from undertow._workers import each
+from undertow.choice.gram_path import solutions
 from undertow.choice.plan import Found, Plan, Tested, evenly
 from undertow.linear.block_moments import BlockMoments, deal
 from undertow.linear.proximal_step import RATIOS, RidgeMoments, sum_ridge_moments
@@ -29,8 +30,8 @@ class ProximalFamily:
         self.plan = plan
         self.moments = moments
         """[target][fold]"""
-        self.blocks = blocks
-        """of all tasks, which hold the moments without an inner loop"""
+        self.blocks = None if blocks is None else blocks.first(0)
+        """moments of all tasks without an inner loop"""
         self.ridges = np.asarray(ridges, dtype=np.float64)
         self.ratios = moments[0][0].ratios
         shape = (len(self.ratios), len(self.ratios), len(self.ridges))
@@ -38,8 +39,8 @@ class ProximalFamily:
         def losses(fit: tuple[tuple[int, ...], dict[Tested, tuple[int, ...]]]) -> dict[Tested, np.ndarray]:
             sums = {key: np.zeros(shape) for key in fit[1]}
             for folds in moments:
-                weights = self._train(folds, fit[0]).solve(self.ridges.tolist()).weights
-                flat = weights.reshape(-1, weights.shape[-1])
+                train = self._train(folds, fit[0])
+                flat = solutions(train.gram, 1, self.ridges, train.eps).reshape(-1, train.n_features)
                 for key, those in fit[1].items():
                     own = sum_ridge_moments(folds[fold] for fold in those)
                     sums[key] += own.loss(flat).reshape(shape) * own.weight
