@@ -54,7 +54,7 @@ class Influences(NamedTuple):
         return Influences(self.own - other.own, self.cross - other.cross, self.weight, self.joint - other.joint)
 
     def take(self, points: np.ndarray) -> Influences:
-        """Return the same at some points."""
+        """Return the same at some points; one alone can be subtracted from all."""
         return Influences(self.own[:, points], self.cross[:, :, points], self.weight, self.joint[:, :, points])
 
     @property
@@ -75,8 +75,10 @@ class Influences(NamedTuple):
         few = n_blocks / max(n_blocks - 1, 1)
         jackknife = few * (self.of_block**2).sum(axis=0)
         own = few * ((self.own - self.weight[:, None] * self.mean) ** 2).sum(axis=0) / total**2
-        squares = (self.cross + self.cross.transpose(1, 0, 2) + self.joint) ** 2
-        excess = 0.5 * (squares.sum(axis=(0, 1)) - np.einsum("bbk->k", squares)) / total**2
+        pairs = self.cross + self.cross.transpose(1, 0, 2)
+        pairs += self.joint
+        alone = np.einsum("bbk->bk", pairs)
+        excess = 0.5 * (np.einsum("bck,bck->k", pairs, pairs) - (alone**2).sum(axis=0)) / total**2
         # With pairs alone no more than half could go. Triples, which the jackknife counts three times, count where
         # there are few blocks; then the own losses, the fits being given, are the floor.
         floor = np.minimum(own, 0.5 * jackknife)

@@ -37,7 +37,7 @@ def rate_interval(
     slope = found.take(np.roll(np.arange(len(angles)), -1)) - found.take(np.roll(np.arange(len(angles)), 1))
     bound = stdtrit(n_blocks - 1, 0.5 + level / 2) if n_blocks > 1 else np.inf
     kept = np.abs(slope.mean) <= bound * np.sqrt(slope.variance()[0])
-    above = found - found.take(np.full(len(angles), best))
+    above = found - found.take(np.array([best]))
     clearly = stdtrit(n_blocks - 1, 1 - _CLEARLY) if n_blocks > 1 else np.inf
     kept &= above.mean <= clearly * np.sqrt(above.variance()[0])
     kept[best] = True
@@ -110,7 +110,7 @@ def verdict_of(interval: RateInterval, over_step: Gain) -> Verdict:
 
 def curve_of(found: Influences, train_rates: np.ndarray, adapt_rates: np.ndarray) -> RateCurve:
     """Return the error over the train rate, and its standard error as a difference from that at rate 0."""
-    zero = np.full(len(train_rates), int(np.flatnonzero(train_rates == 0)[0]))
+    zero = np.flatnonzero(train_rates == 0)[:1]
     variance = (found - found.take(zero)).variance()[0]
     # Influences are those of half the mean squared error.
     columns = train_rates, adapt_rates, 2 * found.mean, 2 * np.sqrt(variance)
