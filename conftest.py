@@ -15,3 +15,10 @@ pages = Sybil(
 )
 docstrings = Sybil(parsers=[DocTestParser()], patterns=["*.py"], path="src/undertow")
 pytest_collect_file = (pages + docstrings).pytest()
+
+
+def pytest_configure(config):
+    """Compile programs of JAX with less care in the quick suite."""
+    # Most time of a small test with JAX goes into compiling. Long tests compile as a user's program does.
+    if "not long" in config.option.markexpr:
+        os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

@@ -74,6 +74,7 @@ def test_first_order_ends_elsewhere():
     np.testing.assert_allclose(state.params, np.linalg.solve(left, right), rtol=1e-7)
 
 
+@pytest.mark.long
 def test_lbfgs_and_another_start_agree_as_well():
     tasks = sample("wide")
     init = np.linspace(1, -1, 12)

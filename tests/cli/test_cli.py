@@ -304,6 +304,7 @@ def test_theory_where_the_mean_is_infinite_says_so_in_words(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+@pytest.mark.usefixtures("drawn")
 def test_theory_draws_a_figure(tmp_path, kind):
     path = tmp_path / f"curve.{kind}"
     done = call("theory", *SIZES, "--rates", "-1:0:3", "--plot", path)

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
-from matplotlib.figure import Figure
 from typer.testing import CliRunner
+from undrawn import drawing
 
 import undertow as ut
 from undertow.choice import words
@@ -43,7 +43,8 @@ SMALL = ("gapminder", "--draws", 1, "--folds", 3, "--effort", "fast")
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fit") / "results"
-    return folder, run("fit", *SMALL, "--out", folder)
+    with drawing():
+        return folder, run("fit", *SMALL, "--out", folder)
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +172,7 @@ def bracketed(tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("drawn")
 def test_names_with_brackets_are_printed_as_they_are(bracketed):
     output = run(*bracketed)
     assert "target out [/]" in output
@@ -253,8 +255,6 @@ def test_a_file_of_ours_is_known_again_after_a_run_without_it(bracketed, tmp_pat
 
     monkeypatch.setattr("undertow.report.extra.require", lambda: None)
     monkeypatch.setattr("undertow.report.write_fit_report", written)
-    # Drawing takes most of the time.
-    monkeypatch.setattr("undertow.plots.choice_figure", lambda *_: Figure())
     model, report = tmp_path / "m.safetensors", tmp_path / "r.html"
     run(*bracketed, "--save", model)
     run(*bracketed)

@@ -61,6 +61,7 @@ def _each(batch, late):
     return [(batch.support_x[i], batch.support_y[i], batch.query_x[i], batch.query_y[i]) for i in np.flatnonzero(late)]
 
 
+@pytest.mark.long
 def test_other_kinds_of_tables_are_judged_too(tmp_path):
     x, y = drifting(0, 0.1)
     groups = np.repeat(np.arange(M), N)

@@ -141,7 +141,7 @@ def test_intervals_of_a_curve_cover(fitted):
 
 def test_a_straight_relation_costs_nothing_but_time():
     x, y, tasks = made("straight")
-    fast, default = (MAMLRegressorCV(n_support=4, effort=e).fit(x, y, groups=tasks) for e in ("fast", "default"))
+    fast, default = (MAMLRegressorCV(4, 3, n_draws=1, effort=e).fit(x, y, groups=tasks) for e in ("fast", "default"))
     assert default.curve_ == "straight"
     np.testing.assert_array_equal(default.predict(x, tasks), fast.predict(x, tasks))
 
@@ -208,7 +208,7 @@ def test_efforts_that_cannot_be_are_named():
         MAMLRegressorCV(effort="great").fit(x, y, groups=tasks)
     with pytest.raises(InputError, match="needs fit_intercept=True"):
         MAMLRegressorCV(effort="thorough", fit_intercept=False).fit(x, y, groups=tasks)
-    assert MAMLRegressorCV(fit_intercept=False).fit(x, y, groups=tasks).curve_ == "straight"
+    assert MAMLRegressorCV(cv=3, n_draws=1, fit_intercept=False).fit(x, y, groups=tasks).curve_ == "straight"
 
 
 @pytest.mark.long

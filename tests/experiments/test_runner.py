@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from undrawn import drawing
 
 from undertow import experiments
 from undertow._check import InputError
@@ -32,7 +33,8 @@ def small(**settings):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    return experiments.reproduce(NAME, tmp_path_factory.mktemp("finished"), config=small())
+    with drawing():
+        return experiments.reproduce(NAME, tmp_path_factory.mktemp("finished"), config=small())
 
 
 def test_a_folder_holds_all_files_and_a_record_of_how_they_came(finished):
@@ -58,6 +60,7 @@ def test_a_folder_holds_all_files_and_a_record_of_how_they_came(finished):
     assert pq.read_table(finished.folder / "table.parquet").equals(finished.table)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_complete_folder_is_only_drawn_again(finished, monkeypatch):
     before = {path.name: path.read_bytes() for path in finished.folder.glob("*.*")}
     monkeypatch.setattr("undertow.trials.monte_carlo.run_cell", None)
@@ -227,6 +230,7 @@ def test_an_unknown_name_is_refused(tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("drawn")
 def test_a_process_killed_by_ctrl_c_keeps_its_cells_and_the_next_one_ends_with_the_same_bits(tmp_path):
     """SIGINT to a real process in the middle of a cell; the reference is a run that was never stopped."""
     # A shell that starts us in the background makes us ignore SIGINT, and children inherit that.
@@ -258,6 +262,7 @@ def test_a_process_killed_by_ctrl_c_keeps_its_cells_and_the_next_one_ends_with_t
         assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_global_matplotlib_settings_stay_as_they_are(finished):
     import matplotlib
 

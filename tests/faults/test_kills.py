@@ -202,7 +202,7 @@ def test_a_killed_command_given_again_ends_with_the_same_numbers(name, server, r
     rng = np.random.default_rng([SEED, 0])
     (record, _), words = server.whole(name), COMMANDS[name].split()
     hits, found = 0, Counter()
-    while hits < (times(3) if request.node.get_closest_marker("long") else 2):
+    while hits < (times(3) if request.node.get_closest_marker("long") else 1):
         folder, records = prepared(tmp_path / str(found.total())), []
         # Once more for some: killed where it goes on.
         for _ in range(rng.integers(1, 3)):

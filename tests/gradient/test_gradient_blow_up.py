@@ -71,6 +71,7 @@ def test_numbers_that_overflow_float32_are_refused_where_they_stand():
     ug.train(linear_loss, ZERO, tasks._replace(query_mask=mask), SGD, 0.1, iterations=1)
 
 
+@pytest.mark.long
 def test_parameters_that_an_update_made_infinite_are_the_cause():
     error = blow_up(linear_loss, optimizer=optax.chain(optax.scale(-3e38), optax.scale(1e9)))
     assert (error.cause, error.iteration) == ("params", 1)

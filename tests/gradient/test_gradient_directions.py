@@ -73,6 +73,7 @@ def run(start, inner=None, n=6, optimizer=ADAM, **options):
     return ug.train(linear_loss, start, source, optimizer, 0.1, inner or ug.InnerLoop(2), iterations=n, **options)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_from_the_state_of_another():
     whole, history = run(START)
     first, _ = run(START, n=2)

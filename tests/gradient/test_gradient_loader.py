@@ -37,6 +37,7 @@ def test_each_iteration_sees_what_the_host_reads():
     np.testing.assert_allclose(state.params, now.params, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_an_interrupted_run_goes_on_with_the_same_numbers(tmp_path):
     whole, _ = trained(ug.Source(ug.Loader(load)))
     trained(ug.Source(ug.Loader(load)), iterations=7, checkpoint=tmp_path / "run")

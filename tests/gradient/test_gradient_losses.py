@@ -36,7 +36,7 @@ def masked(tasks, value=True):
     return tasks._replace(support_mask=full(tasks.support_y), query_mask=full(tasks.query_y))
 
 
-@pytest.mark.parametrize("loss_fn", [weighed, weighed_without])
+@pytest.mark.parametrize("loss_fn", [weighed, pytest.param(weighed_without, marks=pytest.mark.long)])
 def test_masks_that_are_all_true_change_nothing(loss_fn):
     tasks = linear_tasks(dtype=np.float32)
     plain, _ = ug.meta_loss(loss_fn, START, tasks, -0.1, TWO)

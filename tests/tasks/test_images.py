@@ -22,7 +22,7 @@ def pixels(x):
     return np.round(np.asarray(x) * 255).astype(int)
 
 
-@pytest.mark.parametrize("engine", ["numpy", "jax"])
+@pytest.mark.parametrize("engine", ["numpy", pytest.param("jax", marks=pytest.mark.long)])
 def test_an_episode_holds_different_images_of_different_classes(engine):
     tasks = ImageTasks(numbered(), 3)
     design = ut.Design(40, 6, 9)

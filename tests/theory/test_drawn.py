@@ -22,7 +22,7 @@ from undertow.theory import drawn, expected_distance, method_for, optimal_train_
 )
 def test_several_steps_lie_within_the_stated_error_of_monte_carlo(p, m, n_t, n_v, steps, rates):
     problem, design = ut.MixedLinearRegression(p, 1.0, 1.0), ut.Design(m, n_t, n_v)
-    mc = estimate(distance_samples(p, design, rates, runs=3000, seed=5, steps=steps)[:, :, 1:].sum(axis=2))
+    mc = estimate(distance_samples(p, design, rates, runs=1500, seed=5, steps=steps)[:, :, 1:].sum(axis=2))
     for rate, mean, error in zip(rates, mc.mean, mc.error, strict=True):
         value = expected_distance(problem, design, rate, steps=steps)
         stated = method_for(problem, design, rate, steps=steps).expected_relative_error
