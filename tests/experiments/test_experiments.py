@@ -23,7 +23,9 @@ def tables(request):
         record = experiments.get(name)
         quick = request.param == "quick"
         # The threshold takes most of the time: fewer sizes, of which one is the threshold.
-        config = record.config(quick, **({"n_tasks": (2, 4, 6, 8, 10, 11, 12)} if quick and name == "threshold" else {}))
+        config = record.config(
+            quick, **({"n_tasks": (2, 4, 6, 8, 10, 11, 12)} if quick and name == "threshold" else {})
+        )
         found[name] = (record, config, record.run(config))
     return found
 
