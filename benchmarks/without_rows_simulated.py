@@ -2,8 +2,8 @@
 
 Designs differ in what features say within tasks and between them. Errors are on 400 new tasks, each counting once,
 over the target's variance; parts are the common weights of "joint", those of the strategy in use, and the mean.
-Prints the Markdown table of docs/explanation/validation.md: the error of the blend, and of each part how much higher it
-is, in per cent with the standard error over tables.
+Prints a Markdown table: the error of the blend, and of each part how much higher it is, in per cent with the standard
+error over tables.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/without_rows_simulated.py [--tables 24]
 """
