@@ -1,8 +1,8 @@
 """
-How far below zero the best training rate lies
-==============================================
+How far below zero the best train rate lies
+===========================================
 
-For mixed linear regression with more features than query rows the best training rate depends on the sizes n_t, n_v and
+For mixed linear regression with more features than query rows the best train rate depends on the sizes n_t, n_v and
 p only: not on the noise, nor on how different the tasks are, nor on the number of tasks. To leading order it is
 ``-(1 + sqrt(1 + 4 p / n_t)) / (2 p / n_t)``; at finite sizes it lies further out, the more so the more query rows a
 task has.
@@ -29,7 +29,7 @@ axes.plot(queries, best, "o-", label="finite size")
 axes.axhline(leading, color=style.ORANGE, linestyle=":", label="leading order")
 axes.set_xticks(queries)
 axes.set_xlabel("query rows of a task, n_v")
-axes.set_ylabel("best training rate")
+axes.set_ylabel("best train rate (raw)")
 axes.set_title(f"p = {p}, n_t = {n_support}")
 axes.legend()
 plt.show()

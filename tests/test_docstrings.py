@@ -3,7 +3,9 @@
 import dataclasses
 import enum
 import inspect
+import re
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from test_house import ROOMS
@@ -73,6 +75,23 @@ PARTS = {
 }
 
 
+SAYS_SO = re.compile(r"\b(return|yield)s?\b|^Whether\b", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("name", [n for n, v in PUBLIC.items() if inspect.isfunction(v)])
+def test_what_is_returned_is_said(name):
+    """In a section, or in the summary line."""
+    value = PUBLIC[name]
+    found = sections(value)
+    if inspect.signature(value).return_annotation not in (None, "None"):
+        assert found["Returns"] or found["Yields"] or SAYS_SO.search(" ".join(found["Summary"]))
+
+
 @pytest.mark.parametrize("name", [n for n, v in PUBLIC.items() if "." not in v.__qualname__ and n not in PARTS])
 def test_functions_and_classes_have_an_example(name):
     assert any(">>> " in line for line in sections(PUBLIC[name])["Examples"])
+
+
+def test_every_example_runs():
+    files = (Path(__file__).parent.parent / "src").rglob("*.py")
+    assert not [str(file) for file in files if "doctest: +SKIP" in file.read_text(encoding="utf-8")]

@@ -201,7 +201,7 @@ class MixedLinearRegression(Problem):
         return implied
 
     def draw(self, source: RandomSource, design: Design) -> TaskBatch:
-        """Draw one TaskBatch of the design's sizes from any RandomSource."""
+        """Return one TaskBatch of the design's sizes from any RandomSource."""
         m, p = design.n_tasks, self.n_features
         scale = self.task_std / math.sqrt(p) if self.task_covariance is None else None  # type: ignore[operator]
         weights = self.mean_weights + _colour(source.normal((m, p)), self.task_covariance, scale)
@@ -262,7 +262,7 @@ class QuadraticRegression(Problem):
         self._store("mean_weights", _vector(self.mean_weights, "mean_weights", self.n_features))
 
     def draw(self, source: RandomSource, design: Design) -> TaskBatch:
-        """Draw one TaskBatch of the design's sizes from any RandomSource."""
+        """Return one TaskBatch of the design's sizes from any RandomSource."""
         m, p = design.n_tasks, self.n_features
         weights = self.mean_weights + self.task_std / math.sqrt(p) * source.normal((m, p))
         offsets = self.mean_offset + self.offset_std * source.normal((m, 1))
@@ -292,7 +292,7 @@ class Sinusoid(Problem):
     n_features: ClassVar[int] = 1
 
     def draw(self, source: RandomSource, design: Design) -> TaskBatch:
-        """Draw one TaskBatch of the design's sizes from any RandomSource."""
+        """Return one TaskBatch of the design's sizes from any RandomSource."""
         m = design.n_tasks
         amplitude = source.uniform(0.1, 5.0, (m, 1))
         phase = source.uniform(0.0, math.pi, (m, 1))

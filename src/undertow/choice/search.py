@@ -95,6 +95,11 @@ def search(everything: TaskRows, rows: TaskRows, settings: Settings) -> Searched
         those with more than ``n_support`` rows, at least three.
     settings
         what may be chosen from, and how.
+
+    Returns
+    -------
+    Searched
+        the choice, the strategy that it uses, trained on all tasks, and each task's held-out errors.
     """
     plan = _plan(everything, rows, settings)
     n_rates = settings.n_rates or default_rates(rows.n_columns, settings.limits)

@@ -100,11 +100,11 @@ class Comparison:
         return "default" if "default" in self.measured else self.best
 
     def label(self, name: str) -> str:
-        """What a rival is called in tables and figures."""
+        """Return what a rival is called in tables and figures."""
         return self.labels[self.names.index(_check.one_of(name, "name", self.names))]
 
     def losses(self, name: str) -> np.ndarray:
-        """Losses (m,) of the tasks under one rival. Raises InputError for one that was not measured."""
+        """Return the losses (m,) of the tasks under one rival. Raises InputError for one that was not measured."""
         return self.task_losses[:, self.names.index(_check.one_of(name, "name", self.measured))]
 
     @property
@@ -113,11 +113,11 @@ class Comparison:
         return weights_of(self.task_rows, self.settings["weighting"])
 
     def mean_loss(self, name: str) -> tuple[float, float]:
-        """Mean loss over tasks, and its standard error."""
+        """Return the mean loss over tasks, and its standard error."""
         return mean_over_tasks(self.losses(name), self.weights)
 
     def difference(self, a: str, b: str, level: float | None = None) -> Difference:
-        """Mean loss of ``a`` minus that of ``b``, paired by task, with an interval at ``level``.
+        """Return the mean loss of ``a`` minus that of ``b``, paired by task, with an interval at ``level``.
 
         Standard error and interval allow for training tasks that folds share; see ``undertow.comparison.interval``.
 
@@ -135,7 +135,7 @@ class Comparison:
         return corrected(gaps, self.weights, int(self.settings["n_folds"]), self.level if level is None else level)
 
     def ranking(self) -> list[str]:
-        """Names of the measured rivals, from the least mean loss up."""
+        """Return the names of the measured rivals, from the least mean loss up."""
         return sorted(self.measured, key=lambda name: self.mean_loss(name)[0])
 
     @property
@@ -164,7 +164,9 @@ class Comparison:
         )
 
     def later_loss(self, name: str) -> tuple[float, float]:
-        """Mean loss over later tasks by fits to earlier ones, and its standard error; InputError without an order."""
+        """Return the mean loss over later tasks by fits to earlier ones, and its standard error.
+
+        Raises InputError without an order."""
         if self.later_losses is None:
             raise InputError(None, rule="tasks have no order in time.", way_out="Read the table with task_order.")
         losses = self.later_losses[:, self.names.index(_check.one_of(name, "name", self.measured))]
@@ -193,7 +195,7 @@ class Comparison:
         return " ".join(parts)
 
     def weight_note(self, task: str = "") -> str:
-        """Say where one task has far more rows than others; an empty text where none has.
+        """Return a sentence where one task has far more rows than others; an empty text where none has.
 
         Parameters
         ----------
@@ -206,7 +208,7 @@ class Comparison:
         return large_task(str(self.task_ids[most]), held, len(rows), effective, weighting, task)
 
     def compared(self, name: str, other: str) -> str:
-        """Say how a rival compares with another: conclusion, difference, interval."""
+        """Return how a rival compares with another: conclusion, difference, interval."""
         gap, standing = self.difference(name, other), self.standing(name, other)
         how = "differs negligibly from" if standing is Standing.EQUAL else compared(-gap.high, -gap.low)
         return (
@@ -229,7 +231,7 @@ class Comparison:
         return "; ".join(self.label(name) for name in names)
 
     def table(self) -> list[dict[str, Any]]:
-        """One row for each rival, best first, those left out last.
+        """Return one row for each rival, best first, those left out last.
 
         Keys: name, label, loss, standard_error, difference (from ``base``), difference_error, low, high, fit_seconds,
         adapt_seconds, note; where tasks have an order also loss_later, standard_error_later. Values are None where

@@ -70,6 +70,11 @@ def compare(
     progress
         called with (done, total) fits.
 
+    Returns
+    -------
+    Comparison
+        each task's mean squared error under each rival, over the variance of the target; intervals, verdict.
+
     Raises
     ------
     InputError

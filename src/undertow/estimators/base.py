@@ -90,6 +90,11 @@ class MetaEstimator(BaseEstimator):
             (R,) numbers or dates by which tasks came one after the other, the first of a task's rows counting: with CV
             the errors of later tasks by fits to earlier ones alone, ``by_time_``, for the time of about four fits.
 
+        Returns
+        -------
+        self
+            the fitted estimator.
+
         Raises
         ------
         InputError

@@ -286,7 +286,7 @@ class FittedModel:
         return self.uncertainty.probabilities(values, known)
 
     def predict_query(self, rows: TaskRows, n_support: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Adapt each task on a random choice of its rows: predictions (R', q) of all others, and their numbers."""
+        """Adapt tasks on some of their rows, at random; return predictions (R', q) of all others, and their numbers."""
         support, query = rows.split(n_support, np.random.SeedSequence(seed))
         x_t, y_t = rows.inputs(support), rows.y[support]
         batches = []

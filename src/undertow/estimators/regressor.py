@@ -174,6 +174,11 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
             Where all rows so far are one task (as without ``groups``), further rows of it are added: the weights are
             the ridge regression on all of them, in the units of the first ones.
 
+        Returns
+        -------
+        self
+            the estimator, fitted to all tasks so far.
+
         Raises
         ------
         InputError
@@ -192,6 +197,11 @@ class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
 
         Such a fit can be merged with ``fitted`` and with others like it. X, y, groups as in ``fit``, of tasks whose
         weights are solved from their own sums.
+
+        Returns
+        -------
+        self
+            the estimator, fitted to these tasks.
 
         Raises
         ------

@@ -82,8 +82,16 @@ def save(
 
     Examples
     --------
-    >>> import undertow as ut
-    >>> ut.estimators.save(model, "life.safetensors", notes={"unit": "years"})  # doctest: +SKIP
+    >>> import tempfile, undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.MAMLRegressor().fit(table.x, table.y, groups=table.groups)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ut.estimators.save(model, f"{folder}/life.safetensors", notes={"unit": "years"})
+    ...     again = ut.estimators.load(f"{folder}/life.safetensors")
+    ...     ut.estimators.read_notes(f"{folder}/life.safetensors")
+    {'unit': 'years'}
+    >>> bool((again.predict(table.x) == model.predict(table.x)).all())
+    True
     """
     name = type(estimator).__name__
     if _CLASSES.get(name) is not type(estimator):
@@ -119,8 +127,13 @@ def load(path: str | os.PathLike[str]) -> MetaEstimator:
 
     Examples
     --------
-    >>> import undertow as ut
-    >>> model = ut.estimators.load("life.safetensors")  # doctest: +SKIP
+    >>> import tempfile, undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_radon(), on_small="drop", min_rows=6)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model = ut.MAMLRegressor().fit(table.x, table.y, groups=table.groups)
+    ...     ut.estimators.save(model, f"{folder}/radon.safetensors")
+    ...     ut.estimators.load(f"{folder}/radon.safetensors").n_features_in_
+    2
     """
     header, arrays = _read(Path(path))
     try:
@@ -139,8 +152,12 @@ def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> import undertow as ut
-    >>> ut.estimators.read_notes("life.safetensors")  # doctest: +SKIP
+    >>> import tempfile, undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model = ut.MAMLRegressor().fit(table.x, table.y, groups=table.groups)
+    ...     ut.estimators.save(model, f"{folder}/life.safetensors", notes={"unit": "years"})
+    ...     ut.estimators.read_notes(f"{folder}/life.safetensors")
     {'unit': 'years'}
     """
     text = _read(Path(path))[0].get("notes", "{}")

@@ -52,7 +52,10 @@ class Recipe:
     Examples
     --------
     >>> import undertow as ut
-    >>> recipe = ut.MAMLRegressorCV().fit(x, y, groups=g).recipe_  # doctest: +SKIP
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.MAMLRegressorCV(n_draws=1, effort="fast").fit(table.x, table.y, groups=table.groups)
+    >>> model.recipe_.n_support, model.recipe_.n_draws
+    (5, 1)
     """
 
     standard: Standard
@@ -132,8 +135,10 @@ class Sums:
     Examples
     --------
     >>> import undertow as ut
-    >>> ut.scale.Sums.from_bytes(sums.to_bytes()).n_all  # doctest: +SKIP
-    20
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.MAMLRegressorCV(n_draws=1, effort="fast").fit(table.x, table.y, groups=table.groups)
+    >>> ut.scale.Sums.from_bytes(model.sums_.to_bytes()).n_all
+    142
     """
 
     blocks: BlockMoments
@@ -241,8 +246,13 @@ def partial(rows: TaskRows, recipe: Recipe) -> Sums:
 
     Examples
     --------
-    >>> import undertow as ut
-    >>> sums = ut.scale.partial(rows, recipe)  # doctest: +SKIP
+    >>> import numpy as np, undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.MAMLRegressorCV(n_draws=1, effort="fast").fit(table.x, table.y, groups=table.groups)
+    >>> codes = np.repeat(np.arange(table.n_tasks), table.counts)
+    >>> rows = model.model_.rows(table.x, table.y[:, None], tasks=(table.ids, codes))
+    >>> ut.scale.partial(rows, model.recipe_).n_all
+    142
     """
     q = rows.y.shape[1]
     each: list[list[RidgeMoments]] = [[] for _ in range(q)]

@@ -70,7 +70,7 @@ class Experiment:
     by_name: bool = False
 
     def missing(self) -> str | None:
-        """What keeps the experiment from running here, as a sentence; None where nothing does."""
+        """Return what keeps the experiment from running here, as a sentence; None where nothing does."""
         return None
 
     def check(self) -> None:
@@ -83,22 +83,22 @@ class Experiment:
         return True
 
     def config(self, quick: bool = False, **settings: Any) -> ExperimentConfig:
-        """The settings of the full or the quick run, with ``settings`` changed."""
+        """Return the settings of the full or the quick run, with ``settings`` changed."""
         return self.Config(**{**(self.quick if quick else {}), **settings})
 
     def cells(self, config: ExperimentConfig) -> list[Cell]:
-        """The pieces of work, each with a seed of its own."""
+        """Return the pieces of work, each with a seed of its own."""
         return cells_of(self.panels(config), config.seed)
 
     def run_cell(self, config: ExperimentConfig, cell: Cell) -> pa.Table:
-        """One row for each run of the cell and point of its panel."""
+        """Return one row for each run of the cell and point of its panel."""
         return monte_carlo.run_cell(self.panels(config)[cell.panel], cell)
 
     def collect(self, config: ExperimentConfig, tables: Sequence[pa.Table]) -> pa.Table:
-        """One row for each point: means, standard errors, theory and z; optima in the table's metadata."""
+        """Return one row for each point: means, standard errors, theory and z; optima in the table's metadata."""
         return summary.collect(self.panels(config), tables, config.seed)
 
     def run(self, config: ExperimentConfig | None = None) -> pa.Table:
-        """Run all cells in memory and collect them. None means the full run."""
+        """Run all cells in memory and return what ``collect`` makes of them. None means the full run."""
         config = self.config() if config is None else config
         return self.collect(config, [self.run_cell(config, cell) for cell in self.cells(config)])

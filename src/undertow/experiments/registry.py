@@ -41,7 +41,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 def names() -> list[str]:
-    """The names of all experiments, in the order in which they are run.
+    """Return the names of all experiments, in the order in which they are run.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Experiment:
-    """The experiment called ``name``; raises InputError for a name that is none.
+    """Return the experiment called ``name``; raises InputError for a name that is none.
 
     Examples
     --------

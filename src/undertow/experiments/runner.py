@@ -41,9 +41,13 @@ class Result:
 
     Examples
     --------
+    >>> import tempfile
     >>> from undertow import experiments
-    >>> result = experiments.reproduce("threshold", quick=True)  # doctest: +SKIP
-    >>> result.finding, result.figure  # doctest: +SKIP
+    >>> small = experiments.get("overparameterized").config(quick=True, adapt_runs=25, train_runs=25)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = experiments.reproduce("overparameterized", folder, config=small)
+    >>> result.figure.name, result.computed, result.was_complete
+    ('figure.png', 2, False)
     """
 
     folder: Path
@@ -61,7 +65,7 @@ class Result:
 
 
 def folder_of(name: str, out: Path | str, quick: bool) -> Path:
-    """Where results live: out/name, or out/name-quick, so that a quick run never mixes with a full one.
+    """Return where results live: out/name, or out/name-quick, so that a quick run never mixes with a full one.
 
     Parameters
     ----------
@@ -82,7 +86,7 @@ def folder_of(name: str, out: Path | str, quick: bool) -> Path:
 
 
 def cells_kept(experiment: Experiment, config: ExperimentConfig, folder: Path | str) -> tuple[int, int]:
-    """How many of the experiment's cells are stored in the folder, and how many there are in all.
+    """Return how many of the experiment's cells are stored in the folder, and how many there are in all.
 
     Parameters
     ----------
@@ -142,9 +146,12 @@ def reproduce(
 
     Examples
     --------
+    >>> import tempfile
     >>> from undertow import experiments
-    >>> result = experiments.reproduce("overparameterized", quick=True)  # doctest: +SKIP
-    >>> result.finding  # doctest: +SKIP
+    >>> small = experiments.get("overparameterized").config(quick=True, adapt_runs=25, train_runs=25)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     experiments.reproduce("overparameterized", folder, config=small).finding.statistic
+    'best train rate'
     """
     experiment = get(name)
     config = experiment.config(quick) if config is None else config
@@ -178,7 +185,7 @@ def reproduce(
 
 
 def redraw(folder: Path | str) -> Result:
-    """Draw the figure and write the verdict again from what a complete folder holds; no run is computed anew.
+    """Draw the figure and write the verdict again from a complete folder, and return the Result; no run is made.
 
     Where all cells are there the table is collected from them again: theory may have been mended since. Where some were
     deleted the table stays as it is.

@@ -200,15 +200,15 @@ class InnerLoop:
         return self.rule.max_residual if isinstance(self.rule, Implicit) and self.steps else None
 
     def with_first_order(self) -> InnerLoop:
-        """The same loop without second derivatives."""
+        """Return the same loop without second derivatives."""
         return self if isinstance(self.rule, Reptile) else replace(self, first_order=True)
 
     def forward(self, steps: int) -> InnerLoop:
-        """The same loop with another number of steps, where nothing is differentiated through it."""
+        """Return the same loop with another number of steps, where nothing is differentiated through it."""
         return replace(self, steps=steps, first_order=False, remat=False)
 
     def settings(self, trained: Tree) -> dict[str, Any]:
-        """What must be the same for a run to go on from what it has stored, as JSON; for these trained leaves."""
+        """Return what must be the same for a stored run to be gone on with, as JSON; for these trained leaves."""
         trees = {name: jax.tree.leaves(getattr(self, name)) for name in ("adapts", "trains")}
         return {"steps": self.steps, "first_order": self.first_order, "rule": self._rule(trained), **trees}
 

@@ -43,11 +43,11 @@ class KeySource:
         return jax.random.fold_in(self.key, self.calls)
 
     def normal(self, shape: tuple[int, ...]) -> jax.Array:
-        """Independent standard normal numbers."""
+        """Return independent standard normal numbers."""
         return jax.random.normal(self._next(), shape, self.dtype)
 
     def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> jax.Array:
-        """Independent numbers, uniform on [low, high)."""
+        """Return independent numbers, uniform on [low, high)."""
         return jax.random.uniform(self._next(), shape, self.dtype, low, high)
 
 

@@ -13,7 +13,7 @@ from undertow.gradient.leaves import Stateful, Tree, is_trained, names
 
 
 def last_layer(params: Tree) -> Tree:
-    """ANIL's choice: the tree of booleans that is True in the last layer of ``params`` only.
+    """Return ANIL's choice: the tree of booleans that is True in the last layer of ``params`` only.
 
     The layers are the top-level children that hold trained arrays; where there is only one (as "params" of a Flax tree,
     or ``layers`` of an Equinox perceptron), its children. Lists, tuples and the fields of a module have an order; so
@@ -50,7 +50,7 @@ def last_layer(params: Tree) -> Tree:
 
 
 def all_but_last(params: Tree) -> Tree:
-    """BOIL's choice: everything but the last layer adapts.
+    """Return BOIL's choice: the tree of booleans that is True everywhere but in the last layer.
 
     Parameters
     ----------

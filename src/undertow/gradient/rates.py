@@ -39,7 +39,7 @@ class PerStep:
 
 
 def per_layer(params: Tree, value: float = 0.1) -> Tree:
-    """One rate for each layer of ``params`` (see ``last_layer``): a tree of scalars, all ``value`` at first.
+    """Return one rate for each layer of ``params`` (see ``last_layer``): a tree of scalars, all ``value`` at first.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def per_layer(params: Tree, value: float = 0.1) -> Tree:
 
 
 def per_leaf(params: Tree, value: float = 0.1) -> Tree:
-    """One rate for each trained array of ``params``: a tree of scalars, all ``value`` at first.
+    """Return one rate for each trained array of ``params``: a tree of scalars, all ``value`` at first.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def per_leaf(params: Tree, value: float = 0.1) -> Tree:
 
 
 def per_parameter(params: Tree, value: float = 0.1) -> Tree:
-    """One rate for each number in ``params``, as in Meta-SGD: a tree of arrays, all ``value`` at first.
+    """Return one rate for each number in ``params``, as in Meta-SGD: a tree of arrays, all ``value`` at first.
 
     Parameters
     ----------
@@ -119,6 +119,11 @@ def per_step(rate: Tree, steps: int) -> PerStep:
         a number, a tree of rates, or a PerStep.
     steps
         number of inner steps.
+
+    Returns
+    -------
+    PerStep
+        a rate for each step, which ``InnerLoop(steps=...)`` of as many steps takes.
 
     Examples
     --------

@@ -98,7 +98,7 @@ class Source:
         return len(jax.tree.leaves(self.tasks.support_y)[0])
 
     def fixed_tasks(self, key: jax.Array) -> TaskBatch | None:
-        """The tasks that stay the same, as arrays of JAX; None where each iteration draws its own."""
+        """Return the tasks that stay the same, as arrays of JAX; None where each iteration draws its own."""
         if self.redraws:
             return None
         if isinstance(self.tasks, TaskBatch):
@@ -139,12 +139,17 @@ def draw_tasks(problem: Any, design: Design, key: Any, n_tasks: int | None = Non
     n_tasks
         in place of ``design.n_tasks``.
 
+    Returns
+    -------
+    TaskBatch
+        arrays of JAX: support_x (m, n_t, p), query_x (m, n_v, p), targets without the last axis.
+
     Examples
     --------
     >>> import undertow as ut
     >>> from undertow import gradient as ug
     >>> design = ut.Design(n_tasks=2, n_support=5, n_query=5)
-    >>> ug.draw_tasks(ut.Sinusoid(), design, key=0).query_y.shape  # doctest: +SKIP
+    >>> ug.draw_tasks(ut.Sinusoid(), design, key=0).query_y.shape
     (2, 5)
     """
     key = as_key(key)

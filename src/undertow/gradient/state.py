@@ -52,10 +52,13 @@ class History:
 
     Examples
     --------
+    >>> import optax, undertow as ut
     >>> from undertow import gradient as ug
-    >>> state, history = ug.train(loss_fn, params, tasks, optimizer, train_rate=-0.1)  # doctest: +SKIP
-    >>> history.table().num_rows == len(history.meta_loss)  # doctest: +SKIP
-    True
+    >>> params, apply = ug.mlp((1, 10, 1), key=0)
+    >>> waves = ug.Source(ut.Sinusoid(), ut.Design(n_tasks=5, n_support=5, n_query=5))
+    >>> state, history = ug.train(ug.squared_loss(apply), params, waves, optax.adam(1e-3), -0.01, iterations=3)
+    >>> history.table().num_rows, history.meta_loss.shape
+    (3, (3,))
     """
 
     meta_loss: np.ndarray
@@ -82,7 +85,7 @@ class History:
     """(v,) mean query loss of the validation tasks after adaptation"""
 
     def table(self) -> pa.Table:
-        """One row per iteration: the series, each learned rate's mean and share of negative numbers, and the
+        """Return one row per iteration: the series, each learned rate's mean and share of negative numbers, and the
         validation loss, which is null where it was not evaluated."""
         n = len(self.meta_loss)
         columns: dict[str, Any] = {"iteration": np.arange(n)} | {name: getattr(self, name) for name in _SERIES}
@@ -103,12 +106,17 @@ class NonFiniteError(ArithmeticError):
 
     Examples
     --------
-    >>> import optax
+    >>> import jax.numpy as jnp, optax, undertow as ut
     >>> from undertow import gradient as ug
-    >>> try:  # doctest: +SKIP
-    ...     ug.train(loss_fn, params, tasks, optax.sgd(0.1), train_rate=-40.0, iterations=100)
+    >>> tasks = ut.MixedLinearRegression(n_features=3).sample(ut.Design(5, 10, 5), seed=0, dtype="float32")
+    >>> try:
+    ...     ug.train(
+    ...         lambda w, x, y: jnp.mean((x @ w - y) ** 2), jnp.zeros(3), tasks, optax.sgd(0.1), train_rate=-40.0,
+    ...         inner=ug.InnerLoop(steps=30), iterations=100,
+    ...     )
     ... except ug.NonFiniteError as error:
-    ...     print(error.iteration, error.cause, error.stable_interval)
+    ...     print(error.iteration, error.cause)
+    0 rate
     """
 
     def __init__(

@@ -117,11 +117,13 @@ def sweep(
 
     Examples
     --------
-    >>> import undertow as ut
+    >>> import optax, undertow as ut
     >>> from undertow import gradient as ug
-    >>> source = ug.Source(ut.Sinusoid(), ut.Design(n_tasks=10, n_support=10, n_query=10))
-    >>> table = ug.sweep(loss_fn, init, source, optax.adam(1e-3), [-0.01, 0.0, 0.02], seeds=2)  # doctest: +SKIP
-    >>> table.num_rows  # doctest: +SKIP
+    >>> source = ug.Source(ut.Sinusoid(), ut.Design(n_tasks=5, n_support=5, n_query=5))
+    >>> loss_fn = ug.squared_loss(ug.mlp((1, 10, 1), key=0)[1])
+    >>> init = lambda key: ug.mlp((1, 10, 1), key)[0]
+    >>> table = ug.sweep(loss_fn, init, source, optax.adam(1e-3), [-0.01, 0.0, 0.02], seeds=2, iterations=5)
+    >>> table.num_rows
     6
     """
     rates = np.atleast_1d(_check.rates(train_rates, "train_rates"))

@@ -65,7 +65,7 @@ class Validation:
                 object.__setattr__(self, name, _check.whole_number(value, name, minimum))
 
     def ready(self, plan: Plan) -> Validation:
-        """The same with arrays of JAX and the number of steps, for one training run."""
+        """Return the same with arrays of JAX and the number of steps, for one training run."""
         rate = self.adapt_rate
         if rate is None and not plan.learn_rate:
             raise InputError(
@@ -81,7 +81,7 @@ class Validation:
         return replace(self, tasks=as_arrays(self.tasks, "validation"), adapt_rate=rate, steps=steps)
 
     def loss(self, plan: Plan, given: Given, variables: Tree) -> float:
-        """Mean query loss of the tasks after adaptation; infinite, with a warning, where one has no solution."""
+        """Return the mean query loss after adaptation; infinite, with a warning, where a task has no solution."""
         trained, learned = variables if plan.learn_rate else (variables, None)
         rate = learned if self.adapt_rate is None else self.adapt_rate
         if isinstance(rate, PerStep):

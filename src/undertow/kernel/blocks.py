@@ -70,7 +70,7 @@ class KernelBlocks:
 
     @classmethod
     def of(cls, kernel: Kernel, tasks: TaskBatch, steps: int = 1) -> KernelBlocks:
-        """Make the blocks in one pass over the pairs of rows; targets are not used.
+        """Return the blocks, made in one pass over the pairs of rows; targets are not used.
 
         Memory is about N^2 (steps + 1)^2 and N m n_t numbers; the kernel between all support rows is never held.
 
@@ -161,7 +161,7 @@ class KernelBlocks:
         return np.concatenate([first, of_support.reshape(*dual.shape[:2], -1)], axis=-1)
 
     def same_inputs(self, tasks: TaskBatch) -> bool:
-        """Say whether these are the blocks of the given tasks' inputs."""
+        """Return whether these are the blocks of the given tasks' inputs."""
         x_t, x_v = real_rows(tasks, "support"), real_rows(tasks, "query")
         keep = slice(None) if tasks.query_mask is None else np.asarray(tasks.query_mask).ravel()
         flat_t, flat_v = x_t.reshape(-1, x_t.shape[-1]), x_v.reshape(-1, x_v.shape[-1])[keep]

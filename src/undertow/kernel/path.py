@@ -201,7 +201,7 @@ class KernelPath:
         )
 
     def explain(self, index: int = 0) -> str:
-        """Say in words how the solution at one position of the path was found, and what to do if it is poor."""
+        """Return in words how the solution at one position of the path was found, and what to do if it is poor."""
         name = str(np.ravel(self.outcome[index])[0])
         condition = float(np.ravel(self.condition[index])[0])
         return (
@@ -296,6 +296,12 @@ def kernel_path(
         "raw", or "spectral" when ``train_rates`` are multiples of 1 / lambda_max (see ``KernelPath.scale``).
     weighting
         "rows" (each query row counts once) or "tasks" (each task once).
+
+    Returns
+    -------
+    KernelPath
+        ``meta_loss``, ``outcome`` and ``condition`` (k,) at the k rates, ``weights`` (k, N + m n_t) of the kernel;
+        ``predict`` takes it to new rows, ``evaluate`` to new tasks.
 
     Raises
     ------

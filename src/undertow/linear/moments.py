@@ -73,7 +73,7 @@ class Moments:
 
     @classmethod
     def from_tasks(cls, tasks: Tasks, steps: int = 1, weighting: str = "rows", *, n_jobs: int | None = None) -> Moments:
-        """Make them in one pass over a TaskBatch, or over several.
+        """Return the moments, made in one pass over a TaskBatch, or over several.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class Moments:
         return replace(self, gram=np.einsum("iajb,ax,by->ixjy", self.gram, shift, shift, optimize=True))
 
     def quadratic(self, weights: PathWeights) -> Products:
-        """Sum over rows of e_i e_j, (k, steps + 1, steps + 1), with e_j = U_j omega - u_j for each omega (k, p)."""
+        """Return sums over rows of e_i e_j, (k, steps + 1, steps + 1); e_j = U_j omega - u_j for each omega (k, p)."""
         v = np.concatenate([weights, np.full((*weights.shape[:-1], 1), -1.0)], axis=-1, dtype=np.float64)
         flat = v.reshape(-1, v.shape[-1])
         half = np.tensordot(flat, self.gram, axes=(1, 1))  # (k, i, j, p + 1)

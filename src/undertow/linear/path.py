@@ -122,7 +122,7 @@ class RatePath:
         )
 
     def explain(self, index: int = 0) -> str:
-        """Say in words how the solution at one position of the path was found, and what to do if it is poor."""
+        """Return in words how the solution at one position of the path was found, and what to do if it is poor."""
         if not -len(self.train_rates) <= index < len(self.train_rates):
             raise InputError("index", index, f"the path has {len(self.train_rates)} rates, numbered from 0.")
         name = str(np.atleast_2d(self.outcome.T).T[index].flat[0])
@@ -180,6 +180,12 @@ def rate_path(
         the next where more than half of the digits would be lost.
     n_jobs
         how many workers read the tasks (None: one; -1: every core); the digits do not depend on it.
+
+    Returns
+    -------
+    RatePath
+        ``weights`` (k, p), or (q, k, p) for q ridges, ``meta_loss`` (k,), ``outcome`` and ``condition`` at each of the
+        k rates, ``scale``; ``evaluate`` takes it to new tasks.
 
     Raises
     ------

@@ -120,6 +120,11 @@ def fit_generalised(
         the link per root mean square of a feature; None for 10, math.inf for none. With a prior the deviations have a
         half-normal one of scale 2.5.
 
+    Returns
+    -------
+    GeneralisedFit
+        ``mean`` (p,) and ``task_covariance`` (p,), a diagonal, on the scale of the link; ``outcome`` in words.
+
     Raises
     ------
     InputError

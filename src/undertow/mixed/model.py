@@ -103,7 +103,7 @@ class MixedRule:
         return self
 
     def fit(self, tasks: Source | TaskStatistics, *, max_tasks: int = 2000, seed: int = 0) -> MixedFit:
-        """Estimate the model from tasks, as ``fit_mixed`` does; raises InputError for another family than "normal"."""
+        """Return what ``fit_mixed`` estimates from tasks; raises InputError for another family than "normal"."""
         if self.family != "normal":
             raise InputError("family", self.family, "this fits the normal model.", "Use fit_generalised.")
         own = {"method": self.method, "mean_scale": self.mean_scale, "slopes": self.slopes}
@@ -144,6 +144,12 @@ def fit_mixed(
         a fit of the same structure to similar tasks; the search starts from it and takes fewer steps.
     seed
         of the tasks that the variances are estimated from.
+
+    Returns
+    -------
+    MixedFit
+        ``mean`` (p,), ``task_covariance`` (p, p), ``noise_std``, ``outcome`` in words; ``adapt`` gives the BLUP of new
+        tasks.
 
     Raises
     ------

@@ -72,7 +72,7 @@ class TaskStatistics:
     def from_tasks(
         cls, tasks: Source, row_weights: Any = None, task_weights: Any = None, *, common_unit: bool = False
     ) -> TaskStatistics:
-        """Make them from a GroupedTable, a TaskBatch or several; of a batch, support and query rows both count.
+        """Return those of a GroupedTable, a TaskBatch or several; of a batch, support and query rows both count.
 
         Parameters
         ----------
@@ -116,7 +116,7 @@ class TaskStatistics:
         precise: bool = False,
         common_unit: bool = False,
     ) -> TaskStatistics:
-        """Make them from R rows sorted by task: task number i has the rows ``offsets[i] : offsets[i + 1]``.
+        """Return those of R rows sorted by task: task number i has the rows ``offsets[i] : offsets[i + 1]``.
 
         Parameters
         ----------

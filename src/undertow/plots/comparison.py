@@ -52,7 +52,7 @@ class ComparisonDisplay(Display):
 
     @classmethod
     def from_comparison(cls, comparison: Any, base: str | None = None) -> ComparisonDisplay:
-        """Display of an ``undertow.comparison.Comparison``; rivals that were left out are not shown.
+        """Return the display of an ``undertow.comparison.Comparison``; rivals that were left out are not shown.
 
         Parameters
         ----------

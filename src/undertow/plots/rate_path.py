@@ -54,13 +54,13 @@ class RatePathDisplay(Display):
 
     @classmethod
     def from_path(cls, surface: LossSurface) -> RatePathDisplay:
-        """Display of a path on new tasks: ``path.evaluate(new_tasks)``; with several ridges, the best at each rate."""
+        """Return the display of ``path.evaluate(new_tasks)``; of several ridges the best one at each rate is shown."""
         loss = surface.best_loss
         return cls(surface.train_rates, 2 * (loss if loss.ndim == 1 else loss.min(axis=1)), surface.scale)
 
     @classmethod
     def from_choice(cls, choice: Choice, loss_name: str = "mean squared error / variance") -> RatePathDisplay:
-        """Display of the curve of a choice: the gradient rule's cross-validated error, and the interval of its rate."""
+        """Return the display of a choice: the gradient rule's cross-validated error, and the interval of its rate."""
         curve = choice.curve
         # Infinity is there once: both ends of the axis are that point.
         closed = [np.append(column, column[0]) for column in (curve.train_rates, curve.mse, curve.standard_errors)]
@@ -70,7 +70,7 @@ class RatePathDisplay(Display):
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> RatePathDisplay:
-        """Draw the search of a fitted MAMLRegressorCV or MAMLClassifierCV: the gradient rule at all its train rates.
+        """Draw the search of a fitted estimator with CV, the gradient rule at all its train rates; return the display.
 
         All is read from ``choice_``: the cross-validated error at the ridge of the best signed rate, also where another
         rule than the gradient step is used; its band, the best rate and its interval. The curve is what the best rate
@@ -193,7 +193,7 @@ class LossSurfaceDisplay(Display):
 
     @classmethod
     def from_surface(cls, surface: LossSurface, ridge: float | None = None, n_rates: int = 121) -> LossSurfaceDisplay:
-        """Display of a surface at one ridge (None: that of the least loss).
+        """Return the display of a surface at one ridge (None: that of the least loss).
 
         Raises
         ------
@@ -218,12 +218,12 @@ class LossSurfaceDisplay(Display):
 
     @classmethod
     def from_path(cls, surface: LossSurface, ridge: float | None = None, n_rates: int = 121) -> LossSurfaceDisplay:
-        """Display of a path on new tasks, ``path.evaluate(new_tasks)``: another name of ``from_surface``."""
+        """Return the display of a path on new tasks, ``path.evaluate(new_tasks)``: another name of ``from_surface``."""
         return cls.from_surface(surface, ridge, n_rates)
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> LossSurfaceDisplay:
-        """Draw the cross-validated loss of a fitted estimator with CV over both rates of the gradient rule.
+        """Draw an estimator's cross-validated loss over both rates of the gradient rule, and return the display.
 
         It is taken at the ridge of the best signed rate, also where another rule than the gradient step is used; the
         star is the best pair. With several targets the loss is the mean over the standardised targets.

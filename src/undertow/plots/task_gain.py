@@ -56,7 +56,7 @@ class TaskGainDisplay(Display):
     def from_estimator(
         cls, estimator: Any, base: str = NO_ROWS, *, strategy: str | None = None, ax: Any = None
     ) -> TaskGainDisplay:
-        """Draw what the strategy that a fitted estimator with CV uses (or another one) gains over ``base``.
+        """Draw what an estimator with CV gains over ``base`` by its strategy, or another one; return the display.
 
         Losses are those of tasks that neither fit nor choice has seen (``held_out_``); with several targets they are
         means over the standardised targets.
@@ -91,7 +91,7 @@ class TaskGainDisplay(Display):
     def from_path(
         cls, surface: LossSurface, base: str = "joint", *, strategy: str = "signed", level: float = 0.95
     ) -> TaskGainDisplay:
-        """Display of what a path gains on new tasks: ``path.evaluate(new_tasks, per_task=True)``.
+        """Return the display of what a path gains on new tasks: ``path.evaluate(new_tasks, per_task=True)``.
 
         Parameters
         ----------
@@ -159,13 +159,13 @@ class TaskGainDisplay(Display):
         return float(np.mean(self.gains < 0))
 
     def extremes(self, n: int = 3) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
-        """Names and gains of the ``n`` tasks that gain most, and of as many that gain least, the extreme ones first."""
+        """Return names and gains of the ``n`` tasks that gain most, and of as many that gain least, extremes first."""
         order = np.argsort(self.gains, kind="stable")
         least = [(_short(self.task_ids[i]), float(self.gains[i])) for i in order[:n]]
         return [(_short(self.task_ids[i]), float(self.gains[i])) for i in order[::-1][:n]], least
 
     def plot(self, ax: Any = None, *, legend: bool = True) -> TaskGainDisplay:
-        """Draw on ``ax``, or on a new figure. Up to 30 tasks are named along the axis, of more the extremes only."""
+        """Draw on ``ax`` or a new figure, and return the display. Up to 30 tasks are named, else the extreme ones."""
         m = len(self.gains)
         named = m <= _MOST_NAMES
         with style.context():

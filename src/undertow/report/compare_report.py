@@ -57,12 +57,14 @@ def write_compare_report(
 
     Examples
     --------
-    >>> import undertow as ut
-    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())  # doctest: +SKIP
-    >>> found = ut.comparison.compare(table)  # doctest: +SKIP
-    >>> ut.report.write_compare_report(  # doctest: +SKIP
-    ...     "life.html", "gapminder", table, None, found, "python life.py", {}
-    ... )
+    >>> import tempfile, undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> found = ut.comparison.compare(table, rivals=["pooled", "alone"], time_limit=None)
+    >>> standard = table.standardized(target=True)[1]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ut.report.write_compare_report(
+    ...         f"{folder}/life.html", "gapminder", table, standard, found, "python life.py", {}
+    ...     )
     """
     require()
     counts = tables.rows_of(raw, comparison.task_ids, "the comparison was made on")

@@ -65,12 +65,11 @@ def write_fit_report(
 
     Examples
     --------
-    >>> import undertow as ut
-    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())  # doctest: +SKIP
-    >>> model = ut.estimators.fit_table(ut.MAMLRegressorCV(), table)  # doctest: +SKIP
-    >>> ut.report.write_fit_report(  # doctest: +SKIP
-    ...     "life.html", "gapminder", table, model, None, "python life.py", {}
-    ... )
+    >>> import tempfile, undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.estimators.fit_table(ut.MAMLRegressorCV(n_draws=1, effort="fast"), table)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ut.report.write_fit_report(f"{folder}/life.html", "gapminder", table, model, None, "python life.py", {})
     """
     require()
     choice, found, held_out = _records(estimator)

@@ -191,6 +191,11 @@ def sort(
     categories, max_levels
         as in ``fit``.
 
+    Returns
+    -------
+    SortedTable
+        sizes, names and places of the sorted rows; ``fragments`` reads them.
+
     Examples
     --------
     >>> import tempfile

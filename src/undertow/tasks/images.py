@@ -94,7 +94,7 @@ class LabelledImages:
         return LabelledImages(self.images[rows], number[self.classes[rows]], tuple(self.names[c] for c in chosen))
 
     def split(self, shares: Sequence[float], seed: int = 0) -> list[LabelledImages]:
-        """Split by class, at random: shares that add up to 1 give as many parts without a common class.
+        """Return parts without a common class, dealt at random: as many as there are shares, which add up to 1.
 
         Raises
         ------
@@ -127,6 +127,11 @@ def read_images(path: Path | str, size: int = 28, *, colour: bool = False) -> La
         images of a folder become size x size.
     colour
         images of a folder become RGB, and are not inverted.
+
+    Returns
+    -------
+    LabelledImages
+        the images, their class numbers (n,) and the names of the classes.
 
     Raises
     ------
@@ -238,7 +243,7 @@ class ImageTasks:
         self._absent = (column >= counts[:, None]).astype(np.float32)
 
     def draw(self, source: RandomSource, design: Design) -> TaskBatch:
-        """Draw one TaskBatch from any RandomSource. Raises InputError when the sizes do not fit."""
+        """Return one TaskBatch, drawn from any RandomSource. Raises InputError when the sizes do not fit."""
         shots, queries = (self._per_class(getattr(design, name), name) for name in ("n_support", "n_query"))
         if shots + queries > self.fewest:
             rule = f"{shots} support and {queries} query rows of each class: a class has only {self.fewest} images."
@@ -260,7 +265,7 @@ class ImageTasks:
         return TaskBatch(*rows(slice(0, shots)), *rows(slice(shots, None)))
 
     def sample(self, design: Design, seed: Any = 0) -> TaskBatch:
-        """Draw a TaskBatch with NumPy, x in float32. ``seed``: an int, a SeedSequence or a Generator."""
+        """Return a TaskBatch drawn with NumPy, x in float32. ``seed``: an int, a SeedSequence or a Generator."""
         return self.draw(NumpySource(seed, np.float32), design)
 
     def _per_class(self, rows: int, name: str) -> int:

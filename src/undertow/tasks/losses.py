@@ -44,11 +44,11 @@ class TaskLosses:
     """(m,) number of query rows of each task"""
 
     def of(self, name: str) -> PerTask:
-        """Errors (m,) under one strategy. Raises InputError for a name that was not tried."""
+        """Return errors (m,) under one strategy. Raises InputError for a name that was not tried."""
         return self.mse[:, self.names.index(_check.one_of(name, "name", self.names))]
 
     def gains(self, name: str, base: str = "no_rows") -> PerTask:
-        """Error under ``base`` minus error under ``name``, (m,): what each task gains; negative where it loses."""
+        """Return error under ``base`` minus that under ``name``, (m,): what each task gains, negative if it loses."""
         return self.of(base) - self.of(name)
 
 

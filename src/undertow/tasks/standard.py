@@ -100,7 +100,7 @@ class Standard:
         clip: float | None,
         order: RowNumbers | None = None,
     ) -> Standard:
-        """Read the numbers from rows x (R, p) and targets y (R, q) with row weights (R,).
+        """Return the numbers of rows x (R, p) and targets y (R, q) with row weights (R,).
 
         Parameters
         ----------
