@@ -20,18 +20,19 @@ angles = np.linspace(-np.pi / 2, np.pi / 2, 161)
 rates = np.tan(angles) * scale
 rates[[0, -1]] = -np.inf, np.inf
 distance = ut.theory.expected_distance(problem, design, rates)
+best = float(ut.theory.optimal_train_rate(problem, design))
 
 # %%
 # The angle is doubled, so that the half circle of rates closes. The curve is nearest to the middle at a negative rate.
-figure, axes = plt.subplots(figsize=(5, 5), subplot_kw={"projection": "polar"}, layout="constrained")
-axes.plot(2 * angles, distance, color=style.BLUE)
-best = distance.argmin()
-axes.plot(2 * angles[best], distance[best], "o", color=style.ORANGE, label=f"best rate {rates[best]:+.2f}")
+figure, axes = plt.subplots(figsize=(5, 5.4), subplot_kw={"projection": "polar"}, layout="constrained")
+axes.plot(2 * angles, distance, color=style.BLUE, label="distance of the common weights from the mean task")
+least = ut.theory.expected_distance(problem, design, best)
+axes.plot(2 * np.arctan(best / scale), least, "o", color=style.ORANGE, label=f"best train rate, {best:+.2f}")
 ticks = np.array([-1.0, -0.3, 0.0, 0.3, 1.0])
 axes.set_thetalim(-np.pi, np.pi)
-axes.set_xticks([*2 * np.arctan(ticks / scale), np.pi], [*(f"{tick:+g}" for tick in ticks), "infinity"])
+axes.set_xticks([*2 * np.arctan(ticks / scale), np.pi], [*(f"{tick:+g}" if tick else "0" for tick in ticks), "∞"])
 axes.set_ylim(0, None)
-axes.set_yticklabels([])
-axes.set_title("distance of the common weights from the mean task")
-axes.legend(loc="lower left")
+axes.set_rlabel_position(60)
+axes.set_title("angle: train rate (raw); radius: squared distance", fontsize=10)
+figure.legend(loc="outside lower center")
 plt.show()

@@ -26,9 +26,10 @@ for one, rate, colour in zip(loss.T, rates, (style.BLUE, style.GREY, style.ORANG
     for side in (tasks * n_query < p, tasks * n_query > p):
         label = f"train rate {rate:g}" if side[0] else None
         axes.plot(tasks[side] * n_query, one[side], ".-", color=colour, label=label)
-axes.axvline(p, color="grey", linestyle=":")
+axes.axvline(p, color="grey", linestyle=":", label="N = p")
 axes.set_yscale("log")
 axes.set_xlabel("query rows of all tasks, N (features: 40)")
-axes.set_ylabel("expected test loss")
+axes.set_yticks([1, 2, 5, 10], ["1", "2", "5", "10"])
+axes.set_ylabel("expected test loss (noise alone: 0.5)")
 axes.legend()
 plt.show()

@@ -15,10 +15,10 @@ from undertow.plots import style
 
 s, rate = np.linspace(0, 4, 200), 0.6
 kept = {
-    "one step": 1 - rate * s,
-    "three steps of a third": (1 - rate / 3 * s) ** 3,
-    "implicit step, ridge": 1 / (1 + rate * s),
-    "a step at a negative rate": 1 + 0.2 * s,
+    "one step at rate 0.6": 1 - rate * s,
+    "three steps at rate 0.2": (1 - rate / 3 * s) ** 3,
+    "implicit step at rate 0.6, a ridge": 1 / (1 + rate * s),
+    "one step at the negative rate -0.2": 1 + 0.2 * s,
 }
 colours = (style.BLUE, "#56b4e9", style.ORANGE, "#888888")
 

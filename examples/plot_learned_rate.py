@@ -24,7 +24,7 @@ def loss_fn(w, x, y):
     return 0.5 * jnp.mean((x @ w - y) ** 2)
 
 
-adam, paths = optax.adam(0.02), {"labels as they are": [], "labels of the wrong sign": []}
+adam, paths = optax.adam(0.02), {"labels as they are": [0.1], "labels of the wrong sign": [0.1]}
 for seen, sign in zip(paths.values(), (1, -1), strict=True):
     turned = tasks._replace(support_y=sign * tasks.support_y)
     keep = ug.Callback(lambda state, history, seen=seen: seen.append(float(state.rate)), every=5)
@@ -33,9 +33,9 @@ for seen, sign in zip(paths.values(), (1, -1), strict=True):
 # %%
 figure, axes = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
 for (name, seen), colour in zip(paths.items(), (style.BLUE, style.ORANGE), strict=True):
-    axes.plot(np.arange(len(seen)) * 5 + 5, seen, color=colour, label=name)
+    axes.plot(np.arange(len(seen)) * 5, seen, color=colour, label=name)
 axes.axhline(0, color="grey", linewidth=1)
 axes.set_xlabel("iteration")
 axes.set_ylabel("rate of the inner step")
-axes.legend()
+axes.legend(loc=(0.5, 0.6))
 plt.show()

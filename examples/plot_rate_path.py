@@ -1,10 +1,10 @@
 """
-The loss around the circle of training rates
-============================================
+One data set may name the wrong sign
+====================================
 
-One pass over 3 tasks gives the weights at 101 training rates of both signs, at 0 and at infinity. New tasks say which
-is best. On this data set it happens to be a positive one: a single data set is noisy. The dotted line is the average
-over data sets, which is known in closed form, and its minimum is at a negative rate.
+One pass over 3 tasks gives the weights at 101 train rates of both signs, at 0 and at infinity. New tasks say which
+is best. On this data set it happens to be a positive one. The dotted line is the average over data sets, which is
+known in closed form, and its minimum is at a negative rate.
 """
 
 # %%
@@ -23,7 +23,7 @@ surface = path.evaluate(new_tasks)
 print(path.refine(surface, new_tasks))
 
 # %%
-# The loss at the best adaptation rate, for each training rate.
+# The loss at the best adapt rate, for each train rate; beside it the loss of this data set over both rates.
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
 RatePathDisplay.from_path(surface).plot(axes[0])
 finite = np.isfinite(path.train_rates) & (np.abs(path.angles) < 1.5)

@@ -25,7 +25,7 @@ print([round(float(rate), 3) for rate in best], round(float(leading), 3))
 
 # %%
 figure, axes = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
-axes.plot(queries, best, "o-", label="finite size")
+axes.plot(queries, best, "o-", color=style.BLUE, label="finite size, exact")
 axes.axhline(leading, color=style.ORANGE, linestyle=":", label="leading order")
 axes.set_xticks(queries)
 axes.set_xlabel("query rows of a task, n_v")

@@ -118,5 +118,7 @@ def test_the_mixed_model_of_the_target_is_offered_and_saved(folder, name, task, 
 
 def test_a_rule_for_another_target_is_refused(folder):
     asked = ["--task", "shop", "--target", "sold", *SMALL]
-    assert "--target-kind two-valued" in run("fit", case("counts.csv"), *asked, "--rule", "logistic", code=2)
+    said = run("fit", case("counts.csv"), *asked, "--rule", "logistic", code=2)
+    assert "--target-kind two-valued" in said
+    assert "Give --rule poisson" in said
     assert "poisson" in run("fit", case("counts.csv"), *asked, "--rule", "gamma", code=2)

@@ -10,7 +10,7 @@ import pytest
 
 from undertow import InputError
 from undertow._check import Setting
-from undertow.tasks import from_table, read_table
+from undertow.tasks import TableNote, from_table, read_table
 
 GOOD = {"school": ["a", "a", "b", "b"], "age": [1.0, 2.0, 3.0, 4.0], "score": [1.0, 2.0, 3.0, 4.0]}
 
@@ -287,3 +287,19 @@ def test_arguments_of_a_way_out_are_settings():
         read_table(frame(), "school", "scores")
     assert (column.value.argument, column.value.value) == ("target", "scores")
     assert "--on-constant" in constant.value.text(lambda one: f"--{one.name.replace('_', '-')} {one.value}")
+
+
+def test_a_task_in_each_row():
+    message = fault(frame(), task="age", features=["score"], target="school", min_rows=2, target_kind="two-valued")
+    holds(message, "4 of 4 tasks have fewer than 2 rows", "Each row has a task of its own", "task")
+
+
+def test_numbers_of_rows_are_named():
+    rng = np.random.default_rng(0)
+    many = pd.DataFrame(
+        {"pupil": np.arange(7, 37), "age": rng.random(30), "school": [*"abc"] * 10, "score": rng.random(30)}
+    )
+    with pytest.warns(TableNote, match=r"'pupil' numbers the rows \(7 to 36\)"):
+        read_table(many, "school", "score")
+    assert not read_table(many, "school", "score", ["pupil"]).notes
+    assert not read_table(many.iloc[::-1], "school", "score").notes

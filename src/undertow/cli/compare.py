@@ -77,6 +77,8 @@ def compare(
     """Compare MAML, ridge regressions, mixed models and trees on held-out tasks of a grouped table.
 
     Finished fits are kept in the folder: after an interruption the same command goes on where it was.
+
+    Example: undertow compare sales.csv --task shop --target units_sold
     """
     from undertow.cli.output import say
     from undertow.cli.own_table import job_of, read_own_table

@@ -11,7 +11,7 @@ import typer
 def explore(
     out: Annotated[Path, typer.Option(metavar="FILE", help="The .html file to write.")] = Path("explorer.html"),
 ) -> None:
-    """Write a page to explore the theory in a browser: sliders, curves and a simulation, without a network."""
+    """Write a page to explore the theory in a browser: sliders, curves and a simulation. The page works offline."""
     from undertow.cli.output import check_file, say
 
     check_file(out, "out", (".html",))

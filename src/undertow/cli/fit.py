@@ -89,6 +89,8 @@ def fit(
 
     A task is a group of rows: the pupils of a school, the visits of a patient. Features and target are standardised.
     TABLE may be a folder or a glob of .parquet or .csv files, larger than memory (extra 'scale').
+
+    Example: undertow fit sales.csv --task shop --target units_sold --save model.safetensors
     """
     from undertow.cli.fit_out_of_core import fit_out_of_core, is_asked_for
     from undertow.cli.own_table import job_of

@@ -40,10 +40,11 @@ def check_rule(rule: str, raw: GroupedTable) -> None:
         return
     if _OF_KIND.get(raw.target_kind) != rule:
         kind = next(kind for kind, name in _OF_KIND.items() if name == rule)
-        text = (
-            f"it is for {'counts' if kind == 'count' else 'two values'}, and {raw.target} is taken for another target."
-        )
-        raise InputError("rule", rule, text, ("Say what it is with ", Setting("target_kind", kind), "."))
+        of = "counts" if kind == "count" else "two values"
+        text = f"it is for {of}, and {raw.target} is a {raw.target_kind} target."
+        own = _OF_KIND.get(raw.target_kind)
+        other = () if own is None else ("Give ", Setting("rule", own), ". ")
+        raise InputError("rule", rule, text, (*other, "If it is not, say so with ", Setting("target_kind", kind), "."))
     if raw.levels is not None:
         text = "it has no second grouping."
         raise InputError("rule", rule, text, ("Leave that out with ", Setting("random_intercept", "none"), "."))

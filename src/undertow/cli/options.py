@@ -18,10 +18,14 @@ TargetColumn = Annotated[str | None, typer.Option(metavar="COL", help="Column to
 Features = Annotated[str | None, typer.Option(metavar="A,B,...", help="Columns to predict from; left out: all others.")]
 NSupport = Annotated[int, typer.Option(min=1, help="Rows that a new task brings.")]
 Clip = Annotated[float, typer.Option(help="Largest standardised value of a feature; inf for no limit.")]
-Categories = Annotated[str, typer.Option(help="Text among the features: raise, or onehot.")]
+Categories = Annotated[
+    str, typer.Option(help="Text among the features: raise (an error), or onehot (indicator columns).")
+]
 OnSmall = Annotated[
     str | None,
-    typer.Option(help="Tasks with too few rows: raise, or drop.", show_default="raise; drop for our data sets"),
+    typer.Option(
+        help="Tasks with too few rows: raise (an error), or drop.", show_default="raise; drop for our data sets"
+    ),
 ]
 Order = Annotated[
     str | None,
@@ -32,7 +36,8 @@ Order = Annotated[
 TaskOrder = Annotated[
     str | None,
     typer.Option(
-        metavar="COL", help="Date or number that tasks came in order of: errors of later ones by fits to earlier ones."
+        metavar="COL",
+        help="Column, date or number, that orders the tasks: adds errors of later tasks by fits to earlier ones.",
     ),
 ]
 TargetKind = Annotated[
@@ -61,7 +66,7 @@ RandomSlopes = Annotated[
 Weighting = Annotated[
     str, typer.Option(help="What counts once in training and in errors: tasks (each task) or rows (each row).")
 ]
-OnConstant = Annotated[str, typer.Option(help="Features with one value only: drop, keep or raise.")]
+OnConstant = Annotated[str, typer.Option(help="Features with one value only: drop, keep or raise (an error).")]
 OnMissing = Annotated[
     str, typer.Option(help="Missing values: refuse, drop (their rows), or mean (fill in the feature's mean).")
 ]

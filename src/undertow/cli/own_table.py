@@ -125,16 +125,32 @@ def source_of(
         )
     if not several and not place.exists():
         raise InputError("table", table, f"there is no such file. The working directory is {str(Path.cwd())!r}.")
-    missing = [Setting(role) for role, value in (("task", task), ("target", target)) if value is None]
+    roles = [role for role, value in (("task", task), ("target", target)) if value is None]
+    missing = [Setting(role) for role in roles]
     if missing and not said:
         both = missing if len(missing) == 1 else [missing[0], " COL and ", missing[1]]
-        what = "it is a directory or a glob of files." if several else "it is a file."
-        raise InputError("table", table, what, ("Say with ", *both, " COL which column it is."))
+        what = (
+            f"{'files do' if several else 'a file does'} not say which column is the {' and which the '.join(roles)}."
+        )
+        raise InputError("table", table, what, ("Give ", *both, " COL.", *_columns_of(place)))
     if several:
         parts = [part for part in place.absolute().parts[1:] if not set(part) & set("*?[")]
         return re.sub(r"[^\w.-]+", "_", parts[-1] if parts else "") or "table", table
     stem = re.sub(r"(\.csv|\.tsv|\.parquet|\.xlsx)?(\.gz)?$", "", place.name)
     return re.sub(r"[^\w.-]+", "_", stem) or "table", place
+
+
+def _columns_of(place: Path) -> list[str]:
+    """A sentence that lists a file's columns; none where it cannot be read."""
+    from undertow._check import InputError
+    from undertow.tasks import Reading
+    from undertow.tasks.source import column_names
+    from undertow.tasks.wording import some
+
+    try:
+        return [f" The columns are {some(column_names(place, Reading()), 30)}."]
+    except (InputError, OSError):
+        return []
 
 
 def is_several(table: str) -> bool:

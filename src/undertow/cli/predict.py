@@ -77,6 +77,8 @@ def predict(
 
     All rows come out in their order, with a prediction and n_adapted, the number of rows that its task adapted on.
     With --interval also low and high, wider for a task without labelled rows.
+
+    Example: undertow predict model.safetensors new_shops.csv --interval 0.9
     """
     from undertow import _check
     from undertow.cli.new_table import read_new

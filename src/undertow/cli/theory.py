@@ -42,7 +42,10 @@ def theory(
     plot: Annotated[Path | None, typer.Option(help="Draw the curve into this file (.png, .svg or .pdf).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every rate.")] = False,
 ) -> None:
-    """Print the expected test loss of mixed linear regression over train rates, and the best rates."""
+    """Print the expected test loss of mixed linear regression over train rates, and the best rates.
+
+    Example: undertow theory --n-features 60 --n-support 30 --n-query 2 --n-tasks 3 --n-adapt 20
+    """
     import undertow as ut
     from undertow.cli.output import check_file
 

@@ -164,6 +164,8 @@ def enough_rows(counts: Counts, ids: Ids, asked: Setting, on_small: str, n_query
             ".",
             f" {hint}." * bool(hint),
         )
+        if counts.max() == 1 and not hint:
+            way_out = ("Each row has a task of its own: name with ", Setting("task"), " what rows of a group share.")
         raise InputError(*asked, rule, way_out)
     if len(small) == len(counts):
         rule = (f"no task has {needed} ({have}), so ", Setting("on_small", "drop"), " leaves none.")

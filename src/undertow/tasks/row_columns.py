@@ -1,6 +1,8 @@
-"""Columns that say something of rows and are no features: weights, and moments in time."""
+"""Columns that say something of rows and are no features: weights, moments in time, numbers of the rows."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,6 +12,9 @@ from undertow.tasks.columns import numbers
 from undertow.tasks.reading import Reading
 from undertow.tasks.source import Source
 from undertow.tasks.wording import at_rows
+
+# Of fewer rows a feature may count by chance.
+_MANY = 20
 
 
 def row_weights(opened: Source, name: str) -> np.ndarray:
@@ -41,3 +46,17 @@ def moments_in_time(opened: Source, name: str, role: str = "order") -> np.ndarra
     column = opened.fetch([name])[0]
     way_out = "Use a column of dates or numbers."
     return numbers(column, name, role, way_out, decimal=opened.decimal, dates=True).values
+
+
+def said_row_numbers(x: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Return a note for each feature of x (R, p) that is one more in each row than in the row before."""
+    n = len(x)
+    if n < _MANY:
+        return []
+    likely = np.flatnonzero(x[-1] - x[0] == n - 1)
+    return [
+        f"{names[j]!r} numbers the rows ({x[0, j]:g} to {x[-1, j]:g}) and is used as a feature; if it is an id, name "
+        "the features without it"
+        for j in likely
+        if (np.diff(x[:, j]) == 1).all()
+    ]

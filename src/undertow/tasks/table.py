@@ -22,7 +22,7 @@ from undertow.tasks.grouped import GroupedTable
 from undertow.tasks.labels import numbered, said_alike
 from undertow.tasks.reading import Reading, TableNote
 from undertow.tasks.restarting import find_restart
-from undertow.tasks.row_columns import moments_in_time, row_weights, weighted
+from undertow.tasks.row_columns import moments_in_time, row_weights, said_row_numbers, weighted
 from undertow.tasks.source import Source, open_source
 from undertow.tasks.targets import read_target
 from undertow.tasks.task_columns import task_codes, task_names
@@ -177,6 +177,8 @@ def _read(
     if spelled:
         said.append("read as numbers: " + "; ".join(spelled[:6]) + ("; ..." if len(spelled) > 6 else ""))
 
+    if features is None:
+        said += said_row_numbers(x, encoding.features)
     name = ",".join(tasks)
     others = {f"task column {name!r}": codes < 0, f"target {target!r}": np.isnan(outcome.values)}
     moments = None if reading.order is None else moments_in_time(opened, reading.order)
