@@ -97,8 +97,8 @@ class MAMLRegressor(RegressorMixin, Given):  # type: ignore[override]
 class MAMLRegressorCV(RegressorMixin, Searched):  # type: ignore[override]
     """Linear regression for many small tasks; rule, rates, penalties and ridge chosen by task-wise cross-validation.
 
-    Tried are the gradient rule at rates all around the circle, ridge regression towards omega, and mixed models. The
-    estimator uses a blend of them, each task's adapted weights being a convex combination of those of several
+    The search tries the gradient rule at rates all around the circle, ridge regression towards omega and mixed models.
+    The estimator uses a blend of them, each task's adapted weights being a convex combination of those of several
     strategies, or the one with the least loss on held-out tasks. ``choice_`` says what was found, with intervals.
 
     Parameters
