@@ -53,7 +53,7 @@ def said_row_numbers(x: np.ndarray, names: Sequence[str]) -> list[str]:
     n = len(x)
     if n < _MANY:
         return []
-    likely = np.flatnonzero(x[-1] - x[0] == n - 1)
+    likely = np.flatnonzero(x[-1] - x[0] == n - 1).tolist()
     return [
         f"{names[j]!r} numbers the rows ({x[0, j]:g} to {x[-1, j]:g}) and is used as a feature; if it is an id, name "
         "the features without it"
