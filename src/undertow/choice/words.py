@@ -199,10 +199,9 @@ def simplest(choice: Choice) -> str:
     if not alike:
         return ""
     name = min(alike, key=lambda one: _SIMPLEST.index(one) if one in _SIMPLEST else len(_SIMPLEST))
-    return (
-        f"Held-out tasks cannot separate {len(alike)} of the {len(choice.best_gains)} others from it; the simplest: "
-        f"{short(name)}."
-    )
+    n = len(choice.best_gains)
+    others = f"any of the {n} others" if len(alike) == n else f"{len(alike)} of the {n} others"
+    return f"Held-out tasks cannot separate {others} from it; the simplest: {short(name)}."
 
 
 def by_time(found: Mapping[str, float], choice: Choice) -> str:

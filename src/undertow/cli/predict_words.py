@@ -134,7 +134,10 @@ def _about_tasks(estimator: Any, new: NewTable, n_adapted: np.ndarray, known: np
         line = f"{number} of {count(len(known), 'task')} {'is' if number == 1 else 'are'} known to the model"
         more = known[new.codes] & (new.codes >= 0) & (n_adapted > 0)
         if model.task_rows is not None:
-            line += ", with their training rows (--as-new treats them as new)"
+            its = (
+                "its training rows (--as-new treats it" if number == 1 else "their training rows (--as-new treats them"
+            )
+            line += f", with {its} as new)"
         elif more.any():
             line += "; the file does not hold their earlier rows: those with a new target adapt on new rows alone"
         lines.append(line)
