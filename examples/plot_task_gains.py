@@ -21,6 +21,8 @@ for one, name in zip(axes, ("gapminder", "mathachieve"), strict=True):
     table = read_table(datasets.load(name))
     model = fit_table(ut.MAMLRegressorCV(n_support=5, n_draws=5), table)
     gains = TaskGainDisplay.from_estimator(model, ax=one)
-    one.set_title(f"{table.n_tasks} tasks ({table.task}): {100 * gains.share_losing:.0f} % lose", loc="left", fontsize=10)
+    one.set_title(
+        f"{table.n_tasks} tasks ({table.task}): {100 * gains.share_losing:.0f} % lose", loc="left", fontsize=10
+    )
     print(f"{name}: {gains.mean.percent:+.2f} % ({gains.mean.low:+.2f} to {gains.mean.high:+.2f})")
 plt.show()

@@ -143,12 +143,10 @@ def source_of(
 def _columns_of(place: Path) -> list[str]:
     """A sentence that lists a file's columns; none where it cannot be read."""
     from undertow._check import InputError
-    from undertow.tasks import Reading
-    from undertow.tasks.source import column_names
-    from undertow.tasks.wording import some
+    from undertow.tasks import Reading, source, wording
 
     try:
-        return [f" The columns are {some(column_names(place, Reading()), 30)}."]
+        return [f" The columns are {wording.some(source.column_names(place, Reading()), 30)}."]
     except (InputError, OSError):
         return []
 
