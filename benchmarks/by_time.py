@@ -2,7 +2,7 @@
 
 Made tables of tasks in an order: without a drift, with a level that wanders, and with a slope that goes up. A table
 has some more tasks than are fitted; these come next and are the judge. An interval holds where it covers the mean over
-all tables of what it estimates. Prints the Markdown table of docs/how-to/choosing.md.
+all tables of what it estimates. Prints a Markdown table; docs/how-to/choosing.md has the shares.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/by_time.py [--tables 200]
 """
