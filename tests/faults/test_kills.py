@@ -163,11 +163,6 @@ def _timeless(value):
     return [_timeless(one) for one in value] if isinstance(value, list) else value
 
 
-def commands(first):
-    """Each command; all but one wait for those who ask for what is long."""
-    return [pytest.param(name, marks=[] if name == first else pytest.mark.long) for name in COMMANDS]
-
-
 def needs(name):
     for module in {"train": ["jax", "optax"], "fit out of core": ["duckdb"], "scale.fit": ["duckdb"]}.get(name, []):
         pytest.importorskip(module)
@@ -195,14 +190,15 @@ def outcome(server, name, folder, records, more=""):
     return f"{folder}: other {other}" if other else SAME
 
 
+@pytest.mark.long
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("name", commands("fit"))
-def test_a_killed_command_given_again_ends_with_the_same_numbers(name, server, request, tmp_path, counted):
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_killed_command_given_again_ends_with_the_same_numbers(name, server, tmp_path, counted):
     needs(name)
     rng = np.random.default_rng([SEED, 0])
     (record, _), words = server.whole(name), COMMANDS[name].split()
     hits, found = 0, Counter()
-    while hits < (times(3) if request.node.get_closest_marker("long") else 1):
+    while hits < times(3):
         folder, records = prepared(tmp_path / str(found.total())), []
         # Once more for some: killed where it goes on.
         for _ in range(rng.integers(1, 3)):

@@ -185,7 +185,7 @@ def outcome(args):
 
 
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("n", [8, pytest.param(times(70), marks=pytest.mark.long)])
+@pytest.mark.parametrize("n", [4, pytest.param(times(70), marks=pytest.mark.long)])
 def test_malformed_tables_are_refused_or_read(n, tmp_path, monkeypatch, counted, model):
     found = Counter()
     for seed in range(SEED * 10**6, SEED * 10**6 + n):

@@ -21,7 +21,7 @@ def test_random_settings_have_no_faults(fuzz):
 
 
 def test_random_settings_agree_with_simulation(fuzz):
-    compared = [fuzz.comparison(fuzz.setting(number), 400, number) for number in range(200_000, 200_020)]
+    compared = [fuzz.comparison(fuzz.setting(number), 400, number) for number in range(200_000, 200_010)]
     compared = [found for found in compared if found]
-    assert len(compared) >= 8
+    assert len(compared) > 3
     assert max(found["excess_z"] for found in compared) < 4
