@@ -55,6 +55,7 @@ def compare(
     time_limit: _TimeLimit = 120.0,
     categories: options.Categories = "raise",
     categorical: options.Categorical = None,
+    max_levels: options.MaxLevels = 50,
     on_small: options.OnSmall = None,
     weighting: options.Weighting = "tasks",
     target_kind: options.TargetKind = "auto",

@@ -60,6 +60,7 @@ def fit(
     clip: options.Clip = math.inf,
     categories: options.Categories = "raise",
     categorical: options.Categorical = None,
+    max_levels: options.MaxLevels = 50,
     on_small: options.OnSmall = None,
     weighting: options.Weighting = "tasks",
     target_kind: options.TargetKind = "auto",

@@ -56,6 +56,7 @@ def fit_out_of_core(
                 folder=place,
                 memory=memory,
                 categories=settings["categories"],
+                max_levels=settings["max_levels"],
             )
         size = said(table.file.stat().st_size)
         typer.echo(f"sorted by task into {place} ({size}); memory up to {said(ceiling.total)}", err=True)

@@ -70,6 +70,7 @@ OnConstant = Annotated[str, typer.Option(help="Features with one value only: dro
 OnMissing = Annotated[
     str, typer.Option(help="Missing values: refuse, drop (their rows), or mean (fill in the feature's mean).")
 ]
+MaxLevels = Annotated[int, typer.Option(min=2, help="Most levels of a column of text that indicators are made of.")]
 Categorical = Annotated[
     str | None, typer.Option(metavar="A,B,...", help="Columns of coded numbers to make indicators of, as of text.")
 ]

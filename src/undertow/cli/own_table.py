@@ -21,6 +21,7 @@ _READING = (
     "formula",
     "categories",
     "categorical",
+    "max_levels",
     "on_missing",
     "on_constant",
     "order",
