@@ -137,7 +137,7 @@ def test_the_same_call_again_is_fine_and_other_settings_are_refused(written):
         (["here.csv"], "--task COL and --target COL"),
         (["missing.csv"], "'missing.csv': there is no such file"),
         (["missing.csv", "--task", "a", "--target", "b"], "'missing.csv': there is no such file"),
-        (["folder.csv"], "is a directory"),
+        (["folder.csv"], "--task COL and --target COL"),
         (["here.csv", "--task", "g", "--target", "zero"], "--target zero: it is 0 in all 24 rows"),
         (["radon", "--on-small", "raise"], "6 rows"),
         (["mathachieve", "--features", "SES,Math"], "Math"),
