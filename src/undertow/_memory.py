@@ -20,7 +20,7 @@ OUT_OF_CORE = "Fit it out of core: undertow fit FOLDER_OR_GLOB --memory 2GB, or 
 """The way out where a table is too large to be held."""
 
 
-def said(size: float) -> str:
+def said(size: int | float) -> str:
     """Return a number of bytes as it is said: 1.9 GB."""
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
         if abs(size) < 1000 or unit == "TB":
@@ -29,7 +29,7 @@ def said(size: float) -> str:
     return f"{size:.3g} {unit}"
 
 
-def available(root: Path = Path("/")) -> float:
+def available(root: Path = Path("/")) -> int | float:
     """Return the bytes that are left: what the system can give, or what the control groups of this process leave of it.
 
     Infinity where neither is said, as on other systems than Linux. root: where /proc and /sys are.
@@ -38,12 +38,12 @@ def available(root: Path = Path("/")) -> float:
     return min([math.inf if free is None else 1024 * free, *(_left(one) for one in _groups(root))])
 
 
-def table_bytes(n_rows: float, n_features: int) -> float:
+def table_bytes(n_rows: int | float, n_features: int) -> int | float:
     """Return the size of a table with its tasks and target: 8 bytes for each number."""
     return 8 * n_rows * (n_features + 2)
 
 
-def require(needed: float, what: str, way_out: Text = OUT_OF_CORE) -> None:
+def require(needed: int | float, what: str, way_out: Text = OUT_OF_CORE) -> None:
     """Raise InputError where ``needed`` bytes are more than are left. what: takes them, with the sizes it has."""
     left = available()
     if needed > left:
@@ -51,7 +51,7 @@ def require(needed: float, what: str, way_out: Text = OUT_OF_CORE) -> None:
         raise InputError(None, rule=rule, way_out=way_out)
 
 
-def require_to_read(label: str, n_rows: float, n_columns: int) -> None:
+def require_to_read(label: str, n_rows: int | float, n_columns: int) -> None:
     """Raise InputError where so many rows do not fit into memory while they are read. label: what the table is called.
 
     n_columns: with those of task and target.
@@ -71,7 +71,7 @@ def _groups(root: Path) -> Iterator[Path]:
             yield from (one for one in (own, *own.parents) if one.is_relative_to(top))
 
 
-def _left(group: Path) -> float:
+def _left(group: Path) -> int | float:
     for most, used, cached in _OF_GROUPS:
         try:
             left = int((group / most).read_text()) - int((group / used).read_text())

@@ -103,5 +103,5 @@ def test_shares_without_rows_go_to_what_predicts_such_tasks(least):
     assert len(found.of_folds) == 4
     # A convex combination of two that err independently is better than either.
     assert found.errors.mean() < (0.7 if least == "both" else 1.1)
-    weights = found.weights({"constant": 0.0, "joint": 1.0, "blend": 2.0}.__getitem__)
-    assert weights == pytest.approx(found.shares.get("joint", 0.0) + 2 * found.shares.get("blend", 0.0))
+    weights = found.weights(lambda name: np.full((1, 1), {"constant": 0.0, "joint": 1.0, "blend": 2.0}[name]))
+    assert weights[0, 0] == pytest.approx(found.shares.get("joint", 0.0) + 2 * found.shares.get("blend", 0.0))

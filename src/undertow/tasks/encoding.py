@@ -316,12 +316,15 @@ class Encoding:
 
 def _with_indicators(
     columns: Sequence[str],
-    plain: Features,
+    plain: np.ndarray,
     levels: Mapping[str, list[str]],
     codes: Mapping[str, RowNumbers],
     width: int,
-) -> Features:
-    """Features (R, width) in the order of ``columns``: those of numbers, in their order, and indicators of levels."""
+) -> np.ndarray:
+    """Features (R, width) in the order of ``columns``: those of numbers, in their order, and indicators of levels.
+
+    plain: (R, n) those of numbers, without a row where there are none.
+    """
     x, at, n_plain = np.empty((len(next(iter(codes.values()))), width)), 0, 0
     for name in columns:
         if name in levels:
