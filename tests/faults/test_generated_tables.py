@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from faulty import SEED, times
+from faulty import seeds, times
 
 import undertow as ut
 
@@ -162,7 +162,7 @@ def outcome(seed, path):
 @pytest.mark.parametrize("n", [60, pytest.param(times(1000), marks=pytest.mark.long)])
 def test_tables_are_read_as_they_are_written_or_refused(n, tmp_path, counted):
     found = Counter()
-    for seed in range(SEED * 10**6, SEED * 10**6 + n):
+    for seed in seeds(n):
         with warnings.catch_warnings():
             # Ours say what was done; of others none may be seen.
             warnings.simplefilter("error")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faulty import SEED, times
+from faulty import seeds, times
 from made import table
 from typer.testing import CliRunner
 
@@ -188,7 +188,7 @@ def outcome(args):
 @pytest.mark.parametrize("n", [4, pytest.param(times(70), marks=pytest.mark.long)])
 def test_malformed_tables_are_refused_or_read(n, tmp_path, monkeypatch, counted, model):
     found = Counter()
-    for seed in range(SEED * 10**6, SEED * 10**6 + n):
+    for seed in seeds(n):
         rng = np.random.default_rng(seed)
         folder = tmp_path / str(seed)
         folder.mkdir()

@@ -121,8 +121,8 @@ def training_of(
     )
     # The constant is added where rows are made.
     standard = replace(standard, intercept=False)
-    training = Training(raw, standard, plan.n_support, plan.seed, deadline, plan.weighting)
-    training = replace(training, random_slopes=plan.random_slopes)
+    settings = plan.n_support, plan.seed, deadline, plan.weighting, plan.random_slopes
+    training = Training(raw, standard, *settings)
     return training, table.select(part), part
 
 

@@ -72,9 +72,13 @@ def retrained(choice: Choice, recipe: Recipe, sums: Sums) -> Found:
         found = _part(choice.strategy, choice, recipe, sums)
     if set(choice.at_zero) == {choice.strategy}:
         return found
-    common = {"joint": _part("joint", choice, recipe, sums).weights, choice.strategy: found.weights}
-    common[CONSTANT] = constant_weights(sums.blocks, recipe.standard.intercept)
-    return found._replace(unadapted=mixed(choice.at_zero, common.__getitem__))
+
+    def common(name: str) -> np.ndarray:
+        if name == CONSTANT:
+            return constant_weights(sums.blocks, recipe.standard.intercept)
+        return (found if name == choice.strategy else _part(name, choice, recipe, sums)).weights
+
+    return found._replace(unadapted=mixed(choice.at_zero, common))
 
 
 def _part(name: str, choice: Choice, recipe: Recipe, sums: Sums) -> Found:

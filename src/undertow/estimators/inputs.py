@@ -36,16 +36,15 @@ def column_numbers(estimator: Any, columns: Any, argument: str) -> tuple[int, ..
     if columns is None:
         return None
     names = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
-    listed = [] if isinstance(columns, str) else list(columns)
     way_out = "List names of columns of X, or their numbers from 0 on."
     if isinstance(columns, str):
         raise InputError(argument, columns, "it must be a list of columns.", way_out)
-    for one in listed:
+    numbers = []
+    for one in columns:
         if isinstance(one, str) and one not in names:
             raise InputError(argument, one, "no column of X has this name.", way_out)
-    numbers = [
-        names.index(one) if isinstance(one, str) else _check.whole_number(one, argument, minimum=0) for one in listed
-    ]
+        named = isinstance(one, str)
+        numbers.append(names.index(one) if named else _check.whole_number(one, argument, minimum=0))
     if any(one >= estimator.n_features_in_ for one in numbers):
         raise InputError(argument, max(numbers), f"X has {estimator.n_features_in_} columns.", way_out)
     return tuple(sorted(set(numbers)))

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from undertow import gradient as ug
 from undertow import theory
+from undertow.gradient.keys import keys_of
 from undertow.problem import Design, MixedLinearRegression
 from undertow.theory.matrix_rate import covariances
 
@@ -84,7 +85,7 @@ def compute(
 
     seeds: one for each run. rate: the rates of "block" (its matrix, by rows), "trained" and the theory's; else null.
     """
-    keys = jax.vmap(lambda seed: jax.random.key(seed, impl="threefry2x32"))(jnp.asarray(seeds, jnp.uint32))
+    keys = keys_of(seeds)
     trained = jax.tree.map(np.asarray, train(keys, problem, design, iterations, step))
     h, psi = covariances(problem)
     best = {name: theory.optimal_matrix_rate(problem, design, name) for name in ("scalar", "diagonal", "full")}

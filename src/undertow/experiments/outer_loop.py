@@ -20,6 +20,7 @@ from undertow._batch import TaskBatch
 from undertow.experiments.training_experiment import ON_ROWS
 from undertow.gradient import meta_loss, squared_loss
 from undertow.gradient.inner import norm
+from undertow.gradient.keys import keys_of
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,7 @@ def loops_of(runs: int, rates: np.ndarray, step: Any, momentum: Any = 0.0) -> Lo
 
 def starts(model: Any, seeds: Sequence[int]) -> Any:
     """Parameters of ``model`` before training, one start for each seed, stacked along a first axis."""
-    keys = jax.vmap(partial(jax.random.key, impl="threefry2x32"))(np.array(seeds, np.uint32))
-    return jax.vmap(model.start)(keys)
+    return jax.vmap(model.start)(keys_of(seeds))
 
 
 class Trained(NamedTuple):

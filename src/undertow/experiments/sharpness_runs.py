@@ -14,6 +14,7 @@ import pyarrow as pa
 from undertow import gradient as ug
 from undertow._batch import TaskBatch
 from undertow.gradient.inner import norm
+from undertow.gradient.keys import keys_of
 
 WATCHED = 200
 """Last updates over which the norm of the gradient is averaged: at the edge of stability it goes up and down."""
@@ -55,7 +56,7 @@ def compute(kind: str, rates: Any, data: Any, seeds: Any, first: int, settings: 
     """One row for each run and rate. data: rows of each run, x, y, new_x, new_y; settings: sizes, iterations, step."""
     x, y, new_x, new_y = (np.asarray(part, np.float32) for part in data)
     sizes, iterations, step = settings
-    keys = jax.vmap(lambda seed: jax.random.key(seed, impl="threefry2x32"))(jnp.asarray(seeds, jnp.uint32))
+    keys = keys_of(seeds)
     params, top, gradient, loss = train(kind, keys, jnp.asarray(rates, jnp.float32), x, y, sizes, iterations, step)
     _, apply = ug.mlp(sizes, 0, jnp.tanh)
     error = jax.vmap(lambda p, x, y: jax.vmap(lambda q: 0.5 * jnp.mean((apply(q, x) - y) ** 2))(p))

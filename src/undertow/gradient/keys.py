@@ -67,6 +67,11 @@ def as_key(seed: Any) -> jax.Array:
     return jax.random.key(number, impl="threefry2x32")
 
 
+def keys_of(seeds: Any) -> jax.Array:
+    """Return the keys of several seeds (n,), which are below 2^32: those of ``as_key``."""
+    return jax.vmap(as_key)(jnp.asarray(seeds, jnp.uint32))
+
+
 def seeds_of(seeds: Any) -> list[int]:
     """Different seeds, or 0, 1, ... for a number of them, or raise InputError."""
     if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool):
