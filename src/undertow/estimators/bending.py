@@ -62,8 +62,7 @@ def _curves(around: Around, settings: Settings, every: bool) -> dict[str, tuple[
     gains = {}
     if (bent := splines(around)) is not None:
         found["splines"], gains["splines"] = bent, promise(around, bent[1], settings.weighting)
-    # Trees cost more: one fold says whether they are worth it.
-    if every or _promises(*promise(around, column_of_trees(around, 0, settings.n_jobs), settings.weighting, 0)):
+    if every or _trees_promise(around, settings):
         column = column_of_trees(around, None, settings.n_jobs)
         found["trees"], gains["trees"] = (None, column), promise(around, column, settings.weighting)
     good = [kind for kind in found if every or _promises(*gains[kind])]
@@ -73,6 +72,17 @@ def _curves(around: Around, settings: Settings, every: bool) -> dict[str, tuple[
         good = ["splines" if alike else "trees"]
     # Trees of all tasks are a sixth of the work, which those that are not used are spared.
     return {kind: (found[kind][0] or trees(around, settings.n_jobs), found[kind][1]) for kind in good}
+
+
+def _trees_promise(around: Around, settings: Settings) -> bool:
+    """Whether a few trees promise something on one fold, and on two together: all trees of all folds cost ten times as
+    much, and of two folds both are by chance less often good."""
+    column = np.zeros(around.y.shape)
+    for fold in range(2):
+        column += column_of_trees(around, fold, settings.n_jobs)
+        if not _promises(*promise(around, column, settings.weighting, range(fold + 1))):
+            return False
+    return True
 
 
 def _promises(gap: float, error: float) -> bool:

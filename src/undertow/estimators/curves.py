@@ -102,20 +102,24 @@ class Around:
         return total
 
 
-def promise(around: Around, column: np.ndarray, weighting: str, fold: int | None = None) -> tuple[float, float]:
+def promise(
+    around: Around, column: np.ndarray, weighting: str, folds: Sequence[int] | None = None
+) -> tuple[float, float]:
     """Return by what share of it a column (R, q) of the folds changes held-out tasks' misfit, and the standard error.
 
-    fold: the one that the column is made for, added as it stands; None for all, with a weight by the other folds.
+    folds: those that the column is made for, added as it stands; None for all, with a weight by the other folds.
     """
     gaps, base = np.zeros((2, len(around.folds)))
     for j in range(around.y.shape[1]):
         every = np.stack(around.each(np.c_[column[:, [j]] * around.roots, around.z, around.y[:, [j]]], j))
-        for k in range(int(around.folds.max()) + 1) if fold is None else [fold]:
+        for k in range(int(around.folds.max()) + 1) if folds is None else folds:
             own = around.folds == k
             total = every[~own].sum(axis=0)
             straight = np.concatenate([[0.0], _least_squares(total[1:, 1:], 0.0), [-1.0]])
             bent = (
-                straight + np.eye(len(straight))[0] if fold is not None else np.append(_least_squares(total, 0.0), -1.0)
+                straight + np.eye(len(straight))[0]
+                if folds is not None
+                else np.append(_least_squares(total, 0.0), -1.0)
             )
             base[own] += np.einsum("a,mab,b->m", straight, every[own], straight)
             gaps[own] += np.einsum("a,mab,b->m", bent, every[own], bent)
