@@ -40,8 +40,13 @@ class KnownRows:
         """Return what is to be kept of the inputs (R, d) and targets (R, q) of rows."""
 
         def fetch(place: RowNumbers | slice) -> SomeRows:
-            z = np.concatenate([rows.inputs(place), rows.y[place]], axis=1)
-            return z if rows.weights is None else z * np.sqrt(rows.weights[place])[:, None].astype(z.dtype)
+            y, d = rows.y[place], rows.n_columns
+            z = np.empty((len(y), d + y.shape[1]), rows.x.dtype)
+            rows.inputs(place, out=z[:, :d])
+            z[:, d:] = y
+            if rows.weights is not None:
+                z *= np.sqrt(rows.weights[place])[:, None].astype(z.dtype)
+            return z
 
         totals = rows.counts.astype(np.float64)
         if rows.weights is not None:
@@ -128,18 +133,16 @@ def _reduced(
 ) -> KnownRows:
     """At most ``width`` rows for each task, with the same sums."""
     counts = np.diff(offsets)
-    starts = np.concatenate([[0], np.cumsum(np.minimum(counts, width))])
-    out = np.empty((int(starts[-1]), width), fetch(slice(0, 1)).dtype)
     short, size = counts <= width, max(1, _BATCH_NUMBERS // width)
     if short.all():
-        for first in range(0, len(out), size):
-            out[first : first + size] = fetch(slice(first, first + size))
-    else:
-        place, into = np.flatnonzero(np.repeat(short, counts)), np.flatnonzero(np.repeat(short, np.diff(starts)))
-        for first in range(0, len(place), size):
-            out[into[first : first + size]] = fetch(place[first : first + size])
-        for tasks in _chunks(np.flatnonzero(~short), counts, width):
-            _put_factors(out, starts, tasks, _padded(fetch, offsets, tasks)[0])
+        return KnownRows(fetch(slice(None)), offsets, totals)
+    starts = np.concatenate([[0], np.cumsum(np.minimum(counts, width))])
+    out = np.empty((int(starts[-1]), width), fetch(slice(0, 1)).dtype)
+    place, into = np.flatnonzero(np.repeat(short, counts)), np.flatnonzero(np.repeat(short, np.diff(starts)))
+    for first in range(0, len(place), size):
+        out[into[first : first + size]] = fetch(place[first : first + size])
+    for tasks in _chunks(np.flatnonzero(~short), counts, width):
+        _put_factors(out, starts, tasks, _padded(fetch, offsets, tasks)[0])
     return KnownRows(out, starts, totals)
 
 

@@ -86,10 +86,13 @@ class TaskRows(ByTask):
             precise=table.weights_are == "precision",
         )
 
-    def inputs(self, positions: Any = slice(None)) -> StandardRows:
-        """Return standardised inputs (..., d) of the rows at ``positions`` (...)."""
+    def inputs(self, positions: Any = slice(None), out: Any = None) -> StandardRows:
+        """Return standardised inputs (..., d) of the rows at ``positions`` (...).
+
+        out: an array (R, d) to put those of R positions in; None for a new one.
+        """
         numbers = (self.rows if self.places is None else self.places)[positions]
-        return self.standard.features(self.x, numbers.reshape(-1)).reshape(*numbers.shape, self.n_columns)
+        return self.standard.features(self.x, numbers.reshape(-1), out).reshape(*numbers.shape, self.n_columns)
 
     @property
     def n_columns(self) -> int:

@@ -153,10 +153,10 @@ class Standard:
         """Number of features that the user gives: p, less the columns of a curve."""
         return len(self.centre) - (0 if self.curve is None else self.curve.n_targets)
 
-    def features(self, x: AnyRows, order: Any = None) -> StandardRows:
+    def features(self, x: AnyRows, order: Any = None, out: Any = None) -> StandardRows:
         """Return rows x (..., p), or those of x (R, p) in the given order, as (..., d) in the precision of x.
 
-        With a curve x has ``n_inputs`` columns.
+        With a curve x has ``n_inputs`` columns. out: an array (R, d) to put them in; None for a new one.
         """
         n, p = len(x) if order is None else len(order), len(self.centre)
         if x.ndim != 2:
@@ -164,7 +164,7 @@ class Standard:
         if self.curve is not None:
             x, order = x if order is None else x[order], None
             x = np.concatenate([x, self.curve.values(x).astype(x.dtype)], axis=1)
-        z = np.empty((n, self.width), x.dtype)
+        z = np.empty((n, self.width), x.dtype) if out is None else out
         centre, spread = self.centre.astype(x.dtype), self.spread.astype(x.dtype)
         buffer = np.empty((min(n, _ROWS), p), x.dtype)
         for start in range(0, n, _ROWS):
