@@ -127,7 +127,7 @@ EXPERIMENT = TrainingExperiment(
         "many": {"train_rates": (-0.5, 0.0, 0.5, 1.0), "runs": 10},
         "exchanged_runs": 5,
         "kernel_runs": 50,
-        "map_problems": 30,
+        "map_problems": 20,
         "map_runs": 12,
     },
     draw=draw,
