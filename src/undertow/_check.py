@@ -155,6 +155,8 @@ def finite(array: np.ndarray, name: str) -> None:
     with np.errstate(all="ignore"):
         if np.isfinite(array.sum()):
             return
+    if array.ndim == 0:
+        raise InputError(name, array[()], "it must be finite.")
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         where = tuple(int(i) for i in bad[0])

@@ -161,6 +161,7 @@ outer = {{ iterations = 3, meta_batch = 2, validate_every = 3 }}
         ('case = "sinusoid"', "", "choose one of 'sinusoid'"),
         ("adapt_rate = 0.05", "", "a train rate is not a rate to adapt with"),
         ("iterations = 30", "", "outer.iterations is missing"),
+        ("iterations = 30", "iterations = 30\nseed = 99999999999999999999", "outer.seed must be below"),
         ("[task]", "[task", "is not valid TOML"),
         ("[inner]", '[inner]\nlearn = "all"', "inner.learn must be one of 'no', 'one', 'layer' or 'parameter'"),
     ],
@@ -170,6 +171,13 @@ def test_settings_that_cannot_be_used_are_one_message(old, new, message, tmp_pat
     assert done.exit_code == 2
     assert message in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path):
+    text = 'case = "table"\ntask = { table = "no.csv" }\ninner = { train_rate = 0.1, adapt_rate = 0.1 }\n'
+    done = call("train", written(tmp_path, text + "outer = { iterations = 2 }"), "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "there is no such file" in done.stderr
 
 
 @pytest.mark.long

@@ -19,6 +19,14 @@ def test_lanczos_finds_both_ends_of_the_hessian():
     np.testing.assert_allclose(found, [dense[0], dense[-1]], rtol=1e-10)
 
 
+@pytest.mark.parametrize("values", [[2.0, 2.0, 2.0], [-3.0, -1.0, -1.0, -1.0], [4.0, 0.5, 4.0, 0.5]])
+def test_equal_curvatures_bring_no_eigenvalue_of_zero(values):
+    half = np.array(values, np.float32) / 2
+    loss_fn = lambda w, x, y: (half * w**2).sum() + 0 * y.sum()  # noqa: E731
+    found = ug.curvatures(loss_fn, np.ones(len(values), np.float32), (np.ones((1, 1)), np.ones(1)))
+    np.testing.assert_allclose(found, [min(values), max(values)], rtol=1e-5)
+
+
 def test_the_stable_interval_is_where_repeated_steps_do_not_grow():
     tasks = linear_tasks(m=1, p=3, n_support=8, dtype=np.float32)
     support = (tasks.support_x[0], tasks.support_y[0])

@@ -55,9 +55,22 @@ def test_a_direction_with_a_sign_of_its_own_is_refused():
         assert caught.value.argument == "direction"
 
 
+def test_a_direction_with_a_sign_of_its_own_is_refused_where_it_needs_the_whole_tree():
+    labels = {"a": "plain", "b": "down"}
+    inner = ug.InnerLoop(rule=ug.Explicit(optax.partition({"plain": optax.identity(), "down": optax.sgd(0.1)}, labels)))
+    loss_fn = lambda p, x, y: linear_loss(p["a"] + p["b"], x, y)  # noqa: E731
+    params = {"a": START, "b": START + 1}
+    run = lambda rate: ug.adapt(loss_fn, params, SUPPORT, rate, inner)  # noqa: E731
+    for call in (run, jax.jit(run)):
+        with pytest.raises(ut.InputError, match="turns the sign"):
+            call(0.1)
+
+
 def test_rates_per_step_go_on_with_their_last_entry():
     three = ug.PerStep(jnp.array([0.1, -0.05, 0.02]))
     five = ug.per_step(three, 5)
+    with pytest.raises(ut.InputError, match="without a step"):
+        ug.per_step(ug.per_step(0.1, 0), 5)
     np.testing.assert_allclose(five.values, [0.1, -0.05, 0.02, 0.02, 0.02])
     validation = ug.Validation(TASKS, steps=5, every=2)
     state, history = ug.train(

@@ -64,7 +64,6 @@ def test_a_loss_over_its_batch_needs_the_mask_where_rows_are_padding():
         alone = ut.TaskBatch(*(part[i : i + 1] for part in parts))
         np.testing.assert_allclose(info.query_after[i], ug.meta_loss(weighed, START, alone, -0.1, TWO)[0], rtol=1e-5)
     assert np.isfinite(jax.grad(lambda w: ug.meta_loss(weighed, w, padded, -0.1, TWO)[0])(START)).all()
-    jax.jit(lambda rate: ug.meta_loss(weighed_without, START, padded, rate)[0])(0.1)  # not checked when compiled
     init = lambda key: START  # noqa: E731
     for call in (
         lambda: ug.meta_loss(weighed_without, START, padded, -0.1),
@@ -77,6 +76,16 @@ def test_a_loss_over_its_batch_needs_the_mask_where_rows_are_padding():
     ):
         with pytest.raises(ut.InputError, match="not a mean over rows"):
             call()
+
+
+def test_a_loss_over_its_batch_needs_the_mask_in_a_compiled_function_too():
+    tasks = masked(linear_tasks(dtype=np.float32))
+    compiled = jax.jit(lambda loss_fn, batch: ug.meta_loss(loss_fn, START, batch, -0.1)[0], static_argnums=0)
+    with pytest.raises(ut.InputError, match="not a mean over rows"):
+        compiled(weighed_without, tasks)
+    np.testing.assert_allclose(
+        compiled(linear_loss, tasks), ug.meta_loss(linear_loss, START, tasks, -0.1)[0], rtol=1e-6
+    )
 
 
 def with_aux(w, x, y):

@@ -85,6 +85,8 @@ def test_a_support_without_rows_and_targets_of_another_shape_are_refused():
     ("options", "message"),
     [
         ({"devices": []}, r"devices=\[\]: give at least one"),
+        ({"devices": "cpu"}, "devices='cpu': it must be a number"),
+        ({"devices": [0]}, r"devices=\[0\]: it must be a number"),
         ({"optimizer": 3}, "optimizer=3: it must be an Optax optimiser"),
         ({"rate_optimizer": 3, "learn_rate": True}, "rate_optimizer=3: it must be an Optax optimiser"),
     ],

@@ -66,6 +66,11 @@ def test_many_draws_leave_the_number_of_tasks_alone_and_the_threshold_stays():
         repeated_distance(ut.MixedLinearRegression(3, input_covariance=np.ones(3)), ut.Design(2, 3, 3), 4, 0.0)
 
 
+def test_rates_that_do_not_go_together_are_named():
+    with pytest.raises(ut.InputError, match="must broadcast"):
+        repeated_loss(ut.MixedLinearRegression(8), ut.Design(5, 6, 3), 2, [0.1, 0.2], [0.1, 0.2, 0.3])
+
+
 def test_the_loss_is_that_of_the_distance():
     problem, design, rates = ut.MixedLinearRegression(8, 0.4, 0.7), ut.Design(5, 6, 3, 7), np.array([-0.5, 0.0])
     loss = repeated_loss(problem, design, 1, rates, 0.2)

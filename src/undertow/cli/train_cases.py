@@ -76,6 +76,9 @@ def _table(settings: TableSettings) -> Case:
     key, _ = _seeds(settings)
     task, seed = settings.task, settings.outer.seed
     ours = not Path(task.table).exists() and task.table in datasets.names()
+    if not ours and not Path(task.table).exists():
+        where = f"there is no such file. The working directory is {str(Path.cwd())!r}."
+        raise InputError("table", task.table, where)
     table = read_table(
         datasets.load(task.table) if ours else task.table,
         task.task,

@@ -51,7 +51,7 @@ class Outer(Section):
     schedule: Literal["constant", "cosine"] = Field("constant", description="of the step; cosine ends at 0")
     baseline: bool = Field(True, description="train once more without an inner loop, to compare with")
     meta_batch: Count | None = Field(None, description="tasks per iteration; left out: all of a table's, else 25")
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     validate_every: Count = 100
     patience: Count | None = None
     checkpoint_every: Count = 500

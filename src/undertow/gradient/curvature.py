@@ -72,6 +72,9 @@ def curvatures(
 
     carry = (jnp.zeros((n, flat.size), real), start / jnp.linalg.norm(start))
     _, (diagonal, beside) = jax.lax.scan(step, carry, jnp.arange(n))
+    # Once the vector is 0 nothing is left to find, and 0 is no eigenvalue: the first entry lies among those found.
+    found = jnp.cumprod(jnp.append(1, beside[:-1] > 0)) > 0
+    diagonal = jnp.where(found, diagonal, diagonal[0])
     values = jnp.linalg.eigvalsh(jnp.diag(diagonal) + jnp.diag(beside[:-1], 1) + jnp.diag(beside[:-1], -1))
     return values[0], values[-1]
 

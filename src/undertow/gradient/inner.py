@@ -23,7 +23,16 @@ from jax.flatten_util import ravel_pytree
 
 from undertow._batch import TaskBatch
 from undertow._check import InputError
-from undertow.gradient.inner_loop import ONE_STEP, Explicit, Implicit, InnerLoop, Reptile, check_inner
+from undertow.gradient.inner_loop import (
+    ONE_STEP,
+    Explicit,
+    Implicit,
+    InnerLoop,
+    Reptile,
+    check_inner,
+    turned,
+    turns,
+)
 from undertow.gradient.leaves import Tree, join, part, split, unwrap, warn_of_ties, wrap
 from undertow.gradient.losses import LossFn, key_of, task_loss
 from undertow.gradient.masks import check_rows, without_full_masks
@@ -217,13 +226,16 @@ def _explicit(
 
 
 def _state_of(direction: Any, start: Tree) -> Any:
-    """State of a direction at first. Raises InputError where it does not turn a gradient into a direction."""
+    """State of a direction at first. Raises InputError where it makes no direction of a gradient, or turns its sign."""
     try:
+        wrong = turns(direction, start)
         state = direction.init(start)
         after = jax.eval_shape(lambda g, s: direction.update(g, s, g), start, state)
     except Exception as error:  # whatever a transformation raises that expects another tree or more arguments
         rule = f"it cannot be used in the inner loop ({type(error).__name__}: {error})."
         raise InputError("direction", rule=rule, way_out="Take one that needs the gradient alone.") from None
+    if wrong:
+        raise turned()
     if jax.tree.structure(after) != jax.tree.structure((start, state)):
         raise InputError("direction", rule="its update changes the structure of the gradient or of its own state.")
     return state

@@ -48,14 +48,12 @@ class Explicit:
             raise InputError(
                 "direction", self.direction, "it must be an Optax transformation, such as optax.trace(0.9)."
             )
-        if _turns(self.direction):
-            raise InputError(
-                "direction",
-                rule="it turns the sign of the gradient, as an optimiser with a learning rate does; the sign is that "
-                "of the rate alone.",
-                way_out="Leave its learning rate out: optax.scale_by_adam() for optax.adam, optax.trace(0.9) for "
-                "optax.sgd with momentum.",
-            )
+        try:
+            found = turns(self.direction, jnp.ones(1))
+        except Exception:  # whatever a transformation raises that expects another tree; ``adapt`` looks again
+            return
+        if found:
+            raise turned()
 
 
 @dataclass(frozen=True)
@@ -106,14 +104,23 @@ class Implicit:
             _check.real(self.max_residual, "max_residual", minimum=0.0)
 
 
-def _turns(direction: optax.GradientTransformation) -> bool:
-    """Whether a transformation turns a gradient of one number; False for what does not take one number."""
-    one = jnp.ones(1)
-    try:
-        moved, _ = direction.update(one, direction.init(one), one)
-        return float(np.asarray(moved)[0]) < 0
-    except Exception:  # whatever a transformation raises that expects another tree; training will name it
-        return False
+def turns(direction: optax.GradientTransformation, tree: Tree) -> bool:
+    """Whether a transformation turns the sign of a gradient of ones somewhere in a tree of these shapes."""
+    with jax.ensure_compile_time_eval():
+        ones = jax.tree.map(lambda leaf: jnp.ones(jnp.shape(leaf), jnp.result_type(leaf)), tree)
+        moved, _ = direction.update(ones, direction.init(ones), ones)
+        return any(float(jnp.sum(leaf).real) < 0 for leaf in jax.tree.leaves(moved))
+
+
+def turned() -> InputError:
+    """What is said of a direction that turns the sign."""
+    return InputError(
+        "direction",
+        rule="it turns the sign of the gradient, as an optimiser with a learning rate does; the sign is that "
+        "of the rate alone.",
+        way_out="Leave its learning rate out: optax.scale_by_adam() for optax.adam, optax.trace(0.9) for "
+        "optax.sgd with momentum.",
+    )
 
 
 Rule = Explicit | Implicit | Reptile

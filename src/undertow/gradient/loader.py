@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -100,7 +101,9 @@ class Loader:
 
 @contextmanager
 def raising(source: Any) -> Iterator[None]:
-    """Raise what went wrong on the host as it was, and not as JAX retells it."""
+    """Raise what went wrong on the host as it was, and not as JAX retells it, in its log either."""
+    log = logging.getLogger("jax._src.callback")
+    before, log.disabled = log.disabled, log.disabled or isinstance(source, Loader)
     try:
         yield
     except jax.errors.JaxRuntimeError:
@@ -109,6 +112,8 @@ def raising(source: Any) -> Iterator[None]:
             raise
         source.error = None
         raise error from None
+    finally:
+        log.disabled = before
 
 
 def _shapes(batch: TaskBatch) -> TaskBatch:

@@ -134,6 +134,8 @@ def per_step(rate: Tree, steps: int) -> PerStep:
     check_finite(rate, "rate")
     steps = _check.whole_number(steps, "steps", minimum=0)
     if isinstance(rate, PerStep):
+        if any(jnp.shape(value)[:1] in ((), (0,)) for value in jax.tree.leaves(rate.values)):
+            raise InputError("rate", rule="it is PerStep without a step, so there is no last one to go on with.")
         longer = lambda value: jnp.asarray(value)[jnp.minimum(jnp.arange(steps), jnp.shape(value)[0] - 1)]  # noqa: E731
         return PerStep(jax.tree.map(longer, rate.values))
     repeat = lambda value: jnp.repeat(jnp.asarray(value, float)[None], steps, axis=0)  # noqa: E731
@@ -183,6 +185,8 @@ def check_finite(rate: Tree, name: str) -> None:
         if isinstance(value, jax.core.Tracer):
             continue
         try:
+            if isinstance(value, bool | np.bool_):
+                raise TypeError
             array = np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError):
             raise InputError(name, value, "it must be a number or a tree of numbers.") from None

@@ -85,6 +85,8 @@ def task_mesh(devices: int | Sequence[Any] | None, n_tasks: int) -> Mesh | None:
         if not 1 <= devices <= jax.device_count():
             raise InputError("devices", devices, f"JAX sees {jax.device_count()}.", "Give at most that many.")
         devices = jax.devices()[:devices]
+    if not isinstance(devices, Sequence) or not all(isinstance(one, jax.Device) for one in devices):
+        raise InputError("devices", devices, "it must be a number of devices, or a sequence of jax.devices().")
     if not len(devices):
         raise InputError(
             "devices", [], "give at least one of jax.devices(), a number of them, or None for the default."

@@ -75,14 +75,7 @@ def expected_loss(
     train = _check.rates(train_rate, "train_rate", infinite=True)
     adapt = _check.rates(adapt_rate, "adapt_rate")
     adapt_steps = methods.inner_steps(adapt_steps, "adapt_steps")
-    try:
-        shape = np.broadcast_shapes(train.shape, adapt.shape)
-    except ValueError:
-        raise InputError(
-            None,
-            rule=f"train_rate has shape {train.shape} and adapt_rate {adapt.shape}: they must broadcast.",
-            way_out="Give one of them as a single number, or both with the same length.",
-        ) from None
+    shape = together(train, adapt)
     if problem.input_covariance is not None:
         if adapt_steps > 1:
             raise InputError(
@@ -257,6 +250,18 @@ def _distinct(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _nearer(train: np.ndarray) -> np.ndarray:
     """Cut finite rates at _FAR: beyond it all are one to rounding, and their squares would overflow."""
     return np.where(np.isinf(train), train, np.clip(train, -_FAR, _FAR))
+
+
+def together(train: np.ndarray, adapt: np.ndarray) -> tuple[int, ...]:
+    """Return the shape of both rates. Raises InputError where they do not broadcast."""
+    try:
+        return np.broadcast_shapes(train.shape, adapt.shape)
+    except ValueError:
+        raise InputError(
+            None,
+            rule=f"train_rate has shape {train.shape} and adapt_rate {adapt.shape}: they must broadcast.",
+            way_out="Give one of them as a single number, or both with the same length.",
+        ) from None
 
 
 def sources(problem: MixedLinearRegression) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from undertow import _check
 from undertow._check import InputError
 from undertow.problem import Design, MixedLinearRegression
 from undertow.theory import adapted_loss
-from undertow.theory.expected_loss import expected_distance, n_adapt, sources
+from undertow.theory.expected_loss import expected_distance, n_adapt, sources, together
 
 
 def repeated_distance(
@@ -117,7 +117,8 @@ def repeated_loss(
     >>> round(float(ut.theory.repeated_loss(problem, design, n_draws=4, train_rate=-1.0, adapt_rate=0.1)), 3)
     0.825
     """
-    q = np.asarray(repeated_distance(problem, design, n_draws, train_rate, init_distance, method, steps=steps))
     adapt = _check.rates(adapt_rate, "adapt_rate")
+    together(_check.rates(train_rate, "train_rate", infinite=True), adapt)
+    q = np.asarray(repeated_distance(problem, design, n_draws, train_rate, init_distance, method, steps=steps))
     loss = adapted_loss.loss(problem.n_features, n_adapt(design), adapt, q, *sources(problem))
     return float(loss) if np.ndim(loss) == 0 else loss
