@@ -1,7 +1,8 @@
 """What should predict a task without rows: the blend that the estimator makes, or one of its parts, on made tables.
 
 Designs differ in what features say within tasks and between them. Errors are on 400 new tasks, each counting once,
-over the target's variance; parts are the common weights of "joint", those of the strategy in use, and the mean.
+over the target's variance; parts are the common weights of "joint", those of the strategy in use, and the mean. Beside
+them stands least squares, "joint" with the least ridge.
 Prints a Markdown table: the error of the blend, and of each part how much higher it is, in per cent with the standard
 error over tables.
 
@@ -37,6 +38,23 @@ class Design(NamedTuple):
     noise: float = 1.0
     alike: float = 0.0
     """correlation of features"""
+    sizes: float = 0.0
+    """deviation of the logarithm of tasks' sizes, which all their numbers grow with; other fields do not count then"""
+
+
+def few(m: int) -> dict[str, Design]:
+    """Designs of few tasks."""
+    return {
+        f"features say much, {m} tasks": Design(m, 20, 3, 0.5, 1.5, level=0.7, own=0.3, noise=0.7),
+        f"features say little, {m} tasks": Design(m, 20, 3, 0.5, 0.3, noise=0.7),
+        f"features say nothing, {m} tasks": Design(m, 20, 3, 0.7, 0.0, noise=0.7),
+        f"more between tasks, {m} tasks": Design(m, 20, 3, 0.8, 0.3, 0.9, level=0.5, own=0.3, noise=0.3),
+        f"nothing between tasks, {m} tasks": Design(m, 20, 3, 0.6, 0.8, -0.8, own=0.3, noise=0.5),
+        f"the same within and between, {m} tasks": Design(m, 20, 3, 0.3, 1.0, level=2.0, own=0.0, noise=0.5),
+        f"much, features alike, {m} tasks": Design(m, 12, 6, 0.5, 1.5, level=0.5, own=0.3, noise=0.5, alike=0.6),
+        f"log-normal sizes, {m} tasks": Design(m, 20, 3, 0.0, 0.0, sizes=0.5),
+        f"widely log-normal sizes, {m} tasks": Design(m, 20, 2, 0.0, 0.0, sizes=1.0),
+    }
 
 
 DESIGNS = {
@@ -49,18 +67,34 @@ DESIGNS = {
     "the same, slopes vary, 60 tasks, 3 columns": Design(60, 12, 3, 0.3, 1.0, own=1.0, noise=0.5),
     "schools, 160 tasks, 9 columns": Design(160, 40, 9, 0.2, 0.6, level=0.4, own=0.2),
     "features say much, 25 tasks, 10 columns": Design(25, 12, 10, 0.4, 1.5, level=0.7, own=0.3, noise=0.7),
+    **few(9),
+    **few(15),
 }
+
+
+PARTS = ("joint", "least squares", "strategy", "constant")
 
 
 def draw(design: Design, way: np.ndarray, rng: np.random.Generator, m: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows (m, n, p) and targets (m, n); way: (p,) direction of the common slope."""
     d = design
+    if d.sizes:
+        return _sized(d, way, rng, m)
     root = np.linalg.cholesky((1 - d.alike) * np.eye(d.p) + d.alike).T
     centre = np.sqrt(d.between) * rng.standard_normal((m, 1, d.p)) @ root
     x = centre + np.sqrt(1 - d.between) * rng.standard_normal((m, d.n, d.p)) @ root
     slopes = d.slope * way + d.own * rng.standard_normal((m, 1, d.p)) / np.sqrt(d.p)
     level = d.level * rng.standard_normal((m, 1)) + d.context * centre @ way
     return x, (x * slopes).sum(axis=2) + level + d.noise * rng.standard_normal((m, d.n))
+
+
+def _sized(d: Design, way: np.ndarray, rng: np.random.Generator, m: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same of tasks that are alike but for their sizes, as firms are."""
+    size = np.exp(d.sizes * rng.standard_normal((m, 1, 1)))
+    x = size * np.exp(0.5 * rng.standard_normal((m, 1, d.p))) * (1 + 0.3 * rng.standard_normal((m, d.n, d.p)))
+    slopes = np.abs(way) * (1 + 0.3 * rng.standard_normal((m, 1, d.p)))
+    level = 0.3 * rng.standard_normal((m, 1)) + 0.15 * rng.standard_normal((m, d.n))
+    return x, (x * slopes).sum(axis=2) + size[..., 0] * level
 
 
 def errors(design: Design, seed: int) -> dict[str, float]:
@@ -72,17 +106,22 @@ def errors(design: Design, seed: int) -> dict[str, float]:
     model = ut.MAMLRegressorCV(5, effort="fast", n_draws=2, random_state=seed)
     model.fit(x.reshape(-1, design.p), y.ravel(), groups=groups)
     settings = model.choice_.candidates["joint"].settings
-    joint = ut.MAMLRegressor(0.0, 0.0, 5, ridge=settings["ridge"], n_draws=2, random_state=seed)
-    joint.fit(x.reshape(-1, design.p), y.ravel(), groups=groups)
+    joint, least = (
+        ut.MAMLRegressor(0.0, 0.0, 5, ridge=ridge, n_draws=2, random_state=seed).fit(
+            x.reshape(-1, design.p), y.ravel(), groups=groups
+        )
+        for ridge in (settings["ridge"], 1e-6)
+    )
     rows, standard = new_x.reshape(-1, design.p), model.model_.standard
     coef, intercept = standard.restore_weights(model.model_.omega)
     found = {
         "blend": model.predict(rows),
         "joint": joint.predict(rows),
+        "least squares": least.predict(rows),
         "strategy": rows @ coef[0] + intercept[0],
         "constant": np.full(len(rows), y.mean()),
     }
-    return {name: float(((one - new_y.ravel()) ** 2).mean() / y.var()) for name, one in found.items()}
+    return {name: float(((one - new_y.ravel()) ** 2).mean() / new_y.var()) for name, one in found.items()}
 
 
 def main() -> None:
@@ -90,11 +129,11 @@ def main() -> None:
     parser.add_argument("--tables", type=int, default=24)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    print("| design | blend | joint, % | strategy in use, % | constant, % |\n|---|---|---|---|---|", flush=True)
+    print(f"| design | blend | {' | '.join(f'{one}, %' for one in PARTS)} |\n|---|---|---|---|---|---|", flush=True)
     for name, design in DESIGNS.items():
         every = [errors(design, seed) for seed in range(options.tables)]
         base, cells = np.array([one["blend"] for one in every]), []
-        for part in ("joint", "strategy", "constant"):
+        for part in PARTS:
             more = 100 * (np.array([one[part] for one in every]) - base) / base.mean()
             cells.append(f"{more.mean():+.1f} ({more.std(ddof=1) / len(more) ** 0.5:.1f})")
         print(f"| {name} | {base.mean():.3f} | {' | '.join(cells)} |", flush=True)
