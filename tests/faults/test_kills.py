@@ -58,6 +58,7 @@ COMMANDS = {
     "train": "undertow train run.toml --out o",
     "reproduce": "undertow reproduce repel --quick --out o",
     "reproduce in cells": "undertow reproduce time --quick --out o",
+    "reproduce several": "undertow reproduce repel time --quick --out o --jobs 2",
     "scale.fit": "scale.py",
 }
 SIGNALS = [int(one) for one in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +30,9 @@ def reproduce(
     images: Annotated[
         Path | None, typer.Option(help="Labelled images for omniglot: a folder with one folder a class, or an .npz.")
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Experiments at the same time.", show_default="one for each core")
+    ] = None,
 ) -> None:
     """Run the experiments and compare them with theory.
 
@@ -43,6 +49,8 @@ def reproduce(
     if images is not None and not images.exists():
         raise InputError(None, rule=f"--images {images} does not exist.", way_out="Give a folder or an .npz file.")
     shown: list[tuple[Experiment, Result]] = []
+    todo: list[tuple[Experiment, ExperimentConfig]] = []
+    skipped: list[str] = []
     for record in records:
         folder = experiments.folder_of(record.name, out, quick)
         if redraw:
@@ -55,14 +63,19 @@ def reproduce(
             settings["images"] = str(images.resolve())
         config = record.config(quick, **settings)
         if not names and (reason := _skipped(record, config)):
-            typer.echo(f"{record.name}: skipped, {reason}")
+            skipped.append(f"{record.name}: skipped, {reason}")
             continue
         if not record.runs_by_itself(config):
             raise InputError(
                 None, rule=f"{record.name} needs data that the package does not ship.", way_out="Give --images PATH."
             )
-        shown.append((record, _run(record, config, out, quick, overwrite)))
-        _show(*shown[-1])
+        todo.append((record, config))
+    with closing(_results(todo, out, quick, overwrite, jobs)) as results:  # so that no process outlives a Ctrl-C here
+        for record, result in results:
+            shown.append((record, result))
+            _show(record, result)
+    for line in skipped:
+        typer.echo(line)
     if redraw and not shown:
         raise InputError(None, rule=f"{out} holds no results to draw.", way_out="Run first, without --redraw.")
     if len(shown) > 1:
@@ -78,31 +91,48 @@ def _skipped(record: Experiment, config: ExperimentConfig) -> str | None:
     return record.missing()
 
 
-def _run(record: Experiment, config: ExperimentConfig, out: Path, quick: bool, overwrite: bool) -> Result:
+def _results(
+    todo: Sequence[tuple[Experiment, ExperimentConfig]], out: Path, quick: bool, overwrite: bool, jobs: int | None
+) -> Generator[tuple[Experiment, Result]]:
+    """Run experiments, several at the same time, and yield each with its result, in their order."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from undertow import experiments
     from undertow.cli.output import console
+    from undertow.cli.processes import n_processes, side_by_side
 
-    to = console(stderr=True)
+    to, n = console(stderr=True), n_processes(jobs, len(todo))
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    calls = [
+        partial(experiments.reproduce, record.name, out, quick=quick, config=config, overwrite=overwrite)
+        for record, config in todo
+    ]
+    # Piped output gets no bar: its control characters would be noise in a file.
+    bar = Progress(
+        *columns, console=to, transient=True, disable=not to.is_terminal, redirect_stdout=False, redirect_stderr=False
+    )
+    task = bar.add_task("experiments" if n > 1 else "", total=len(todo) if n > 1 else None)
+
+    def one_by_one() -> Generator[Result]:
+        for (record, _), call in zip(todo, calls, strict=True):
+            bar.reset(task, description=record.name)
+            yield call(progress=lambda done, total: bar.update(task, completed=done, total=total))
+
     try:
-        # Piped output gets no bar: its control characters would be noise in a file.
-        with Progress(*columns, console=to, transient=True, disable=not to.is_terminal) as bar:
-            task = bar.add_task(record.name, total=None)
-            return experiments.reproduce(
-                record.name,
-                out,
-                quick=quick,
-                config=config,
-                overwrite=overwrite,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
+        with closing(side_by_side(calls, n) if n > 1 else one_by_one()) as results:
+            for record, _ in todo:
+                with bar:
+                    result = next(results)
+                if n > 1:
+                    bar.advance(task)
+                yield record, result
     except KeyboardInterrupt:
-        folder = experiments.folder_of(record.name, out, quick)
-        done, total = experiments.cells_kept(record, config, folder)
+        folders = [experiments.folder_of(record.name, out, quick) for record, _ in todo]
+        kept = [experiments.cells_kept(*one, folder) for one, folder in zip(todo, folders, strict=True)]
+        done, total = (sum(counts) for counts in zip(*kept, strict=True))
+        what, where = (todo[0][0].name, folders[0]) if len(todo) == 1 else (f"{len(todo)} experiments", out)
         typer.echo(
-            f"Interrupted: {done} of {total} parts of {record.name} are kept in {folder}. "
+            f"Interrupted: {done} of {total} parts of {what} are kept in {where}. "
             f"The same command{' without --overwrite' if overwrite else ''} goes on from there.",
             err=True,
         )
