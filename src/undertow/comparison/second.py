@@ -8,6 +8,7 @@ is that of the target without them; a level that training tasks have not adds no
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,8 +23,14 @@ def without_levels(table: GroupedTable, kept: np.ndarray, seed: int) -> GroupedT
 
     Raises InputError for too many levels.
     """
-    if table.levels is None:
-        return table
+    return table if table.levels is None else _without(table, kept.tobytes(), seed)
+
+
+@lru_cache(maxsize=1)
+def _without(table: GroupedTable, flags: bytes, seed: int) -> GroupedTable:
+    """The same for a table with levels; the last one is kept, for all rivals of a fold."""
+    assert table.levels is not None
+    kept = np.frombuffer(flags, dtype=bool)
     ids, codes = np.unique(table.levels, return_inverse=True)
     own, raw = np.repeat(kept, table.counts), table.select(kept)
     data, standard = raw.standardized(None, target=True)
