@@ -48,7 +48,7 @@ def test_noise_at_the_identity_overparameterized(rate, n_query):
     values = values * m * (p - n_query - 1) / (p - n - 1)
     problem = MixedLinearRegression(p, 1.0, 0.0)
     got = anisotropic.excess_coefficients(problem, design, np.array([rate]), np.zeros(p))[0, 0]
-    stated = anisotropic.method_for(problem, design).expected_relative_error
+    stated = anisotropic.method_for(problem, design, rate).expected_relative_error
     assert abs(got - values.mean()) < stated * values.mean() + 4 * standard_error(values)
 
 
@@ -87,9 +87,9 @@ def test_equivalent_against_monte_carlo(case):
     values = sample(problem, design, rates, offset, 1500, 7)
     mean, error = values.mean(axis=0), standard_error(values)
     got = anisotropic.excess_coefficients(problem, design, rates, offset)
-    choice = anisotropic.method_for(problem, design)
+    choice = anisotropic.method_for(problem, design, rates)
     assert choice.method == "equivalent"
-    assert choice.expected_relative_error < 0.1
+    assert choice.expected_relative_error < 0.2
     assert (np.abs(got[:, 0] - mean[:, 0]) < choice.expected_relative_error * mean[:, 0] + 4 * error[:, 0]).all()
     leading = anisotropic.excess_coefficients(problem, design, rates, offset, "leading")
     assert np.abs(got - mean).sum() < np.abs(leading - mean).sum() / 2
@@ -111,7 +111,7 @@ def test_equivalent_is_the_limit_of_large_sizes(case):
         rates = np.array([-1.0, 0.0, 0.3]) / current.input_covariance.max()
         values = sample(current, sizes, rates, np.zeros(q), 6000, 3)
         got = anisotropic.excess_coefficients(current, sizes, rates, np.zeros(q))
-        stated = anisotropic.method_for(current, sizes).expected_relative_error
+        stated = anisotropic.method_for(current, sizes, rates).expected_relative_error
         mean, error = values.mean(axis=0), standard_error(values)
         assert (np.abs(got[:, 0] - mean[:, 0]) < stated * mean[:, 0] + 4 * error[:, 0]).all()
         errors.append(stated)
@@ -147,7 +147,7 @@ def test_positive_rates_can_win_overparameterized():
         assert (np.diff(got) < 0).all()
         values = sample(problem, design, rates, offset, 50, 0)[:, :, 0]
         assert (np.diff(values, axis=1).mean(axis=0) < 0).all()
-        stated = anisotropic.method_for(problem, design).expected_relative_error
+        stated = anisotropic.method_for(problem, design, rates).expected_relative_error
         assert (np.abs(got - values.mean(axis=0)) < stated * got + 4 * standard_error(values)).all()
         assert anisotropic.slope_at_zero(problem, design) < 0
 
@@ -160,7 +160,7 @@ def test_one_task_overparameterized():
     rates = np.array([-2.0, -0.5, 0.0, 0.3]) / inputs.max()
     values = sample(problem, design, rates, np.zeros(p), 1000, 1)[:, :, 0]
     got = anisotropic.excess_coefficients(problem, design, rates, np.zeros(p))[:, 0]
-    stated = anisotropic.method_for(problem, design).expected_relative_error
+    stated = anisotropic.method_for(problem, design, rates).expected_relative_error
     assert (np.abs(got - values.mean(axis=0)) < stated * got + 4 * standard_error(values)).all()
 
 
@@ -199,7 +199,9 @@ def test_method_for_says_what_and_how_well():
     for n_tasks in (3, 400):
         design = Design(n_tasks, 30, 1)
         errors = [anisotropic.method_for(x, design).expected_relative_error for x in (problem, small)]
-        assert 0 < errors[0] < errors[1] < 0.2
+        assert 0 < errors[0] < errors[1] < 0.6
+        near, none = (anisotropic.method_for(small, design, rate).expected_relative_error for rate in (-0.2, 0.0))
+        assert none <= near < errors[1] / 3
     assert math.isinf(anisotropic.excess_coefficients(problem, Design(30, 30, 2), np.zeros(1), np.zeros(60))[0, 0])
     assert "infinite" in anisotropic.method_for(problem, Design(30, 30, 2)).reason
 

@@ -21,11 +21,11 @@ from undertow import _check
 from undertow._check import InputError
 from undertow._types import Rates, Real, Vector
 from undertow.problem import Design, MixedLinearRegression
-from undertow.theory import anisotropic_equivalent, anisotropic_leading
+from undertow.theory import anisotropic_drawn, anisotropic_equivalent, anisotropic_leading, existence
 from undertow.theory.anisotropic_leading import Angles, Pieces, Spectrum
 from undertow.theory.records import MethodChoice
 
-METHODS = ("leading", "equivalent")
+METHODS = ("leading", "equivalent", "drawn")
 _CHUNK = 500_000  # rates x features at a time: 8 MB a complex array
 _FLAT = 1e-5  # stands for cosine 0 where the value at infinite rates is a limit only
 
@@ -40,9 +40,9 @@ def excess_coefficients(
 
     ``method`` "equivalent" is the limit of large sizes in any proportions with finite-size corrections; "leading" is
     the first order in 1/m (N > p + 1), with the exact coefficient, or in N (N < p - 1). The expectation is infinite
-    for p - 1 <= N <= p + 1 as soon as weights or labels are random, and for one task with noise, N > p + 1 and a
-    rate > 0 (the leading order does not see the latter). The leading order in N can be far off, and even negative, once
-    N tr(H_t^2) / (tr H_t)^2 is not small, H_t = E[A Sx A].
+    for p - 1 <= N <= p + 1 as soon as weights or labels are random, and for N > p + 1 where isotropic inputs have
+    none (``existence``). The leading order in N can be far off, and even negative, once N tr(H_t^2) / (tr H_t)^2 is
+    not small, H_t = E[A Sx A].
 
     Raises InputError for an unknown method, for an offset of the wrong shape or for inputs that do not vary at all.
     """
@@ -58,17 +58,23 @@ def excess_coefficients(
         return np.full((len(rates), 3), np.inf if random else 0.0)
     if n > r + 1 and not random:
         return np.zeros((len(rates), 3))
-    room = anisotropic_leading if method == "leading" else anisotropic_equivalent
-    formula = room.overparameterized if n < r else room.underparameterized
+    formula = _formula(method, below=n < r)
     step = max(1, _CHUNK // r)
     parts = []
     for first in range(0, len(rates), step):
         angles = _angles(rates[first : first + step], spectrum, design)
         parts.append(_total(formula(spectrum, design, angles, metrics), label))
     total = np.concatenate(parts)
-    if n > r + 1 and method == "equivalent":
+    if n > r + 1 and (label > 0 or (design.n_tasks > 1 and r > 1)):
         total[_diverges(rates, r, design)] = np.inf
     return total
+
+
+def _formula(method: str, *, below: bool) -> Any:
+    if method == "drawn":
+        return anisotropic_drawn.underparameterized
+    room = anisotropic_leading if method == "leading" else anisotropic_equivalent
+    return room.overparameterized if below else room.underparameterized
 
 
 def task_coefficients(problem: MixedLinearRegression, design: Design) -> Real:
@@ -83,31 +89,67 @@ def noise_coefficient(problem: MixedLinearRegression, design: Design) -> float:
     return float(inputs @ inputs) / _n_adapt(design)
 
 
-def method_for(problem: MixedLinearRegression, design: Design) -> MethodChoice:
-    """Return which method "auto" should use for correlated inputs, and the relative error of it to expect.
+def auto(problem: MixedLinearRegression, design: Design) -> str:
+    """Return the method that "auto" uses at all rates."""
+    return "drawn" if anisotropic_drawn.is_best(len(_spectrum(problem).inputs), design) else "equivalent"
 
-    The error is of tr[Sx E(omega* - w_0)(omega* - w_0)'] over rates of both signs up to infinity, calibrated on random
-    problems (docs/explanation/theory.md, "General covariance"): 9 of 10 of them stayed below it at every rate tried,
-    and 99 of 100 at rates of ordinary size. (tr Sx)^2 / tr Sx^2 counts the directions that inputs fill.
+
+def method_for(problem: MixedLinearRegression, design: Design, train_rates: Any = (0.0, np.inf)) -> MethodChoice:
+    """Return which method "auto" uses for correlated inputs, and the relative error of it to expect at these rates.
+
+    The error is of tr[Sx E(omega* - w_0)(omega* - w_0)']: that of the draws, or for the equivalent one calibrated on
+    random problems (docs/explanation/theory.md, "How accurate it is").
     """
-    inputs = _spectrum(problem).inputs
-    r, n = len(inputs), design.n_query_rows
+    spectrum, rates = _spectrum(problem), np.atleast_1d(_check.rates(train_rates, "train_rates", infinite=True))
+    r, n = len(spectrum.inputs), design.n_query_rows
     if r - 1 <= n <= r + 1:
         reason = f"N = {n} stands at the interpolation threshold of {r} input directions: the expectation is infinite."
         return MethodChoice("equivalent", 0.0, reason)
-    share = inputs / inputs.max()  # squares of very small or large variances would leave the range of floats
-    filled = float(share.sum() ** 2 / (share @ share))
-    if n < r:
-        error = 0.005 + 0.4 / filled
-        regime = f"N = {n} < p = {r}"
-    else:
-        error = 0.005 + 0.2 / filled + 0.3 / design.n_support
-        regime = f"N = {n} > p = {r}"
+    finite = rates if n < r else rates[~_diverges(rates, r, design)]
+    method, side = auto(problem, design), f"N = {n} {'<' if n < r else '>'} p = {r}"
+    if not finite.size:
+        return MethodChoice(method, 0.0, "The mean is infinite: A is nearly singular too often at these rates.")
+    if method == "drawn":
+        label, metrics = problem.noise_std**2, _metrics(spectrum, design)[:1]
+        found = anisotropic_drawn.means(spectrum, design, _angles(finite, spectrum, design), metrics)
+        value, error = found.tasks + label * found.noise, found.tasks_error + label * found.noise_error
+        worst = float(np.divide(error, value, out=np.zeros_like(value), where=value > 0).max())
+        return MethodChoice(method, worst, f"{side} with few correlated features: drawn data sets.")
+    error = float(equivalent_error(spectrum, design, finite).max())
     reason = (
-        f"{regime} with correlated inputs: no exact form is known, and the large-size limit with finite-size "
+        f"{side} with correlated inputs: no exact form is known, and the large-size limit with finite-size "
         "corrections is nearly always closer than the leading order."
     )
-    return MethodChoice("equivalent", error, reason)
+    return MethodChoice(method, error, reason)
+
+
+# What the equivalent is off by at rates in units of 1 / (largest eigenvalue of Sx + tr Sx / n_t): shares of 1/d_x, for
+# N > r + 1 and for N < r, and of 1/d_x^2 for N < r. Calibrated; the last rate, infinity, is the point before the first.
+_AT = np.arctan([-np.inf, -10, -4, -1.5, -0.7, -0.2, 0, 0.2, 0.6, 1, 1.5, 4, 10, np.inf])
+_ABOVE = np.array([1.6, 1.2, 0.9, 0.45, 0.3, 0.12, 0, 0.08, 0.45, 1.8, 1.5, 1.1, 1.2, 1.6])
+_BELOW = np.array([1, 1, 0.9, 0.8, 0.65, 0.6, 0.6, 0.6, 0.65, 1, 1, 1, 1, 1])
+_BELOW_SQUARE = np.array([9, 7, 2, 0.2, 0, 0, 0, 0.1, 2, 3, 4, 3, 7, 9])
+_LEAST = 0.003
+
+
+def equivalent_error(spectrum: Spectrum, design: Design, rates: np.ndarray) -> np.ndarray:
+    """(k,) relative error of the equivalent to expect; docs/explanation/theory.md, "How accurate it is".
+
+    d_x = (tr Sx)^2 / tr Sx^2 counts the directions that inputs fill.
+    """
+    share = spectrum.inputs / spectrum.inputs.max()  # squares of very small or large variances would leave the floats
+    total = float(share.sum())
+    thin, r = float(share @ share) / total**2, len(share)
+    with np.errstate(over="ignore"):
+        angles = np.arctan(rates * spectrum.inputs.max() * (1 + total / design.n_support))
+    if design.n_query_rows < r:
+        return _LEAST + np.interp(angles, _AT, _BELOW) * thin + np.interp(angles, _AT, _BELOW_SQUARE) * thin**2
+    # At rate 0 it is exact. Where a task's n_v > n_t rows lose rank far out, a second threshold, m n_t = r, is near.
+    error = _LEAST * np.minimum(1, np.abs(angles) / _AT[7]) + np.interp(angles, _AT, _ABOVE) * thin
+    gap = abs(design.n_tasks * design.n_support / r - 1)
+    if design.n_query >= design.n_support:
+        error += np.interp(np.abs(angles), _AT[-4:], (0, 0.1, 0.5, 1)) * min(0.5, 0.08 / max(gap, 1e-3))
+    return error
 
 
 def slope_at_zero(
@@ -160,24 +202,21 @@ def _total(pieces: Pieces, label: float) -> np.ndarray:
 
 
 def _diverges(rates: np.ndarray, r: int, design: Design) -> np.ndarray:
-    """(k,) rates at which the expectation is infinite although N > r + 1.
-
-    At infinity the rows X_v S of a task span at most n_t directions, so that m n_t takes the place of N.
-    """
-    return np.isinf(rates) & (design.n_query >= design.n_support) & (abs(design.n_tasks * design.n_support - r) <= 1)
+    """(k,) rates at which the expectation is infinite although N > r + 1: the same as for isotropic inputs."""
+    return existence.exponents(r, design, rates, 1) <= existence.MEAN
 
 
 def may_be_infinite(problem: MixedLinearRegression, design: Design, rates: np.ndarray) -> np.ndarray:
     """(k,) whether an infinite value at a rate can be a mean, and is not a number out of range."""
     r, n = len(_spectrum(problem).inputs), design.n_query_rows
-    single = n > r + 1 and design.n_tasks == 1
-    return (r - 1 <= n <= r + 1) | (single & (rates > 0)) | np.isinf(rates)
+    return (r - 1 <= n <= r + 1) | ((n > r + 1) & _diverges(rates, r, design))
 
 
 def _angles(rates: np.ndarray, spectrum: Spectrum, design: Design) -> Angles:
     """Points of the circle: tan(phi) = rate * lambda_max, so that finite and infinite rates are alike."""
     scale = float(spectrum.inputs.max())
-    phi = np.arctan2(np.where(np.isinf(rates), np.inf, rates), 1 / scale)
+    # Infinity is that of the negative side: with one task the positive one is infinite all the way.
+    phi = np.arctan2(np.where(np.isinf(rates), -np.inf, rates), 1 / scale)
     cosine = np.where(np.isinf(rates), 0.0, np.cos(phi))
     if design.n_query >= design.n_support:
         # X_v S loses rank: the point at infinity is not regular, its limit is what is asked for.

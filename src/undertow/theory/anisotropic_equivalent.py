@@ -45,7 +45,7 @@ def underparameterized(spectrum: Spectrum, design: Design, angles: Angles, metri
     """N > r + 1: the equivalent, made exact at rate 0 and for many tasks. ``metrics`` is (j, r)."""
     n, m, r = design.n_query_rows, design.n_tasks, len(spectrum.inputs)
     zero = Angles(np.append(angles.cosine, 1.0), np.append(angles.sine, 0.0))
-    at_zero = _tasks_at_zero(spectrum, design, metrics)
+    at_zero = tasks_at_zero(spectrum, design, metrics)
     if m == 1:
         return _one_task(spectrum, design, zero, metrics, at_zero)
     here = _plain(spectrum, _sizes(design), zero, metrics)
@@ -91,7 +91,7 @@ def _one_task(spectrum: Spectrum, design: Design, zero: Angles, metrics: np.ndar
 
     (I - a S)^-2 has no mean for a > 0, since the spectrum of S has density at 1/a.
     """
-    finite = (zero.sine <= 0) & (zero.cosine > 0)
+    finite = zero.sine <= 0
     chosen = Angles(zero.cosine[finite], zero.sine[finite])
     n, r = design.n_query_rows, len(spectrum.inputs)
     noise = np.full((len(finite), len(metrics)), np.inf)
@@ -123,7 +123,7 @@ def _sizes(design: Design) -> Sizes:
     return Sizes(design.n_support, design.n_query, design.n_tasks)
 
 
-def _tasks_at_zero(spectrum: Spectrum, design: Design, metrics: np.ndarray) -> np.ndarray:
+def tasks_at_zero(spectrum: Spectrum, design: Design, metrics: np.ndarray) -> np.ndarray:
     """(j,) exact part of the task spread at rate 0, N > r + 1.
 
     With W = sum_i W_i ~ Wishart(N) and W^-1/2 W_i W^-1/2 a matrix Beta independent of W:

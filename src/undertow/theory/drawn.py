@@ -189,19 +189,19 @@ def _draw(p: int, design: Design, tasks: int, runs: int) -> Inputs:
     """Draw all tasks of all data sets; the seed is fixed by the sizes."""
     n_t, n_v, total = design.n_support, design.n_query, tasks * runs
     generator = np.random.default_rng([20210115, p, tasks, n_t, n_v])
-    queries = _root(generator, n_v, p, total)
+    queries = root(generator, n_v, p, total)
     eigenvalues = np.zeros((total, p))
     if tasks == 1:
         found = wishart.eigenvalue_draws(p, n_t, total)
         vectors = None
     else:
-        _, singular, vectors = np.linalg.svd(_root(generator, n_t, p, total), full_matrices=True)
+        _, singular, vectors = np.linalg.svd(root(generator, n_t, p, total), full_matrices=True)
         found = singular**2 / n_t
     eigenvalues[:, : found.shape[1]] = found
     return Inputs(eigenvalues, vectors, queries)
 
 
-def _root(generator: np.random.Generator, n: int, p: int, total: int) -> np.ndarray:
+def root(generator: np.random.Generator, n: int, p: int, total: int) -> np.ndarray:
     """Draw X, or with more rows than columns the triangular root of X^T X, (total, min(n, p), p)."""
     if n <= p:
         return generator.standard_normal((total, n, p))

@@ -161,7 +161,7 @@ def method_for(
     steps = methods.inner_steps(steps)
     if problem.input_covariance is not None:
         _one_step(steps)
-        return MethodChoice(*anisotropic.method_for(problem, design))
+        return anisotropic.method_for(problem, design, _nearer(train))
     return methods.choose(problem, design, _nearer(train), steps)
 
 
@@ -213,7 +213,7 @@ def excess(
         offset = np.zeros(problem.n_features)
     sources(problem)
     if method == "auto":
-        method = anisotropic.method_for(problem, design)[0]
+        method = anisotropic.auto(problem, design)
     rates, places = _distinct(train)
     try:
         with np.errstate(all="ignore"):
