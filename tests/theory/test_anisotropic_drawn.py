@@ -54,6 +54,17 @@ def test_a_mean_that_does_not_exist_is_infinite_and_noise_free_ones_are_not():
     assert np.isfinite(far).all()
 
 
+def test_what_few_support_rows_leave_alone_far_out_does_not_drown_in_rounding():
+    """Two tasks of one support row and 4 directions: each fixes one, at any size of the rate."""
+    design, p = ut.Design(2, 1, 4), 4
+    problem = ut.MixedLinearRegression(p, 1.0, 1.0, input_covariance=np.linspace(0.5, 1.5, p))
+    near, *far = expected_distance(problem, design, [-300.0, -1e4, -1e7, 1e12, np.inf])
+    np.testing.assert_allclose(far, near, rtol=0.02)
+    values = sample(problem, design, [-300.0], np.zeros(p), 2000, 3)[:, 0, 0]
+    stated = method_for(problem, design, np.inf).expected_relative_error
+    assert abs(near - np.mean(values)) < stated * near + 4 * standard_error(values)
+
+
 def test_drawing_is_refused_where_it_is_not_for():
     problem = ut.MixedLinearRegression(3, input_covariance=np.ones(3))
     for design in (ut.Design(1, 4, 9), ut.Design(1, 4, 1), ut.Design(10**6, 4, 9)):

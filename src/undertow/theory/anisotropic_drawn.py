@@ -25,6 +25,7 @@ from undertow.theory.anisotropic_leading import Angles, Pieces, Spectrum
 _FEW = 6
 # Products of matrices that a rate may cost, in units of r^2 (r + 10) numbers: about .02 s.
 _WORK = 4e6
+_FLAT = 1e-3  # a rate this much beyond 1 / (largest variance), inverted, is as good as infinite
 _FEWEST, _MOST = 16, 20_000
 
 
@@ -60,11 +61,15 @@ def means(spectrum: Spectrum, design: Design, angles: Angles, metrics: np.ndarra
     known = np.stack([tasks_at_zero(spectrum, design, metrics), metrics @ (1 / spectrum.inputs) / (n - r - 1)])
     exponents = existence.exponents(r, design, np.where(angles.cosine > 0, angles.sine, np.inf), 1)
     found = np.empty((len(angles.cosine), 2, 2, len(metrics)))
+    # Far out the tasks leave directions alone: what settles these would drown in rounding.
+    least = _FLAT if m * min(design.n_support, design.n_query) < r else 0.0
     for k, (cosine, sine) in enumerate(zip(*angles, strict=True)):
         if sine == 0:
             found[k] = known, 0 * known
         else:
-            size = np.hypot(cosine, sine * spectrum.inputs.max())
+            far = abs(sine) * spectrum.inputs.max()
+            cosine = max(cosine, least * far)
+            size = np.hypot(cosine, far)
             samples = _samples(spectrum, design.n_support, s, v, cosine / size, sine / size, metrics)
             found[k] = _corrected(samples, zero, known, exponents[k])
     return Found(*(found[:, i, j] for i in (0, 1) for j in (0, 1)))
