@@ -28,7 +28,7 @@ import numpy as np
 
 import undertow as ut
 from undertow.comparison.mixedlm import independent_columns, read_fit
-from undertow.comparison.mixedlm_rust import MOST_SLOPES
+from undertow.comparison.registry import BY_NAME
 from undertow.linear.proximal_step import ridge_adapt
 from undertow.tasks import read_table
 
@@ -184,7 +184,7 @@ def main() -> None:
         wide = np.ascontiguousarray(wide[:, independent_columns(wide)])
         # No rival is asked of tables that are there to show the default fit's time alone.
         own = rivals if name in (*SHIPPED, MADE) else {}
-        if x.shape[1] > MOST_SLOPES:  # minutes
+        if x.shape[1] > BY_NAME["mixedlm_rs"].most_slopes:  # minutes
             own = {rival: fit for rival, fit in own.items() if rival.endswith("intercept")}
         model = ut.MAMLRegressorCV(n_support, effort=options.effort)
         calls = {"default": lambda: model.fit(x, y, groups=groups)}

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from undertow.comparison import mixedlm_rust
 from undertow.comparison.cell import Plan, target_variance, training_of
 from undertow.comparison.meta import fit_default
 from undertow.comparison.mixedlm import fit_mixedlm, independent_columns, read_fit
 from undertow.comparison.plain import INNER_FOLDS, fit_pooled
+from undertow.comparison.registry import BY_NAME
 from undertow.comparison.rivals import NoFit, TooSlow, Training
 from undertow.comparison.trees import NUMBERS
 from undertow.tasks import GroupedTable, folds
@@ -45,7 +45,7 @@ def mixedlm(training: Training) -> Predict:
 def mixedlm_rs(training: Training) -> Predict:
     """The fixed effects of mixedlm-rs beside random slopes."""
     data = training.data
-    if mixedlm_rust.unfit(training.raw.n_features):
+    if BY_NAME["mixedlm_rs"].unfit(training.raw.n_features):
         raise NoFit("missing, or too many features")
     from mixedlm_rs import MixedLM  # pyright: ignore[reportMissingImports]
 

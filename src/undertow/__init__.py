@@ -54,22 +54,6 @@ _HOME = {
     "MAMLRegressor": "estimators",
     "MAMLRegressorCV": "estimators",
 }
-_ROOMS = (
-    "choice",
-    "comparison",
-    "datasets",
-    "estimators",
-    "experiments",
-    "gradient",
-    "kernel",
-    "linear",
-    "mixed",
-    "plots",
-    "report",
-    "scale",
-    "tasks",
-    "theory",
-)
 
 __all__ = [
     "Design",
@@ -108,13 +92,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
+    if name not in __all__:
+        raise AttributeError(f"module 'undertow' has no attribute {name!r}")
+    if name not in _HOME:  # a room
         return import_module(f"undertow.{name}")
-    if name in _HOME:
-        value = getattr(import_module(f"undertow.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'undertow' has no attribute {name!r}")
+    value = getattr(import_module(f"undertow.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -205,7 +205,7 @@ def test_no_file_is_lost(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("undertow.cli.new_table.write_csv", full)
+        patched.setattr("undertow.cli.predict_rows.write_csv", full)
         assert "No space left" in run("predict", "m.safetensors", "new.csv", "--overwrite", code=2)
     assert (folder / "new-predictions.csv").read_text() == "mine"
     run("predict", "m.safetensors", "new.csv", "--overwrite")

@@ -56,7 +56,7 @@ def test_weights_of_training_tasks_are_statsmodels_own_random_effects(training, 
 def test_a_new_task_is_predicted_by_the_blup_written_out(training):
     x, y, offsets, _ = rows_of(training)
     found = fit_mixedlm(x, y, offsets, slopes=True)
-    model = mixedlm.fit_slopes(training).model
+    model = mixedlm.fit(training, slopes=True).model
     rng = np.random.default_rng(0)
     raw, targets, query = (
         rng.standard_normal((1, 4, 2)),

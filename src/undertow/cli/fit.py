@@ -93,11 +93,12 @@ def fit(
 
     Example: undertow fit sales.csv --task shop --target units_sold --save model.safetensors
     """
-    from undertow.cli.fit_out_of_core import fit_out_of_core, is_asked_for
-    from undertow.cli.own_table import job_of
+    from undertow.cli.own_table import is_several, job_of
 
     job = job_of(ctx)
-    if is_asked_for(ctx.params):
+    if is_several(table) or any(option is not None for option in (memory, scheduler, work)):
+        from undertow.cli.fit_out_of_core import fit_out_of_core
+
         fit_out_of_core(job, memory or "2GB", scheduler, work, save, report)
     else:
         _fit_in_memory(job, save, report)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from undertow.cli.own_table import Job
-    from undertow.estimators import MAMLRegressor, MAMLRegressorCV
-    from undertow.tasks import GroupedTable
+import numpy as np
+
+from undertow import _check
+from undertow._check import InputError, Setting
+from undertow.choice import words
+from undertow.choice.interval import gain
+from undertow.choice.limits import LIMITS
+from undertow.cli.output import say
+from undertow.cli.own_table import Job
+from undertow.comparison import Plan, compare
+from undertow.estimators import MAMLRegressor, MAMLRegressorCV, fit_table
+from undertow.mixed import MixedRule
+from undertow.tasks import GroupedTable
 
 LINEAR = "linear"
 
@@ -32,9 +41,6 @@ _OF_KIND = {"two-valued": "logistic", "count": "poisson"}
 
 def check_rule(rule: str, raw: GroupedTable) -> None:
     """Raise InputError for a rule that there is not, and for one that is not for the target."""
-    from undertow import _check
-    from undertow._check import InputError, Setting
-
     _check.one_of(rule, "rule", (LINEAR, *LINKS))
     if rule == LINEAR:
         return
@@ -52,10 +58,6 @@ def check_rule(rule: str, raw: GroupedTable) -> None:
 
 def print_link(job: Job, raw: GroupedTable, estimator: MAMLRegressorCV) -> None:
     """Say in a line what the mixed model of the target's kind is worth on the same held-out tasks and rows."""
-    from undertow.choice import words
-    from undertow.choice.interval import gain
-    from undertow.cli.output import say
-
     name, choice, held_out = _OF_KIND.get(raw.target_kind), estimator.choice_, estimator.held_out_
     if name is None or raw.levels is not None:
         return
@@ -75,12 +77,6 @@ def print_link(job: Job, raw: GroupedTable, estimator: MAMLRegressorCV) -> None:
 
 def _losses(job: Job, raw: GroupedTable, estimator: MAMLRegressorCV, rival: str) -> Any:
     """Held-out error (m,) of each task of ``held_out_``, by the folds and draws of the search, or why there is none."""
-    import numpy as np
-
-    from undertow._check import InputError
-    from undertow.choice.limits import LIMITS
-    from undertow.comparison import Plan, compare
-
     choice, held_out, settings = estimator.choice_, estimator.held_out_, job.settings
     assert choice is not None
     assert held_out is not None
@@ -99,9 +95,6 @@ def _losses(job: Job, raw: GroupedTable, estimator: MAMLRegressorCV, rival: str)
 
 def fitted_link(job: Job, raw: GroupedTable) -> MAMLRegressor:
     """The mixed model that the settings ask for, fitted to all rows."""
-    from undertow.estimators import MAMLRegressor, fit_table
-    from undertow.mixed import MixedRule
-
     settings = job.settings
     estimator = MAMLRegressor(
         n_support=settings["n_support"],

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import typer
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from undertow.estimators import MAMLRegressorCV
-    from undertow.tasks import GroupedTable
+from undertow._check import InputError
+from undertow.cli.output import console
+from undertow.estimators import MAMLRegressorCV, fit_table
+from undertow.linear import stability_limit
+from undertow.tasks import GroupedTable
+from undertow.tasks.rows import TaskRows, of_target
 
 
 def estimator_of(
     settings: dict[str, Any], on_small: str, floor: float | None = None, slopes: list[str] | None = None
 ) -> MAMLRegressorCV:
     """The default estimator at the settings of a command. floor: of predictions; slopes: see ``slopes_of``."""
-    from undertow.estimators import MAMLRegressorCV
-
     return MAMLRegressorCV(
         settings["n_support"],
         settings["folds"],
@@ -41,8 +41,6 @@ def slopes_of(raw: GroupedTable, asked: list[str] | None) -> list[str] | None:
 
     A column of text stands for its indicators. Raises InputError for what is no feature.
     """
-    from undertow._check import InputError
-
     formula, encoding = raw.formula, raw.encoding
     if formula is not None and formula.structure:
         if asked is not None:
@@ -62,10 +60,6 @@ def slopes_of(raw: GroupedTable, asked: list[str] | None) -> list[str] | None:
 
 def fitted(table: GroupedTable, settings: dict[str, Any]) -> MAMLRegressorCV:
     """The default estimator on the rows of a table."""
-    from undertow._check import InputError
-    from undertow.cli.output import console
-    from undertow.estimators import fit_table
-
     if table.n_tasks < 3:
         raise InputError(
             None,
@@ -85,11 +79,6 @@ def fitted(table: GroupedTable, settings: dict[str, Any]) -> MAMLRegressorCV:
 
 def stable_rates(table: GroupedTable, estimator: MAMLRegressorCV) -> np.ndarray:
     """Raw rate (m,) up to which a step shrinks the error on a task's support rows, of the first draw of these."""
-    import numpy as np
-
-    from undertow.linear import stability_limit
-    from undertow.tasks.rows import TaskRows, of_target
-
     rows = TaskRows.of_table(table, estimator.model_.standard)
     limits = np.empty(table.n_tasks)
     for batch, tasks, _ in rows.draw(estimator.n_support, np.random.SeedSequence(estimator.seed_, spawn_key=(0,))):

@@ -7,34 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import typer
 
-from undertow.cli.own_table import is_several, sizes_of
-
-if TYPE_CHECKING:
-    from undertow.cli.own_table import Job
-
-
-def is_asked_for(given: dict[str, Any]) -> bool:
-    """Whether the arguments of the command ask for rows to be read out of core."""
-    return is_several(given["table"]) or any(given[name] is not None for name in ("memory", "scheduler", "work"))
+from undertow._check import InputError
+from undertow._memory import said
+from undertow.cli.fit_model import estimator_of, stable_rates
+from undertow.cli.fit_output import print_measure, print_results, write_results
+from undertow.cli.output import console, say
+from undertow.cli.own_table import Job, sizes_of
+from undertow.cli.saved_model import Columns, save_model
 
 
 def fit_out_of_core(
     job: Job, memory: str, scheduler: str | None, work: Path | None, save: Path | None, report: Path | None
 ) -> None:
     """Sort, fit, print and write as for a table in memory; the report, which shows every task, is left to that."""
-    import numpy as np
-
-    from undertow._check import InputError
-    from undertow._memory import said
-    from undertow.cli.fit_model import estimator_of, stable_rates
-    from undertow.cli.fit_output import print_measure, print_results, write_results
-    from undertow.cli.output import console, say
-    from undertow.cli.saved_model import Columns, save_model
-
     _refuse_what_needs_memory(job, report)
     from undertow.scale.source import require
 
@@ -87,8 +77,6 @@ def fit_out_of_core(
 
 def _refuse_what_needs_memory(job: Job, report: Path | None) -> None:
     """Raise InputError for what only tables in memory are read by, or written into."""
-    from undertow._check import InputError
-
     settings = job.settings
     if report is not None:
         raise InputError("report", report, "it shows every task, and needs a table in memory.", "Leave it out.")
@@ -120,8 +108,6 @@ def _refuse_what_needs_memory(job: Job, report: Path | None) -> None:
 
 @contextmanager
 def _workers(scheduler: str | None) -> Iterator[Any]:
-    from undertow._check import InputError
-
     if scheduler is None:
         yield None
         return

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
+import pyarrow as pa
 
-    from undertow.cli.own_table import Job
-    from undertow.estimators import Coefficient, MAMLRegressorCV
-    from undertow.tasks import GroupedTable
+from undertow._write import whole, write_figure
+from undertow.choice import words
+from undertow.cli.output import console, count, say, show_table, write_parquet
+from undertow.cli.own_table import Job, what_was_read, write_summary, write_unfinished
+from undertow.estimators import Coefficient, MAMLRegressorCV
+from undertow.tasks import GroupedTable
 
 
 def print_table(job: Job, raw: GroupedTable) -> None:
     """Say what was read."""
-    from undertow.cli.output import say
-    from undertow.cli.own_table import what_was_read
-
     for line in what_was_read(job.name, raw, job.settings["n_support"]):
         say(line)
 
 
 def print_measure(job: Job, n_tasks: int, n_clipped: int) -> None:
     """Say how errors are measured. n_clipped: values that the limit of a feature touches."""
-    from undertow.cli.output import count, say
-
     clip, n_folds = job.settings["clip"], min(job.settings["folds"], n_tasks)
     clipped = "" if clip is None else f" ({count(n_clipped, 'value')} clipped at {clip:g} s.d.)"
     say(
@@ -38,11 +36,6 @@ def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray, t
 
     task: what an id is called after.
     """
-    import numpy as np
-
-    from undertow.choice import words
-    from undertow.cli.output import console, count, say, show_table
-
     choice = estimator.choice_
     assert choice is not None  # three tasks or more, each with rows to spare
     if note := words.weight_note(choice, task):
@@ -82,10 +75,6 @@ def write_results(
     job: Job, raw: GroupedTable, estimator: MAMLRegressorCV, limits: np.ndarray, n_left_out: int | None = None
 ) -> str:
     """Write figure and tables, and return their names in one line. limits: stable raw adapt rate of each task (m,)."""
-    from undertow._write import whole, write_figure
-    from undertow.choice import words
-    from undertow.cli.output import write_parquet
-    from undertow.cli.own_table import write_summary, write_unfinished
     from undertow.plots import choice_figure, style
 
     choice, folder = estimator.choice_, job.folder
@@ -122,8 +111,6 @@ def write_results(
 
 def write_rule(job: Job, estimator: Any) -> str:
     """Write the summary of a mixed model of two values or of counts, and return the file's name."""
-    from undertow._write import whole
-
     with whole(job.folder / "rule.txt") as beside:
         beside.write_text(f"{estimator.summary()}\n", encoding="utf-8")
     return "rule.txt"
@@ -133,8 +120,6 @@ def _tables(
     raw: GroupedTable, estimator: MAMLRegressorCV, limits: np.ndarray, coefficients: tuple[Coefficient, ...]
 ) -> dict[str, dict[str, Any]]:
     """Columns of each table: the curve over train rates, strategies, held-out tasks, and common weights."""
-    import numpy as np
-
     choice, held_out, standard = estimator.choice_, estimator.held_out_, estimator.model_.standard
     assert choice is not None
     assert held_out is not None
@@ -193,6 +178,4 @@ _SETTINGS = (
 
 
 def _arrow(columns: dict[str, Any]) -> Any:
-    import pyarrow as pa
-
     return pa.table({name: pa.array(list(values)) for name, values in columns.items()})

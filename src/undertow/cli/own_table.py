@@ -5,12 +5,23 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from undertow import _check, datasets
+from undertow._check import InputError, Setting
+from undertow._plain import plain
+from undertow._version import __version__
+from undertow._write import is_empty, write_text
+from undertow.cli.command_line import command_line
+from undertow.cli.output import check_file, check_folder, console, count
+
 if TYPE_CHECKING:
-    from undertow.datasets import GroupedData
     from undertow.scale.sorted_table import SortedTable
     from undertow.tasks import GroupedTable
 
@@ -57,9 +68,6 @@ def job_of(ctx: Any, more: dict[str, Any] | None = None) -> Job:
     more: settings in place of those given. Raises InputError where a result of something else would be lost, and where
     a package is missing.
     """
-    from undertow.cli.command_line import command_line
-    from undertow.cli.output import check_folder
-
     given = ctx.params
     roles = given["task"], given["target"]
     name, source = source_of(given["table"], *roles, many="memory" in given, said=given["formula"] is not None)
@@ -92,12 +100,12 @@ def reading_of(given: dict[str, Any]) -> dict[str, Any]:
 
 def named(source: Any, given: dict[str, Any], option: str) -> list[str] | None:
     """Return the columns that an option lists; None where it is not given."""
+    if given[option] is None:
+        return None
     from undertow.tasks import Reading
     from undertow.tasks.source import column_names
     from undertow.tasks.task_columns import split_names
 
-    if given[option] is None:
-        return None
     if is_several(given["table"]):
         return split_names((), given[option])
     return split_names(column_names(getattr(source, "table", source), Reading(**reading_of(given))), given[option])
@@ -110,12 +118,11 @@ def source_of(
 
     many: whether a folder or a glob of files will do too. said: whether a formula says what task and target are.
     """
-    from undertow import datasets
-    from undertow._check import InputError, Setting
-
     place = Path(table)
     if not place.is_file() and table in datasets.names():
-        return table, _with_roles(datasets.load(table), task, target)
+        data = datasets.load(table)
+        # Without the chosen task and target column among its features.
+        return table, replace(data, features=tuple(name for name in data.features if name not in (task, target)))
     several = is_several(table)
     if several and not many:
         raise InputError("table", table, "it is more than one file.", "Give one file.")
@@ -143,11 +150,12 @@ def source_of(
 
 def _columns_of(place: Path) -> list[str]:
     """A sentence that lists a file's columns; none where it cannot be read."""
-    from undertow._check import InputError
-    from undertow.tasks import Reading, source, wording
+    from undertow.tasks import Reading
+    from undertow.tasks.source import column_names
+    from undertow.tasks.wording import some
 
     try:
-        return [f" The columns are {wording.some(source.column_names(place, Reading()), 30)}."]
+        return [f" The columns are {some(column_names(place, Reading()), 30)}."]
     except (InputError, OSError):
         return []
 
@@ -158,16 +166,8 @@ def is_several(table: str) -> bool:
     return place.is_dir() or (not place.exists() and bool(set(table) & set("*?[")))
 
 
-def _with_roles(data: GroupedData, task: str | None, target: str | None) -> GroupedData:
-    """A data set of ours without the chosen task and target column among its features."""
-    return replace(data, features=tuple(name for name in data.features if name not in (task, target)))
-
-
 def refuse_other_results(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
     """Nothing that the user had is lost: raise where the folder holds something else than these results."""
-    from undertow._check import InputError, Setting
-    from undertow._write import is_empty
-
     if overwrite or is_empty(folder):
         return
     way_out = ("Choose another ", Setting("out"), ", or give ", Setting("overwrite"))
@@ -192,9 +192,6 @@ def files_elsewhere(folder: Path, files: dict[str, Path], overwrite: bool, setti
     summary says which files these are. It goes on saying so of those that are not written this time; with ``overwrite``
     only where the ``settings`` are the same.
     """
-    from undertow._check import InputError, Setting
-    from undertow.cli.output import check_file
-
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         before = dict(summary["files_elsewhere"]) if not overwrite or summary["settings"] == settings else {}
@@ -219,8 +216,6 @@ def files_elsewhere(folder: Path, files: dict[str, Path], overwrite: bool, setti
 
 def on_small_of(given: str | None, source: Any) -> str:
     """What to do with tasks of too few rows: as was asked, or by where the table is from."""
-    from undertow import _check
-
     if given is None:
         # The rows of a data set of ours are known; of a table of the user's no task leaves unasked.
         return "raise" if isinstance(source, Path) else "drop"
@@ -229,9 +224,6 @@ def on_small_of(given: str | None, source: Any) -> str:
 
 def read_own_table(job: Job) -> GroupedTable:
     """Read what the settings of a command say; InputError also where every row has the same target."""
-    import warnings
-
-    from undertow._check import InputError, Setting
     from undertow.tasks import TableNote, read_table
 
     settings = job.settings
@@ -291,8 +283,6 @@ def what_was_read(name: str, raw: GroupedTable, n_support: int) -> list[str]:
 
 def sizes_of(name: str, table: GroupedTable | SortedTable) -> str:
     """Return the sizes of a table, in memory or out of core, with the names of its tasks and its target."""
-    from undertow.cli.output import count
-
     low, high = table.counts.min(), table.counts.max()
     each = count(low, "row") if low == high else f"{low} to {high} rows"
     return (
@@ -303,8 +293,6 @@ def sizes_of(name: str, table: GroupedTable | SortedTable) -> str:
 
 def _by_formula(raw: GroupedTable) -> list[str]:
     """A line on what a formula says in other options, and which strategy its random part is."""
-    import shlex
-
     from undertow.choice.words import short
     from undertow.tasks.wording import some
 
@@ -324,23 +312,16 @@ def _by_formula(raw: GroupedTable) -> list[str]:
     return [f"formula: {shlex.join(words)}{columns}{which}"]
 
 
-def progress_bar(words: str) -> Any:
+@contextmanager
+def progress_bar(words: str) -> Iterator[Callable[[int, int], None]]:
     """A context that gives a callback (done, total), with ``words`` before the bar; silent where no terminal is."""
-    from contextlib import contextmanager
-
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from undertow.cli.output import console
-
-    @contextmanager
-    def shown() -> Any:
-        to = console(stderr=True)
-        columns = (TextColumn(words), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, console=to, transient=True, disable=not to.is_terminal) as bar:
-            row = bar.add_task(words, total=None)
-            yield lambda done, total: bar.update(row, completed=done, total=total)
-
-    return shown()
+    to = console(stderr=True)
+    columns = (TextColumn(words), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=to, transient=True, disable=not to.is_terminal) as bar:
+        row = bar.add_task(words, total=None)
+        yield lambda done, total: bar.update(row, completed=done, total=total)
 
 
 def write_unfinished(job: Job) -> None:
@@ -352,10 +333,6 @@ def write_unfinished(job: Job) -> None:
 
 def write_summary(folder: Path, values: dict[str, Any]) -> None:
     """Write summary.json whole or not at all: an end while writing must not leave a folder that nobody knows."""
-    from undertow._plain import plain
-    from undertow._version import __version__
-    from undertow._write import write_text
-
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(plain({"undertow": __version__} | values), indent=2, allow_nan=False) + "\n"
     write_text(folder / "summary.json", text)

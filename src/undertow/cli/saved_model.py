@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from undertow.estimators.base import MetaEstimator
-    from undertow.tasks import Encoding, GroupedTable
+from undertow._check import InputError
+from undertow.estimators.base import MetaEstimator
+from undertow.estimators.saved_checks import conform
+from undertow.estimators.saving import load, read_notes, save
+from undertow.tasks import Encoding, GroupedTable
+from undertow.tasks.made import Made
 
 _KEY = "table"
 
@@ -40,9 +43,6 @@ class Columns(NamedTuple):
 
     def encoding(self, names: list[str], means: tuple[float, ...] = ()) -> Encoding:
         """Return how the features ``names`` (p,) of the model are made. means: (p,) theirs in training."""
-        from undertow.tasks import Encoding
-        from undertow.tasks.made import Made
-
         if self.formula is None:
             return Encoding(tuple(names), means, self.levels, self.unseen, tuple(self.dates))
         made = Made.from_dict({key: self.formula[key] for key in self.formula if key != "means"})
@@ -52,8 +52,6 @@ class Columns(NamedTuple):
 
 def save_model(estimator: MetaEstimator, file: Path, columns: Columns) -> None:
     """Write a fitted estimator with its columns, at once or not at all."""
-    from undertow.estimators.saving import save
-
     save(estimator, file, notes={_KEY: columns._asdict()}, anonymous=columns.anonymous)
 
 
@@ -69,17 +67,11 @@ def save_fitted(estimator: MetaEstimator, file: Path, raw: GroupedTable, anonymo
 
 def load_model(file: Path) -> tuple[Any, Columns]:
     """Return a saved estimator and its columns; those of an estimator saved from Python are not known."""
-    from undertow.estimators.saving import load
-
     return load(file), read_columns(file)
 
 
 def read_columns(file: Path) -> Columns:
     """Return the columns that ``save_model`` kept; raise InputError for a file that is damaged."""
-    from undertow._check import InputError
-    from undertow.estimators.saved_checks import conform
-    from undertow.estimators.saving import read_notes
-
     kept = read_notes(file).get(_KEY)
     if kept is None:
         return Columns()

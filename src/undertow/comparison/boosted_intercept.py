@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from undertow.comparison.plain import INNER_FOLDS, inner_draws
-from undertow.comparison.rivals import Fitted, NoFit, StandardisedModel, Training, missing
+from undertow.comparison.rivals import Fitted, NoFit, StandardisedModel, Training
 from undertow.comparison.trees import NUMBERS, row_weights
 from undertow.tasks import GroupedTable, folds
 
@@ -35,16 +35,6 @@ class Intercepts:
 
     def _of_trees(self, x: np.ndarray) -> np.ndarray:
         return self.trees(x.reshape(-1, x.shape[2])).reshape(x.shape[:2])
-
-
-def unfit(n_features: int) -> str:
-    """Why it cannot be tried."""
-    return missing("gpboost", "gpboost")
-
-
-def prepare() -> None:
-    """Import gpboost."""
-    import gpboost  # noqa: F401  # pyright: ignore[reportMissingImports]
 
 
 def fit(training: Training) -> Fitted:

@@ -20,28 +20,8 @@ from undertow.tasks.rows import TaskRows
 from undertow.tasks.standard import Standard
 
 
-def fit_step(training: Training) -> Fitted:
-    """Train rate 0, that is no inner loop, and the best rate for the step on a new task."""
-    return _fit(training, "step")
-
-
-def fit_tied(training: Training) -> Fitted:
-    """MAML as usual: one positive rate in training and on a new task."""
-    return _fit(training, "tied")
-
-
-def fit_signed(training: Training) -> Fitted:
-    """MAML with a train rate of either sign, and a rate of its own on a new task."""
-    return _fit(training, "signed")
-
-
-def fit_pooled_ridge(training: Training) -> Fitted:
-    """Ridge regression of all training rows, then of a task's support rows towards it; the intercept moves too."""
-    return _fit(training, "pooled_ridge")
-
-
-def _fit(training: Training, strategy: str) -> Fitted:
-    """A strategy of the search, chosen by cross-validation over the training tasks and trained on all of them."""
+def fit(training: Training, *, strategy: str) -> Fitted:
+    """A strategy of ``choice.words``, chosen by cross-validation over the training tasks and trained on all of them."""
     raw = training.raw
     standard = Standard.fit(
         raw.x, raw.y[:, None], raw.copies, features=True, targets=True, intercept=True, clip=training.standard.clip
@@ -95,17 +75,12 @@ class LearnedModel:
 
     def predict(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
         """Predictions (m, n_v) in raw units."""
-        return self._predict(support_x, support_y, query_x, None)
+        return self.predict_weighted(support_x, support_y, query_x, None)
 
     def predict_weighted(
-        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, weights: np.ndarray
-    ) -> np.ndarray:
-        """The same with weights (m, n_t) of the support rows."""
-        return self._predict(support_x, support_y, query_x, weights / self.unit)
-
-    def _predict(
         self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, weights: np.ndarray | None
     ) -> np.ndarray:
+        """The same with weights (m, n_t) of the support rows; None where there are none."""
         standard = self.model.standard
         x, query = (
             standard.features(rows.reshape(-1, rows.shape[2])).reshape(*rows.shape[:2], -1)
@@ -115,7 +90,7 @@ class LearnedModel:
         # A batch needs query rows; an adaptation does not read them, and these have no targets.
         batches = []
         for relative in self.model.weightings(weights is not None):
-            by = np.ones(x.shape[:2]) if weights is None else weights
+            by = np.ones(x.shape[:2]) if weights is None else weights / self.unit
             by = np.sqrt(by / by.mean(axis=1, keepdims=True) if relative else by)[..., None]
             batches.append(TaskBatch(x * by, y * by, x[:, :1], np.zeros_like(y[:, :1])))
         theta = self.model.adapt_each(batches)

@@ -18,11 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from undertow.comparison.rivals import Fitted, NoFit, TooSlow, Training, linear, missing
+from undertow.comparison.rivals import Fitted, NoFit, TooSlow, Training, linear
 from undertow.linear.proximal_step import ridge_adapt
-
-MOST_SLOPES = 5
-"""features beyond which random slopes are not tried: their covariance has p (p + 1) / 2 numbers"""
 
 # Smallest part of a column that the ones before it must leave unexplained.
 _NOVEL = 1e-5
@@ -45,34 +42,8 @@ class MixedFit(NamedTuple):
     notes: tuple[str, ...]
 
 
-def unfit_intercept(n_features: int) -> str:
-    """Why a random intercept cannot be tried."""
-    return missing("statsmodels", '"undertow[compare]"')
-
-
-def unfit_slopes(n_features: int) -> str:
-    """Why random slopes cannot be tried on a table of so many features."""
-    if n_features > MOST_SLOPES:
-        return f"left out: {n_features} features, random slopes are tried up to {MOST_SLOPES}"
-    return unfit_intercept(n_features)
-
-
-def prepare() -> None:
-    """Import statsmodels, which takes seconds."""
-    import statsmodels.regression.mixed_linear_model  # noqa: F401
-
-
-def fit_intercept(training: Training) -> Fitted:
-    """Mixed model whose tasks differ by a constant."""
-    return _fit(training, slopes=False)
-
-
-def fit_slopes(training: Training) -> Fitted:
-    """Mixed model whose tasks differ in all weights, with a full covariance."""
-    return _fit(training, slopes=True)
-
-
-def _fit(training: Training, *, slopes: bool) -> Fitted:
+def fit(training: Training, *, slopes: bool) -> Fitted:
+    """Mixed model whose tasks differ by a constant or, with ``slopes``, in all weights, with a full covariance."""
     data = training.data
     found = fit_mixedlm(data.x, data.y, data.offsets, slopes=slopes, deadline=training.deadline)
     adapt = partial(ridge_adapt, found.omega, ratio=found.noise, task_covariance=found.covariance)

@@ -8,23 +8,8 @@ from functools import partial
 import numpy as np
 
 from undertow.comparison.mixedlm import independent_columns, read_fit
-from undertow.comparison.rivals import Fitted, NoFit, Training, linear, missing
+from undertow.comparison.rivals import Fitted, NoFit, Training, linear
 from undertow.linear.proximal_step import ridge_adapt
-
-MOST_SLOPES = 12
-"""features beyond which it is not tried: the covariance has p (p + 1) / 2 numbers"""
-
-
-def unfit(n_features: int) -> str:
-    """Why it cannot be tried on a table of so many features."""
-    if n_features > MOST_SLOPES:
-        return f"left out: {n_features} features, random slopes are tried up to {MOST_SLOPES}"
-    return missing("mixedlm_rs", "mixedlm-rs")
-
-
-def prepare() -> None:
-    """Import the package."""
-    import mixedlm_rs  # noqa: F401  # pyright: ignore[reportMissingImports]
 
 
 def fit(training: Training) -> Fitted:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from undertow._check import InputError
 from undertow.choice.words import short
 from undertow.comparison import boosted_intercept, generalised, meta, mixedlm, mixedlm_rust, plain, trees
 from undertow.comparison.rivals import Rival
 
+_STATSMODELS: Any = {"imports": "statsmodels.regression.mixed_linear_model", "to_install": '"undertow[compare]"'}
+
+
+def _ours(strategy: str) -> Rival:
+    return Rival(strategy, short(strategy), partial(meta.fit, strategy=strategy), weighted=True)
+
+
 _ALL = (
     Rival("pooled", "pooled least squares", plain.fit_pooled, weighted=True),
     Rival("alone", "ridge, each task alone", plain.fit_alone),
-    Rival("pooled_ridge", short("pooled_ridge"), meta.fit_pooled_ridge, weighted=True),
-    Rival("mixedlm", "MixedLM, random intercept", mixedlm.fit_intercept, mixedlm.unfit_intercept, mixedlm.prepare),
-    Rival("mixedlm_slopes", "MixedLM, random slopes", mixedlm.fit_slopes, mixedlm.unfit_slopes, mixedlm.prepare),
+    _ours("pooled_ridge"),
+    Rival("mixedlm", "MixedLM, random intercept", partial(mixedlm.fit, slopes=False), **_STATSMODELS),
+    Rival("mixedlm_slopes", "MixedLM, random slopes", partial(mixedlm.fit, slopes=True), **_STATSMODELS, most_slopes=5),
     Rival(
         "mixedlm_rs",
         "mixedlm-rs, random slopes",
         mixedlm_rust.fit,
-        mixedlm_rust.unfit,
-        mixedlm_rust.prepare,
+        imports="mixedlm_rs",
+        to_install="mixedlm-rs",
+        most_slopes=12,
         by_name=True,
     ),
     Rival(
@@ -33,18 +43,18 @@ _ALL = (
     Rival(
         "poisson_mixed", "Poisson mixed, random intercept", generalised.fit_of("poisson"), weighted=True, target="count"
     ),
-    Rival("trees", "boosted trees, support means", trees.fit, prepare=trees.prepare),
+    Rival("trees", "boosted trees, support means", trees.fit, imports="sklearn.ensemble"),
     Rival(
         "gpboost",
         "gpboost, trees and random intercept",
         boosted_intercept.fit,
-        boosted_intercept.unfit,
-        boosted_intercept.prepare,
+        imports="gpboost",
+        to_install="gpboost",
         by_name=True,
     ),
-    Rival("step", short("step"), meta.fit_step, weighted=True),
-    Rival("tied", short("tied"), meta.fit_tied, weighted=True),
-    Rival("signed", short("signed"), meta.fit_signed, weighted=True),
+    _ours("step"),
+    _ours("tied"),
+    _ours("signed"),
     Rival("default", "MAMLRegressorCV default", meta.fit_default, weighted=True),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol, runtime_checkable
 
@@ -100,16 +101,32 @@ class Rival:
     name: str
     label: str
     fit: Callable[[Training], Fitted]
-    unfit: Callable[[int], str] = lambda n_features: ""
-    """why it cannot be tried on a table of so many features; empty where it can"""
-    prepare: Callable[[], None] = lambda: None
-    """imports that are not part of the time of a fit"""
+    imports: str = ""
+    """module whose import is not part of the time of a fit; empty for none"""
+    to_install: str = ""
+    """what brings the package of that module, where ours does not need it"""
+    most_slopes: int | None = None
+    """features beyond which it is not tried: a covariance of random slopes has p (p + 1) / 2 numbers"""
     weighted: bool = False
     """whether it takes weights of rows"""
     by_name: bool = False
     """whether, where its package is missing, it is spoken of only when it was asked for by name"""
     target: str = ""
     """kind of the targets that it is for, see ``GroupedTable.target_kind``; empty for all"""
+
+    def prepare(self) -> None:
+        """Import what is not part of the time of a fit."""
+        if self.imports:
+            import_module(self.imports)
+
+    def unfit(self, n_features: int) -> str:
+        """Why it cannot be tried on a table of so many features; empty where it can."""
+        if self.most_slopes is not None and n_features > self.most_slopes:
+            return f"left out: {n_features} features, random slopes are tried up to {self.most_slopes}"
+        package = self.imports.partition(".")[0]
+        if self.to_install and not find_spec(package):
+            return f"left out: {package} is missing; pip install {self.to_install}"
+        return ""
 
     def unfit_target(self, y: np.ndarray) -> str:
         """Why it cannot be tried on targets (R,); empty where it can."""
@@ -118,11 +135,6 @@ class Rival:
         if self.target == "count" and not ((y >= 0) & (y == np.round(y))).all():
             return "left out: it is for counts"
         return ""
-
-
-def missing(package: str, to_install: str) -> str:
-    """Why a rival cannot be tried without a package; empty where it is installed."""
-    return "" if find_spec(package) else f"left out: {package} is missing; pip install {to_install}"
 
 
 def with_one(x: np.ndarray) -> np.ndarray:

@@ -68,11 +68,6 @@ def predicted(trees: Any, support_x: np.ndarray, support_y: np.ndarray, query_x:
     return trees.predict(columns.reshape(-1, columns.shape[2])).reshape(columns.shape[:2])
 
 
-def prepare() -> None:
-    """Import scikit-learn's trees."""
-    import sklearn.ensemble  # noqa: F401
-
-
 def fit(training: Training) -> Fitted:
     """Boosted trees on drawn query rows."""
     rows, ids = drawn_rows(training), training.data.ids

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from undertow.choice.record import Choice
@@ -16,109 +17,66 @@ from undertow.tasks.losses import TaskLosses
 from undertow.tasks.rows import TaskRows
 
 
+# The constructor stores its arguments and no more, as scikit-learn asks; equality and text are scikit-learn's.
+@dataclass(eq=False, repr=False)
 class Given(MetaEstimator):
     """Trained at rates, ratios and ridge that are given."""
 
-    def __init__(
-        self,
-        train_rate: float = 0.0,
-        adapt_rate: float = 0.1,
-        n_support: int = 5,
-        ridge: float = 1e-3,
-        steps: int = 1,
-        rate_unit: str = "spectral",
-        *,
-        rule: GradientRule | ProximalRule | MixedRule | None = None,
-        n_draws: int | None = None,
-        standardize: bool = True,
-        clip: float | None = None,
-        fit_intercept: bool = True,
-        on_small: str = "drop",
-        weighting: str = "tasks",
-        support: str = "random",
-        row_weights: str = "frequency",
-        floor: float | None = None,
-        n_jobs: int | None = None,
-        random_state: Any = 0,
-    ) -> None:
-        self.train_rate = train_rate
-        self.adapt_rate = adapt_rate
-        self.n_support = n_support
-        self.ridge = ridge
-        self.steps = steps
-        self.rate_unit = rate_unit
-        self.rule = rule
-        self.n_draws = n_draws
-        self.standardize = standardize
-        self.clip = clip
-        self.fit_intercept = fit_intercept
-        self.on_small = on_small
-        self.weighting = weighting
-        self.support = support
-        self.row_weights = row_weights
-        self.floor = floor
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+    train_rate: float = 0.0
+    adapt_rate: float = 0.1
+    n_support: int = 5
+    ridge: float = 1e-3
+    steps: int = 1
+    rate_unit: str = "spectral"
+    _: KW_ONLY
+    rule: GradientRule | ProximalRule | MixedRule | None = None
+    n_draws: int | None = None
+    standardize: bool = True
+    clip: float | None = None
+    fit_intercept: bool = True
+    on_small: str = "drop"
+    weighting: str = "tasks"
+    support: str = "random"
+    row_weights: str = "frequency"
+    floor: float | None = None
+    n_jobs: int | None = None
+    random_state: Any = 0
 
     def _train(self, everything: TaskRows, large: TaskRows, seed: int) -> Trained:
         return train_given(self, everything, large, seed)
 
 
+@dataclass(eq=False, repr=False)
 class Searched(MetaEstimator):
     """Trained at settings chosen by nested cross-validation over tasks."""
 
-    choice_: Choice | None
-    strategy_: str
-    held_out_: TaskLosses | None
-    curve_: str
-    curve_errors_: dict[str, float]
-
-    def __init__(
-        self,
-        n_support: int = 5,
-        cv: Any = 5,
-        rules: str | Sequence[str] = RULES,
-        *,
-        blend: bool = True,
-        ridges: Any = None,
-        steps: int | Sequence[int] = (1,),
-        n_rates: int | None = None,
-        n_draws: int | None = None,
-        level: float = 0.95,
-        standardize: bool = True,
-        clip: float | None = None,
-        fit_intercept: bool = True,
-        on_small: str = "drop",
-        weighting: str = "tasks",
-        support: str = "random",
-        row_weights: str = "frequency",
-        effort: str = "default",
-        random_slopes: Sequence[int | str] | None = None,
-        floor: float | None = None,
-        n_jobs: int | None = None,
-        random_state: Any = 0,
-    ) -> None:
-        self.n_support = n_support
-        self.cv = cv
-        self.rules = rules
-        self.blend = blend
-        self.ridges = ridges
-        self.steps = steps
-        self.n_rates = n_rates
-        self.n_draws = n_draws
-        self.level = level
-        self.standardize = standardize
-        self.clip = clip
-        self.fit_intercept = fit_intercept
-        self.on_small = on_small
-        self.weighting = weighting
-        self.support = support
-        self.row_weights = row_weights
-        self.effort = effort
-        self.random_slopes = random_slopes
-        self.floor = floor
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+    n_support: int = 5
+    cv: Any = 5
+    rules: str | Sequence[str] = RULES
+    _: KW_ONLY
+    blend: bool = True
+    ridges: Any = None
+    steps: int | Sequence[int] = (1,)
+    n_rates: int | None = None
+    n_draws: int | None = None
+    level: float = 0.95
+    standardize: bool = True
+    clip: float | None = None
+    fit_intercept: bool = True
+    on_small: str = "drop"
+    weighting: str = "tasks"
+    support: str = "random"
+    row_weights: str = "frequency"
+    effort: str = "default"
+    random_slopes: Sequence[int | str] | None = None
+    floor: float | None = None
+    n_jobs: int | None = None
+    random_state: Any = 0
+    choice_: Choice | None = field(init=False)
+    strategy_: str = field(init=False)
+    held_out_: TaskLosses | None = field(init=False)
+    curve_: str = field(init=False)
+    curve_errors_: dict[str, float] = field(init=False)
 
     def _train(self, everything: TaskRows, large: TaskRows, seed: int) -> Trained:
         return train_searched(self, everything, large, seed)

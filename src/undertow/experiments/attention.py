@@ -11,16 +11,15 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from undertow import theory
-from undertow.experiments.training_experiment import TrainingExperiment
+from undertow.experiments.training_experiment import TrainingExperiment, cut_parts
 from undertow.plots import style
 from undertow.problem import Design, MixedLinearRegression
 from undertow.trials.config import ExperimentConfig, Runs, Scale, Size
 from undertow.trials.finding import Finding, mean_interval, sentence, within
-from undertow.trials.panel import Cell, cut_runs
+from undertow.trials.panel import Cell
 
 MARGIN = 0.01
 """The block has learned the step where its loss is within this share of the step's."""
-RUNS_PER_CELL = 5
 STEPS = {
     "none": "no step",
     "scalar": "one rate",
@@ -60,11 +59,6 @@ class Config(ExperimentConfig):
     def design(self) -> Design:
         """Sizes of one iteration."""
         return Design(self.meta_batch, self.n_adapt, self.n_query, self.n_adapt)
-
-
-def cut(config: Config) -> list[Cell]:
-    """Cells of RUNS_PER_CELL runs, trained side by side."""
-    return cut_runs("runs", 0, config.runs, RUNS_PER_CELL, config.seed)
 
 
 def compute(config: Config, cell: Cell) -> pa.Table:
@@ -186,7 +180,7 @@ EXPERIMENT = TrainingExperiment(
     draw=draw,
     finding=finding,
     verdict=verdict,
-    cut=cut,
+    cut=cut_parts(lambda config: {"runs": config.runs}, 5),
     compute=compute,
     by_name=True,
 )

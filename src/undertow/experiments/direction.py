@@ -15,7 +15,6 @@ from undertow.trials import paired
 from undertow.trials.finding import Finding, above, below, mean_interval, resampled, stated, weakest
 from undertow.trials.panel import Cell
 
-RUNS_PER_CELL = 10
 ARMS = {
     "exact": "exact",
     "descent": "gradient descent, converged",
@@ -23,12 +22,6 @@ ARMS = {
     "descent_early": "gradient descent, stopped early",
     "adam_early": "Adam, stopped early",
 }
-
-
-def cut(config: Config) -> list[Cell]:
-    """Cells of RUNS_PER_CELL runs of each part."""
-    runs = (config.runs, config.runs, config.network.runs)
-    return cut_parts(dict(zip(PARTS, runs, strict=True)), RUNS_PER_CELL, config.seed)
 
 
 def compute(config: Config, cell: Cell) -> pa.Table:
@@ -176,6 +169,6 @@ EXPERIMENT = TrainingExperiment(
     draw_details=draw_details,
     finding=finding,
     verdict=verdict,
-    cut=cut,
+    cut=cut_parts(lambda config: dict.fromkeys(PARTS, config.runs) | {"network": config.network.runs}, 10),
     compute=compute,
 )

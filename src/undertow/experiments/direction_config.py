@@ -89,15 +89,7 @@ class Config(ExperimentConfig):
     start_std: Scale = Field(0.5, description="linear parts: E|omega_0|^2 of the random start, as a root")
     runs: Runs = Field(60, description="runs of each linear part")
     # A file holds a dictionary where the record holds a record.
-    over: OverPart = Field(
-        default_factory=lambda: OverPart.model_validate({}), strict=False, description="linear part with N < p"
-    )
-    under: UnderPart = Field(
-        default_factory=lambda: UnderPart.model_validate({}), strict=False, description="linear part with N > p"
-    )
-    network: NetworkPart = Field(
-        default_factory=lambda: NetworkPart.model_validate({}), strict=False, description="the network"
-    )
-    loops: OuterLoops = Field(
-        default_factory=lambda: OuterLoops.model_validate({}), strict=False, description="the outer loops"
-    )
+    over: OverPart = Field(OverPart.model_validate({}), strict=False, description="linear part with N < p")
+    under: UnderPart = Field(UnderPart.model_validate({}), strict=False, description="linear part with N > p")
+    network: NetworkPart = Field(NetworkPart.model_validate({}), strict=False, description="the network")
+    loops: OuterLoops = Field(OuterLoops.model_validate({}), strict=False, description="the outer loops")

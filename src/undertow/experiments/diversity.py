@@ -22,7 +22,6 @@ from undertow.trials.panel import Cell
 
 MARGIN = 0.01
 """Where N > p theory fits if it is within this share of the loss."""
-RUNS_PER_CELL = 50
 PARTS = {"many": "more query rows than features", "few": "fewer query rows than features"}
 
 
@@ -70,11 +69,6 @@ class Config(ExperimentConfig):
     def design(self, n_tasks: int) -> Design:
         """Sizes with so many distinct tasks."""
         return Design(n_tasks, self.n_support, self.n_query, self.n_adapt)
-
-
-def cut(config: Config) -> list[Cell]:
-    """Cells of RUNS_PER_CELL runs of each part."""
-    return cut_parts(dict.fromkeys(PARTS, config.runs), RUNS_PER_CELL, config.seed)
 
 
 def compute(config: Config, cell: Cell) -> pa.Table:
@@ -259,7 +253,7 @@ EXPERIMENT = CellExperiment(
     draw=draw,
     finding=finding,
     verdict=verdict,
-    cut=cut,
+    cut=cut_parts(lambda config: dict.fromkeys(PARTS, config.runs), 50),
     compute=compute,
     by_name=True,
 )

@@ -22,7 +22,6 @@ from undertow.trials.finding import Conclusion, Finding, above, below, resampled
 from undertow.trials.optimum import BOOTSTRAP
 from undertow.trials.panel import Cell
 
-RUNS_PER_CELL = 50
 PARTS = {"few": "fewer query rows than features", "many": "more query rows than features"}
 
 
@@ -80,11 +79,6 @@ class Config(ExperimentConfig):
         """Sizes of a part."""
         i = list(PARTS).index(part)
         return Design(self.n_tasks[i], self.n_support, self.n_query[i], self.n_adapt)
-
-
-def cut(config: Config) -> list[Cell]:
-    """Cells of RUNS_PER_CELL runs of each part."""
-    return cut_parts(dict.fromkeys(PARTS, config.runs), RUNS_PER_CELL, config.seed)
 
 
 def compute(config: Config, cell: Cell) -> pa.Table:
@@ -271,7 +265,7 @@ EXPERIMENT = CellExperiment(
     draw=draw,
     finding=finding,
     verdict=verdict,
-    cut=cut,
+    cut=cut_parts(lambda config: dict.fromkeys(PARTS, config.runs), 50),
     compute=compute,
     by_name=True,
 )

@@ -83,8 +83,8 @@ class Config(ExperimentConfig):
     A problem that is given as a dictionary takes its class's defaults for what the dictionary leaves out.
     """
 
-    few: FewRows = Field(default_factory=lambda: FewRows.model_validate({}), strict=False, description="panel a")
-    many: ManyRows = Field(default_factory=lambda: ManyRows.model_validate({}), strict=False, description="panel b")
+    few: FewRows = Field(FewRows.model_validate({}), strict=False, description="panel a")
+    many: ManyRows = Field(ManyRows.model_validate({}), strict=False, description="panel b")
     width: Annotated[int, Field(ge=2, multiple_of=2)] = Field(400, description="hidden units")
     antisymmetric: bool = Field(True, description="start at f0 = 0; False starts at a random function")
     adapt_rate: Scale = Field(0.25, description="adapt rate, in spectral units")

@@ -20,8 +20,6 @@ from undertow.trials.finding import Conclusion, Finding, below, mean_interval, r
 from undertow.trials.optimum import Optimum
 from undertow.trials.panel import Cell
 
-RUNS_PER_CELL = 20
-
 
 class Config(ExperimentConfig):
     """Settings; all sizes are ours. Rows of a group have variance 1 and mean 0."""
@@ -63,11 +61,6 @@ class Config(ExperimentConfig):
     def design(self) -> Design:
         """Panel b: one new task."""
         return Design(1, self.n_rows, 1)
-
-
-def cut(config: Config) -> list[Cell]:
-    """Cells of RUNS_PER_CELL runs of each panel."""
-    return cut_parts({"groups": config.runs, "ridge": config.ridge_runs}, RUNS_PER_CELL, config.seed)
 
 
 def compute(config: Config, cell: Cell) -> pa.Table:
@@ -255,7 +248,7 @@ EXPERIMENT = CellExperiment(
     draw=draw,
     finding=finding,
     verdict=verdict,
-    cut=cut,
+    cut=cut_parts(lambda config: {"groups": config.runs, "ridge": config.ridge_runs}, 20),
     compute=compute,
     by_name=True,
 )

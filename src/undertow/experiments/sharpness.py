@@ -19,7 +19,6 @@ from undertow.trials.panel import Cell
 
 MARGIN = 0.1
 """Theory fits where the mean eigenvalue is within this share of it."""
-RUNS_PER_CELL = 5
 KINDS = {"normalised": "normalised step (SAM)", "plain": "plain step"}
 
 
@@ -45,11 +44,6 @@ class Config(ExperimentConfig):
     def rates(self, kind: str) -> tuple[float, ...]:
         """The rates of a kind of step."""
         return self.normalised_rates if kind == "normalised" else self.plain_rates
-
-
-def cut(config: Config) -> list[Cell]:
-    """Cells of RUNS_PER_CELL runs of each kind, which share their data and starts."""
-    return cut_parts(dict.fromkeys(KINDS, config.runs), RUNS_PER_CELL, config.seed, shared=True)
 
 
 def compute(config: Config, cell: Cell) -> pa.Table:
@@ -206,7 +200,7 @@ EXPERIMENT = TrainingExperiment(
     draw=draw,
     finding=finding,
     verdict=verdict,
-    cut=cut,
+    cut=cut_parts(lambda config: dict.fromkeys(KINDS, config.runs), 5, shared=True),
     compute=compute,
     by_name=True,
 )

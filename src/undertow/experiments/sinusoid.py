@@ -42,11 +42,6 @@ class Config(ExperimentConfig):
     n_test_rows: Size = Field(50, description="test rows of each")
 
 
-def cut(config: Config) -> list[Cell]:
-    """One cell for each number of shots and run."""
-    return cut_parts({f"shots{shots}": config.runs for shots in config.shots}, 1, config.seed)
-
-
 def compute(config: Config, cell: Cell) -> pa.Table:
     """Train at every rate, and with learned rates, on the same stream of tasks."""
     from undertow.experiments import sinusoid_runs
@@ -199,6 +194,6 @@ EXPERIMENT = TrainingExperiment(
     draw=draw,
     finding=finding,
     verdict=verdict,
-    cut=cut,
+    cut=cut_parts(lambda config: {f"shots{shots}": config.runs for shots in config.shots}, 1),
     compute=compute,
 )

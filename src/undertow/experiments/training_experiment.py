@@ -20,9 +20,7 @@ ON_ROWS = tuple(
 """Losses around the inner step, on the training tasks and on new ones."""
 
 
-def no_panels(config: Any) -> list[Panel]:
-    """The panels of an experiment that has none: they are for sweeps of the exact solution."""
-    return []
+Cut = Callable[[Any], list[Cell]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +30,9 @@ class CellExperiment(Experiment):
     cut(config): the cells. compute(config, cell): their tables.
     """
 
-    panels: Callable[[Any], list[Panel]] = no_panels
-    cut: Callable[[Any], list[Cell]]
+    # Panels are for sweeps of the exact solution.
+    panels: Callable[[Any], list[Panel]] = lambda config: []
+    cut: Cut
     compute: Callable[[Any, Cell], pa.Table]
 
     def cells(self, config: ExperimentConfig) -> list[Cell]:
@@ -71,10 +70,10 @@ class TrainingExperiment(CellExperiment):
         return not self.data or getattr(config, self.data) is not None
 
 
-def cut_parts(parts: Mapping[str, int], per_cell: int, seed: int, *, shared: bool = False) -> list[Cell]:
-    """Cut the runs of each part into cells. shared: whether all parts share their draws."""
-    return [
+def cut_parts(parts: Callable[[Any], Mapping[str, Any]], per_cell: int, *, shared: bool = False) -> Cut:
+    """Return what cuts the runs of each part, ``parts(config)``, into cells. shared: whether all parts share draws."""
+    return lambda config: [
         cell
-        for index, (name, runs) in enumerate(parts.items())
-        for cell in cut_runs(name, index, runs, per_cell, seed, 0 if shared else None)
+        for index, (name, runs) in enumerate(parts(config).items())
+        for cell in cut_runs(name, index, runs, per_cell, config.seed, 0 if shared else None)
     ]
