@@ -57,8 +57,9 @@ def finding(table: pa.Table, config: Config) -> Finding:
         sign = resampled(below(best.low, best.high), len(values))
         # The step that is measured is that of the best point: it says nothing where that may lie on either side.
         results += [sign, above(*change[1:])] if sign == "confirmed" else [sign]
+        edge = ", at the edge of the sweep" if best.at_edge else ""
         lines.append(
-            f"{PARTS[part]}: best train rate {best.rate:+.2f} (95 %: {best.low:+.2f} to {best.high:+.2f}); "
+            f"{PARTS[part]}: best train rate {best.rate:+.2f} (95 %: {best.low:+.2f} to {best.high:+.2f}{edge}); "
             f"change of support loss {' ('.join(stated(*change))})"
         )
     return Finding(
