@@ -208,8 +208,8 @@ def finding(table: pa.Table, config: Config) -> Finding:
             f"best adapt rate at correlation {strongest:+g}: {sentence(*first.ends)}; theory "
             f"{rate:+.3f}, as a ratio {config.n_adapt / rate - config.n_adapt:+.3g}",
             f"at correlation {others}",
-            f"best ratio, spiked inputs: {sentence(*ridge.ends)}; deterministic equivalent "
-            f"{expected_ratio(config):+.1f}",
+            f"best ratio, spiked inputs: {sentence(*ridge.ends)}; for large sizes, by the "
+            f"deterministic equivalent, {expected_ratio(config):+.1f}",
         ),
     )
 
