@@ -158,6 +158,11 @@ def test_odd_tables_give_finite_numbers_or_a_reason(n, tmp_path, counted):
     counted("fits to odd tables", **found)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_curves_are_tried_where_weights_lie_far_apart(tmp_path):
+    assert outcome(21000540, tmp_path / "m") == "fitted"
+
+
 def test_sparse_rows_are_refused_wherever_they_are_given():
     rng = np.random.default_rng(0)
     x, groups = rng.standard_normal((40, 2)), np.repeat(np.arange(8), 5)

@@ -87,11 +87,11 @@ class Around:
     def each(self, columns: np.ndarray, j: int) -> list[np.ndarray]:
         """Return C_i^T V_i^{-1} C_i, times sigma^2, of each task, for columns C (R, c) and target j."""
         effects = self.z @ self.factors[j]
-        unit, out = np.eye(effects.shape[1]), []
+        out = []
         for start, stop in zip(self.offsets[:-1], self.offsets[1:], strict=True):
             c, e = columns[start:stop], effects[start:stop]
             shared = e.T @ c
-            out.append(c.T @ c - shared.T @ np.linalg.solve(unit + e.T @ e, shared))
+            out.append(c.T @ c - shared.T @ _shrunk(e, shared))
         return out
 
     def of_folds(self, columns: np.ndarray, j: int) -> np.ndarray:
@@ -100,6 +100,15 @@ class Around:
         for fold, one in zip(self.folds, self.each(columns, j), strict=True):
             total[fold] += one
         return total
+
+
+def _shrunk(effects: np.ndarray, shared: np.ndarray) -> np.ndarray:
+    """Return (I + E^T E)^{-1} E^T c, for E (n, d) and E^T c."""
+    try:
+        return np.linalg.solve(np.eye(effects.shape[1]) + effects.T @ effects, shared)
+    except np.linalg.LinAlgError:  # I is lost beside E^T E, where weights are far apart
+        _, values, vectors = np.linalg.svd(effects, full_matrices=False)
+        return (vectors.T / (1 + values**2)) @ (vectors @ shared)
 
 
 def promise(
@@ -241,7 +250,7 @@ def _left_by_tasks(around: Around, without: int | None) -> np.ndarray:
         effects = around.z @ around.factors[j]
         for start, stop in zip(around.offsets[:-1], around.offsets[1:], strict=True):
             e, a = effects[start:stop], away[start:stop]
-            left[start:stop, j] = a - e @ np.linalg.solve(np.eye(e.shape[1]) + e.T @ e, e.T @ a)
+            left[start:stop, j] = a - e @ _shrunk(e, e.T @ a)
     return left / around.roots
 
 
