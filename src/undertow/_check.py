@@ -145,8 +145,18 @@ def one_of(value: Any, name: str, allowed: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``allowed``, or raise InputError."""
     choices = list(allowed)
     if value not in choices:
-        raise InputError(name, value, f"choose one of {', '.join(map(repr, choices))}.")
+        near = did_you_mean(value, choices) if isinstance(value, str) else ""
+        raise InputError(name, value, f"choose one of {', '.join(map(repr, choices))}.", near.strip())
     return value
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return a hint such as " Did you mean 'score'?", or nothing where no name is near."""
+    from difflib import get_close_matches
+
+    lowered = {candidate.lower(): candidate for candidate in names}
+    near = get_close_matches(name.lower(), list(lowered), n=1)
+    return f" Did you mean {lowered[near[0]]!r}?" if near else ""
 
 
 def finite(array: np.ndarray, name: str) -> None:

@@ -72,14 +72,22 @@ def test_list_names_every_experiment_and_its_claim():
     [
         (["reproduce", "nope"], "experiment nope: choose one of 'overparameterized'"),
         (["reproduce", "threshold", "nope"], "experiment nope: "),
-        (["reproduce", "--seed", "-1"], "greater than or equal to 0"),
+        (["reproduce", "--seed", "-1"], "--seed -1: it must be a whole number of at least 0"),
         (["reproduce", "--redraw", "--seed", "1"], "--redraw computes nothing"),
         (["reproduce", "threshold", "--redraw"], "there is no table to draw"),
         (["reproduce", "--redraw"], "undertow-results holds no results to draw"),
         (["reproduce", "--quik"], "No such option"),
+        (["reproduce", "THRESHOLD"], "Did you mean 'threshold'?"),
+        (["reproduce", "threshold", "--images", "."], "only omniglot reads images"),
+        (["reproduce", "threshold", "--out", "/dev/null"], "--out /dev/null: /dev/null is a file and not a directory"),
+        (["reproduce", "--quick=yes"], "does not take a value"),
+        (["fit"], "See 'undertow fit --help'"),
+        (["predict", "m", "t.csv", "--interval=90%"], "--interval 90%: it must be a number."),
+        (["train", "sines.toml"], "there is no such file"),
+        (["train", "table.csv"], "Give a .toml file"),
         (["nope"], "No such command"),
         (["theory"], "Missing option"),
-        (["theory", *SIZES, "--n-query", "0"], "greater than or equal to 1"),
+        (["theory", *SIZES, "--n-query", "0"], "--n-query 0: it must be a whole number of at least 1"),
         (["theory", *SIZES, "--noise-std", "-1"], "--noise-std -1.0: it must be at least 0"),
         (["theory", *SIZES, "--rates", "a:b"], "Give LOW:HIGH:COUNT"),
         (["theory", *SIZES, "--rates", "0:1:0"], "is empty"),
@@ -93,7 +101,7 @@ def test_list_names_every_experiment_and_its_claim():
         (["theory", *SIZES, "--noise-std", "1e200"], "--noise-std 1e+200: it must lie between"),
         (["theory", *SIZES, "--task-std", "1e200"], "--task-std 1e+200: it must lie between"),
         (["theory", *SIZES, "--init-distance", "1e200"], "--init-distance 1e+200: it must lie between"),
-        (["theory", *SIZES, "--n-features", "10000000000000"], "less than or equal to 100000000"),
+        (["theory", *SIZES, "--n-features", "10000000000000"], "and at most 100,000,000"),
         (["explore", "--out", "page.txt"], "--out page.txt: the name must end in .html"),
         (["explore", "--out", "missing/page.html"], "there is no directory missing"),
         (["theory", *SIZES, "--plot", "curve.txt"], "must end in .png, .svg or .pdf"),
@@ -104,8 +112,8 @@ def test_input_that_cannot_be_used_gives_one_message_and_exit_code_2(args, messa
     monkeypatch.chdir(tmp_path)
     done = call(*args)
     assert done.exit_code == 2
-    # Typer draws boxes around its own messages and breaks their lines.
-    assert message in " ".join(done.stderr.replace("│", " ").split())
+    assert done.stderr.startswith("Error: ")
+    assert message in done.stderr
     assert not list(tmp_path.iterdir())
 
 

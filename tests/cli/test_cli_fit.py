@@ -144,6 +144,12 @@ def test_the_same_call_again_is_fine_and_other_settings_are_refused(written):
         (["mathachieve", "--features", "MathAch"], "is the target"),
         (["mathachieve", "--task", "schol"], "schol"),
         (["mathachieve", "--target", "Math"], "MathAch"),
+        (["https://example.org/t.csv"], "Download it first"),
+        (["here.cvs", "--task", "g", "--target", "y"], "Did you mean 'here.csv'?"),
+        (["here.csv", "--task", "g", "--target", "y", "--order", "y"], "--order y: it is the target"),
+        (["here.csv", "--task", "g", "--target", "y", "--sep", ";"], "are parted by commas. Leave it out."),
+        (["here.csv", "--task", "g", "--target", "y", "--n-support", "8"], "no task has 9 rows"),
+        (["here.csv", "--task", "g", "--target", "y", "--effort", "fats"], "Did you mean 'fast'?"),
         (["mathachieve", "--clip", "-1"], "it must be greater than 0"),
         (["mathachieve", "--n-support", "0"], "n-support"),
         (["mathachieve", "--on-small", "hide"], "--on-small hide: choose one of"),
@@ -159,6 +165,16 @@ def test_bad_input_is_one_message_and_exit_code_2(arguments, said, tmp_path, mon
     assert "Traceback" not in output
     # Nothing is left behind where nothing was computed.
     assert {path.name for path in tmp_path.iterdir()} == {"here.csv", "folder.csv"}
+
+
+def test_a_slip_comes_before_results_that_are_there(tmp_path):
+    (tmp_path / "t.csv").write_text("g,x,y\n" + "".join(f"{i % 4},{i % 7},{i}\n" for i in range(40)))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    job = ["fit", tmp_path / "t.csv", "--task", "g", "--out", tmp_path / "out"]
+    assert "Did you mean 'y'?" in run(*job, "--target", "Y", code=2)
+    assert "--overwrite" in run(*job, "--target", "y", code=2)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
 @pytest.fixture

@@ -129,8 +129,8 @@ def test_without_a_target_column_all_rows_are_predicted_by_the_common_weights(fo
     rows = cells(folder / "new.csv")
     table = pa.table({name: [float(row[name]) for row in rows] for name in ("price", "area")})
     pq.write_table(table.append_column("shop", [[row["shop"] for row in rows]]), folder / "bare.parquet")
-    output = run("predict", "m.safetensors", "bare.parquet", "--target", "shopp")
-    assert "there is no column 'shopp': new tasks are predicted by the common weights. Did you mean 'shop'?" in output
+    output = run("predict", "m.safetensors", "bare.parquet")
+    assert "there is no column 'sales': new tasks are predicted by the common weights." in output
     found = pq.read_table(folder / "bare-predictions.parquet")
     x = np.column_stack([table["price"], table["area"]])
     np.testing.assert_array_equal(found["prediction"], load_bare(model).predict(x))
@@ -180,7 +180,7 @@ def written(folder, columns):
         ({"price": [None, None]}, "is missing (null or NaN) in 2 of 2 rows"),
         ({"price": [1.0, np.nan]}, "is missing (null or NaN) in 1 of 2 rows (row 1"),
         ({"sales": [1.0, -np.inf]}, "target 'sales' is infinite in 1 of 2 rows (row 1"),
-        ({"sales": ["1", "?"]}, "target 'sales' holds"),
+        ({"sales": ["1", "high"]}, "target 'sales' holds"),
         ({"prediction": [1, 2]}, "has a column 'prediction' already"),
         ({"price": None, "Price": [1, 2]}, "lacks 1 of the 2 columns that the model reads: 'price'"),
         ({"price": None, "Price": [1, 2]}, "Did you mean 'Price'?"),
@@ -330,7 +330,8 @@ def test_models_that_are_none_or_have_several_targets_are_refused(folder):
     output = run("predict", "two.safetensors", "new.csv", "--task", "shop", "--features", "price,area", code=2)
     assert "predicts 2 targets" in output
     assert "no such file" in run("predict", "none.safetensors", "new.csv", code=2)
-    assert "no complete safetensors file" in run("predict", "new.csv", "new.csv", code=2)
+    (folder / "torn.safetensors").write_text("torn")
+    assert "no complete safetensors file" in run("predict", "torn.safetensors", "new.csv", code=2)
     assert "there is no such file" in run("predict", "m.safetensors", "nwe.csv", code=2)
     own = load(folder / "m.safetensors")
     for odd in ({"levels": []}, {"levels": {"k": []}}, {"levels": {"k": [1]}}, {"unseen": {"k": [1]}}, {"other": 1}):
@@ -350,7 +351,7 @@ def test_values_far_outside_the_fitted_range_and_cut_off_ones_are_named(folder):
     (folder / "far.csv").write_text("\n".join([*lines, f"{x[0, 0]},{x[0, 1]},s,"]) + "\n")
     said = " ".join(run("predict", "m.safetensors", "far.csv", "--out", "out.csv").split())
     assert "far outside what the model was fitted to" in said
-    assert "5 rows, area from" in said
+    assert "5 rows (rows 0, 1, 2, 3, 4; counted from 0), area from" in said
     assert "price from" not in said
     assert "far outside" not in run("predict", "m.safetensors", "new.csv", "--out", "near.csv")
     old_x, old_y, shop = rows_of(0, 600)
@@ -359,3 +360,28 @@ def test_values_far_outside_the_fitted_range_and_cut_off_ones_are_named(folder):
     save_model(limited, folder / "limited.safetensors", Columns("shop", "sales", {}))
     said = " ".join(run("predict", "limited.safetensors", "far.csv", "--out", "cut.csv").split())
     assert "cut off at 3 s.d., values in a column: area 5" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("new.csv", "m.safetensors"), "the model comes first"),
+        (("m.safetensors", "m.safetensors"), "the new table comes second"),
+        (("m.safetensors", "new.csv", "--interval", 90), "Use 0.9 for 90 %"),
+        (("m.safetensors", "new.csv", "--target", "Sales"), "Did you mean 'sales'?"),
+        (("m.safetensors", "new.csv", "--weights", "w"), "has no such column"),
+    ],
+)
+def test_slips_are_named_before_a_file_that_is_there(folder, arguments, said):
+    (folder / "new-predictions.csv").write_text("mine")
+    assert said in run("predict", *arguments, code=2)
+    assert (folder / "new-predictions.csv").read_text() == "mine"
+
+
+def test_rows_far_outside_are_numbered(folder):
+    lines = (folder / "new.csv").read_text().splitlines()
+    lines[6] = "1e6" + lines[6][lines[6].index(",") :]
+    (folder / "new.csv").write_text("\n".join(lines))
+    assert "straight line: 1 row (row 5; counted from 0), price" in " ".join(
+        run("predict", "m.safetensors", "new.csv").split()
+    )

@@ -148,3 +148,35 @@ def test_options_that_are_none(options):
         read_table(FRAME, "g", "y", **(READ | options))
     with pytest.raises(TypeError):
         read_table(FRAME, "g", "y", seperator=";")
+
+
+def test_new_levels_that_are_spelled_almost_as_known_ones_are_named():
+    encoding = read_table(pd.DataFrame({"g": [0, 0, 1], "y": [1.0, 2, 3], "k": ["town", "city", "city"]}), "g", "y",
+                          categories="onehot").encoding  # fmt: skip
+    new = pd.DataFrame({"k": ["city", "Town ", "sea"]})
+    with pytest.raises(InputError, match=r"Spelled almost alike: 'Town ' and 'town'\."):
+        encoding.apply(new)
+    _, complete, notes = encoding.apply(new, on_unseen="skip")
+    assert complete.tolist() == [True, False, False]
+    assert "(rows 1, 2; counted from 0)" in notes[0]
+    assert "'Town ' and 'town'" in notes[0]
+
+
+def test_text_of_one_level_is_a_constant_and_spelled_numbers_are_no_levels():
+    rows = {"g": [0, 0, 1, 1], "y": [1.0, 2, 3, 5], "land": ["DE"] * 4, "pay": ["1,200", "900", "?", "1,000"]}
+    with pytest.warns(TableNote):
+        table = read_table(pd.DataFrame(rows), "g", "y", on_missing="mean")
+    assert any("'land=DE' is 1" in note for note in table.notes)
+    assert table.feature_names == ("pay",)
+    np.testing.assert_allclose(np.sort(table.x[:, 0]), [900, 1000, 3100 / 3, 1200])
+    with pytest.warns(TableNote):
+        coded = read_table(pd.DataFrame(rows), "g", "y", on_missing="mean", categories="onehot")
+    assert coded.feature_names == ("pay",)
+    with pytest.raises(InputError, match="feature 'land' holds text"):
+        read_table(pd.DataFrame(rows), "g", "y", on_missing="mean", on_constant="raise")
+
+
+def test_targets_of_labels_that_are_spelled_in_two_ways_are_named():
+    rows = pd.DataFrame({"g": [0, 0, 1], "x": [1.0, 2, 4], "y": ["no", "No", "yes"]})
+    with pytest.raises(InputError, match="'No', 'no' differ by case or spaces only"):
+        read_table(rows, "g", "y", target_kind="auto")

@@ -217,7 +217,7 @@ def test_small_tasks_are_named_or_left_out():
     kept = table.draw(4, on_small="drop")
     assert list(kept.ids) == [1, 3]
     assert drawn(kept) == drawn(table.select([1, 3]).draw(4))
-    with pytest.raises(InputError, match=r"no task has 10 rows.*leaves none"):
+    with pytest.raises(InputError, match=r"no task has 10 rows.*Ask for fewer rows"):
         table.draw(9, on_small="drop")
     with pytest.raises(InputError, match=r"7 of 7 .*task 4 has 1, \.\.\."):
         table_of([1] * 7).draw(1)

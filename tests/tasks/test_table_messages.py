@@ -90,7 +90,7 @@ def test_text_features():
         fault(frame(size=["1.5", "2", "n/a", "4"])),
         "'size' holds numbers, but also text ('n/a')",
         "in 1 of 4 rows (row 2; counted from 0)",
-        "mend or drop",
+        "Mend these cells",
     )
     holds(fault(frame(sex=pd.Categorical(["M", "F", "M", "F"]))), "feature 'sex' holds text")
     holds(fault(pl.DataFrame({**GOOD, "sex": ["M", "F", "M", "F"]})), "feature 'sex' holds text")
@@ -197,7 +197,7 @@ def test_small_tasks():
         "min_rows=2",
         "on_small='drop'",
     )
-    holds(fault(source, min_rows=9, on_small="drop"), "no task has 9 rows", "leaves none")
+    holds(fault(source, min_rows=9, on_small="drop"), "no task has 9 rows", "Ask for fewer rows")
     holds(fault(source, on_small="skip"), "on_small='skip'")
     holds(fault(source, min_rows=0), "min_rows=0")
     with pytest.raises(InputError) as error:
@@ -243,6 +243,7 @@ def test_files(tmp_path):
     frame().to_csv(tmp_path / "exam.csv", index=False)
     holds(fault(tmp_path / "exams.csv"), "exams.csv", "no such file", "Did you mean 'exam.csv'?", "working directory")
     holds(fault(str(tmp_path / "nowhere" / "t.csv")), "no such file")
+    (tmp_path / "t.xls").write_text("1")
     holds(fault(tmp_path / "t.xls"), "t.xls", "must end in .csv, .csv.gz, .tsv, .tsv.gz, .parquet")
     (tmp_path / "dir.csv").mkdir()
     holds(fault(tmp_path / "dir.csv"), "is a directory. Give one file")
@@ -257,7 +258,7 @@ def test_files(tmp_path):
     (tmp_path / "header.csv").write_bytes("école,age,score\na,1,2\n".encode("latin-1"))
     holds(fault(tmp_path / "header.csv"), "header.csv", "a column name is not UTF-8", "iconv -f LATIN1 -t UTF-8")
     (tmp_path / "short.csv").write_text("school,age,score\na,1,2\na,1\n")
-    holds(fault(tmp_path / "short.csv"), "cannot be read", "Expected 3 columns, got 2")
+    holds(fault(tmp_path / "short.csv"), "cannot be read", "has 2 columns, and the first line 3")
     frame().to_csv(tmp_path / "index.csv")
     holds(fault(tmp_path / "index.csv"), "column without a name", "index=False")
     (tmp_path / "twice.csv").write_text("school,age,age,score\na,1,1,2\n")

@@ -88,6 +88,7 @@ def compare(
     asked = [rival.name for rival in chosen(None if rivals is None else [r.strip() for r in rivals.split(",")])]
     job = job_of(ctx, {"rivals": asked})
     raw = read_own_table(job)
+    job.claim()
     _print_table(job, raw)
     comparison = _compared(job, raw, None if time_limit == math.inf else time_limit)
     _print_results(comparison, raw.task_noun)

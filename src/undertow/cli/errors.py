@@ -14,6 +14,9 @@ from typer.core import TyperGroup
 USAGE = 2
 INTERRUPTED = 130
 
+# Typer brings a copy of click, or takes the one that is installed: the class of what is wrong with a command line.
+_UsageError: Any = typer.BadParameter.__bases__[0]
+
 
 class Group(TyperGroup):
     """The command group; it turns the errors of its commands into messages.
@@ -23,10 +26,17 @@ class Group(TyperGroup):
     its traceback.
     """
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that was asked for, and keep what stands behind it for messages."""
+        ctx.meta["args"] = list(args)
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
+        except _UsageError as error:
+            _fail(f"Error: {_about_usage(error, ctx)}", USAGE)
         except KeyboardInterrupt:
             _fail("Interrupted.", INTERRUPTED)
         except RuntimeError as error:
@@ -104,6 +114,27 @@ def _input_error(error: ValueError, ctx: Any) -> str | None:
             for one in error.errors()
         )
     return None
+
+
+def _about_usage(error: Any, ctx: Any) -> str:
+    """What is wrong with a command line: the value of an option, or what the parser says."""
+    from shlex import quote
+
+    param = getattr(error, "param", None)
+    name = next((one for one in getattr(param, "opts", ()) if one.startswith("-")), None)
+    words = [value for word in ctx.meta["args"] for value in word.split("=", 1)]
+    if not isinstance(error, typer.BadParameter) or name not in words[:-1]:
+        command = " ".join(filter(None, (ctx.command_path, ctx.invoked_subcommand)))
+        said = error.format_message()
+        return f"{said}{'' if said.endswith(('.', '?')) else '.'} See '{command} --help'."
+    # Older releases of Typer keep the limits of a number in the option's type.
+    limits = param if hasattr(param, "min") else param.type
+    low, high = getattr(limits, "min", None), getattr(limits, "max", None)
+    kind = "a number" if low is None else f"a whole number of at least {low}"
+    most = "" if high is None else f" and at most {high:,}"
+    # Of an option that is given twice the last value counts.
+    value = words[len(words) - words[::-1].index(name)]
+    return f"{name} {quote(value)}: it must be {kind}{most}."
 
 
 def _fail(message: str, code: int) -> None:

@@ -106,7 +106,7 @@ def fit(
 
 def _fit_in_memory(job: Job, save: Path | None, report: Path | None) -> None:
     from undertow.cli.fit_link import LINEAR, check_rule, fitted_link, print_link
-    from undertow.cli.fit_model import fitted, stable_rates
+    from undertow.cli.fit_model import fit_estimator, stable_rates, unfitted
     from undertow.cli.fit_output import print_measure, print_results, print_table, write_results, write_rule
     from undertow.cli.output import say
     from undertow.cli.own_table import read_own_table
@@ -114,8 +114,10 @@ def _fit_in_memory(job: Job, save: Path | None, report: Path | None) -> None:
 
     raw, rule = read_own_table(job), job.settings["rule"]
     check_rule(rule, raw)
+    estimator = unfitted(raw, job.settings)
+    job.claim()
     print_table(job, raw)
-    estimator = fitted(raw, job.settings)
+    fit_estimator(estimator, raw)
     print_measure(job, raw.n_tasks, estimator.n_clipped_)
     limits = stable_rates(raw, estimator)
     print_results(raw.target, estimator, limits, raw.task_noun)

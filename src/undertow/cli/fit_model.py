@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import typer
 
+from undertow import _check
 from undertow._check import InputError
-from undertow.cli.output import console
+from undertow.cli.output import console, count
 from undertow.estimators import MAMLRegressorCV, fit_table
+from undertow.estimators.bending import EFFORTS
+from undertow.estimators.parameters import check_shared
 from undertow.linear import stability_limit
 from undertow.tasks import GroupedTable
 from undertow.tasks.rows import TaskRows, of_target
@@ -58,23 +61,26 @@ def slopes_of(raw: GroupedTable, asked: list[str] | None) -> list[str] | None:
     return found
 
 
-def fitted(table: GroupedTable, settings: dict[str, Any]) -> MAMLRegressorCV:
-    """The default estimator on the rows of a table."""
+def unfitted(table: GroupedTable, settings: dict[str, Any]) -> MAMLRegressorCV:
+    """The default estimator for a table, its parameters checked; InputError also where there are too few tasks."""
     if table.n_tasks < 3:
-        raise InputError(
-            None,
-            rule=f"The table has {table.n_tasks} tasks with enough rows, and a choice between strategies needs 3.",
-            way_out="Use a table of more tasks, or fewer support rows.",
-        )
+        rule = f"The table has {count(table.n_tasks, 'task')} with enough rows, and a choice of strategies needs 3."
+        raise InputError(None, rule=rule, way_out="Use a table of more tasks, or fewer support rows.")
     floor = 0.0 if table.target_kind == "count" else None
     estimator = estimator_of(settings, "raise", floor, slopes_of(table, settings["random_slopes"]))
+    check_shared(estimator)
+    _check.one_of(estimator.effort, "effort", EFFORTS)
+    return estimator
+
+
+def fit_estimator(estimator: MAMLRegressorCV, table: GroupedTable) -> None:
+    """Fit to the rows of a table, and say each warning once."""
     to = console(stderr=True)
     with warnings.catch_warnings(record=True) as said, to.status("comparing strategies"):
         warnings.simplefilter("always")
         fit_table(estimator, table)
     for text in dict.fromkeys(str(one.message) for one in said):
         typer.echo(f"Warning: {text}", err=True)
-    return estimator
 
 
 def stable_rates(table: GroupedTable, estimator: MAMLRegressorCV) -> np.ndarray:

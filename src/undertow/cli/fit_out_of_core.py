@@ -16,7 +16,7 @@ from undertow._check import InputError
 from undertow._memory import said
 from undertow.cli.fit_model import estimator_of, stable_rates
 from undertow.cli.fit_output import print_measure, print_results, write_results
-from undertow.cli.output import console, say
+from undertow.cli.output import console, count, say
 from undertow.cli.own_table import Job, sizes_of
 from undertow.cli.saved_model import Columns, save_model
 
@@ -26,6 +26,7 @@ def fit_out_of_core(
 ) -> None:
     """Sort, fit, print and write as for a table in memory; the report, which shows every task, is left to that."""
     _refuse_what_needs_memory(job, report)
+    job.claim()
     from undertow.scale.source import require
 
     require()
@@ -55,11 +56,8 @@ def fit_out_of_core(
             warnings.simplefilter("always")
             fit_sorted(estimator, table, Run(ceiling, executor, kept), settings["on_constant"])
         if estimator.choice_ is None or estimator.held_out_ is None:
-            raise InputError(
-                None,
-                rule=f"The table has {table.n_tasks} tasks, and a choice between strategies needs 3 with enough rows.",
-                way_out="Use a table of more tasks, or fewer support rows.",
-            )
+            rule = f"The table has {count(table.n_tasks, 'task')}, and a choice of strategies needs 3 with enough rows."
+            raise InputError(None, rule=rule, way_out="Use a table of more tasks, or fewer support rows.")
         tested = table.grouped(np.searchsorted(table.ids, estimator.held_out_.task_ids), ceiling.fragment)
     small = int((table.counts <= estimator.n_support).sum())
     say(sizes_of(job.name, table))
@@ -119,6 +117,7 @@ def _workers(scheduler: str | None) -> Iterator[Any]:
     try:
         client = Client(scheduler, timeout=10)
     except (OSError, ValueError) as error:
-        raise InputError("scheduler", scheduler, f"no scheduler answers there ({error}).") from error
+        way_out = "Give the address that 'dask scheduler' prints, such as tcp://127.0.0.1:8786."
+        raise InputError("scheduler", scheduler, f"no scheduler answers there ({error}).", way_out) from error
     with client:
         yield client.get_executor()

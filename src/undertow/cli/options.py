@@ -89,7 +89,7 @@ Anonymous = Annotated[bool, typer.Option("--anonymous", help="Number the tasks: 
 Report = Annotated[Path | None, typer.Option(metavar="FILE", help="Write an .html report; needs the extra 'report'.")]
 
 # Argument of the library -> parameter of a command, where their names differ.
-_NAMES = {"cv": "folds", "n_folds": "folds", "n_draws": "draws", "n_repeats": "repeats"}
+_NAMES = {"cv": "folds", "n_folds": "folds", "n_draws": "draws", "n_repeats": "repeats", "source": "table"}
 # Of these None means no limit.
 _LIMITS = ("clip", "time_limit")
 # Commands whose settings stand in a file, under the names that the library has for them.

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from undertow import _check, datasets
-from undertow._check import InputError, Setting
+from undertow._check import InputError, Setting, did_you_mean
 from undertow._plain import plain
 from undertow._version import __version__
-from undertow._write import is_empty, write_text
+from undertow._write import write_text
 from undertow.cli.command_line import command_line
 from undertow.cli.output import check_file, check_folder, console, count
+from undertow.cli.places import files_elsewhere, refuse_other_results
 
 if TYPE_CHECKING:
     from undertow.scale.sorted_table import SortedTable
@@ -60,13 +61,20 @@ class Job:
     """files that this command writes outside of the folder, now or before, by what they are"""
     command: str
     """what to type to get the same"""
+    refused: InputError | None = None
+    """what stands against writing the results, such as other ones in the folder"""
+
+    def claim(self) -> None:
+        """Raise what stands against writing results: once the table is read, since a mistyped column comes first."""
+        if self.refused is not None:
+            raise self.refused
 
 
 def job_of(ctx: Any, more: dict[str, Any] | None = None) -> Job:
     """Return the run that a command's context asks for, before anything is read.
 
-    more: settings in place of those given. Raises InputError where a result of something else would be lost, and where
-    a package is missing.
+    more: settings in place of those given. Raises InputError where a package is missing; ``Job.claim`` does where a
+    result of something else would be lost.
     """
     given = ctx.params
     roles = given["task"], given["target"]
@@ -81,15 +89,23 @@ def job_of(ctx: Any, more: dict[str, Any] | None = None) -> Job:
         **(more or {}),
     }
     folder = Path(given["out"] or f"{name}-{ctx.command.name}")
-    refuse_other_results(folder, settings, given["overwrite"])
-    check_folder(folder)
     files = {key: Path(given[key]) for key in ("save", "report") if given.get(key) is not None}
-    elsewhere = files_elsewhere(folder, files, given["overwrite"], settings)
     if "report" in files:
         from undertow.report.extra import require
 
         require()
-    return Job(name, source, settings, folder, elsewhere, command_line(ctx))
+    check_folder(folder)
+    for option, suffix in (("save", ".safetensors"), ("report", ".html")):
+        if option in files:
+            check_file(files[option], option, (suffix,))
+    elsewhere: dict[str, str] = {}
+    refused = None
+    try:
+        refuse_other_results(folder, settings, given["overwrite"])
+        elsewhere = files_elsewhere(folder, files, given["overwrite"], settings)
+    except InputError as error:
+        refused = error
+    return Job(name, source, settings, folder, elsewhere, command_line(ctx), refused)
 
 
 def reading_of(given: dict[str, Any]) -> dict[str, Any]:
@@ -126,13 +142,16 @@ def source_of(
     several = is_several(table)
     if several and not many:
         raise InputError("table", table, "it is more than one file.", "Give one file.")
-    if not several and not place.exists() and not place.suffix:
-        known = ", ".join(datasets.names())
-        raise InputError(
-            "table", table, "it is neither a file nor a data set.", f"Give a .csv or .parquet file, or one of {known}."
-        )
+    if not several and "://" in table:
+        raise InputError("table", table, "it is an address, and files are read from a disk.", "Download it first.")
     if not several and not place.exists():
-        raise InputError("table", table, f"there is no such file. The working directory is {str(Path.cwd())!r}.")
+        beside = [other.name for other in place.parent.iterdir()] if place.parent.is_dir() else []
+        near = did_you_mean(place.name, [*datasets.names(), *beside])
+        if place.suffix:
+            here = f"The working directory is {str(Path.cwd())!r}.{near}"
+            raise InputError("table", table, "there is no such file.", here)
+        known = f"Give a .csv or .parquet file, or one of {', '.join(datasets.names())}.{near}"
+        raise InputError("table", table, "it is neither a file nor a data set.", known)
     roles = [role for role, value in (("task", task), ("target", target)) if value is None]
     missing = [Setting(role) for role in roles]
     if missing and not said:
@@ -149,69 +168,20 @@ def source_of(
 
 
 def _columns_of(place: Path) -> list[str]:
-    """A sentence that lists a file's columns; none where it cannot be read."""
+    """A sentence that lists a file's columns, none of several files; InputError where one cannot be read."""
+    if is_several(str(place)):
+        return []
     from undertow.tasks import Reading
     from undertow.tasks.source import column_names
     from undertow.tasks.wording import some
 
-    try:
-        return [f" The columns are {some(column_names(place, Reading()), 30)}."]
-    except (InputError, OSError):
-        return []
+    return [f" The columns are {some(column_names(place, Reading()), 30)}."]
 
 
 def is_several(table: str) -> bool:
     """Whether a table's name is that of a folder, or a glob of files."""
     place = Path(table)
     return place.is_dir() or (not place.exists() and bool(set(table) & set("*?[")))
-
-
-def refuse_other_results(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
-    """Nothing that the user had is lost: raise where the folder holds something else than these results."""
-    if overwrite or is_empty(folder):
-        return
-    way_out = ("Choose another ", Setting("out"), ", or give ", Setting("overwrite"))
-    try:
-        before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["settings"]
-        if not isinstance(before, dict):
-            raise TypeError
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
-        replaces = ", which replaces files of the same names and leaves the others."
-        rule = "the folder is not empty and holds no results of this command."
-        raise InputError("out", folder, rule, (*way_out, replaces)) from None
-    other = [key for key in settings if before.get(key) != settings[key]]
-    if other:
-        rule = f"the folder holds results of other settings (other {', '.join(other)})."
-        raise InputError("out", folder, rule, (*way_out, "."))
-
-
-def files_elsewhere(folder: Path, files: dict[str, Path], overwrite: bool, settings: dict[str, Any]) -> dict[str, str]:
-    """Files written outside the folder, by what they are, now or before; InputError where one would be lost.
-
-    files: of the options "save" and "report". What the same command wrote before may be written again: the folder's
-    summary says which files these are. It goes on saying so of those that are not written this time; with ``overwrite``
-    only where the ``settings`` are the same.
-    """
-    try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        before = dict(summary["files_elsewhere"]) if not overwrite or summary["settings"] == settings else {}
-    except (OSError, ValueError, LookupError, TypeError):
-        before = {}
-    found: dict[str, str] = dict(before)
-    for option, what, suffix in (("save", "model", ".safetensors"), ("report", "report", ".html")):
-        if option not in files:
-            continue
-        file = files[option]
-        check_file(file, option, (suffix,))
-        found[what] = str(file.absolute())
-        if file.exists() and not overwrite and before.get(what) != found[what]:
-            raise InputError(
-                option,
-                file,
-                f"the file is there already, and {folder} does not say that it was written with these settings.",
-                ("Choose another name, or give ", Setting("overwrite"), "."),
-            )
-    return found
 
 
 def on_small_of(given: str | None, source: Any) -> str:

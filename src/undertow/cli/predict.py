@@ -66,6 +66,7 @@ def predict(
     Example: undertow predict model.safetensors new_shops.csv --interval 0.9
     """
     from undertow import _check
+    from undertow.choice.uncertainty import checked_level
     from undertow.cli import predict_rows as rows
     from undertow.cli.new_table import read_new
     from undertow.cli.output import say
@@ -77,17 +78,23 @@ def predict(
 
     _check.one_of(on_missing, "on_missing", ("refuse", "drop", "mean"))
     _check.one_of(on_unseen, "on_unseen", ("refuse", "skip", "base"))
-    rows.refuse_folders(model, table)
+    rows.refuse_other_kinds(model, table)
     estimator, columns = load_model(model)
     names = rows.feature_names(estimator, model, features)
     reading = Reading(**reading_of({"sep": sep, "decimal": decimal}))
     columns = columns._replace(task=task or columns.task, target=target or columns.target)
     columns = columns._replace(weights=weights or columns.weights)
     rows.check_columns(estimator, model, names, columns)
-    file = rows.out_file(table, out, overwrite)
+    if interval is not None:
+        checked_level(interval)
     opened = open_source(table, reading)
+    for name, role in ((target, "target"), (weights, "weights")):
+        # The model's own columns may be absent; one that was asked for is a slip.
+        if name is not None:
+            opened.require(name, role)
     new = read_new(opened, estimator, names, columns, on_missing, on_unseen)
     rows.refuse_clash(opened, interval, columns)
+    file = rows.out_file(table, out, overwrite)
     said = about_model(model, estimator, len(names))
     known = rows.known_tasks(estimator, new, as_new)
     added, n_adapted = rows.added_columns(estimator, new, interval, columns.classes)

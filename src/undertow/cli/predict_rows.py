@@ -40,8 +40,13 @@ def added_columns(
     return dict(zip(names, (_as_column(estimator, column) for column in found.T), strict=False)), n_adapted
 
 
-def refuse_folders(model: Path, table: Path) -> None:
-    """Raise InputError where one of the two is no file."""
+def refuse_other_kinds(model: Path, table: Path) -> None:
+    """Raise InputError for folders, and for a model and a table that were swapped."""
+    way_out = "Write: undertow predict model.safetensors new_table.csv"
+    if model.suffix.lower() in (".csv", ".tsv", ".parquet", ".xlsx", ".gz"):
+        raise InputError(None, rule=f"{str(model)!r} is a table, and the model comes first.", way_out=way_out)
+    if table.suffix.lower() == ".safetensors":
+        raise InputError(None, rule=f"{str(table)!r} is a model, and the new table comes second.", way_out=way_out)
     for role, file in (("model", model), ("new table", table)):
         if file.is_dir():
             raise InputError(None, rule=f"The {role} {str(file)!r} is a directory.", way_out="Give one file.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from undertow._check import did_you_mean
 from undertow.choice.words import short
 from undertow.cli.new_table import NewTable
 from undertow.cli.output import count
@@ -14,7 +15,7 @@ from undertow.cli.saved_model import Columns
 from undertow.mixed.families import FAMILIES
 from undertow.tasks import labels
 from undertow.tasks.source import Source
-from undertow.tasks.wording import did_you_mean, some
+from undertow.tasks.wording import some, which_rows
 
 # Columns that are named in a line.
 _COLUMNS = 4
@@ -80,7 +81,7 @@ def about_rows(
     if getattr(estimator, "floor", None) is not None:
         lines.append(f"no prediction is below {estimator.floor:g}")
     lines += _about_levels(estimator, columns, new)
-    return lines + _about_range(estimator, names, new) + _about_gaps(columns, new)
+    return lines + _about_range(estimator, names, columns.dates, new) + _about_gaps(columns, new)
 
 
 def _about_levels(estimator: Any, columns: Columns, new: NewTable) -> list[str]:
@@ -104,7 +105,7 @@ def _weighing(columns: Columns, new: NewTable) -> str:
     )
 
 
-def _about_range(estimator: Any, names: list[str], new: NewTable) -> list[str]:
+def _about_range(estimator: Any, names: list[str], dates: tuple[str, ...], new: NewTable) -> list[str]:
     """Lines on features whose values are cut off, or lie far beyond all that the model was fitted to."""
     standard, x = estimator.model_.standard, new.x[new.complete]
     lines, clipped = [], standard.clipped(x)
@@ -113,17 +114,28 @@ def _about_range(estimator: Any, names: list[str], new: NewTable) -> list[str]:
         lines.append(f"cut off at {standard.clip:g} s.d., values in a column: {columns}")
     far = standard.far(x)
     if far.any():
-        rows, beyond = count(int(far.any(axis=1).sum()), "row"), np.flatnonzero(far.any(axis=0))
+        at, beyond = np.zeros(len(new.x), dtype=bool), np.flatnonzero(far.any(axis=0))
+        at[new.complete] = far.any(axis=1)
+        ranges = [
+            (_spelled(values, names[j] in dates) for values in ((x[:, j].min(), x[:, j].max()), (low, high)))
+            for j, low, high in zip(beyond, standard.low[beyond], standard.high[beyond], strict=True)
+        ]
         columns = "; ".join(
-            f"{names[j]} from {x[:, j].min():.5g} to {x[:, j].max():.5g} (fitted to {standard.low[j]:.5g} to "
-            f"{standard.high[j]:.5g})"
-            for j in beyond[:_COLUMNS]
+            f"{names[j]} from {here} (fitted to {there})"
+            for j, (here, there) in zip(beyond[:_COLUMNS], ranges, strict=False)
         )
         more = f"; {len(beyond) - _COLUMNS} more columns" if len(beyond) > _COLUMNS else ""
+        which = f"{count(int(at.sum()), 'row')} ({which_rows(at)})"
         lines.append(
-            f"far outside what the model was fitted to, so only as good as a straight line: {rows}, {columns}{more}"
+            f"far outside what the model was fitted to, so only as good as a straight line: {which}, {columns}{more}"
         )
     return lines
+
+
+def _spelled(ends: tuple[float, float], is_date: bool) -> str:
+    """Two ends of a range, as days of the calendar where they are days since 1970-01-01."""
+    low, high = (np.datetime64(int(end), "D") if is_date else f"{end:.5g}" for end in ends)
+    return f"{low} to {high}"
 
 
 def _about_tasks(estimator: Any, new: NewTable, n_adapted: np.ndarray, known: np.ndarray) -> list[str]:

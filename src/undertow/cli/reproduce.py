@@ -40,6 +40,7 @@ def reproduce(
     """
     from undertow import experiments
     from undertow._check import InputError
+    from undertow.cli.output import check_folder
 
     if redraw and (overwrite or seed is not None):
         raise InputError(None, rule="--redraw computes nothing.", way_out="Leave --overwrite and --seed out.")
@@ -48,6 +49,11 @@ def reproduce(
     records = [record for record in every if names or redraw or not record.by_name]
     if images is not None and not images.exists():
         raise InputError(None, rule=f"--images {images} does not exist.", way_out="Give a folder or an .npz file.")
+    with_images = [record.name for record in records if "images" in record.Config.model_fields]
+    if images is not None and not with_images:
+        raise InputError("images", images, "only omniglot reads images.", "Leave it out.")
+    if not redraw:
+        check_folder(out)
     shown: list[tuple[Experiment, Result]] = []
     todo: list[tuple[Experiment, ExperimentConfig]] = []
     skipped: list[str] = []
@@ -59,7 +65,7 @@ def reproduce(
                 _show(*shown[-1])
             continue
         settings: dict[str, Any] = {} if seed is None else {"seed": seed}
-        if images is not None and "images" in record.Config.model_fields:
+        if images is not None and record.name in with_images:
             settings["images"] = str(images.resolve())
         config = record.config(quick, **settings)
         if not names and (reason := _skipped(record, config)):

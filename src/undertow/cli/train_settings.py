@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from undertow import _check
-from undertow._check import InputError
+from undertow._check import InputError, did_you_mean
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -140,22 +140,32 @@ class TableSettings(Section):
 
 CASES = ("sinusoid", "omniglot", "table")
 Settings = SinusoidSettings | ImageSettings | TableSettings
+_PAGE = "docs/reference/gradient_experiments.md"
 _ADAPTER: TypeAdapter[Settings] = TypeAdapter(Annotated[Settings, Field(discriminator="case")])
 
 
 def read_settings(path: Path) -> Settings:
     """Read and check a file; raises InputError, which names every key that does not fit."""
+    if path.suffix.lower() != ".toml" or path.is_dir():
+        way_out = f"Give a .toml file; {_PAGE} has one."
+        raise InputError(None, rule=f"{str(path)!r} is no file of settings.", way_out=way_out)
+    if not path.exists():
+        near = did_you_mean(path.name, [one.name for one in path.parent.glob("*.toml")])
+        way_out = f"The working directory is {str(Path.cwd())!r}.{near}"
+        raise InputError(None, rule=f"{str(path)!r}: there is no such file.", way_out=way_out)
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(None, rule=f"{path} is not valid TOML: {error}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(None, rule=f"{path} is not valid TOML: {error}.", way_out=f"See {_PAGE}.") from None
+    except UnicodeDecodeError:
+        raise InputError(None, rule=f"{path} is not UTF-8 text.", way_out="Save it as UTF-8.") from None
     _check.one_of(found.get("case"), "case", CASES)
     try:
         return _ADAPTER.validate_python(found)
     except ValidationError as error:
         # The first place is the case, which is no table of the file.
         rules = [f"{'.'.join(map(str, one['loc'][1:]))} {_rule(dict(one))}" for one in error.errors()]
-    raise InputError(None, rule=f"{path}: {'; '.join(rules)}.", way_out="See docs/reference/gradient_experiments.md.")
+    raise InputError(None, rule=f"{path}: {'; '.join(rules)}.", way_out=f"See {_PAGE}.")
 
 
 _KINDS = {

@@ -81,17 +81,22 @@ def draw(table: pa.Table, config: Config) -> Figure:
                 )  # fmt: skip
             one.axvline(0.0, color=style.GREY, linewidth=0.7)
             one.set_xscale("symlog", linthresh=0.005)
-            one.set_xticks(rates, [style.signed(rate) for rate in rates], rotation=60)
+            one.set_xticks(rates, [style.signed(rate) for rate in rates], rotation=60 if len(rates) > 5 else 0)
             one.minorticks_off()
             one.set_xlabel("train rate")
-            one.set_ylabel("mean squared error on new tasks")
+            one.set_ylabel("MSE on new tasks")
             one.set_title(f"{shots} shots, {config.iterations} iterations")
         last, names = axes[0, -1], _leaves(table)
-        for j, (shots, start) in enumerate((s, r) for s in config.shots for r in config.learned_from):
+        bars = [(shots, j) for shots in config.shots for j in range(len(config.learned_from))]
+        for k, (shots, j) in enumerate(bars):
+            start = config.learned_from[j]
             shares = np.array([_learned(table, shots, start, "negative", leaf) for leaf in names])
-            height = np.arange(len(names)) + (j - 1.5) * 0.18
-            last.barh(height, 100 * shares.mean(axis=1), 0.16, color=style.PALETTE[j % 6], label=f"right: {shots} "
-                      f"shots, rates started at {start:g}")  # fmt: skip
+            # A start has one colour in all panels; fewer shots are paler.
+            alpha = (config.shots.index(shots) + 1) / len(config.shots)
+            last.barh(
+                np.arange(len(names)) + (k - (len(bars) - 1) / 2) * 0.18, 100 * shares.mean(axis=1), 0.16,
+                color=style.PALETTE[j + 1], alpha=alpha, label=f"right: {shots} shots, rates started at {start:g}",
+            )  # fmt: skip
         last.set_yticks(np.arange(len(names)), names)
         last.invert_yaxis()
         last.axvline(50.0, color=style.GREY, linewidth=0.7)

@@ -95,7 +95,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
         for index, rate in enumerate(config.train_rates):
             look = style.PALETTE[index % len(style.PALETTE)]
             regime_curve(table, config, rate).plot(
-                one, color=look, label=f"train rate {style.signed(rate)}: raw, mean \u00b1 standard error"
+                one, color=look, label=f"train rate {style.signed(rate)}: measured, mean \u00b1 standard error"
             )
         one.plot([], [], color=style.INK, label="theory of the mean")
         first = panels(config)[0]

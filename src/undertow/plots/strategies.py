@@ -122,5 +122,5 @@ def choice_figure(estimator: Any, title: str) -> Figure:
         axes[0, 1].set_title("gradient step: the same over both rates")
         StrategyDisplay.from_estimator(estimator, ax=axes[0, 2])
         axes[0, 2].set_title("all strategies, on held-out tasks")
-        made.suptitle("\n".join(wrap(title, 170)), x=0.01, ha="left", fontsize=10.5)
+        made.suptitle("\n".join(wrap(title.replace(" %", "\u00a0%"), 170)), x=0.01, ha="left", fontsize=10.5)
     return made

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from undertow import _check
-from undertow._check import InputError, Setting
-from undertow.tasks.wording import did_you_mean, some
+from undertow._check import InputError, Setting, did_you_mean
+from undertow.tasks.wording import some
 
 _PARQUET = (".parquet",)
 _TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")

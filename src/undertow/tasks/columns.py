@@ -41,6 +41,12 @@ def is_category(column: pa.ChunkedArray) -> bool:
     return pa.types.is_dictionary(column.type) or _is_text(column.type)
 
 
+def spells_numbers(column: pa.ChunkedArray, decimal: str) -> bool:
+    """Whether text spells numbers or dates in more than plain digits, which may be codes."""
+    column = _plain(column)
+    return _is_text(column.type) and _spelled(column, decimal, dates=True) is not None
+
+
 def numbers(
     column: pa.ChunkedArray, name: str, role: str, offers: Text = "", *, decimal: str = ".", dates: bool = False
 ) -> NumberColumn:
@@ -64,7 +70,8 @@ def numbers(
     elif _is_text(kind):
         found = _spelled(column, decimal, dates)
         if found is None:
-            raise InputError(None, rule=f"{role} {name!r} {_about_text(column)}", way_out=offers)
+            rule, way_out = _about_text(column, offers)
+            raise InputError(None, rule=f"{role} {name!r} {rule}", way_out=way_out)
         values, said = found
     elif pa.types.is_boolean(kind):
         values = np.asarray(column.cast(pa.uint8()).cast(pa.float64()).to_numpy())
@@ -213,20 +220,18 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _about_text(column: pa.ChunkedArray) -> str:
-    """Tell text from numbers that are written as text, and from numbers with a few strangers among them."""
+def _about_text(column: pa.ChunkedArray, offers: Text) -> tuple[str, Text]:
+    """Rule and way out for text, numbers that are written as text, and numbers with a few strangers among them."""
     unique = pc.unique(column.drop_null()).to_pylist()
     if not unique:
-        return "is missing in all rows."
+        return "is missing in all rows.", offers
     strangers = [text for text in unique if _number(text) is None]
     if not strangers:
-        return f"holds numbers stored as text ({some(unique, 3)}): convert it first, as with astype(float)."
+        return f"holds numbers stored as text ({some(unique, 3)}): convert it first, as with astype(float).", offers
     if 2 * len(strangers) < len(unique):
         bad = np.isin(np.array(column.to_pylist(), dtype=object), np.array(strangers, dtype=object))
-        return (
-            f"holds numbers, but also text ({some(strangers, 3)}) {at_rows(bad)}: mend or drop these rows, "
-            "then convert it to numbers."
-        )
+        rule = f"holds numbers, but also text ({some(strangers, 3)}) {at_rows(bad)}."
+        return rule, "Mend these cells, or leave them empty where the number is not known."
     if all(re.fullmatch(r"\d{1,2}/\d{1,2}/\d{4}", text) for text in unique):
-        return f"holds dates ({some(unique, 3)}) whose day and month are ambiguous: write 2020-12-31."
-    return f"holds text ({some(unique, 3)}): a number is needed."
+        return f"holds dates ({some(unique, 3)}) whose day and month are ambiguous.", "Write them as 2020-12-31."
+    return f"holds text ({some(unique, 3)}): a number is needed.", offers

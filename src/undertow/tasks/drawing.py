@@ -156,7 +156,7 @@ def enough_rows(counts: Counts, ids: Ids, asked: Setting, on_small: str, n_query
     have = ", ".join(f"task {ids[i].item()!r} has {counts[i]}" for i in small[:5])
     have += ", ..." if len(small) > 5 else ""
     needed = f"{least} rows, one of them a query row" if n_query else f"{least} rows"
-    if on_small == "raise":
+    if on_small == "raise" and (len(small) < len(counts) or counts.max() == 1):
         rule = f"{len(small)} of {len(counts)} tasks have fewer than {needed} ({have})."
         way_out = (
             "Ask for fewer rows, or drop these tasks with ",
@@ -168,6 +168,5 @@ def enough_rows(counts: Counts, ids: Ids, asked: Setting, on_small: str, n_query
             way_out = ("Each row has a task of its own: name with ", Setting("task"), " what rows of a group share.")
         raise InputError(*asked, rule, way_out)
     if len(small) == len(counts):
-        rule = (f"no task has {needed} ({have}), so ", Setting("on_small", "drop"), " leaves none.")
-        raise InputError(*asked, rule, "Ask for fewer rows." + f" {hint}." * bool(hint))
+        raise InputError(*asked, f"no task has {needed} ({have}).", "Ask for fewer rows." + f" {hint}." * bool(hint))
     return np.flatnonzero(counts >= least)

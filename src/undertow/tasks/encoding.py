@@ -10,16 +10,23 @@ import numpy as np
 import pyarrow as pa
 
 from undertow import _check
-from undertow._check import InputError, Setting, Text
+from undertow._check import InputError, Setting, Text, did_you_mean
 from undertow._types import Features, RowFlags, RowNumbers, SomePlaces
 from undertow.tasks import labels
-from undertow.tasks.columns import codes_of, is_category, numbers
+from undertow.tasks.columns import codes_of, numbers
 from undertow.tasks.formula import Formula
 from undertow.tasks.made import Made
 from undertow.tasks.reading import Reading
 from undertow.tasks.source import Source, open_source
-from undertow.tasks.text_levels import indicators, levels_of, refuse_strangers, spelled
-from undertow.tasks.wording import also, at_rows, did_you_mean, in_words, missing_counts, row_or_rows, some
+from undertow.tasks.text_levels import (
+    indicators,
+    levels_of,
+    refuse_strangers,
+    spelled,
+    spelled_almost,
+    takes_indicators,
+)
+from undertow.tasks.wording import also, at_rows, in_words, missing_counts, row_or_rows, some, which_rows
 
 
 class Encoded(NamedTuple):
@@ -95,7 +102,7 @@ class Encoding:
         levels: dict[str, list[str]] = {}
         dates, notes = [], []
         for name, column in zip(columns, opened.each(columns), strict=True):
-            if name in reading.categorical or (reading.categories == "onehot" and is_category(column)):
+            if name in reading.categorical or takes_indicators(column, reading, opened.decimal):
                 known, codes = levels_of(opened, name, reading.max_levels)
                 levels[name], found[name] = known, codes
                 names += [f"{name}={level}" for level in (known[1:] or known)]
@@ -310,7 +317,11 @@ class Encoding:
                 refuse_strangers(new, strange, f"feature {name!r}", "level", there, more)
             what = "left without prediction" if on_unseen == "skip" else f"taken for {known[0]!r}"
             number = int(strange.sum())
-            notes.append(f"{number} {row_or_rows(number)} {what}: {name!r} is {some(new)}, which training had not")
+            near = spelled_almost(known, new)
+            notes.append(
+                f"{number} {row_or_rows(number)} {what}: {name!r} is {some(new)}, which training had not "
+                f"({which_rows(strange)}){f'; spelled almost alike: {near}' if near else ''}"
+            )
         return numbers_
 
 

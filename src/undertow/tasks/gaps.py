@@ -9,7 +9,7 @@ from undertow._types import Features, RowFlags, SomeFlags, SomePlaces
 from undertow.tasks.columns import MISSING
 from undertow.tasks.encoding import Encoding
 from undertow.tasks.reading import Reading
-from undertow.tasks.wording import also, at_rows, in_words
+from undertow.tasks.wording import also, at_rows, in_words, missing_counts
 
 # A column that is missing in a larger share of rows is left out, not the rows.
 _MOST_ROWS = 0.5
@@ -35,7 +35,7 @@ def settle(
         raise InputError(None, rule=rule, way_out="Leave the column out.")
     kept_columns = ~np.isin(columns, out)
     if out:
-        counts = {name: int(missing.pop(name).sum()) for name in out}
+        counts = missing_counts({name: missing.pop(name) for name in out})
         if not kept_columns.any():
             rule = f"no features are left: of {len(x)} rows they are missing {in_words(counts)}."
             raise InputError(None, rule=rule, way_out="Choose other features.")
@@ -49,14 +49,15 @@ def settle(
     if reading.on_missing == "drop":
         for flags in missing.values():
             gone |= flags
-    counts = {name: int(flags.sum()) for name, flags in (others | missing).items() if flags.any()}
+    of_lacking = {what: int(flags.sum()) for what, flags in lacking.items()}
+    counts = of_lacking | missing_counts(missing)
     if gone.all():
         rule = f"no row is left of {len(x)}: missing are {in_words(counts)}."
         raise InputError("on_missing", reading.on_missing, rule, ("Choose other ", Setting("features"), "."))
     if gone.any():
-        dropped = counts if reading.on_missing == "drop" else {name: counts[name] for name in lacking}
+        dropped = counts if reading.on_missing == "drop" else of_lacking
         said.append(f"{int(gone.sum())} of {len(x)} rows left out, missing: {in_words(dropped)}")
-    filled = {name: int((flags & ~gone).sum()) for name, flags in missing.items() if (flags & ~gone).any()}
+    filled = missing_counts({name: flags & ~gone for name, flags in missing.items() if (flags & ~gone).any()})
     if filled:
         said.append(f"means put for missing values: {in_words(filled)}")
     return np.flatnonzero(~gone), kept_columns
@@ -67,7 +68,7 @@ def _refuse(encoding: Encoding, lacking: dict[str, RowFlags], missing: dict[str,
     what, flags = next(iter(named.items()))
     text = what.startswith("task") or any(what == f"feature {name!r}" for name in encoding.levels)
     kinds = "null, NaN or empty text" if text else "null or NaN"
-    counts = {name: int(one.sum()) for name, one in {**lacking, **missing}.items()}
+    counts = {what: int(one.sum()) for what, one in lacking.items()} | missing_counts(missing)
     raise InputError(
         None,
         rule=f"{what} is missing ({kinds}) {at_rows(flags)}{also(counts)}.",

@@ -157,7 +157,8 @@ def read_images(path: Path | str, size: int = 28, *, colour: bool = False) -> La
         with np.load(path) as arrays:
             found = {name: arrays[name] for name in ("images", "label", "alphabet", "character") if name in arrays}
     except (OSError, ValueError, EOFError):
-        raise InputError(None, rule=f"{path} cannot be read as an .npz file.") from None
+        rule = f"{path} cannot be read as an .npz file."
+        raise InputError(None, rule=rule, way_out="Give a folder with one folder a class, or an .npz file.") from None
     labels = [found[name] for name in ("label", "alphabet", "character") if name in found]
     if "images" not in found or not labels:
         rule = f"{path} holds {sorted(found)}: it must hold images, and label or alphabet and character."
@@ -230,7 +231,8 @@ class ImageTasks:
             classes = np.concatenate([classes + turn * n for turn in range(4)])
             n *= 4
         if n < self.ways:
-            raise InputError("ways", self.ways, f"there are only {n} classes.")
+            way_out = "Ask for fewer ways, or give images of more classes."
+            raise InputError("ways", self.ways, f"there are only {n} classes.", way_out)
         order = np.argsort(classes, kind="stable")
         counts = np.bincount(classes, minlength=n)
         first = np.cumsum(counts) - counts

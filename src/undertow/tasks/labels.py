@@ -77,7 +77,9 @@ def alike(labels: SomeIds) -> list[list[str]]:
         return []
     groups: dict[str, list[str]] = {}
     for one in labels.tolist():
-        key = folded(one) if "." in str(one) else _text_folded(one)
+        # "1" and "1.0" are likely one; "01" and "1" may be two.
+        text = _text_folded(one)
+        key = folded(one) if "." in text or re.fullmatch(r"0|[1-9]\d*", text) else text
         groups.setdefault(key, []).append(str(one))
     return [group for group in groups.values() if len(group) > 1]
 

@@ -23,7 +23,7 @@ def row_weights(opened: Source, name: str) -> np.ndarray:
     found = numbers(opened.fetch([name])[0], name, "weights", "Use a column of numbers.", decimal=opened.decimal).values
     if (found < 0).any():
         rule = f"it is {np.nanmin(found):g} {at_rows(found < 0)}: a weight cannot be negative."
-        raise InputError("weights", name, rule)
+        raise InputError("weights", name, rule, "Name a column of numbers from 0 on.")
     return found
 
 

@@ -16,11 +16,11 @@ import narwhals as nw
 import pyarrow as pa
 import pyarrow.compute
 
-from undertow._check import InputError, Setting
+from undertow._check import InputError, Setting, did_you_mean
 from undertow._memory import require_to_read
 from undertow.tasks.reading import Reading
-from undertow.tasks.text_file import TextFile, name_fault, not_utf8, recognise, refused
-from undertow.tasks.wording import did_you_mean, some
+from undertow.tasks.text_file import TextFile, name_fault, not_utf8, recognise, refused, uneven
+from undertow.tasks.wording import some
 
 # These functions are made at import, where a type checker cannot see them.
 pc: Any = pyarrow.compute
@@ -80,6 +80,8 @@ class Source(NamedTuple):
             way_out = f"It is the index of the frame: use frame.reset_index() to make {name!r} a column."
         else:
             way_out = f"The columns are {some(self.names, 30)}.{did_you_mean(str(name), self.names)}"
+            if self.text is not None:
+                way_out += self.text.about_names()
         raise InputError(role, name, f"{self.label} has no such column.", way_out)
 
     def others(self, *named: str | None) -> list[str]:
@@ -207,8 +209,6 @@ def _kinds(values: list[Any]) -> list[str]:
 
 def _open_file(path: Path, reading: Reading) -> Source:
     name = path.name.lower()
-    if not name.endswith(_SUFFIXES):
-        raise refused(path, f": the name of a table file must end in {', '.join(_SUFFIXES)}.", "Convert the file.")
     try:
         kind = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -220,6 +220,8 @@ def _open_file(path: Path, reading: Reading) -> Source:
         raise refused(path, f": {getattr(error, 'strerror', None) or error}.", "Give the path of a file.") from error
     if stat.S_ISDIR(kind):
         raise refused(path, " is a directory.", "Give one file.")
+    if not name.endswith(_SUFFIXES):
+        raise refused(path, f": the name of a table file must end in {', '.join(_SUFFIXES)}.", "Convert the file.")
     if not stat.S_ISREG(kind):
         # A table is read more than once, and a pipe may never end.
         raise refused(path, " is no file on a disk (a pipe or a device).", "Write the table to a file first.")
@@ -239,8 +241,8 @@ def _readable(path: Path, read: Callable[[], Any]) -> Any:
     except (pa.ArrowException, OSError) as error:
         first = str(error).splitlines()[0].replace("\0", "\\0")
         way_out = "Check that the file is complete and that its name says what it holds; text must be UTF-8."
-        if "Expected" in first and "columns, got" in first:
-            way_out = "Mend this row, or quote text that holds the character between columns."
+        if (fault := uneven(path, first)) is not None:
+            raise fault from error
         raise refused(path, f" cannot be read: {first[:300]}.", way_out) from error
 
 

@@ -10,6 +10,9 @@ from typing import NamedTuple
 MISSING = frozenset({"", "NA", "N/A", "#N/A", "n/a", "NaN", "nan", "NULL", "null"})
 """Text that stands for a missing number."""
 
+_SAID_MISSING = frozenset({"-", "--", "?", ".", "..", "None", "none", "missing", "Missing", "n.a.", "N.A."})
+"""The same among numbers, where a note says so."""
+
 # A point, a comma, an apostrophe or a kind of space between groups of three digits.
 _SPACES = " \u00a0\u2009\u202f'’"
 _WITH_POINT = re.compile(
@@ -18,6 +21,7 @@ _WITH_POINT = re.compile(
 _WITH_COMMA = re.compile(
     rf"[+-]?(?:\d+|\d{{1,3}}(?P<mark>[.{_SPACES}])\d{{3}}(?:(?P=mark)\d{{3}})*)?(?:,\d*)?(?:[eE][+-]?\d+)?"
 )
+_CURRENCIES = "$\u20ac\u00a3\u00a5"
 _GROUPED = re.compile(r"[+-]?\d{1,3}([.,]\d{3})+")
 _DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})")
 _SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
@@ -48,14 +52,18 @@ def number_of(text: str, decimal: str) -> float | None:
 def read_numbers(texts: Sequence[str], decimal: str) -> Spelled | None:
     """Return the numbers that distinct texts spell with separators or percent signs; None where they are none.
 
-    Text that is a plain number throughout is None too: it may be codes. A percent sign must stand at all or at none,
-    and is left out. decimal: of the file; where its mark does not do, the other is tried.
+    Text that is a plain number throughout is None too: it may be codes. Words for a missing number, such as "?", are
+    missing. A percent sign, or one of a currency, must stand at all or at none, and is left out. decimal: of the file;
+    where its mark does not do, the other is tried.
     """
-    shown = [text for text in texts if text.strip() not in MISSING]
-    percent = [text.strip().endswith("%") for text in shown]
-    if not shown or any(percent) != all(percent):
+    absent = sorted({text.strip() for text in texts} & _SAID_MISSING)
+    shown = [text for text in texts if text.strip() not in MISSING | _SAID_MISSING]
+    # A sign at some numbers alone says nothing of the others.
+    signs = [one for one in ("%", *_CURRENCIES) if any(one in text for text in shown)]
+    found = [text.strip() if not signs else _without(text, signs[0]) for text in shown]
+    bare = [text for text in found if text is not None]
+    if not shown or len(signs) > 1 or len(bare) < len(shown):
         return None
-    bare = [text.strip().removesuffix("%").strip() for text in shown]
     for mark in (decimal, "," if decimal == "." else "."):
         values = [number_of(text, mark) for text in bare]
         # "1,250" alone says nothing about which mark it is: the file's own counts.
@@ -69,12 +77,23 @@ def read_numbers(texts: Sequence[str], decimal: str) -> Spelled | None:
         said.append("decimal commas")
     if any(number_of(text, mark) is not None and not _plain(text, mark) for text in bare):
         said.append("thousands separators")
-    if all(percent):
-        said.append("percent signs, left out")
+    if signs:
+        said.append(f"{'percent' if signs[0] == '%' else 'currency'} signs, left out")
+    if any("\u2212" in text for text in bare):
+        said.append("long minus signs")
+    if absent:
+        said.append(f"{', '.join(map(repr, absent))} taken for missing")
     if not said:
         return None
     meaning = dict(zip(shown, values, strict=True))
     return Spelled([meaning.get(text) if text in meaning else float("nan") for text in texts], " and ".join(said))  # type: ignore[misc]
+
+
+def _without(text: str, sign: str) -> str | None:
+    """Return a number's text without the sign before or behind it, "-$5" among them; None where there is none."""
+    mark = re.escape(sign)
+    found = re.fullmatch(rf"([+\-\u2212]?)(?:{mark}(.+)|(.+){mark})", text.strip())
+    return None if found is None else found[1] + (found[2] or found[3]).strip()
 
 
 def _plain(text: str, mark: str) -> bool:

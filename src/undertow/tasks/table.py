@@ -142,6 +142,9 @@ def _read(
     for name in () if formula is None else formula.columns:
         opened.require(name, "formula")
     tasks = task_names(opened.names, task)
+    for role in ("order", "task_order", "weights"):
+        if getattr(reading, role) == target:
+            raise InputError(role, target, "it is the target, which is to be predicted.", "Name another column.")
     second = _second(opened, tasks, target, reading)
     chosen = _choose(opened, tasks, target, features, reading.weights, second)
     for name in reading.categorical:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from undertow._check import InputError, Setting
+from undertow._check import InputError, Setting, Text
 from undertow._types import PerRow
 from undertow.tasks import labels
 from undertow.tasks.columns import codes_of, is_category, numbers
@@ -44,8 +44,7 @@ def read_target(opened: Source, name: str, kind: str) -> Outcome:
             raise InputError(
                 "target_kind", kind, rule, ("Leave it out, or give ", Setting("target_kind", "number"), ".")
             )
-    offers = ("Encode it as numbers first; two values can be taken as ", Setting("target_kind", "two-valued"), ".")
-    values, said = numbers(column, name, "target", offers, decimal=opened.decimal)
+    values, said = numbers(column, name, "target", _way_out(opened, name, label), decimal=opened.decimal)
     there = values[~np.isnan(values)]
     whole = bool(len(there)) and bool((there >= 0).all() and (there == np.round(there)).all())
     if kind == "auto":
@@ -57,6 +56,17 @@ def read_target(opened: Source, name: str, kind: str) -> Outcome:
         rule = f"the target {name!r} holds {some(odd, 3)}: counts are whole numbers from 0 on."
         raise InputError("target_kind", kind, rule, ("Give ", Setting("target_kind", "number"), "."))
     return Outcome(values, kind, said)
+
+
+def _way_out(opened: Source, name: str, label: bool) -> Text:
+    """What is offered where a target is text of other than two labels."""
+    offers = "Encode it as numbers first; two values can be taken as ", Setting("target_kind", "two-valued"), "."
+    if not label:
+        return offers
+    found = codes_of(opened.labels(name), name, "target", optional=True)[1]
+    if near := labels.alike(found):
+        return f"{some(near[0])} differ by case or spaces only: write them alike."
+    return offers if len(found) < 3 else "Encode it as numbers; classes are for MAMLClassifierCV in Python."
 
 
 def _two(opened: Source, name: str) -> Outcome | None:

@@ -85,6 +85,11 @@ class TextFile(NamedTuple):
                 size = max(size, int.from_bytes(file.read(), "little"))
         return size * sample.count(b"\n") / len(sample)
 
+    def about_names(self) -> str:
+        """Return a sentence where the first line looks like one of values."""
+        values = sum(re.fullmatch(r"[+-]?[\d.,]+", name) is not None for name in self.names)
+        return " The first line of a file must name its columns." if 2 * values >= len(self.names) else ""
+
     def as_text(self, names: Sequence[str]) -> list[pa.ChunkedArray]:
         """Return columns as the file spells them."""
         table = self.read(include_columns=list(names), column_types=dict.fromkeys(names, pa.string()))
@@ -103,6 +108,9 @@ def recognise(path: Path, reading: Reading) -> TextFile:
     text = sample.decode({"UTF-16": "utf-16"}.get(encoding, encoding), errors="replace").removeprefix("\ufeff")
     sep = reading.sep or _separator(text, "\t" if ".tsv" in path.name.lower() else ",")
     rows = _rows(text, sep, 2000)
+    if reading.sep is not None and len(rows[0]) == 1 and (found := _separator(text, sep)) != sep:
+        rule = f"the columns of {path.name!r} are parted by {_SEPARATORS[found]}."
+        raise InputError("sep", sep, rule, "Leave it out.")
     decimal = reading.decimal or ("." if sep == "," and not _quoted(text) else _decimal(rows[1:], sep))
     if decimal == sep:
         decimal = "."
@@ -206,6 +214,18 @@ def _decimal(rows: list[list[str]], sep: str) -> str:
         return "," if sure_comma else "."
     # "1,250" alone: a file parted by semicolons is so because of its decimal commas.
     return "," if comma and not point and sep != "," else "."
+
+
+def uneven(path: Path, said: str) -> InputError | None:
+    """Return the error for a line that has other columns than the first one, from what Arrow says of it, or None."""
+    found = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", said)
+    if found is None:
+        return None
+    line, expected, got = found.groups()
+    way_out = "Mend this line, or quote text that holds the character between columns."
+    if expected == "1":
+        way_out = "Remove what stands above the line that names the columns."
+    return refused(path, f" cannot be read: line {line} has {got} columns, and the first line {expected}.", way_out)
 
 
 def name_fault(path: Path, names: Sequence[str]) -> InputError | None:

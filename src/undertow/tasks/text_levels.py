@@ -9,7 +9,8 @@ import numpy as np
 from undertow._check import InputError, Setting, Text
 from undertow._types import RowNumbers
 from undertow.tasks import labels
-from undertow.tasks.columns import codes_of
+from undertow.tasks.columns import codes_of, is_category, spells_numbers
+from undertow.tasks.reading import Reading
 from undertow.tasks.source import Source
 from undertow.tasks.wording import at_rows, some
 
@@ -18,6 +19,17 @@ def spelled(found: np.ndarray) -> list[str]:
     """Levels as text."""
     return (
         [labels.plain(one) for one in found.tolist()] if found.dtype.kind not in "mM" else [str(one) for one in found]
+    )
+
+
+def takes_indicators(column: Any, reading: Reading, decimal: str) -> bool:
+    """Whether a column is taken as levels: text that spells no numbers, if asked for, or a constant to be dropped."""
+    if not is_category(column):
+        return False
+    if reading.categories == "onehot":
+        return not spells_numbers(column, decimal)
+    return (
+        reading.on_constant == "drop" and len(column.unique().drop_null()) == 1 and not spells_numbers(column, decimal)
     )
 
 
@@ -64,8 +76,12 @@ def refuse_strangers(
     way_out: Text = "Change or leave out these rows.",
 ) -> None:
     """Raise InputError for levels or classes ``found`` in the rows ``strange`` (R,) that training had not."""
-    raise InputError(
-        None,
-        rule=f"{what} holds {some(found)} {at_rows(strange)}: no {role} in training, which had {some(known, 12)}.",
-        way_out=way_out,
-    )
+    rule = f"{what} holds {some(found)} {at_rows(strange)}: no {role} in training, which had {some(known, 12)}."
+    near = spelled_almost(known, found)
+    raise InputError(None, rule=f"{rule} Spelled almost alike: {near}." if near else rule, way_out=way_out)
+
+
+def spelled_almost(known: list[Any], found: Any) -> str:
+    """Return "'Urban' and 'urban', ...": new labels and known ones that differ by case or spaces; empty for none."""
+    pairs = labels.look_alikes(np.array(known), np.array(found))
+    return ", ".join(f"{one!r} and {other!r}" for one, other in pairs[:4])

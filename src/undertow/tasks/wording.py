@@ -1,9 +1,8 @@
-"""Short pieces of error messages about tables: a few examples of many, a near miss, row numbers."""
+"""Short pieces of error messages about tables: a few examples of many, row numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -17,29 +16,26 @@ def some(values: Sequence[Any] | np.ndarray, limit: int = 5) -> str:
     return ", ".join(map(repr, shown)) + (", ..." if len(values) > limit else "")
 
 
-def did_you_mean(name: str, names: Sequence[str]) -> str:
-    """Return a hint such as " Did you mean 'score'?", or nothing where no name is near."""
-    lowered = {candidate.lower(): candidate for candidate in names}
-    near = get_close_matches(name.lower(), list(lowered), n=1)
-    return f" Did you mean {lowered[near[0]]!r}?" if near else ""
-
-
 def at_rows(bad: RowFlags) -> str:
     """Return "in 7 of 90 rows (rows 1, 4, ...; counted from 0)" for a boolean array over rows."""
+    return f"in {bad.sum()} of {len(bad)} rows ({which_rows(bad)})"
+
+
+def which_rows(bad: RowFlags) -> str:
+    """Return "rows 1, 4, ...; counted from 0" for a boolean array over rows."""
     rows = np.flatnonzero(bad)
-    which = "row" if len(rows) == 1 else "rows"
-    return f"in {len(rows)} of {len(bad)} rows ({which} {some(rows)}; counted from 0)"
+    return f"{row_or_rows(len(rows))} {some(rows)}; counted from 0"
 
 
 def missing_counts(flags: dict[str, np.ndarray]) -> dict[str, int]:
-    """Return in how many rows each column is missing."""
-    return {name: int(one.sum()) for name, one in flags.items()}
+    """Return in how many rows each column, by its name in quotes, is missing."""
+    return {repr(name): int(one.sum()) for name, one in flags.items()}
 
 
 def in_words(counts: dict[str, int], limit: int = 6) -> str:
-    """Return "'temp' in 8 rows, 'price' in 4": counts of missing values, most first."""
+    """Return "'temp' in 8 rows, target 'price' in 4 rows": counts of missing values, most first."""
     order = sorted(counts.items(), key=lambda one: -one[1])
-    shown = ", ".join(f"{name!r} in {n} {row_or_rows(n)}" for name, n in order[:limit])
+    shown = ", ".join(f"{what} in {n} {row_or_rows(n)}" for what, n in order[:limit])
     return shown + (f", and {len(order) - limit} more columns" if len(order) > limit else "")
 
 
