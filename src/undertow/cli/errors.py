@@ -120,7 +120,7 @@ def _about_usage(error: Any, ctx: Any) -> str:
     """What is wrong with a command line: the value of an option, or what the parser says."""
     from shlex import quote
 
-    param = getattr(error, "param", None)
+    param: Any = getattr(error, "param", None)
     name = next((one for one in getattr(param, "opts", ()) if one.startswith("-")), None)
     words = [value for word in ctx.meta["args"] for value in word.split("=", 1)]
     if not isinstance(error, typer.BadParameter) or name not in words[:-1]:
