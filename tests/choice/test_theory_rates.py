@@ -37,7 +37,7 @@ def test_the_prediction_is_theory_at_the_estimates(model):
         4, fit.noise_std, mean_weights=fit.mean, task_covariance=fit.task_covariance, input_covariance=second
     )
     design = ut.Design(30, 5, int(np.median(np.bincount(G))) - 5)
-    train = theory.optimal_train_rate(problem, design, init=np.zeros(4))
+    train = theory.optimal_train_rate(problem, design, init=np.zeros(4), method="equivalent")
     # Its grid ends at steps of pi / 80 / 40 of the circle.
     assert np.arctan(found.train_rate_spectral) == pytest.approx(np.arctan(float(train) / model.scale_), abs=1.1e-3)
     adapt = theory.optimal_adapt_rate(problem, design, float(train), init=np.zeros(4))

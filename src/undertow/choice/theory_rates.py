@@ -75,7 +75,9 @@ def _from_fit(plan: Plan, fit: MixedFit, moments: BlockMoments, steps: int) -> P
     if plan.n_targets > 1:
         parts.append("the first target only")
     method = theory.method_for(problem, design, np.inf).method
-    train, adapt, least, trivial = _best(problem, design, scale)
+    if method == "drawn":  # many rates of many data sets take seconds, which a second opinion must not cost
+        method = "equivalent"
+    train, adapt, least, trivial = _best(problem, design, scale, "equivalent" if method == "equivalent" else "auto")
     if not math.isfinite(least):
         parts.append("the expected loss is infinite at every rate")
         return Prediction(fit.noise_std, fit.task_std, None, None, method, "; ".join(parts) + ".")
@@ -84,7 +86,9 @@ def _from_fit(plan: Plan, fit: MixedFit, moments: BlockMoments, steps: int) -> P
     return Prediction(fit.noise_std, fit.task_std, train / scale, adapt / scale, method, "; ".join(parts) + ".")
 
 
-def _best(problem: MixedLinearRegression, design: Design, scale: float) -> tuple[float, float, float, float]:
+def _best(
+    problem: MixedLinearRegression, design: Design, scale: float, method: str
+) -> tuple[float, float, float, float]:
     """Both best raw rates, the loss there, and the lower of the losses at train rates 0 and infinity.
 
     On a grid of the circle and a finer one around its best point: a few calls with many rates, where
@@ -95,7 +99,7 @@ def _best(problem: MixedLinearRegression, design: Design, scale: float) -> tuple
 
     def loss(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rates = _circle.rates_of(angles, scale)
-        form = loss_form(problem, design, rates, 0.0, "auto", init=start, steps=1)
+        form = loss_form(problem, design, rates, 0.0, method, init=start, steps=1)
         with np.errstate(all="ignore"):
             adapt = np.where(form[1] == 0, 0.0, -form[1] / (2 * form[2]))
             value = form[0] + adapt * form[1] + adapt**2 * form[2]
