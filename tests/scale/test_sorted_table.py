@@ -24,7 +24,7 @@ def assert_same_rows(table, expected, size=2000):
     parts = [read_fragment(one) for one in table.fragments(size)]
     assert len(parts) > 2 or size > 2000
     np.testing.assert_array_equal(np.concatenate([part.ids for part in parts]), expected.ids)
-    for name, values in (("x", expected.x), ("y", expected.y), ("numbers", expected.rows)):
+    for name, values in (("x", expected.x), ("y", expected.y), ("rows", expected.rows)):
         np.testing.assert_allclose(np.concatenate([getattr(part, name) for part in parts]), values, rtol=1e-15)
 
 
@@ -79,11 +79,11 @@ def test_selected_tasks_come_whole(tmp_path):
     rows = frame()
     table = sorted_by_us(scatter(rows, tmp_path / "in"), tmp_path)
     expected = read_table(rows, "shop", "sales").select([5, 6, 40])
-    found = table.select(np.array([40, 5, 6]), 2000)
+    found = table.grouped(np.array([40, 5, 6]), 2000)
     np.testing.assert_array_equal(found.x, expected.x)
     np.testing.assert_array_equal(found.y, expected.y)
     np.testing.assert_array_equal(found.offsets, expected.offsets)
-    np.testing.assert_array_equal(found.numbers, expected.rows)
+    np.testing.assert_array_equal(found.rows, expected.rows)
 
 
 def test_a_sorted_folder_is_taken_as_it_is_and_another_table_is_refused(tmp_path):

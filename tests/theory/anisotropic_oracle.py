@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from undertow import Design, MixedLinearRegression
+from undertow.theory import anisotropic
 
 
 def covariance(p: int, seed: int, spread: float = 1.0) -> np.ndarray:
@@ -28,6 +29,13 @@ def metrics(problem: MixedLinearRegression, design: Design) -> np.ndarray:
     sx = dense(problem.input_covariance, problem.n_features)
     n_r = design.n_adapt
     return np.stack([sx, sx @ sx, (1 + 1 / n_r) * sx @ sx @ sx + np.trace(sx @ sx) / n_r * sx])
+
+
+def slope_at_zero(problem, design, weights=(1, 0, 0), method="equivalent") -> float:
+    """Slope in the train rate at 0 of E|omega* - w_0|^2_H, H = sum of weights times C_j, by central differences."""
+    rates = np.array([-1e-4, 1e-4])
+    low, high = anisotropic.excess_coefficients(problem, design, rates, np.zeros(problem.n_features), method) @ weights
+    return float(high - low) / 2e-4
 
 
 def sample(problem, design, rates, offset, runs, seed) -> np.ndarray:

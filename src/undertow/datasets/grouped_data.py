@@ -81,21 +81,12 @@ def load(name: str) -> GroupedData:
     import pyarrow.parquet as pq
 
     record = RECORDS[name]
+    roles = record["task"], record["target"]
     data = pa.BufferReader(files("undertow.datasets").joinpath(f"{name}.parquet").read_bytes())
     # Threads for so few rows gain nothing, and can abort a process that ends at once; pq.read_table imports pandas.
     table = pq.ParquetFile(data).read(use_threads=False)
-    features = tuple(column for column in table.column_names if column not in (record.task, record.target))
-    return GroupedData(
-        name,
-        table,
-        record.task,
-        record.target,
-        features,
-        MappingProxyType(dict(record.units)),
-        record.source,
-        record.licence,
-        record.description,
-    )
+    features = tuple(column for column in table.column_names if column not in roles)
+    return GroupedData(name, table, features=features, **record | {"units": MappingProxyType(record["units"])})
 
 
 def load_mathachieve() -> GroupedData:

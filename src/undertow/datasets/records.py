@@ -1,27 +1,14 @@
-"""What is known about each data set: columns, units, source, licence, and what was done to the rows."""
+"""What is known about each data set: all fields of a GroupedData but its rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
-
-class Record(NamedTuple):
-    """All of a GroupedData but its rows."""
-
-    task: str
-    target: str
-    units: Mapping[str, str]
-    source: str
-    licence: str
-    description: str
-
+from typing import Any
 
 _JITTER = "natural log of a measure of the variation of the voice's frequency"
 _SHIMMER = "natural log of a measure of the variation of the voice's amplitude"
 
-RECORDS: dict[str, Record] = {
-    "mathachieve": Record(
+RECORDS: dict[str, dict[str, Any]] = {
+    "mathachieve": dict(
         task="school",
         target="MathAch",
         units={
@@ -44,7 +31,7 @@ RECORDS: dict[str, Record] = {
         licence="public domain (US government)",
         description="Mathematics achievement of pupils; a task is one school. All rows; yes/no columns became 0/1.",
     ),
-    "radon": Record(
+    "radon": dict(
         task="county",
         target="log.radon",
         units={
@@ -63,7 +50,7 @@ RECORDS: dict[str, Record] = {
             "names basement and uranium are named first_floor and log_uranium here, after what they hold."
         ),
     ),
-    "gapminder": Record(
+    "gapminder": dict(
         task="country",
         target="lifeExp",
         units={
@@ -80,7 +67,7 @@ RECORDS: dict[str, Record] = {
             "population and income are logged, the continent is left out."
         ),
     ),
-    "parkinsons": Record(
+    "parkinsons": dict(
         task="patient",
         target="motor_UPDRS",
         units={

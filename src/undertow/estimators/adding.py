@@ -11,11 +11,11 @@ from undertow._check import InputError, Setting
 from undertow.estimators.fitted import FittedModel
 from undertow.estimators.further import retrained, signed_paths
 from undertow.estimators.known_rows import KnownRows
+from undertow.estimators.saved_parts import pack_standard
 from undertow.estimators.sums import Recipe, Sums, merge
 from undertow.estimators.training import pooled_weights
 from undertow.tasks import labels
 from undertow.tasks.rows import TaskRows
-from undertow.tasks.standard import Standard
 from undertow.tasks.wording import some
 
 
@@ -112,20 +112,13 @@ def with_rows(estimator: Any, rows: TaskRows) -> Any:
 
 
 def _same(first: Recipe, second: Recipe) -> bool:
-    plain = replace(first, standard=second.standard, covariance=None, spreads={}, priors={})
-    if any(
-        getattr(plain, name) != getattr(second, name)
-        for name in ("n_support", "n_draws", "steps", "ratios", "weighting")
-    ):
-        return False
-    return _arrays(first, first.standard).keys() == _arrays(second, second.standard).keys() and all(
-        np.array_equal(one, _arrays(second, second.standard)[name])
-        for name, one in _arrays(first, first.standard).items()
-    )
+    (plain, mine), (other, theirs) = _measured(first), _measured(second)
+    return plain == other and mine.keys() == theirs.keys() and all(np.array_equal(mine[n], theirs[n]) for n in mine)
 
 
-def _arrays(recipe: Recipe, standard: Standard) -> dict[str, Any]:
-    arrays: dict[str, Any] = {}
-    noise = recipe.pack(arrays)["noise"]
-    names = ("centre", "spread", "target_centre", "target_spread", "clip", "intercept")
-    return arrays | {f"noise.{name}": one for name, one in noise.items()} | {n: getattr(standard, n) for n in names}
+def _measured(recipe: Recipe) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What sums depend on beside rows and how these are drawn, as plain values and arrays."""
+    arrays: dict[str, np.ndarray] = {}
+    plain = recipe.pack(arrays) | pack_standard(recipe.standard, arrays)
+    del plain["seed"], arrays["standard.low"], arrays["standard.high"]
+    return plain, arrays

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from undertow import _check
-from undertow._plain import unplain
+from undertow._plain import plain, unplain
 from undertow.choice.record import Choice
 from undertow.choice.uncertainty import LEVELS, Uncertainty
 from undertow.choice.without_rows import CONSTANT
@@ -32,11 +32,27 @@ from undertow.mixed.families import FAMILIES
 from undertow.mixed.laplace_rule import LaplaceRule
 from undertow.tasks import labels
 from undertow.tasks.losses import WEIGHTINGS, TaskLosses
+from undertow.tasks.standard import Standard
 
+STANDARD = ("centre", "spread", "target_centre", "target_spread", "low", "high")
 _OUTCOMES = tuple(REMEDY)
 _PATH = ("train_rates", "weights", "meta_loss", "condition", "rank", "ridges")
-_PATH_VALUES = {"scale": float, "steps": int, "support_tasks": float, "weight": float, "n_rows": int, "n_tasks": int}
-_PATH_VALUES |= {"eps": float, "weighting": str}
+_OF_MOMENTS = {"support_tasks": float, "weight": float, "n_rows": int, "n_tasks": int, "eps": float, "weighting": str}
+
+
+def pack_standard(standard: Standard, arrays: Arrays) -> dict[str, Any]:
+    """Pack units and limits, without a curve."""
+    arrays |= {f"standard.{field}": getattr(standard, field) for field in STANDARD}
+    return {"clip": plain(standard.clip), "intercept": standard.intercept}
+
+
+def unpack_standard(stored: dict[str, Any], arrays: Arrays) -> Standard:
+    """Return them."""
+    limits = unplain(stored)
+    check_values(limits, {"clip": float, "intercept": bool}, "standard")
+    if not (isinstance(limits["clip"], float) and limits["clip"] > 0):
+        raise ValueError(f"a limit of {limits['clip']} for standardised values")
+    return Standard(**limits, **{field: arrays[f"standard.{field}"] for field in STANDARD})
 
 
 def pack_rule(rule: Rule | LaplaceRule, arrays: Arrays, name: str) -> dict[str, Any]:
@@ -149,21 +165,12 @@ def pack_path(path: RatePath, arrays: Arrays, name: str) -> dict[str, Any]:
     arrays[f"{name}.gram"], arrays[f"{name}.support"] = moments.gram, moments.support
     if path.problem.basis is not None:
         arrays[f"{name}.basis"] = path.problem.basis
-    return {
-        "scale": path.scale,
-        "steps": path.steps,
-        "support_tasks": moments.support_tasks,
-        "weight": moments.weight,
-        "n_rows": path.n_rows,
-        "n_tasks": path.n_tasks,
-        "eps": moments.eps,
-        "weighting": moments.weighting,
-    }
+    return {"scale": path.scale, "steps": path.steps} | {name: getattr(moments, name) for name in _OF_MOMENTS}
 
 
 def unpack_path(stored: dict[str, Any], arrays: Arrays, name: str, d: int) -> RatePath:
     """Return the path; further rates can be asked of it as before."""
-    check_values(stored, _PATH_VALUES, name)
+    check_values(stored, {"scale": float, "steps": int} | _OF_MOMENTS, name)
     for field in ("scale", "weight", "support_tasks"):
         if not stored[field] > 0:
             raise ValueError(f"{name}.{field} = {stored[field]}, which must be above 0")
@@ -186,16 +193,8 @@ def unpack_path(stored: dict[str, Any], arrays: Arrays, name: str, d: int) -> Ra
     check_shape(support, (r, r), f"{name}.support")
     check_squares(gram, "iaia->ia", f"{name}.gram")
     check_squares(support, "aa->a", f"{name}.support")
-    moments = Moments(
-        gram,
-        support,
-        stored["support_tasks"],
-        stored["weight"],
-        stored["n_rows"],
-        stored["n_tasks"],
-        stored["eps"],
-        _check.one_of(stored["weighting"], "weighting", WEIGHTINGS),
-    )
+    _check.one_of(stored["weighting"], "weighting", WEIGHTINGS)
+    moments = Moments(gram, support, **{field: stored[field] for field in _OF_MOMENTS})
     return RatePath(
         **fields,
         outcome=np.array(_OUTCOMES)[outcome],

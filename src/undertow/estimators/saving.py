@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,11 @@ from undertow.estimators.saved_values import (
 )
 from undertow.estimators.sums import Recipe, Sums
 from undertow.estimators.targets import Labels, Numbers
-from undertow.tasks.standard import Standard
 
 FORMAT = "undertow-estimator"
 FORMAT_VERSION = 5
 
 _CLASSES = {cls.__name__: cls for cls in (MAMLClassifier, MAMLClassifierCV, MAMLRegressor, MAMLRegressorCV)}
-_STANDARD = ("centre", "spread", "target_centre", "target_spread", "low", "high")
 _TASK_ROWS = ("factor", "offsets", "totals")
 # What building an estimator from values that are not what they should be may raise.
 _STRANGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -206,7 +205,8 @@ def _packed(estimator: Any) -> tuple[dict[str, Any], Arrays]:
     """Header and arrays of a fitted estimator."""
     model: FittedModel = estimator.model_
     standard = model.standard
-    arrays = {f"standard.{field}": getattr(standard, field) for field in _STANDARD}
+    arrays: Arrays = {}
+    limits = parts.pack_standard(standard, arrays)
     known = {name: getattr(model, name) for name in ("omega", "unadapted", "task_omega")}
     arrays |= {name: one for name, one in known.items() if one is not None}
     for name, kept in (("task_rows", model.task_rows), ("one_task", model.one_task)):
@@ -224,7 +224,7 @@ def _packed(estimator: Any) -> tuple[dict[str, Any], Arrays]:
         "seed": estimator.seed_,
         "flat": estimator.targets_.flat,
         "values": {key: plain(getattr(estimator, key)) for key in VALUES if hasattr(estimator, key)},
-        "standard": {"clip": plain(standard.clip), "intercept": standard.intercept},
+        "standard": limits,
         "rules": plain(rules),
         "task_ids": pack_labels(model.task_ids, arrays, "task_ids"),
     }
@@ -309,26 +309,14 @@ def _build(header: dict[str, Any], arrays: Arrays) -> MetaEstimator:
 
 def _model(header: dict[str, Any], arrays: Arrays) -> FittedModel:
     q, p = len(arrays["omega"]), whole(header["values"]["n_features_in_"], "n_features_in_", 1)
-    limits = unplain(header["standard"])
-    check_values(limits, {"clip": float, "intercept": bool}, "standard")
-    if not (isinstance(limits["clip"], float) and limits["clip"] > 0):
-        raise ValueError(f"a limit of {limits['clip']} for standardised values")
-    standard = Standard(
-        **limits,
-        centre=arrays["standard.centre"],
-        spread=arrays["standard.spread"],
-        target_centre=arrays["standard.target_centre"],
-        target_spread=arrays["standard.target_spread"],
-        low=arrays["standard.low"],
-        high=arrays["standard.high"],
-        curve=unpack_curve(header["curve"], arrays, p, q) if "curve" in header else None,
-    )
-    # A curve is a column for each target.
-    p += q if standard.curve is not None else 0
+    standard = parts.unpack_standard(header["standard"], arrays)
+    if "curve" in header:
+        standard = replace(standard, curve=unpack_curve(header["curve"], arrays, p, q))
+        p += q  # a column for each target
     d = p + standard.intercept
     task_ids, rules = unpack_labels(header["task_ids"], arrays, "task_ids"), header["rules"]
     shapes = (p,), (p,), (q,), (q,), (p,), (p,)
-    expected = {f"standard.{field}": shape for field, shape in zip(_STANDARD, shapes, strict=True)}
+    expected = {f"standard.{field}": shape for field, shape in zip(parts.STANDARD, shapes, strict=True)}
     expected |= {"omega": (q, d)} | ({"task_omega": (q, len(task_ids), d)} if "task_omega" in arrays else {})
     expected |= {"unadapted": (q, d)} if "unadapted" in arrays else {}
     for array, shape in expected.items():

@@ -28,18 +28,17 @@ from undertow.tasks.losses import WEIGHTINGS
 from undertow.tasks.rows import TaskRows, of_target
 from undertow.tasks.standard import Standard
 
-_RECIPE: dict[str, Any] = {
-    **dict.fromkeys(("n_support", "n_draws", "seed", "steps"), int),
-    "weighting": str,
+_KEPT: dict[str, Any] = {"n_support": int, "n_draws": int, "seed": int, "steps": int, "weighting": str}
+_RECIPE = _KEPT | {
     "ratios": list[float],
     "covariance": bool,
     "noise": dict[str, list[list[float]]],
     "priors": list[str],
 }
-_SUMS: dict[str, Any] = {
-    **dict.fromkeys(("weight", "support_tasks", "eps"), float),
-    **dict.fromkeys(("n_rows", "n_tasks", "n_targets", "n_all", "n_clipped"), int),
-    "weighting": str,
+_OF_BLOCKS: dict[str, Any] = {**dict.fromkeys(("support_tasks", "eps"), float), "weighting": str}
+_OF_BLOCKS |= dict.fromkeys(("n_rows", "n_tasks", "n_targets"), int)
+_SUMS = _OF_BLOCKS | {
+    **{"weight": float, "n_all": int, "n_clipped": int},
     "ratios": list[float],
     "mixed": list[str],
 }
@@ -86,12 +85,7 @@ class Recipe:
                 arrays[f"{prefix}{name}.covariance.{j}"] = rule.covariance
         for name, prior in self.priors.items():
             arrays[f"{prefix}{name}.prior"] = prior
-        return {
-            "n_support": self.n_support,
-            "n_draws": self.n_draws,
-            "seed": self.seed,
-            "steps": self.steps,
-            "weighting": self.weighting,
+        return {name: getattr(self, name) for name in _KEPT} | {
             "ratios": list(self.ratios),
             "covariance": self.covariance is not None,
             "noise": {name: [[rule.ratio, rule.reach] for rule in rules] for name, rules in self.spreads.items()},
@@ -124,7 +118,7 @@ class Recipe:
             if len(spreads[name]) != q:
                 raise ValueError(f"{name!r} for {len(spreads[name])} targets of {q}")
         _check.one_of(stored["weighting"], "weighting", WEIGHTINGS)
-        kept = {name: stored[name] for name in ("n_support", "n_draws", "seed", "steps", "weighting")}
+        kept = {name: stored[name] for name in _KEPT}
         return cls(standard, **kept, ratios=tuple(stored["ratios"]), covariance=own, spreads=spreads, priors=priors)
 
 
@@ -176,15 +170,8 @@ class Sums:
             arrays[f"{prefix}ridge.{j}"] = one.gram
         for name, one in self.mixed.items():
             arrays[f"{prefix}{name}"] = one
-        blocks = self.blocks
-        return {
-            "weight": float(blocks.weight[0]),
-            "support_tasks": blocks.support_tasks,
-            "n_rows": blocks.n_rows,
-            "n_tasks": blocks.n_tasks,
-            "n_targets": blocks.n_targets,
-            "weighting": blocks.weighting,
-            "eps": blocks.eps,
+        return {name: getattr(self.blocks, name) for name in _OF_BLOCKS} | {
+            "weight": float(self.blocks.weight[0]),
             "ratios": self.ridge[0].ratios.tolist() if self.ridge else [],
             "mixed": list(self.mixed),
             "n_all": self.n_all,
@@ -202,10 +189,7 @@ class Sums:
             weight=np.array([stored["weight"]]),
             folds=np.zeros(1, dtype=np.int64),
             support=arrays[f"{prefix}support"],
-            support_tasks=stored["support_tasks"],
-            n_targets=stored["n_targets"],
-            weighting=stored["weighting"],
-            **counts,
+            **{name: stored[name] for name in _OF_BLOCKS},
         )
         ratios = np.array(stored["ratios"])
         ridge = tuple(

@@ -8,14 +8,11 @@ from typing import Any
 import numpy as np
 
 from undertow.estimators.fitted import FittedModel
-from undertow.estimators.saved_parts import pack_rule, unpack_rule
+from undertow.estimators.saved_parts import pack_rule, pack_standard, unpack_rule, unpack_standard
 from undertow.estimators.sums import Recipe, partial
-from undertow.scale.fragment import Fragment, Rows, read_fragment
+from undertow.scale.fragment import Fragment, read_fragment
 from undertow.scale.spread import Spread
 from undertow.tasks.rows import TaskRows
-from undertow.tasks.standard import Standard
-
-_STANDARD = ("centre", "spread", "target_centre", "target_spread", "low", "high")
 
 
 def ask_spread() -> bytes:
@@ -25,15 +22,17 @@ def ask_spread() -> bytes:
 
 def ask_sums(recipe: Recipe) -> bytes:
     """Ask for the sums of a recipe."""
-    arrays = _arrays(recipe.standard)
-    return _bytes({"kind": "sums", "recipe": recipe.pack(arrays)} | _limits(recipe.standard), arrays)
+    arrays: dict[str, np.ndarray] = {}
+    header = {"standard": pack_standard(recipe.standard, arrays), "recipe": recipe.pack(arrays)}
+    return _bytes({"kind": "sums"} | header, arrays)
 
 
 def ask_weights(model: FittedModel) -> bytes:
     """Ask for each task's own weights under a model."""
-    arrays = _arrays(model.standard) | {"omega": model.omega}
+    arrays = {"omega": model.omega}
+    standard = pack_standard(model.standard, arrays)
     rules = [pack_rule(rule, arrays, f"rule.{j}") for j, rule in enumerate(model.rules)]
-    return _bytes({"kind": "weights", "rules": rules} | _limits(model.standard), arrays)
+    return _bytes({"kind": "weights", "standard": standard, "rules": rules}, arrays)
 
 
 def answer(question: bytes, fragment: Fragment) -> bytes:
@@ -49,9 +48,8 @@ def answer(question: bytes, fragment: Fragment) -> bytes:
         header, arrays = _read(question)
         if header["kind"] == "spread":
             return Spread.of(np.column_stack([rows.x, rows.y])).to_bytes()
-        fields: dict[str, Any] = {name: arrays[name] for name in _STANDARD}
-        standard = Standard(clip=float(header["clip"]), intercept=header["intercept"], **fields)
-        tasks = task_rows(rows, standard)
+        standard = unpack_standard(header["standard"], arrays)
+        tasks = TaskRows.of_table(rows, standard)
         if header["kind"] == "sums":
             return partial(tasks, Recipe.unpack(header["recipe"], arrays, standard)).to_bytes()
         omega = arrays["omega"]
@@ -64,29 +62,6 @@ def answer(question: bytes, fragment: Fragment) -> bytes:
 def weights_of(data: bytes) -> np.ndarray:
     """Return the answer to ``ask_weights``: (q, m, d)."""
     return _read(data)[1]["weights"]
-
-
-def task_rows(rows: Rows, standard: Standard) -> TaskRows:
-    """Return rows of a sorted table, standardised as they are fetched; draws follow their numbers in the source."""
-    return TaskRows(
-        x=rows.x,
-        standard=standard,
-        y=standard.targets(rows.y[:, None]),
-        weights=None,
-        offsets=rows.offsets,
-        ids=rows.ids,
-        rows=rows.numbers,
-        places=np.arange(len(rows.y)),
-    )
-
-
-def _limits(standard: Standard) -> dict[str, Any]:
-    # As text: JSON has no infinity.
-    return {"clip": str(standard.clip), "intercept": standard.intercept}
-
-
-def _arrays(standard: Standard) -> dict[str, np.ndarray]:
-    return {name: getattr(standard, name) for name in _STANDARD}
 
 
 def _bytes(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:

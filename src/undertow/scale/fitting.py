@@ -21,6 +21,7 @@ from undertow.estimators.adding import published
 from undertow.estimators.adding import recipe_of as recipe_of_fitted
 from undertow.estimators.fitted import FittedModel
 from undertow.estimators.linked import has_link
+from undertow.estimators.parameters import about_small
 from undertow.estimators.tables import fit_table, prepare, publish
 from undertow.estimators.training import few_numbers
 from undertow.mixed.model import MixedRule
@@ -164,10 +165,7 @@ def fit_sorted(
     trained, sums = job.searched() if isinstance(estimator, MAMLRegressorCV) else job.given()
     notes = []
     if len(large) < table.n_tasks:
-        notes.append(
-            f"{table.n_tasks - len(large)} of {table.n_tasks} tasks have no more than n_support={estimator.n_support} "
-            "rows: they cannot give both support and query rows, and on_small='drop' leaves them out."
-        )
+        notes.append(about_small(table.n_tasks, len(large), estimator.n_support))
     model = _with_tasks(trained.model, table, run)
     return publish(estimator, trained, model, table.n_tasks, sums.n_clipped, notes)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from undertow._check import InputError
-from undertow._types import Features, Ids, Numbers, PerRow, RowNumbers
+from undertow.tasks import GroupedTable
 from undertow.tasks.columns import codes_of
 
 
@@ -28,21 +28,11 @@ class Fragment(NamedTuple):
     """of these columns, and of task and target, for messages"""
 
 
-class Rows(NamedTuple):
-    """Rows of whole tasks, R of m tasks, sorted by task; p features."""
+def read_fragment(fragment: Fragment) -> GroupedTable:
+    """Return the rows of a fragment, numbered as in the source, files one after the other.
 
-    x: Features
-    y: PerRow
-    offsets: Numbers
-    """(m + 1,) where each task starts"""
-    ids: Ids
-    """(m,)"""
-    numbers: RowNumbers
-    """(R,) number of each row in the source, files one after the other"""
-
-
-def read_fragment(fragment: Fragment) -> Rows:
-    """Return the rows of a fragment. Raises InputError with the row of the source where a value is not finite."""
+    Raises InputError with the row of the source where a value is not finite.
+    """
     *features, task, target = fragment.names
     names = ["t", "r", "y", *(f"x{j}" for j in fragment.columns)]
     with pq.ParquetFile(fragment.file) as file:
@@ -69,4 +59,5 @@ def read_fragment(fragment: Fragment) -> Rows:
                 f"in order), and {len(bad) - 1} times more among the {len(values)} rows of the same part.",
                 way_out="Drop or fill these rows first.",
             )
-    return Rows(x, y, np.concatenate([[0], np.cumsum(np.bincount(codes))]), ids, numbers)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(codes))])
+    return GroupedTable(x, y, offsets, ids, tuple(features), task, target, numbers)

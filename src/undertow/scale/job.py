@@ -21,7 +21,7 @@ from undertow.estimators.sums import Recipe, Sums, merge
 from undertow.estimators.training import Trained, draws_of, recipe_of, trained_by_sums
 from undertow.linear.rules import ProximalRule
 from undertow.mixed.model import MixedRule
-from undertow.scale.asking import ask_sums, task_rows
+from undertow.scale.asking import ask_sums
 from undertow.scale.memory import Ceiling
 from undertow.scale.running import answers
 from undertow.scale.sorted_table import SortedTable
@@ -160,7 +160,7 @@ class Job:
 
     def rows_of(self, tasks: np.ndarray) -> TaskRows:
         """Return the rows of some tasks, standardised as all are."""
-        return task_rows(self.table.select(tasks, self.run.ceiling.fragment), self.standard)
+        return TaskRows.of_table(self.table.grouped(tasks, self.run.ceiling.fragment), self.standard)
 
     def summed(self, recipe: Recipe) -> Sums:
         """Return the sums over all tasks, added up in the order of the fragments."""

@@ -24,7 +24,7 @@ from undertow._memory import said
 from undertow._types import Counts, Ids, Numbers
 from undertow._write import write_text
 from undertow.scale import source as sources
-from undertow.scale.fragment import Fragment, Rows, read_fragment
+from undertow.scale.fragment import Fragment, read_fragment
 from undertow.scale.memory import Ceiling
 from undertow.tasks import GroupedTable, TableNote
 from undertow.tasks.columns import codes_of
@@ -124,44 +124,23 @@ class SortedTable:
             Fragment(file, int(at[a]), int(at[b]), int(a), int(b - a), self.columns, names) for a, b in pairwise(tasks)
         ]
 
-    def select(self, tasks: Numbers, size: int) -> Rows:
-        """Return all rows of some tasks, by number; fragments of ``size`` bytes are read one after the other."""
+    def grouped(self, tasks: Numbers, size: int) -> GroupedTable:
+        """Return some tasks, by number, as a table in memory; fragments of ``size`` bytes are read one by one."""
         chosen = np.zeros(self.n_tasks, dtype=bool)
         chosen[tasks] = True
-        counts = self.counts[chosen]
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        out = Rows(
-            np.empty((int(offsets[-1]), self.n_features)),
-            np.empty(int(offsets[-1])),
-            offsets,
-            self.ids[chosen],
-            np.empty(int(offsets[-1]), dtype=np.int64),
-        )
-        at = 0
+        offsets = np.concatenate([[0], np.cumsum(self.counts[chosen])])
+        n_rows, at = int(offsets[-1]), 0
+        x, y, numbers = np.empty((n_rows, self.n_features)), np.empty(n_rows), np.empty(n_rows, dtype=np.int64)
         for fragment in self.fragments(size):
             own = chosen[fragment.first_task : fragment.first_task + fragment.n_tasks]
             if not own.any():
                 continue
             read = read_fragment(fragment)
-            kept = np.repeat(own, np.diff(read.offsets))
+            kept = np.repeat(own, read.counts)
             part = slice(at, at + int(kept.sum()))
-            out.x[part], out.y[part], out.numbers[part] = read.x[kept], read.y[kept], read.numbers[kept]
+            x[part], y[part], numbers[part] = read.x[kept], read.y[kept], read.rows[kept]
             at = part.stop
-        return out
-
-    def grouped(self, tasks: Numbers, size: int) -> GroupedTable:
-        """Return some tasks as a table in memory, read by fragments of ``size`` bytes."""
-        rows = self.select(tasks, size)
-        return GroupedTable(
-            x=rows.x,
-            y=rows.y,
-            offsets=rows.offsets,
-            ids=rows.ids,
-            feature_names=self.features,
-            task=self.task,
-            target=self.target,
-            rows=rows.numbers,
-        )
+        return GroupedTable(x, y, offsets, self.ids[chosen], self.features, self.task, self.target, numbers)
 
 
 def sort(

@@ -152,49 +152,6 @@ def equivalent_error(spectrum: Spectrum, design: Design, rates: np.ndarray) -> n
     return error
 
 
-def slope_at_zero(
-    problem: MixedLinearRegression,
-    design: Design,
-    adapt_rate: float = 0.0,
-    *,
-    offset: Any = None,
-    method: str = "leading",
-) -> float:
-    """Return the slope of E|omega* - w_0|^2_H in the train rate at 0, H = C_0 - 2 b C_1 + b^2 C_2, b = ``adapt_rate``.
-
-    Twice the slope of the expected loss. Negative: a small positive train rate helps; positive: a small negative one.
-    For N > p + 1 and "leading" it is (2/N) {sigma^2 tr H + tr(Sx Sigma_w) tr H - tr(Sx Sigma_w Sx) tr(H Sx^-1)}: so
-    correlated inputs ask for a positive rate when tasks differ enough; with b = 0, tr Sx = p and equal task variances
-    when sigma^2 < nu^2 Var(lambda). ``offset`` (p,) is omega_0 - w_0 (None: zeros). "equivalent" takes the
-    slope of the large-size limit, by central differences.
-
-    Raises InputError where the expectation is infinite, p - 1 <= N <= p + 1.
-    """
-    _check.one_of(method, "method", METHODS)
-    b = _check.real(adapt_rate, "adapt_rate")
-    spectrum = _spectrum(problem)
-    r, n = len(spectrum.inputs), design.n_query_rows
-    if r - 1 <= n <= r + 1:
-        raise InputError(
-            None,
-            rule=f"N = n_query * n_tasks = {n} with {r} input directions: the expectation is infinite for "
-            f"{r - 1} <= N <= {r + 1} and has no slope.",
-            way_out="Take fewer or more query rows.",
-        )
-    gap = np.zeros(problem.n_features) if offset is None else offset
-    weights = np.array([1.0, -2 * b, b * b])
-    if method == "equivalent":
-        h = 1e-4 / float(spectrum.inputs.max())
-        low, high = excess_coefficients(problem, design, np.array([-h, h]), gap, method) @ weights
-        return float(high - low) / (2 * h)
-    spectrum = spectrum._replace(gap=_gap(problem, gap))
-    formula = anisotropic_leading.overparameterized if n < r else anisotropic_leading.underparameterized
-    step = 1e-100
-    angles = Angles(np.ones(1, dtype=np.complex128), np.full(1, 1j * step))
-    total = _total(formula(spectrum, design, angles, _metrics(spectrum, design)), problem.noise_std**2)
-    return float((total[0] @ weights).imag / step)
-
-
 def _total(pieces: Pieces, label: float) -> np.ndarray:
     total = pieces.start + pieces.tasks
     # Labels without noise add nothing, also where the coefficient is infinite.

@@ -24,18 +24,18 @@ def coefficients(p: int, design: Design, rates: np.ndarray, steps: int = 1) -> C
     return _underparameterized(p, design, rates, steps, rule)
 
 
-def psi(p: int, design: Design, rates: np.ndarray, steps: int, rule: Spectrum, correction: float = 1.0) -> np.ndarray:
+def psi(p: int, design: Design, rates: np.ndarray, steps: int, rule: Spectrum) -> np.ndarray:
     """Return psi (k,): kappa solves p E D/(D + kappa) = n_v + 1, then
 
     psi = n_v/(n_v + 1) { 1/kappa + (p/n_t) E N/(D + kappa) }.
 
-    ``correction`` is the finite-size 1 in n_v + 1, with which psi is exact at rate 0; 0 gives the bare asymptotic form.
+    The finite-size 1 in n_v + 1 makes psi exact at rate 0; without it this is the bare asymptotic form.
     """
     n_v, n_t = design.n_query, design.n_support
     d, noise, unit = _functions(rates, steps, rule.nodes)
-    kappa = solve(d, rule.weights, (n_v + correction) / p)
+    kappa = solve(d, rule.weights, (n_v + 1) / p)
     resolvent = 1 / (d + kappa[:, None])
-    return n_v / (n_v + correction) * (unit / kappa + (p / n_t) * ((noise * resolvent) @ rule.weights))
+    return n_v / (n_v + 1) * (unit / kappa + (p / n_t) * ((noise * resolvent) @ rule.weights))
 
 
 def _underparameterized(p: int, design: Design, rates: np.ndarray, steps: int, rule: Spectrum) -> Coefficients:

@@ -98,22 +98,11 @@ def exact_polynomial(coefficients: list[Fraction], rates: np.ndarray) -> np.ndar
     return out
 
 
-class PairMoments(NamedTuple):
-    """Moments of products of two traces, exact: E (tr S / p)^2, E (tr S / p)(tr S^2 / p), E (tr S^2 / p)^2."""
-
-    t11: float
-    t12: float
-    t22: float
-
-
-def pair_moments(p: int, n: int) -> PairMoments:
-    """Return the three pair moments of S."""
+def pair_moments(p: int, n: int) -> tuple[float, float, float]:
+    """Return E (tr S / p)^2, E (tr S / p)(tr S^2 / p) and E (tr S^2 / p)^2, exact."""
     s2 = 1 + (p + 1) / n
-    return PairMoments(
-        1 + 2 / (n * p),
-        s2 * (n * p + 4) / (n * p),
-        s2**2 + 4 * (2 * n**2 + 2 * p**2 + 5 * n * p + 5 * n + 5 * p + 5) / (n**3 * p),
-    )
+    last = s2**2 + 4 * (2 * n**2 + 2 * p**2 + 5 * n * p + 5 * n + 5 * p + 5) / (n**3 * p)
+    return 1 + 2 / (n * p), s2 * (n * p + 4) / (n * p), last
 
 
 class Spectrum(NamedTuple):
