@@ -52,9 +52,14 @@ def test_without_jax_there_is_one_message_and_no_folder(name, no_jax, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def results(run):
+    """In place of what runs experiments: call ``run`` for each."""
+    return lambda todo, *_: ((record, run(record, config)) for record, config in todo)
+
+
 def test_reproduce_without_names_leaves_out_what_cannot_run_and_says_so(no_jax, tmp_path, monkeypatch):
     ran = []
-    monkeypatch.setattr("undertow.cli.reproduce._run", lambda record, *rest: ran.append(record.name))
+    monkeypatch.setattr("undertow.cli.reproduce._results", results(lambda record, config: ran.append(record.name)))
     monkeypatch.setattr("undertow.cli.reproduce._show", lambda record, result: None)
     monkeypatch.setattr("undertow.cli.reproduce._summarise", lambda shown: None)
     done = call("reproduce", "--out", tmp_path)
@@ -67,7 +72,8 @@ def test_reproduce_without_names_leaves_out_what_cannot_run_and_says_so(no_jax, 
 
 def test_reproduce_without_names_runs_omniglot_only_with_images(tmp_path, monkeypatch):
     ran = {}
-    monkeypatch.setattr("undertow.cli.reproduce._run", lambda record, config, *rest: ran.update({record.name: config}))
+    each = results(lambda record, config: ran.update({record.name: config}))
+    monkeypatch.setattr("undertow.cli.reproduce._results", each)
     monkeypatch.setattr("undertow.cli.reproduce._show", lambda record, result: None)
     monkeypatch.setattr("undertow.cli.reproduce._summarise", lambda shown: None)
     call("reproduce", "--out", tmp_path)

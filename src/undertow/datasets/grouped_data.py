@@ -86,7 +86,8 @@ def load(name: str) -> GroupedData:
     # Threads for so few rows gain nothing, and can abort a process that ends at once; pq.read_table imports pandas.
     table = pq.ParquetFile(data).read(use_threads=False)
     features = tuple(column for column in table.column_names if column not in roles)
-    return GroupedData(name, table, features=features, **record | {"units": MappingProxyType(record["units"])})
+    rest: dict[str, Any] = record | {"units": MappingProxyType(record["units"])}
+    return GroupedData(name, table, features=features, **rest)
 
 
 def load_mathachieve() -> GroupedData:

@@ -52,7 +52,8 @@ def unpack_standard(stored: dict[str, Any], arrays: Arrays) -> Standard:
     check_values(limits, {"clip": float, "intercept": bool}, "standard")
     if not (isinstance(limits["clip"], float) and limits["clip"] > 0):
         raise ValueError(f"a limit of {limits['clip']} for standardised values")
-    return Standard(**limits, **{field: arrays[f"standard.{field}"] for field in STANDARD})
+    fields: dict[str, Any] = {field: arrays[f"standard.{field}"] for field in STANDARD}
+    return Standard(**limits, **fields)
 
 
 def pack_rule(rule: Rule | LaplaceRule, arrays: Arrays, name: str) -> dict[str, Any]:

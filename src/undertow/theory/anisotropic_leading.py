@@ -45,8 +45,8 @@ class Pieces(NamedTuple):
     """(k, j) from label noise of variance 1"""
 
 
-def moments(word: str | None, traces: tuple[str, ...], n: int, angles: Angles, **diagonals: np.ndarray) -> np.ndarray:
-    """Return E[word prod tr(trace)], "A" = cosine I - sine S, at every angle: (k, r), or (k,) when ``word`` is None."""
+def moments(word: str, traces: tuple[str, ...], n: int, angles: Angles, **diagonals: np.ndarray) -> np.ndarray:
+    """Return E[word prod tr(trace)], "A" = cosine I - sine S, at every angle: (k, r)."""
     coefficients = wick.polynomial(word, traces, n, diagonals)
     degree = len(coefficients) - 1
     powers = [angles.cosine ** (degree - j) * angles.sine**j for j in range(degree + 1)]
