@@ -31,6 +31,14 @@ def checksum(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
+def changed(before: Any, now: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    """Return (name, value before, value now) of each setting that differs; those of a part are "part.name"."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        pairs = ((before.get(key), now.get(key), f"{name}.{key}" if name else key) for key in sorted({*before, *now}))
+        return [one for pair in pairs for one in changed(*pair)]
+    return [] if before == now else [(name, before, now)]
+
+
 def unplain(value: Any) -> Any:
     """Return the value that ``plain`` was given."""
     if isinstance(value, Mapping):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,6 +43,11 @@ def written(no_width, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare") / "results"
     with drawing():
         return folder, run("compare", "radon", "--out", folder, *QUICK)
+
+
+@pytest.fixture
+def copied(written, tmp_path):
+    return shutil.copytree(written[0], tmp_path / "results")
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +108,11 @@ def test_the_same_call_again_reads_its_fits_and_other_settings_are_refused(writt
     assert "Choose another --out" in run("compare", "radon", "--out", folder.parent / "mine", code=2)
 
 
-def test_with_overwrite_another_choice_of_rivals_reuses_the_fits(tmp_path):
-    folder = tmp_path / "results"
-    run("compare", "radon", "--out", folder, *QUICK)
-    lines = len((folder / "cells.jsonl").read_text().splitlines())
-    run("compare", "radon", "--out", folder, *QUICK, "--rivals", "pooled,step,tied", "--overwrite")
-    assert len((folder / "cells.jsonl").read_text().splitlines()) == lines + 3
-    assert json.loads((folder / "summary.json").read_text())["settings"]["rivals"] == ["pooled", "step", "tied"]
+def test_with_overwrite_another_choice_of_rivals_reuses_the_fits(copied):
+    lines = len((copied / "cells.jsonl").read_text().splitlines())
+    run("compare", "radon", "--out", copied, *QUICK, "--rivals", "pooled,step,tied", "--overwrite")
+    assert len((copied / "cells.jsonl").read_text().splitlines()) == lines + 3
+    assert json.loads((copied / "summary.json").read_text())["settings"]["rivals"] == ["pooled", "step", "tied"]
 
 
 def test_ctrl_c_keeps_the_finished_fits_and_the_same_command_goes_on(tmp_path, monkeypatch):
@@ -234,10 +238,10 @@ def _runs(number):
     return _state_and_parent(number)[0] not in ("gone", "Z", "X")
 
 
-def test_a_report_is_still_known_after_a_run_without_it(tmp_path, monkeypatch):
+def test_a_report_is_still_known_after_a_run_without_it(copied, tmp_path, monkeypatch):
     monkeypatch.setattr("undertow.report.extra.require", lambda: None)
     monkeypatch.setattr("undertow.report.write_compare_report", lambda file, *_: file.write_text("report"))
-    folder, page = tmp_path / "r", tmp_path / "r.html"
-    run("compare", "radon", "--out", folder, "--report", page, *QUICK)
-    run("compare", "radon", "--out", folder, "--overwrite", *QUICK)
-    assert "; report" in run("compare", "radon", "--out", folder, "--report", page, *QUICK)
+    page = tmp_path / "r.html"
+    run("compare", "radon", "--out", copied, "--report", page, *QUICK)
+    run("compare", "radon", "--out", copied, "--overwrite", *QUICK)
+    assert "; report" in run("compare", "radon", "--out", copied, "--report", page, *QUICK)

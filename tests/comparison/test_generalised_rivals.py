@@ -8,7 +8,6 @@ from undertow._check import InputError
 from undertow.comparison import RIVALS, compare
 from undertow.comparison.cell import training_of
 from undertow.comparison.registry import BY_NAME, chosen
-from undertow.comparison.rivals import WeightedModel
 from undertow.estimators import MAMLRegressor
 from undertow.mixed import MixedRule
 from undertow.tasks import GroupedTable
@@ -43,11 +42,10 @@ def test_a_rival_predicts_what_the_estimator_of_its_rule_predicts(name, family):
 def test_weights_of_support_rows_are_copies(name, family):
     training, test, _ = training_of(table_of(family), PLAN, 0, 0)
     model = BY_NAME[name].fit(training).model
-    assert isinstance(model, WeightedModel)
     [batch, *_] = test.draw_buckets(2, 0)
     weights = np.tile([3.0, 1.0], (batch.n_tasks, 1))
     times = [0, 0, 0, 1]
-    found = model.predict_weighted(batch.support_x, batch.support_y, batch.query_x, weights)
+    found = model.predict(batch.support_x, batch.support_y, batch.query_x, weights)
     theirs = model.predict(batch.support_x[:, times], batch.support_y[:, times], batch.query_x)
     np.testing.assert_allclose(found, theirs, rtol=1e-6)
 

@@ -128,6 +128,7 @@ def _open(folder: Path, settings: Settings, overwrite: bool) -> None:
     import shutil
 
     from undertow._check import InputError
+    from undertow._plain import changed
     from undertow._write import is_empty
     from undertow.cli.output import check_folder
 
@@ -145,11 +146,12 @@ def _open(folder: Path, settings: Settings, overwrite: bool) -> None:
         except ValueError:
             way_out = "Choose another --out, or give --overwrite."
             raise InputError(None, rule=f"{path} cannot be read.", way_out=way_out) from None
-        changed = _changes(before, record, free)
-        if changed:
+        other = [one for one in changed(before, record) if one[0].rpartition(".")[2] not in free]
+        if other:
+            said = "; ".join(f"{name}: {old!r} there, {new!r} now" for name, old, new in other[:4])
             raise InputError(
                 None,
-                rule=f"{folder} holds a run of other settings ({'; '.join(changed[:4])}).",
+                rule=f"{folder} holds a run of other settings ({said}).",
                 way_out="Choose another --out, or give --overwrite to replace it.",
             )
     elif not is_empty(folder):
@@ -162,18 +164,6 @@ def _write_settings(folder: Path, settings: Settings) -> None:
     from undertow._write import write_text
 
     write_text(folder / RECORD, json.dumps(settings.model_dump(mode="json"), indent=2) + "\n")
-
-
-def _changes(before: Any, now: Any, free: tuple[str, ...], name: str = "") -> list[str]:
-    """Settings that differ, but for those that a longer run may change."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        return [
-            line
-            for key in sorted({*before, *now})
-            if key not in free
-            for line in _changes(before.get(key), now.get(key), free, f"{name}.{key}" if name else key)
-        ]
-    return [] if before == now else [f"{name}: {before!r} there, {now!r} now"]
 
 
 def _train(folder: Path, settings: Settings, case: Case) -> dict[str, Any]:

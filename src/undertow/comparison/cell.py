@@ -13,7 +13,7 @@ import numpy as np
 from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.comparison.registry import BY_NAME
-from undertow.comparison.rivals import Model, NoFit, TooSlow, Training, WeightedModel
+from undertow.comparison.rivals import Model, NoFit, TooSlow, Training
 from undertow.comparison.second import without_levels
 from undertow.estimators.forward import blocks_of
 from undertow.tasks import GroupedTable, Standard, folds
@@ -142,13 +142,10 @@ def task_losses(model: Model, test: GroupedTable, plan: Plan, repeat: int, unit:
         test = replace(test, x=np.column_stack([test.x, weights]), weights=None)
     for draw in held_out_draws(test, plan, repeat):
         for batch in draw:
-            support, query, by = batch.support_x, batch.query_x, np.ones(batch.query_y.shape)
-            if weights is None:
-                found = model.predict(support, batch.support_y, query)
-            else:
-                assert isinstance(model, WeightedModel)  # others are left out
-                by = query[..., -1]
-                found = model.predict_weighted(support[..., :-1], batch.support_y, query[..., :-1], support[..., -1])
+            support, query, by, of_rows = batch.support_x, batch.query_x, np.ones(batch.query_y.shape), None
+            if weights is not None:  # a rival that takes none is left out
+                support, query, by, of_rows = support[..., :-1], query[..., :-1], query[..., -1], support[..., -1]
+            found = model.predict(support, batch.support_y, query, of_rows)
             if batch.query_mask is not None:
                 by = np.where(batch.query_mask, by, 0.0)
             if plan.floor is not None:

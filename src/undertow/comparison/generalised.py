@@ -28,15 +28,11 @@ class LinkModel:
     omega: np.ndarray
     rule: LaplaceRule
 
-    def predict(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
-        """Predictions (m, n_v): probabilities of 1, or mean counts."""
-        return self.predict_weighted(support_x, support_y, query_x, np.ones(support_y.shape))
-
-    def predict_weighted(
-        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, weights: np.ndarray
+    def predict(
+        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, weights: np.ndarray | None = None
     ) -> np.ndarray:
-        """The same, with the weights (m, n_t) of support rows."""
-        root = np.sqrt(weights)
+        """Predictions (m, n_v): probabilities of 1, or mean counts. weights: (m, n_t) of support rows."""
+        root = np.ones(support_y.shape) if weights is None else np.sqrt(weights)
         x, query = (with_one(self.standard.features(rows)) for rows in (support_x, query_x))
         batch = TaskBatch(x * root[..., None], support_y * root, x[:, :1], support_y[:, :1])
         theta = self.rule.adapt(self.omega, batch)

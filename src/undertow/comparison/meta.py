@@ -73,14 +73,10 @@ class LearnedModel:
     unit: float = 1.0
     """of weights of rows"""
 
-    def predict(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
-        """Predictions (m, n_v) in raw units."""
-        return self.predict_weighted(support_x, support_y, query_x, None)
-
-    def predict_weighted(
-        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, weights: np.ndarray | None
+    def predict(
+        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, weights: np.ndarray | None = None
     ) -> np.ndarray:
-        """The same with weights (m, n_t) of the support rows; None where there are none."""
+        """Predictions (m, n_v) in raw units. weights: (m, n_t) of the support rows."""
         standard = self.model.standard
         x, query = (
             standard.features(rows.reshape(-1, rows.shape[2])).reshape(*rows.shape[:2], -1)

@@ -47,16 +47,12 @@ class Common:
     standard: Standard
     omega: np.ndarray
 
-    def predict(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
+    def predict(
+        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, weights: np.ndarray | None = None
+    ) -> np.ndarray:
         """Predictions (m, n_v) in raw units."""
         values = self.standard.features(query_x) @ self.omega[:-1] + self.omega[-1]
         return self.standard.restore_targets(values[..., None])[..., 0]
-
-    def predict_weighted(
-        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, weights: np.ndarray
-    ) -> np.ndarray:
-        """The same."""
-        return self.predict(support_x, support_y, query_x)
 
 
 def fit_alone(training: Training) -> Fitted:

@@ -45,22 +45,14 @@ class Training:
 class Model(Protocol):
     """A fitted rival."""
 
-    def predict(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
+    def predict(
+        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, weights: np.ndarray | None = None
+    ) -> np.ndarray:
         """Predictions (m, n_v) from support rows (m, n_t, p), (m, n_t) and query rows (m, n_v, p), in raw units.
 
-        The targets of query rows are not handed over, so that no rival can read them.
+        The targets of query rows are not handed over, so that no rival can read them. weights: (m, n_t) of support
+        rows, where a rival takes any.
         """
-        ...
-
-
-@runtime_checkable
-class WeightedModel(Model, Protocol):
-    """A fitted rival whose adaptation takes weights of rows."""
-
-    def predict_weighted(
-        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, weights: np.ndarray
-    ) -> np.ndarray:
-        """Predictions (m, n_v) as those of ``predict``, with the weights (m, n_t) of support rows."""
         ...
 
 
@@ -71,8 +63,10 @@ class StandardisedModel:
     standard: Standard
     adapted: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
-    def predict(self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray) -> np.ndarray:
-        """Predictions (m, n_v) in raw units."""
+    def predict(
+        self, support_x: np.ndarray, support_y: np.ndarray, query_x: np.ndarray, weights: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Predictions (m, n_v) in raw units; of weighted rows there are none."""
         x, query = self.standard.features(support_x), self.standard.features(query_x)
         found = self.adapted(x, self.standard.targets(support_y[..., None])[..., 0], query)
         return self.standard.restore_targets(found[..., None])[..., 0]

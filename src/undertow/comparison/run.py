@@ -83,11 +83,8 @@ def compare(
 
     Examples
     --------
-    >>> import numpy as np, undertow as ut
-    >>> rng = np.random.default_rng(0)
-    >>> shop, price = np.repeat(np.arange(20), 10), rng.standard_normal(200)
-    >>> sold = price + rng.standard_normal(20)[shop] + 0.5 * rng.standard_normal(200)
-    >>> table = ut.tasks.GroupedTable.from_arrays(price[:, None], sold, shop, feature_names=["price"])
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
     >>> plan = ut.comparison.Plan(n_folds=3, n_draws=1)
     >>> found = ut.comparison.compare(table, plan, rivals=["pooled", "alone"], time_limit=None)
     >>> found.ranking()
@@ -151,6 +148,9 @@ def compare(
 
 
 def _checked(plan: Plan) -> Plan:
+    slopes = plan.random_slopes
+    if slopes is not None:
+        slopes = tuple(_check.whole_number(one, "random_slopes", minimum=0) for one in slopes)
     return Plan(
         _check.whole_number(plan.n_support, "n_support"),
         _check.whole_number(plan.n_folds, "n_folds", minimum=2),
@@ -159,12 +159,8 @@ def _checked(plan: Plan) -> Plan:
         _check.whole_number(plan.seed, "seed", minimum=0),
         _check.one_of(plan.weighting, "weighting", WEIGHTINGS),
         None if plan.floor is None else _check.real(plan.floor, "floor"),
-        None if plan.random_slopes is None else _slopes(plan.random_slopes),
+        slopes,
     )
-
-
-def _slopes(numbers: Any) -> tuple[int, ...]:
-    return tuple(_check.whole_number(one, "random_slopes", minimum=0) for one in numbers)
 
 
 def _positive(value: Any, name: str) -> float:

@@ -13,6 +13,7 @@ from undertow.experiments.training_experiment import TrainingExperiment, cut_par
 from undertow.problem import MixedLinearRegression
 from undertow.trials import paired
 from undertow.trials.finding import Finding, above, below, mean_interval, resampled, stated, weakest
+from undertow.trials.optimum import empirical_optimum
 from undertow.trials.panel import Cell
 
 ARMS = {
@@ -50,7 +51,7 @@ def finding(table: pa.Table, config: Config) -> Finding:
     lines, ends, results = [], [], []
     for part in PARTS:
         rates, values = paired.by_run(table, "test_loss", part=part, arm="exact_zero")
-        best = paired.lowest(rates, values, config.seed)
+        best = empirical_optimum(rates, values, config.seed)
         k = int(values.mean(axis=0).argmin())
         change = mean_interval(paired.by_run(table, "support_change", part=part, arm="exact_zero")[1][:, k])
         ends.append(best.ends)
@@ -79,7 +80,7 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
             for start in ("zero", "random"):
                 name = f"{arm}_{start}"
                 rates, values = paired.by_run(table, "test_loss", part=part, arm=name)
-                best = paired.lowest(rates, values, config.seed)
+                best = empirical_optimum(rates, values, config.seed)
                 tally.setdefault(paired.sign_of(best), []).append(f"{PARTS[part]}: {label}, {start} start")
                 k = int(values.mean(axis=0).argmin())
                 changes = []
@@ -137,7 +138,7 @@ def _reasons(table: pa.Table, config: Config) -> list[str]:
                 "without."
             )
             rates, ridge = paired.by_run(table, "test_loss", part=part, arm="ridge_zero")
-            best = paired.lowest(rates, ridge, config.seed)
+            best = empirical_optimum(rates, ridge, config.seed)
             lines.append(f"{PARTS[part]}: that ridge solution is lowest at {paired.interval(best)}.")
         for arm in ("descent", "adam"):
             share = np.mean([paired.by_run(table, "converged", part=part, arm=f"{arm}_{start}")[1].mean()

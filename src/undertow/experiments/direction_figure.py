@@ -85,15 +85,13 @@ def draw_details(table: pa.Table, config: Config) -> Figure:
                 rates, values = paired.by_run(table, "test_loss", part=part, arm=f"{arm}_zero")
                 difference, se = (100 * x / values[:, rates == 0.0].mean() for x in paired.differences(rates, values))
                 top.errorbar(rates, difference, se if arm == "descent" else None, elinewidth=0.7, **look)
-            top.set_ylabel("test loss, % from rate 0")
-            top.set_title(f"{'abc'[j]}  {words}: test loss")
+            top.set(ylabel="test loss, % from rate 0", title=f"{'abc'[j]}  {words}: test loss")
             for name, (colour, label) in CHANGES.items():
                 rates, change = paired.by_run(table, f"{name}_change", part=part, arm="exact_zero")
                 before = paired.by_run(table, f"{name}_before", part=part, arm="exact_zero")[1].mean(axis=0)
                 bottom.plot(rates, 100 * change.mean(axis=0) / before, color=colour, label=f"below: {label}")
             bottom.set_yscale("symlog", linthresh=100.0)
-            bottom.set_ylabel("change in the inner step, %")
-            bottom.set_title(f"{'def'[j]}  exact solution: what the step does")
+            bottom.set(ylabel="change in the inner step, %", title=f"{'def'[j]}  exact solution: what the step does")
             for one in (top, bottom):
                 style.zero_lines(one)
                 one.set_xlabel("train rate, spectral units" if part == "network" else "train rate")

@@ -126,7 +126,7 @@ def measured(table: pa.Table, part: str, n_tasks: int) -> tuple[np.ndarray, np.n
 
 def best(table: pa.Table, config: Config, part: str, n_tasks: int) -> Optimum:
     """The best train rate with so many distinct tasks."""
-    return paired.lowest(*measured(table, part, n_tasks), config.seed)
+    return empirical_optimum(*measured(table, part, n_tasks), config.seed)
 
 
 def expected_best(config: Config, part: str, n_tasks: int) -> float:

@@ -8,13 +8,13 @@ import pyarrow.compute as pc
 
 from undertow.experiments import network_runs
 from undertow.experiments.nonlinear_config import Config
-from undertow.experiments.nonlinear_figure import draw
+from undertow.experiments.nonlinear_figure import SIGNS, draw
 from undertow.experiments.nonlinear_map import BORDER, network_places, random_places, told
 from undertow.experiments.reading import loss_just_below_zero
 from undertow.experiments.training_experiment import TrainingExperiment
 from undertow.trials import paired
 from undertow.trials.finding import Finding, mean_interval, sentence
-from undertow.trials.optimum import just_below_zero
+from undertow.trials.optimum import empirical_optimum, just_below_zero
 from undertow.trials.panel import Cell, cut_runs
 
 RUNS_PER_CELL, KERNEL_RUNS_PER_CELL = 5, 50
@@ -46,7 +46,7 @@ def compute(config: Config, cell: Cell) -> pa.Table:
 def finding(table: pa.Table, config: Config) -> Finding:
     """Part a: the network's loss at the negative train rate next to 0 lies below its loss at 0."""
     rates, values = paired.by_run(table, "network", part="a")
-    best = paired.lowest(rates, values, config.seed)
+    best = empirical_optimum(rates, values, config.seed)
     right, decided = told(random_places(table, config))
     more = [
         f"best train rate {paired.interval(best)}, in spectral units; where tasks differ in height (b) the loss "
@@ -74,7 +74,7 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
         lines.append(
             f"map, network {name}: N / sqrt(p) {one.rows:.2f}, variance between tasks / within {one.heights:.3f}, "
             f"product {one.index:.3f}; loss at {2 * config.map_step:+g} minus loss at {-2 * config.map_step:+g}: "
-            f"{100 * one.slope:+.2f} % \u00b1 {100 * one.se:.2f} %: best rate {_word(one.sign)}."
+            f"{100 * one.slope:+.2f} % \u00b1 {100 * one.se:.2f} %: best rate {SIGNS[one.sign][1]}."
         )
     places = random_places(table, config)
     signs = np.array([one.sign for one in places])
@@ -92,7 +92,7 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
 
 
 def _curves(table: pa.Table, config: Config, name: str, rates: tuple[float, ...]) -> list[str]:
-    found = {s: paired.lowest(*paired.by_run(table, s, part=name), config.seed) for s in SOURCES}
+    found = {s: empirical_optimum(*paired.by_run(table, s, part=name), config.seed) for s in SOURCES}
     lines = [f"{name}: {TITLES[name]}. Lowest test loss at the train rate: "
              + "; ".join(f"{SOURCES[s]} {paired.interval(f)}" for s, f in found.items()) + "."]  # fmt: skip
     shown = [rate for rate in rates if rate]
@@ -109,10 +109,6 @@ def _curves(table: pa.Table, config: Config, name: str, rates: tuple[float, ...]
         f"{mean[k]:+.4f} \u00b1 {se[k]:.4f}, where the loss is {kernel[:, k].mean():.3f}."
     )
     return lines
-
-
-def _word(sign: int) -> str:
-    return {-1: "negative", 0: "undetermined", 1: "positive"}[sign]
 
 
 EXPERIMENT = TrainingExperiment(

@@ -43,8 +43,7 @@ def _curve(axes: Any, table: pa.Table, name: str) -> None:
         axes.set_xticks([tick for tick in (-32, -8, -2, -1, 0, 1) if rates[0] <= tick <= rates[-1]])
         axes.xaxis.set_major_formatter(lambda value, _: style.signed(value))
         axes.minorticks_off()
-    axes.set_xlabel("train rate, spectral units")
-    axes.set_ylabel("test loss, % from rate 0")
+    axes.set(xlabel="train rate, spectral units", ylabel="test loss, % from rate 0")
     for words, colour, height in (("trained network", style.BLUE, 0.95), ("exact, infinite width", style.ORANGE, 0.88)):
         axes.text(0.35, height, words, color=colour, transform=axes.transAxes, va="top", fontsize=8)
 
@@ -57,8 +56,7 @@ def _map(axes: Any, table: pa.Table, config: Config) -> None:
         for sign, (colour, _) in SIGNS.items():
             here = [one for one in places if one.sign == sign]
             axes.scatter([one.rows for one in here], [one.heights for one in here], color=colour, **look)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set(xscale="log", yscale="log")
     x = np.array(axes.get_xlim())
     low, high = axes.get_ylim()
     low = low / 3  # room for the words
@@ -70,6 +68,5 @@ def _map(axes: Any, table: pa.Table, config: Config) -> None:
     for name, one in network_places(table, config).items():
         if name in "ab":
             axes.annotate(name, (one.rows, one.heights), xytext=(6, 4), textcoords="offset points", weight="bold")
-    axes.set_xlabel("query rows N / \u221ap")
-    axes.set_ylabel("variance between tasks / within a task")
+    axes.set(xlabel="query rows N / \u221ap", ylabel="variance between tasks / within a task")
     axes.set_title("c  rows and heights decide the sign")

@@ -146,8 +146,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
             one.errorbar(rates, mean, se, fmt="o-", markersize=3.2, capsize=1.5, label="one step at its best rate")
             one.axhline(100 / config.ways, color=style.GREY, linestyle="--", label="guessing")
             one.axvline(0.0, color=style.GREY, linewidth=0.7)
-            one.set_xlabel("train rate")
-            one.set_ylabel("accuracy on new classes, %")
+            one.set(xlabel="train rate", ylabel="accuracy on new classes, %")
             one.set_title(f"{config.ways} ways, {shots} shots, {config.iterations} iterations")
         style.shared_legend(made, axes, columns=2)
         return made

@@ -17,7 +17,7 @@ from undertow.problem import Design, MixedLinearRegression
 from undertow.trials import paired
 from undertow.trials.config import ExperimentConfig, Rates, Runs, Scale, Size, evenly
 from undertow.trials.finding import Conclusion, Finding, below, mean_interval, resampled, sentence, weakest
-from undertow.trials.optimum import Optimum
+from undertow.trials.optimum import Optimum, empirical_optimum
 from undertow.trials.panel import Cell
 
 
@@ -120,14 +120,14 @@ def group_loss(config: Config, correlation: float, rates: np.ndarray) -> np.ndar
 def best_rates(table: pa.Table, config: Config) -> dict[float, Optimum]:
     """Where each correlation's loss is lowest; the loss is a parabola, so that the vertex is exact."""
     return {
-        rho: paired.lowest(*paired.by_run(table, "loss", "rate", part="groups", correlation=rho), config.seed)
+        rho: empirical_optimum(*paired.by_run(table, "loss", "rate", part="groups", correlation=rho), config.seed)
         for rho in config.correlations
     }
 
 
 def best_ratio(table: pa.Table, config: Config) -> Optimum:
     """Where the loss of ridge regression is lowest."""
-    return paired.lowest(*paired.by_run(table, "loss", "rate", part="ridge"), config.seed)
+    return empirical_optimum(*paired.by_run(table, "loss", "rate", part="ridge"), config.seed)
 
 
 def expected_ratio(config: Config) -> float:

@@ -116,8 +116,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
             style.measured(one, rates, middle, bars, label="measured, 95 % interval")
             one.set_ylim(0, 1.15 * np.nanmax(middle))
             one.axvline(0.0, color=style.GREY, linewidth=0.7, zorder=0)
-            one.set_xlabel("train rate, same rows for support and query")
-            one.set_ylabel("largest eigenvalue of the Hessian")
+            one.set(xlabel="train rate, same rows for support and query", ylabel="largest eigenvalue of the Hessian")
             one.set_title(f"{letter}  {words}:\nthe lower the rate, the flatter the net")
         _test_losses(axes[0, 2], table, config)
         style.shared_legend(made, axes, columns=3)
@@ -135,9 +134,7 @@ def _test_losses(axes: Any, table: pa.Table, config: Config) -> None:
     base = paired.by_run(table, "test_loss", kind="plain")
     least = 100 * (config.noise_std**2 / 2 / base[1][:, base[0] == 0.0].mean() - 1)
     style.least_below(axes, f"{least:.0f} %".replace("-", "\u2212"))
-    axes.set_xlabel("train rate")
-    axes.set_ylabel("test loss, % from rate 0")
-    axes.set_title("c  here the flatter net predicts better")
+    axes.set(xlabel="train rate", ylabel="test loss, % from rate 0", title="c  here the flatter net predicts better")
 
 
 def finding(table: pa.Table, config: Config) -> Finding:

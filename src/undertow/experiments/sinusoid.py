@@ -16,6 +16,7 @@ from undertow.problem import Design, Sinusoid
 from undertow.trials import paired
 from undertow.trials.config import ExperimentConfig, Rates, RatesWithZero, Runs, Size
 from undertow.trials.finding import Finding, below, mean_interval, sentence, weakest
+from undertow.trials.optimum import empirical_optimum
 from undertow.trials.panel import Cell
 
 
@@ -83,8 +84,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
             one.set_xscale("symlog", linthresh=0.005)
             one.set_xticks(rates, [style.signed(rate) for rate in rates], rotation=60 if len(rates) > 5 else 0)
             one.minorticks_off()
-            one.set_xlabel("train rate")
-            one.set_ylabel("MSE on new tasks")
+            one.set(xlabel="train rate", ylabel="mean squared error on new tasks")
             one.set_title(f"{shots} shots, {config.iterations} iterations")
         last, names = axes[0, -1], _leaves(table)
         bars = [(shots, j) for shots in config.shots for j in range(len(config.learned_from))]
@@ -101,8 +101,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
         last.invert_yaxis()
         last.axvline(50.0, color=style.GREY, linewidth=0.7)
         last.set_xlim(0, 100)
-        last.set_xlabel("% of learned rates below 0")
-        last.set_title("signs of learned rates")
+        last.set(xlabel="% of learned rates below 0", title="signs of learned rates")
         style.shared_legend(made, axes, columns=3)
         return made
 
@@ -148,7 +147,7 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
         lines.append(f"{shots} shots: squared error after one step, each train rate at its best adapt rate: {errors}.")
         gains = "; ".join(f"{r:+g}: {paired.against_zero(rates, values, r)}" for r in rates if r)
         lines.append(f"{shots} shots: difference from rate 0 in the same {len(values)} runs: {gains}.")
-        best = paired.lowest(rates, values, config.seed)
+        best = empirical_optimum(rates, values, config.seed)
         edge = ", at the edge of the sweep" if best.at_edge else ""
         lines.append(
             f"{shots} shots: lowest at train rate {best.rate:+.3f} (95 % interval {best.low:+.3f} to "

@@ -105,8 +105,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
         one.plot(
             [], [], linestyle="", marker="D", markerfacecolor="none", color=style.INK, label="median, given the inputs"
         )
-        one.set_xlabel(f"N, query rows in all tasks (p = {p} features)")
-        one.set_ylabel("test loss after adaptation")
+        one.set(xlabel=f"N, query rows in all tasks (p = {p} features)", ylabel="test loss after adaptation")
         one.set_title(f"The test loss peaks where N = p, adapt rate {config.adapt_rate:g}")
         style.shared_legend(made, axes, columns=2)
         return made

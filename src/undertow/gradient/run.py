@@ -72,9 +72,7 @@ def _keeps(optimizer: Any, rate_optimizer: Any, learn_rate: bool, structure: Any
     total = lambda tree: sum(jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree))  # noqa: E731
     updated = lambda v, s: update(optimizer, rate_optimizer, v, v, s, total(v), total)  # noqa: E731
     new = jax.eval_shape(updated, variables, state)
-    kinds = lambda tree: [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]  # noqa: E731
-    same = jax.tree.structure(new) == jax.tree.structure((variables, state))
-    return same and kinds(new) == kinds((variables, state))
+    return _kinds(new) == _kinds((variables, state))
 
 
 def task_mesh(devices: int | Sequence[Any] | None, n_tasks: int) -> Mesh | None:
@@ -114,8 +112,10 @@ def _put(tree: Tree, sharding: NamedSharding) -> Tree:
     return jax.tree.map(one, tree)
 
 
-def _kinds(tree: Tree) -> list[tuple[Any, Any]]:
-    return [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(tree)]
+def _kinds(tree: Tree) -> Any:
+    """Structure, shapes and types."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
 
 
 class Run:
@@ -194,14 +194,13 @@ class Run:
 
     def go_on_from(self, state: TrainState) -> None:
         """Take over the iteration and the optimiser's state of another run; its params are there already."""
-        mine, its = self.optimizer_state, state.optimizer_state
-        if jax.tree.structure(mine) != jax.tree.structure(its) or _kinds(mine) != _kinds(its):
+        if _kinds(state.optimizer_state) != _kinds(self.optimizer_state):
             raise InputError(
                 "optimizer",
                 rule="the TrainState has the state of another optimiser, or of other parameters.",
                 way_out="Use the optimiser that it was trained with, or hand over its params alone.",
             )
-        self.optimizer_state, self.iteration = its, state.iteration
+        self.optimizer_state, self.iteration = state.optimizer_state, state.iteration
 
     def replace(self, state: TrainState) -> None:
         """Go on from what a callback returned."""
@@ -211,8 +210,7 @@ class Run:
         shapes = lambda tree: jax.tree.map(jnp.shape, tree)  # noqa: E731
         if shapes(new) != shapes(self.variables):
             raise InputError("callback", rule="the params that it returned have another structure or shape.")
-        mine, its = self.optimizer_state, state.optimizer_state
-        if jax.tree.structure(mine) != jax.tree.structure(its) or _kinds(mine) != _kinds(its):
+        if _kinds(state.optimizer_state) != _kinds(self.optimizer_state):
             raise InputError("callback", rule="the optimizer_state that it returned is one of another optimiser.")
         check_inner(self.plan.inner, state.rate, "train_rate")
         self.variables = jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), new, self.variables)

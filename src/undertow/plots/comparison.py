@@ -23,11 +23,8 @@ class ComparisonDisplay(Display):
 
     Examples
     --------
-    >>> import numpy as np, undertow as ut
-    >>> rng = np.random.default_rng(0)
-    >>> shop, price = np.repeat(np.arange(20), 10), rng.standard_normal(200)
-    >>> sold = price + rng.standard_normal(20)[shop] + 0.5 * rng.standard_normal(200)
-    >>> table = ut.tasks.GroupedTable.from_arrays(price[:, None], sold, shop, feature_names=["price"])
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
     >>> plan = ut.comparison.Plan(n_folds=3, n_draws=1)
     >>> found = ut.comparison.compare(table, plan, rivals=["pooled", "alone"], time_limit=None)
     >>> display = ut.plots.ComparisonDisplay.from_comparison(found)

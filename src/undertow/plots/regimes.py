@@ -54,9 +54,7 @@ class LossCurve:
         self._frame(axes)
         self._tangent(axes)
         self._optimum(axes)
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel("test loss after adaptation")
-        axes.set_title(title)
+        axes.set(xlabel=xlabel, ylabel="test loss after adaptation", title=title)
         return axes
 
     def _frame(self, axes: Any) -> None:

@@ -23,12 +23,9 @@ class StrategyDisplay(Display):
 
     Examples
     --------
-    >>> import numpy as np, undertow as ut
-    >>> rng = np.random.default_rng(0)
-    >>> shop, price = np.repeat(np.arange(20), 10), rng.standard_normal(200)
-    >>> sold = price + rng.standard_normal(20)[shop] + 0.5 * rng.standard_normal(200)
-    >>> table = ut.tasks.GroupedTable.from_arrays(price[:, None], sold, shop, feature_names=["price"])
-    >>> model = ut.MAMLRegressorCV(rules="proximal", n_draws=1).fit(table.x, table.y, groups=table.groups)
+    >>> import undertow as ut
+    >>> table = ut.tasks.read_table(ut.datasets.load_gapminder())
+    >>> model = ut.estimators.fit_table(ut.MAMLRegressorCV(rules="proximal", n_draws=1, effort="fast"), table)
     >>> display = ut.plots.StrategyDisplay.from_choice(model.choice_)
     >>> display.used, len(display.names)
     ('blend', 7)

@@ -40,8 +40,7 @@ class TrainingCurve:
             right.plot(*_smooth(self.support_after), color=style.GREEN, label="support loss after it")
             right.set_title("inner step")
             for one in (left, right):
-                one.set_xlabel("iteration")
-                one.set_ylabel(self.name)
+                one.set(xlabel="iteration", ylabel=self.name)
             style.shared_legend(made, axes, columns=4)
             return made
 

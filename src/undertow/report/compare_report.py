@@ -68,7 +68,8 @@ def write_compare_report(
     """
     require()
     counts = tables.rows_of(raw, comparison.task_ids, "the comparison was made on")
-    rival = _rival(comparison)
+    # The best of those that the base is held against.
+    rival = next((name for name in comparison.ranking() if name != comparison.base), None)
     figures: dict[str, Figure | None] = {
         "ranking": _ranking(comparison, raw.target),
         "differences": _differences(comparison),
@@ -102,11 +103,6 @@ def write_compare_report(
         command=command,
         words=words,
     )
-
-
-def _rival(comparison: Comparison) -> str | None:
-    """The best of those that the base is held against."""
-    return next((name for name in comparison.ranking() if name != comparison.base), None)
 
 
 def _sections(made: Mapping[str, Figure]) -> list[tuple[str, str]]:

@@ -74,12 +74,11 @@ class Figure:
 
 def records(**columns: Any) -> list[dict[str, Any]]:
     """Rows of equally long columns, as a chart's data: numbers rounded, those that are not finite left empty."""
-    plain = {name: words.data(values) if _numbers(values) else list(values) for name, values in columns.items()}
+    plain = {
+        name: words.data(values) if isinstance(values, np.ndarray) and values.dtype.kind in "fiu" else list(values)
+        for name, values in columns.items()
+    }
     return [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)]
-
-
-def _numbers(values: Any) -> bool:
-    return isinstance(values, np.ndarray) and values.dtype.kind in "fiu"
 
 
 def evenly(n: int, most: int) -> np.ndarray:

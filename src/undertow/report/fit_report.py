@@ -84,7 +84,7 @@ def write_fit_report(
         "strategies": strategies(choice),
         "rows": rows(raw.counts),
     }
-    stable = _stability(stability, raw, choice)
+    stable, gain = _stability(stability, raw, choice), held_out.gains(choice.strategy)
     if stable is not None:
         figures["stability"] = stable.figure
     made = {key: one for key, one in figures.items() if one is not None}
@@ -106,7 +106,7 @@ def write_fit_report(
         keys=_keys(choice, raw, estimator.summary()),
         figures=dict.fromkeys(figures) | made,
         stable=stable,
-        task_figures=_task_figures(held_out, choice.strategy),
+        task_figures={"better": int((gain > 0).sum()), "total": len(gain)},
         strategy_table=_strategy_table(choice),
         data_table=tables.data(raw, standard),
         features_table=tables.features(raw, standard),
@@ -205,11 +205,6 @@ def _stability(limits: np.ndarray | None, raw: GroupedTable, choice: Choice) -> 
         raise InputError(None, rule=rule)
     rate = choice.signed["adapt_rate_spectral"]
     return stable_rates(limits, choice.scale, rate, raw.ids, raw.counts, raw.task)
-
-
-def _task_figures(held_out: TaskLosses, strategy: str) -> dict[str, Any]:
-    gain = held_out.gains(strategy)
-    return {"better": int((gain > 0).sum()), "total": len(gain)}
 
 
 def _strategy_table(choice: Choice) -> Table:

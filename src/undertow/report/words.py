@@ -9,15 +9,14 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 from undertow.choice import words as said
-from undertow.choice.record import Gain, RateInterval
+from undertow.choice.record import RateInterval
 
 _SPACE = "\u00a0"
 """keeps a number and its unit on one line"""
 
 
-def strategy(name: str) -> str:
-    """What a strategy is, in a few words; a name that is not known is given as it is."""
-    return said.short(name)
+strategy, loss = said.short, said.share
+"""What a strategy is, in a few words; and a mean squared error as a share of the variance."""
 
 
 def typeset(text: str) -> str:
@@ -44,11 +43,6 @@ def number(value: SupportsFloat, digits: int = 3) -> str:
         text = whole
     # Zeros that the format made of a small negative number carry no sign.
     return text.replace("-", "−") if any(c in text for c in "123456789") else "0"
-
-
-def loss(value: SupportsFloat) -> str:
-    """A mean squared error as a share of the variance."""
-    return said.share(float(value))
 
 
 def fixed(value: SupportsFloat, places: int = 3) -> str:
@@ -82,11 +76,6 @@ def share(value: SupportsFloat) -> str:
 def between(low: float, high: float) -> str:
     """An interval in per cent."""
     return typeset(said.between(low, high))
-
-
-def gain(one: Gain) -> str:
-    """A gain with its interval."""
-    return f"{percent(one.percent)} ({between(one.low, one.high)})"
 
 
 def rate(value: SupportsFloat) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from undertow.trials.optimum import Optimum, empirical_optimum
+from undertow.trials.optimum import Optimum
 
 
 def by_run(table: pa.Table, column: str, rate: str = "train_rate", **where: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -43,11 +43,6 @@ def mean_and_se(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def differences(rates: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean paired difference from rate 0, (k,), and its standard error."""
     return mean_and_se(values - values[:, rates == 0.0])
-
-
-def lowest(rates: np.ndarray, values: np.ndarray, seed: int) -> Optimum:
-    """Where the mean curve is lowest, with the interval of resampled runs."""
-    return empirical_optimum(rates, values, seed)
 
 
 def interval(found: Optimum) -> str:

@@ -14,6 +14,7 @@ import scipy
 
 from undertow._check import InputError
 from undertow._kept_table import read_table, write_table
+from undertow._plain import changed
 from undertow._version import __version__
 from undertow._write import is_empty, write_figure, write_text
 from undertow.trials.config import ExperimentConfig
@@ -154,19 +155,10 @@ def _record(name: str, config: ExperimentConfig) -> dict[str, Any]:
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     if found["experiment"] != wanted["experiment"]:
         return f"experiment {found['experiment']!r} there, {wanted['experiment']!r} now"
-    old, new = _flat(found["config"]), _flat(wanted["config"])
-    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    if not changed:
+    found_now = changed(found["config"], wanted["config"])
+    if not found_now:
         return f"undertow {found['versions'].get('undertow')} there, {wanted['versions']['undertow']} now"
-    return "; ".join(f"{key}: {_short(old.get(key))} there, {_short(new.get(key))} now" for key in changed[:4])
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings with those of a part under "part.name"."""
-    flat = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+    return "; ".join(f"{key}: {_short(old)} there, {_short(new)} now" for key, old, new in found_now[:4])
 
 
 def _short(value: Any) -> str:

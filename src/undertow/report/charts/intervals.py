@@ -10,7 +10,7 @@ import numpy as np
 
 from undertow.report import words
 from undertow.report.charts import vega
-from undertow.report.figure import records
+from undertow.report.figure import Entry, Table, records
 
 
 def intervals(
@@ -50,6 +50,33 @@ def intervals(
         layers.append(vega.layer(rows, line, {"x": x | {"field": "low"}, "x2": {"field": "high"}, **of_row}))
         layers.append(vega.layer(rows, vega.dots(style, 80), {"x": x, **of_row}))
     return {"height": 38 * len(order), "layer": layers}
+
+
+def gained(
+    others: Sequence[str],
+    percents: Sequence[tuple[float, float, float]],
+    kind: str,
+    what: str,
+    caption: str,
+    verdicts: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Specification, summary, legend and table of the gains over others: estimates and intervals in per cent.
+
+    kind: level of the intervals, in words. what, caption: of the chart and of the table. verdicts: a column of these.
+    """
+    said = [f"{words.percent(mid)} ({words.between(low, high)})" for mid, low, high in percents]
+    mids, ends = [mid for mid, _, _ in percents], [(low, high) for _, low, high in percents]
+    tip, axis = f"gain ({kind} interval)", "lower mean squared error, %"
+    body = [(one, *map(words.percent, values)) for one, values in zip(others, percents, strict=True)]
+    columns: tuple[str, ...] = ("over", "gain", "from", "to")
+    if verdicts:
+        body, columns = [(*row, one) for row, one in zip(body, verdicts, strict=True)], (*columns, "verdict")
+    return {
+        "spec": intervals(others, mids, ends, said, axis=axis, tip=tip),
+        "summary": f"{what}: {'; '.join(f'over {one} {text}' for one, text in zip(others, said, strict=True))}.",
+        "legend": (Entry("blue", "line", f"gain with its {kind} interval, paired by task"),),
+        "table": Table(caption, columns, body, words=(0, 4) if verdicts else (0,)),
+    }
 
 
 def _groups(values: list[dict[str, Any]], marked: int | None) -> list[tuple[str, list[dict[str, Any]]]]:

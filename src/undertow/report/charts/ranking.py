@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from undertow.report import words
-from undertow.report.charts.intervals import intervals
+from undertow.report.charts.intervals import gained, intervals
 from undertow.report.figure import Entry, Figure, Table
 
 
@@ -71,30 +71,16 @@ def differences(
 
     verdicts: what each interval says. kind: level of the intervals, in words.
     """
-    said = [f"{words.percent(mid)} ({words.between(low, high)})" for mid, low, high in percents]
     return Figure(
         name="differences",
         title=f"{label} against each rival",
-        spec=intervals(
-            rivals,
-            [mid for mid, _, _ in percents],
-            [(low, high) for _, low, high in percents],
-            said,
-            axis="lower mean squared error, %",
-            tip=f"gain ({kind} interval)",
-        ),
-        summary=f"Interval chart of the gain of {label}: "
-        + "; ".join(f"over {rival} {text}" for rival, text in zip(rivals, said, strict=True))
-        + ".",
-        legend=(Entry("blue", "line", f"gain with its {kind} interval, paired by task"),),
         note=f"Right of 0 {label} is better. Where the interval holds 0, the difference is not significant.",
-        table=Table(
+        **gained(
+            rivals,
+            percents,
+            kind,
+            f"Interval chart of the gain of {label}",
             f"Gain of {label}, per cent of the rival's mean squared error",
-            ("over", "gain", "from", "to", "verdict"),
-            [
-                (rival, *(words.percent(value) for value in values), verdict)
-                for rival, values, verdict in zip(rivals, percents, verdicts, strict=True)
-            ],
-            words=(0, 4),
+            verdicts,
         ),
     )
