@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 from undertow.choice.record import Choice, Gain, RateInterval, Verdict
 from undertow.tasks.losses import NEGLIGIBLE
@@ -285,6 +285,7 @@ def _setting(settings: Mapping[str, float], kind: str) -> str:
     return f"ratio {settings[f'{kind}_ratio']:.3g}" if f"{kind}_ratio" in settings else ""
 
 
-def share(error: float) -> str:
+def share(error: SupportsFloat) -> str:
     """Return an error as a share of the variance: four decimals, or three digits where these would show less."""
+    error = float(error)
     return f"{error:.4f}" if error == 0 or error >= 0.001 else f"{error:.3g}"
