@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar, overload
 
@@ -14,6 +15,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from undertow._check import InputError
+from undertow._workers import one_blas_thread
+from undertow.choice.limits import LIMITS
 from undertow.estimators import row_weights
 from undertow.estimators.fitted import FittedModel, by_task
 from undertow.estimators.forward import later_errors, require_search
@@ -146,9 +149,11 @@ class MetaEstimator(BaseEstimator):
         require_search(self, moments)
         everything, large, notes = standardised(self, x, targets, weights, offsets, ids, rows, places)
         known, levels = everything, None
-        if second is not None:
-            everything, large, known, levels = take_off(self, everything, large, *second)
-        trained = self._train(everything, large, self.seed_)
+        small = len(targets) * everything.n_columns**2 <= LIMITS.large_work
+        with one_blas_thread() if small else nullcontext():
+            if second is not None:
+                everything, large, known, levels = take_off(self, everything, large, *second)
+            trained = self._train(everything, large, self.seed_)
         self.n_clipped_, self.n_tasks_ = int(everything.standard.clipped(x).sum()), everything.n_tasks
         self._publish_training(trained)
         if trained.rows is not None:  # with the column of a curve
