@@ -1,12 +1,14 @@
-"""Independent pieces of work on several threads, one BLAS thread each."""
+"""Independent pieces of work on several threads, one BLAS thread each, and what processes of their own need."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from undertow import _check
@@ -56,6 +58,12 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     they take many times as long (a default fit of 42 tasks 4 to 80 s in place of 1.3 s).
     """
     return _blas().limit(limits=1, user_api="blas")
+
+
+def environment() -> dict[str, str]:
+    """Return the environment in which a new Python finds this package, wherever this one has it from."""
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _begin() -> None:

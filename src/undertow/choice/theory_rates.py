@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from undertow import _circle, theory
+from undertow import _circle
 from undertow.choice.mixed_family import MixedFamily, task_statistics
 from undertow.choice.record import Prediction
 from undertow.linear.block_moments import BlockMoments
@@ -27,6 +27,9 @@ _MOST_TASKS = 200
 # Points of the circle, and of the finer grid around the best of them.
 _GRID = 81
 _SHALLOW = 0.02
+# That of "auto" for correlated inputs, but for few directions: there it draws data sets, and many rates of these take
+# seconds, which a second opinion must not cost.
+_METHOD = "equivalent"
 
 
 def predicted(plan: Plan, mixed: MixedFamily | None, moments: BlockMoments, steps: int = 1) -> Prediction:
@@ -74,21 +77,16 @@ def _from_fit(plan: Plan, fit: MixedFit, moments: BlockMoments, steps: int) -> P
         parts.append(f"one inner step, where {steps} were chosen")
     if plan.n_targets > 1:
         parts.append("the first target only")
-    method = theory.method_for(problem, design, np.inf).method
-    if method == "drawn":  # many rates of many data sets take seconds, which a second opinion must not cost
-        method = "equivalent"
-    train, adapt, least, trivial = _best(problem, design, scale, "equivalent" if method == "equivalent" else "auto")
+    train, adapt, least, trivial = _best(problem, design, scale)
     if not math.isfinite(least):
         parts.append("the expected loss is infinite at every rate")
-        return Prediction(fit.noise_std, fit.task_std, None, None, method, "; ".join(parts) + ".")
+        return Prediction(fit.noise_std, fit.task_std, None, None, _METHOD, "; ".join(parts) + ".")
     if trivial < (1 + _SHALLOW) * least:
         parts.append(f"the optimum is shallow: rate 0 or infinity comes within {100 * _SHALLOW:g} % of its loss")
-    return Prediction(fit.noise_std, fit.task_std, train / scale, adapt / scale, method, "; ".join(parts) + ".")
+    return Prediction(fit.noise_std, fit.task_std, train / scale, adapt / scale, _METHOD, "; ".join(parts) + ".")
 
 
-def _best(
-    problem: MixedLinearRegression, design: Design, scale: float, method: str
-) -> tuple[float, float, float, float]:
+def _best(problem: MixedLinearRegression, design: Design, scale: float) -> tuple[float, float, float, float]:
     """Both best raw rates, the loss there, and the lower of the losses at train rates 0 and infinity.
 
     On a grid of the circle and a finer one around its best point: a few calls with many rates, where
@@ -99,7 +97,7 @@ def _best(
 
     def loss(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rates = _circle.rates_of(angles, scale)
-        form = loss_form(problem, design, rates, 0.0, method, init=start, steps=1)
+        form = loss_form(problem, design, rates, 0.0, _METHOD, init=start, steps=1)
         with np.errstate(all="ignore"):
             adapt = np.where(form[1] == 0, 0.0, -form[1] / (2 * form[2]))
             value = form[0] + adapt * form[1] + adapt**2 * form[2]

@@ -11,12 +11,11 @@ import traceback
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from undertow._check import InputError
 from undertow._memory import available
-from undertow._workers import n_workers
+from undertow._workers import environment, n_workers
 
 # What a process with JAX and compiled programs takes, measured on the experiments of the paper.
 _BYTES = 1.5e9
@@ -38,8 +37,6 @@ def side_by_side(calls: Sequence[Callable[[], Any]], n: int) -> Generator[Any]:
     """
     running: set[subprocess.Popen[bytes]] = set()
     left = False
-    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
     def value(call: Callable[[], Any]) -> Any:
         process = subprocess.Popen(
@@ -49,7 +46,7 @@ def side_by_side(calls: Sequence[Callable[[], Any]], n: int) -> Generator[Any]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C in the terminal reaches the command alone
-            env=environment,
+            env=environment(),
         )
         running.add(process)
         if left:

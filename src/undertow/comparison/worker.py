@@ -23,6 +23,7 @@ from typing import IO, Any
 import numpy as np
 
 from undertow._check import InputError, Setting
+from undertow._workers import environment
 from undertow.comparison.cell import Cell, Plan, run_cell, too_slow
 from undertow.comparison.registry import BY_NAME
 from undertow.tasks import GroupedTable
@@ -73,8 +74,6 @@ class Worker:
         return cell_of(answer)
 
     def _start(self) -> None:
-        package = str(Path(__file__).parents[2])
-        paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self._lines = queue.Queue()
         self._process = subprocess.Popen(
@@ -83,8 +82,8 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             # Not the user's folder, where a file may bear the name of a module.
-            cwd=package,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            cwd=Path(__file__).parents[2],
+            env=environment(),
         )
         threading.Thread(target=_read, args=(self._process.stdout, self._lines), daemon=True).start()
         assert self._process.stdin is not None
