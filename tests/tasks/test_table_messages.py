@@ -1,6 +1,7 @@
 """Each fault of a table is named, with the value, the rule and the way out."""
 
 import datetime
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -304,3 +305,36 @@ def test_numbers_of_rows_are_named():
         read_table(many, "school", "score")
     assert not read_table(many, "school", "score", ["pupil"]).notes
     assert not read_table(many.iloc[::-1], "school", "score").notes
+
+
+@pytest.mark.parametrize(
+    ("values", "codes"),
+    [
+        (["01067", "10115", "80331"], True),
+        (["0830", "1215", "1745"], True),
+        (["10115", "20095", "80331"], True),
+        (["202211", "202212", "202301"], True),
+        (["2019", "2020", "2021"], False),
+        (["1500", "25000", "180000"], False),
+        (["10115.5", "20095.25", "80331.5"], False),
+        (["0.5", "0.75", "0"], False),
+        (["2022-11-01", "2022-12-01", "2023-01-01"], False),
+        (["1000", "2000"], False),
+    ],
+)
+def test_numbers_that_may_be_codes_are_named(tmp_path, values, codes):
+    path = tmp_path / "t.csv"
+    rows = [f"{'ab'[i % 2]},{values[i % len(values)]},{i % 7}" for i in range(36)]
+    path.write_text("\n".join(["g,place,y", *rows]) + "\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TableNote)
+        by_itself = read_table(path, "g", "y").notes
+        assert not any("'place'" in note for note in read_table(path, "g", "y", ["place"]).notes if "dates" not in note)
+        assert read_table(path, "g", "y", categorical=["place"]).notes == ()
+    assert any("'place'" in note and "categorical" in note for note in by_itself) == codes
+
+
+def test_few_rows_say_nothing_of_codes():
+    values = np.random.default_rng(0).integers(10_000, 99_999, 400)
+    many = pd.DataFrame({"g": np.arange(400) % 9, "place": values, "y": np.arange(400) % 7})
+    assert not any("'place'" in note for note in read_table(many, "g", "y").notes)

@@ -73,6 +73,37 @@ def test_what_is_recognised_is_said_and_what_is_given_counts(tmp_path):
             read_table(path, "g", "y", **wrong)
 
 
+def test_commas_between_columns_and_in_numbers(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('g,x,y\na,"1,250",1\na,"2,500",2\nb,"3,750",4\n')
+    with pytest.warns(TableNote, match="thousands separators"):
+        assert read_table(path, "g", "y").x[:, 0].tolist() == [1250, 2500, 3750]
+    for sep in (None, ","):
+        assert read_table(path, "g", "y", sep=sep, decimal=",").x[:, 0].tolist() == [1.25, 2.5, 3.75]
+    # One number that is clear says what all mean.
+    path.write_text('g,x,z,y\na,"1,250","0,5",1\na,"2,500",2,2\nb,"3,750",1,4\n')
+    with pytest.warns(TableNote, match="decimal commas"):
+        assert read_table(path, "g", "y").x.tolist() == [[1.25, 0.5], [2.5, 2], [3.75, 1]]
+    path.write_text("g,x,y\na,1.25,1\na,2.5,2\nb,3.75,4\n")
+    for sep in (None, ","):
+        with pytest.raises(InputError) as error:
+            read_table(path, "g", "y", sep=sep, decimal=",")
+        assert error.value.argument == "decimal"
+
+
+def test_a_separator_and_a_decimal_mark_are_never_given_in_vain(tmp_path):
+    columns = {"g": ["a", "a", "b"], "x": ["1,250", "2,500", "3,750"], "y": [1, 2, 4]}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    for source in (pa.table(columns), pd.DataFrame(columns), tmp_path / "t.parquet"):
+        with pytest.raises(InputError) as error:
+            read_table(source, "g", "y", sep=";")
+        assert error.value.argument == "sep"
+        with pytest.warns(TableNote):
+            assert read_table(source, "g", "y", decimal=",").x[:, 0].tolist() == [1.25, 2.5, 3.75]
+        with pytest.warns(TableNote):
+            assert read_table(source, "g", "y").x[:, 0].tolist() == [1250, 2500, 3750]
+
+
 @pytest.mark.parametrize(
     ("written", "ids"),
     [

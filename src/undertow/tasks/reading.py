@@ -48,7 +48,7 @@ class Reading:
     sep: str | None = None
     """what parts the columns of a text file, one character; None: recognised among , ; tab and |"""
     decimal: str | None = None
-    """the decimal mark of a text file, "." or ","; None: recognised"""
+    """the decimal mark of numbers in a text file, and in text of other tables, "." or ","; None: recognised"""
     categories: str = "raise"
     """text among the features: "raise" names it; "onehot" makes an indicator column "sex=F" for each level but the
     first, of text and of categoricals alike"""
@@ -105,7 +105,7 @@ class Reading:
             _check.one_of(self.decimal, "decimal", (".", ","))
         if self.sep is not None and not (isinstance(self.sep, str) and len(self.sep) == 1 and ord(self.sep) < 128):
             raise InputError("sep", self.sep, "it must be one character, such as ';'.")
-        if self.sep is not None and self.sep in (self.decimal, '"', "\n", "\r"):
+        if self.sep is not None and self.sep in ('"', "\n", "\r"):
             raise InputError("sep", self.sep, "it already has another meaning and cannot separate columns.")
         if isinstance(self.categorical, str):
             rule = f"it must be a list of column names, such as [{self.categorical!r}]."

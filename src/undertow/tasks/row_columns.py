@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,8 @@ from undertow.tasks.wording import at_rows
 
 # Of fewer rows a feature may count by chance.
 _MANY = 20
+# Codes are numbers of as many digits each, from so many on; numbers of four digits in this range are years.
+_DIGITS, _YEARS = 4, (1500, 2200)
 
 
 def row_weights(opened: Source, name: str) -> np.ndarray:
@@ -60,3 +63,33 @@ def said_row_numbers(x: np.ndarray, names: Sequence[str]) -> list[str]:
         for j in likely
         if (np.diff(x[:, j]) == 1).all()
     ]
+
+
+def said_codes(opened: Source, x: np.ndarray, names: Sequence[str], dates: Sequence[str]) -> list[str]:
+    """Return a note for each feature of x (R, p) that may hold codes, such as postal ones, and is used as a number.
+
+    These are whole numbers that a text file writes with leading zeros, and those of as many digits each that repeat.
+    dates: features that are dates, and no codes.
+    """
+    padded = {} if opened.text is None else opened.text.padded
+    found = {}
+    for j, name in enumerate(names):
+        if name in padded:
+            found[name] = padded[name]
+        elif name not in dates and len(values := _repeating_codes(x[:, j])):
+            found[name] = f"{values[0]:.0f}"
+    return [
+        f"{name!r} may hold codes (such as {one}) and is used as a number; if it does, name it as categorical, or name "
+        "the features without it"
+        for name, one in found.items()
+    ]
+
+
+def _repeating_codes(values: np.ndarray) -> np.ndarray:
+    """The distinct values of a feature (R,) where they may be codes; empty where they are numbers."""
+    low, high = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
+    years = low >= _YEARS[0] and high <= _YEARS[1]
+    if not 10 ** (_DIGITS - 1) <= low < high < 1e15 or years or int(math.log10(low)) != int(math.log10(high)):
+        return np.empty(0)
+    distinct = np.unique(values[~np.isnan(values)])
+    return distinct if 2 < len(distinct) <= len(values) / 5 and (distinct % 1 == 0).all() else np.empty(0)

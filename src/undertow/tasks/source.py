@@ -49,6 +49,8 @@ class Source(NamedTuple):
     """how a text file is written"""
     n_rows: int = 0
     """rows of a file whose columns are read when they are fetched; 0 for columns that are in memory"""
+    decimal: str = "."
+    """the decimal mark of numbers that are spelled as text"""
 
     def each(self, names: Sequence[str]) -> Iterator[pa.ChunkedArray]:
         """Columns one after the other; of a large file few are in memory at a time."""
@@ -62,11 +64,6 @@ class Source(NamedTuple):
         if self.text is None or not self.text.said:
             return ()
         return (f"recognised in {self.label}: {', '.join(self.text.said)}",)
-
-    @property
-    def decimal(self) -> str:
-        """The decimal mark of numbers that are spelled as text."""
-        return "." if self.text is None else self.text.decimal
 
     def labels(self, name: str) -> pa.ChunkedArray:
         """Return a column of labels, as text where numbers would merge labels that the source tells apart."""
@@ -104,12 +101,18 @@ class Source(NamedTuple):
 
 def open_source(source: Any, reading: Reading | None = None) -> Source:
     """Return the columns of ``source``; raise InputError where it is no table, or cannot be read."""
+    reading = reading or Reading()
     if isinstance(source, str | os.PathLike):
-        opened = _open_file(Path(source), reading or Reading())
+        opened = _open_file(Path(source), reading)
     elif isinstance(source, pa.Table | pa.RecordBatch):
         opened = _of_arrow(source, "the table")
     else:
         opened = _open_frame(source)
+    if opened.text is None:
+        if reading.sep is not None:
+            rule = f"{opened.label} is no text file: nothing separates its columns."
+            raise InputError("sep", reading.sep, rule, "Leave it out.")
+        opened = opened._replace(decimal=reading.decimal or ".")
     twice = sorted({name for name in opened.names if opened.names.count(name) > 1})
     if twice:
         raise InputError(
@@ -290,7 +293,7 @@ def _open_text(path: Path, reading: Reading) -> Source:
             raise refused(path, f": column {name!r} holds NUL bytes.", "Write the file anew, without them.")
         return column
 
-    return opened._replace(fetch=fetch, exact=exact, text=text)
+    return opened._replace(fetch=fetch, exact=exact, text=text, decimal=text.decimal)
 
 
 def spelled_labels(column: pa.ChunkedArray, text: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -21,6 +21,8 @@ _WITH_POINT = re.compile(
 _WITH_COMMA = re.compile(
     rf"[+-]?(?:\d+|\d{{1,3}}(?P<mark>[.{_SPACES}])\d{{3}}(?:(?P=mark)\d{{3}})*)?(?:,\d*)?(?:[eE][+-]?\d+)?"
 )
+# As books have a number below 0, with a sign of percent or currency in the brackets or around them.
+_BOOKED = re.compile(r"(\D?\s*)\(([^()+\-\u2212]+)\)(\s*\D?)|([^()+\-\u2212]+)-")
 _CURRENCIES = "$\u20ac\u00a3\u00a5"
 _GROUPED = re.compile(r"[+-]?\d{1,3}([.,]\d{3})+")
 _DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})")
@@ -53,14 +55,17 @@ def read_numbers(texts: Sequence[str], decimal: str) -> Spelled | None:
     """Return the numbers that distinct texts spell with separators or percent signs; None where they are none.
 
     Text that is a plain number throughout is None too: it may be codes. Words for a missing number, such as "?", are
-    missing. A percent sign, or one of a currency, must stand at all or at none, and is left out. decimal: of the file;
-    where its mark does not do, the other is tried.
+    missing. A percent sign, or one of a currency, must stand at all or at none, and is left out. "(5)" and "5-" are -5.
+    decimal: of the file; where its mark does not do, the other is tried.
     """
     absent = sorted({text.strip() for text in texts} & _SAID_MISSING)
     shown = [text for text in texts if text.strip() not in MISSING | _SAID_MISSING]
     # A sign at some numbers alone says nothing of the others.
     signs = [one for one in ("%", *_CURRENCIES) if any(one in text for text in shown)]
-    found = [text.strip() if not signs else _without(text, signs[0]) for text in shown]
+    parts = {text: one.groups("") for text in shown if (one := _BOOKED.fullmatch(text.strip()))}
+    booked = {text: f"-{''.join(one).strip()}" for text, one in parts.items()}
+    usual = [booked.get(text, text.strip()) for text in shown]
+    found = [text if not signs else _without(text, signs[0]) for text in usual]
     bare = [text for text in found if text is not None]
     if not shown or len(signs) > 1 or len(bare) < len(shown):
         return None
@@ -79,6 +84,8 @@ def read_numbers(texts: Sequence[str], decimal: str) -> Spelled | None:
         said.append("thousands separators")
     if signs:
         said.append(f"{'percent' if signs[0] == '%' else 'currency'} signs, left out")
+    if booked:
+        said.append(f"{', '.join(map(repr, sorted(booked)[:3]))}{', ...' * (len(booked) > 3)} taken for negative")
     if any("\u2212" in text for text in bare):
         said.append("long minus signs")
     if absent:

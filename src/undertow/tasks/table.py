@@ -22,7 +22,7 @@ from undertow.tasks.grouped import GroupedTable
 from undertow.tasks.labels import numbered, said_alike
 from undertow.tasks.reading import Reading, TableNote
 from undertow.tasks.restarting import find_restart
-from undertow.tasks.row_columns import moments_in_time, row_weights, said_row_numbers, weighted
+from undertow.tasks.row_columns import moments_in_time, row_weights, said_codes, said_row_numbers, weighted
 from undertow.tasks.source import Source, open_source
 from undertow.tasks.targets import read_target
 from undertow.tasks.task_columns import task_codes, task_names
@@ -182,6 +182,7 @@ def _read(
 
     if features is None:
         said += said_row_numbers(x, encoding.features)
+        said += said_codes(opened, x, encoding.features, encoding.dates)
     name = ",".join(tasks)
     others = {f"task column {name!r}": codes < 0, f"target {target!r}": np.isnan(outcome.values)}
     moments = None if reading.order is None else moments_in_time(opened, reading.order)

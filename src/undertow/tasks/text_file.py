@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from undertow._check import InputError
+from undertow._check import InputError, Setting
 from undertow.tasks.reading import Reading
 
 # What is looked at to recognise a file's ways.
@@ -40,6 +40,8 @@ _OTHER_KINDS = (
 )
 _COMMA_DECIMAL = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+")
 _POINT_DECIMAL = re.compile(r"[+-]?(\d+|\d{1,3}(,\d{3})+)\.\d+")
+_PADDED = re.compile(r"0\d+")
+_MARKED = {",": _COMMA_DECIMAL, ".": _POINT_DECIMAL}
 _GROUPED = re.compile(r"[+-]?\d{1,3}([.,]\d{3})+")
 
 
@@ -53,6 +55,8 @@ class TextFile(NamedTuple):
     encoding: str
     said: tuple[str, ...]
     """what was recognised, where that is not the usual"""
+    padded: dict[str, str]
+    """columns with whole numbers that begin with 0, and one of these; of the first rows"""
 
     def read(self, **convert: Any) -> pa.Table:
         """Return the columns; ``convert`` as for pyarrow.csv.ConvertOptions."""
@@ -112,8 +116,10 @@ def recognise(path: Path, reading: Reading) -> TextFile:
         rule = f"the columns of {path.name!r} are parted by {_SEPARATORS[found]}."
         raise InputError("sep", sep, rule, "Leave it out.")
     decimal = reading.decimal or ("." if sep == "," and not _quoted(text) else _decimal(rows[1:], sep))
-    if decimal == sep:
-        decimal = "."
+    # Only in quotes can a cell hold the character that parts columns.
+    if decimal == sep and not any(_MARKED[decimal].fullmatch(cell.strip()) for row in rows[1:] for cell in row):
+        rule = f"{decimal!r} parts the columns of {path.name!r}, and no number holds it."
+        raise InputError("decimal", decimal, rule, ("Leave it out, or give another ", Setting("sep"), "."))
     said = []
     usual = "\t" if ".tsv" in path.name.lower() else ","
     if reading.sep is None and sep != usual:
@@ -122,7 +128,10 @@ def recognise(path: Path, reading: Reading) -> TextFile:
         said.append("decimal commas")
     if encoding.startswith("utf-16"):
         said.append("UTF-16 text")
-    return TextFile(path, rows[0] if rows else [], sep, decimal, encoding, tuple(said))
+    names = rows[0] if rows else []
+    cells = [(name, cell) for row in rows[1:] for name, cell in zip(names, row, strict=False)]
+    padded = {name: cell for name, cell in reversed(cells) if _PADDED.fullmatch(cell)}
+    return TextFile(path, names, sep, decimal, encoding, tuple(said), padded)
 
 
 def _first_bytes(path: Path) -> bytes:
