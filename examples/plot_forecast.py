@@ -25,6 +25,7 @@ for place, (kind, colour) in enumerate(zip(kinds, (style.BLUE, style.ORANGE), st
     errors = [choices[kind].candidates[name].mse ** 0.5 * y.std() for name in names]
     axes.barh([row + 0.4 * place for row in range(len(names))], errors, 0.38, color=colour, label=kinds[kind])
 axes.set_yticks([row + 0.2 for row in range(len(names))], [words.short(name) for name in names])
+axes.invert_yaxis()
 axes.set_xlabel("root mean squared error on the other rows, years")
 figure.legend(loc="outside upper center", ncols=2)
 plt.show()

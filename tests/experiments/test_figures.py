@@ -40,7 +40,7 @@ def test_points_and_theory_are_at_their_places_and_gaps_stay_gaps():
     _, (axes,) = drawn(curve())
     lines = {line.get_label(): line for line in axes.get_lines()}
     np.testing.assert_array_equal(lines["theory, exact"].get_ydata(), [2.0, 1.0, np.nan, 3.0])
-    np.testing.assert_array_equal(lines["the same, given the inputs"].get_ydata(), [2.1, 1.1, 2.1, 3.1])
+    np.testing.assert_array_equal(lines["measured, given the inputs"].get_ydata(), [2.1, 1.1, 2.1, 3.1])
     (bars,) = (c for c in axes.containers if c.get_label() == "measured, mean ± standard error")
     np.testing.assert_array_equal(bars[0].get_ydata(), [2.0, 1.0, 2.0, 3.0])
 

@@ -101,3 +101,12 @@ def test_what_would_do_nothing_is_refused():
         ug.sweep(loss_fn, lambda key: jnp.zeros(3), ug.Source(loader), ADAM, [-0.1, 0.0], 2, iterations=2)
     with pytest.raises(ut.InputError, match="load"):
         ug.Loader(7)
+
+
+def test_a_bare_function_is_sent_to_the_loader():
+    with pytest.raises(ut.InputError, match=r"Loader\(") as caught:
+        trained(load)
+    assert caught.value.way_out
+    with pytest.raises(ut.InputError) as caught:
+        trained("tasks")
+    assert not caught.value.way_out

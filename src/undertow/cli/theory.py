@@ -176,7 +176,7 @@ def _print(answer: dict[str, Any], losses: np.ndarray, train_rates: np.ndarray, 
     say(f"N = {answer['n_query_rows']} query rows {side} p = {n_features} features; method: {method}")
     if "optimal_train_rate" in answer:
         _print_best(answer)
-    say(f"E|omega* - w0|^2: {answer['message']}")
+    say(f"Expected distance E|omega* - w0|^2: {answer['message']}")
     _print_curve(console(), losses, train_rates, answer["adapt_rate"])
 
 

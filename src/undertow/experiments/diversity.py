@@ -146,12 +146,12 @@ def draw(table: pa.Table, config: Config) -> Figure:
                 found = [measured(table, part, int(m)) for m in numbers]
                 k = config.train_rates.index(rate)
                 mean, se = np.array([paired.mean_and_se(values[:, [k]]) for _, values in found])[:, :, 0].T
-                one.plot(numbers / config.n_features, lines, color=style.ORANGE, label="theory")
-                style.measured(one, numbers / config.n_features, mean, se)
-                style.label_end(one, f"rate {style.signed(rate)}", numbers[-1] / config.n_features, lines[-1])
+                one.plot(numbers, lines, color=style.ORANGE, label="theory")
+                style.measured(one, numbers, mean, se)
+                style.label_end(one, f"rate {style.signed(rate)}", numbers[-1], lines[-1])
             least = theory.least_loss(config.problem, config.design(1))
             style.least_below(one, f"{least:.2f}")
-            _share_axis(one, numbers / config.n_features)
+            _tasks_axis(one, numbers)
             one.set_ylabel("test loss after adaptation")
             change = "falls" if part == "many" else "rises"
             one.set_title(f"{letter}  {PARTS[part]}:\nwith more distinct tasks the loss {change}")
@@ -164,24 +164,23 @@ def _best_rates(axes: Any, table: pa.Table, config: Config) -> None:
     for part, words in (("many", "N > p"), ("few", "N < p")):
         numbers = config.numbers(part)
         found = [best(table, config, part, m) for m in numbers]
-        x = np.array(numbers) / config.n_features
         lines = [expected_best(config, part, m) for m in numbers]
-        axes.plot(x, lines, color=style.ORANGE)
+        axes.plot(numbers, lines, color=style.ORANGE)
         middle = np.array([one.rate for one in found])
         ends = [middle - [one.low for one in found], np.array([one.high for one in found]) - middle]
-        style.measured(axes, x, middle, np.maximum(ends, 0), label=None)
-        style.label_end(axes, words, x[-1], lines[-1])
-    _share_axis(axes, np.array(config.numbers("many")) / config.n_features)
+        style.measured(axes, numbers, middle, np.maximum(ends, 0), label=None)
+        style.label_end(axes, words, numbers[-1], lines[-1])
+    _tasks_axis(axes, config.numbers("many"))
     axes.set_ylim(top=0.0)
     axes.set_ylabel("best train rate (95 % interval)")
-    axes.set_title("c  the best rate is negative at any m / p,\nfurther out with few tasks (N > p)")
+    axes.set_title("c  the best rate is negative at any m,\nfurther out with few tasks (N > p)")
 
 
-def _share_axis(axes: Any, shares: np.ndarray) -> None:
+def _tasks_axis(axes: Any, numbers: Any) -> None:
     axes.set_xscale("log")
-    axes.set_xticks(shares[::2], [f"{share:.2g}" for share in shares[::2]])
+    axes.set_xticks(numbers, [str(number) for number in numbers])
     axes.minorticks_off()
-    axes.set_xlabel("distinct tasks / features, m / p")
+    axes.set_xlabel("distinct tasks, m")
 
 
 def off(table: pa.Table, config: Config, part: str) -> tuple[np.ndarray, np.ndarray]:

@@ -155,7 +155,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
                 mean, se = paired.mean_and_se(raw[:, pick, column])
                 style.measured(one, rates, mean, se)
                 exact = given[:, pick, column].mean(axis=0)
-                one.plot(rates, exact, ".", color=style.INK, markersize=4, zorder=4, label="the same, given the inputs")
+                one.plot(rates, exact, ".", color=style.INK, markersize=4, zorder=4, label="measured, given the inputs")
                 style.label_end(one, words, rates[-1], exact[-1])
             one.axvline(0.0, color=style.GREY, linewidth=0.7, zorder=0)
             _least(one, config, part)

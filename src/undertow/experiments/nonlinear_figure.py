@@ -26,6 +26,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
             _curve(one, table, name)
             one.set_title(f"{name}  {title}")
         _map(axes[0, 2], table, config)
+        style.shared_legend(made, axes, columns=4)
         return made
 
 
@@ -33,10 +34,10 @@ def _curve(axes: Any, table: pa.Table, name: str) -> None:
     rates, values = paired.by_run(table, "analytic", part=f"{name}-kernel")
     exact, spread = (100 * x / values[:, rates == 0.0].mean() for x in paired.differences(rates, values))
     axes.fill_between(rates, exact - 2 * spread, exact + 2 * spread, color=style.ORANGE, alpha=0.2, linewidth=0)
-    axes.plot(rates, exact, color=style.ORANGE)
+    axes.plot(rates, exact, color=style.ORANGE, label="exact, infinite width (\u00b1 2 standard errors)")
     at, values = paired.by_run(table, "network", part=name)
     difference, se = (100 * x / values[:, at == 0.0].mean() for x in paired.differences(at, values))
-    style.measured(axes, at, difference, se, label=None)
+    style.measured(axes, at, difference, se, label="trained network, mean \u00b1 standard error")
     style.zero_lines(axes)
     if rates[0] < -2:
         axes.set_xscale("symlog", linthresh=1.0)
@@ -44,8 +45,6 @@ def _curve(axes: Any, table: pa.Table, name: str) -> None:
         axes.xaxis.set_major_formatter(lambda value, _: style.signed(value))
         axes.minorticks_off()
     axes.set(xlabel="train rate, spectral units", ylabel="test loss, % from rate 0")
-    for words, colour, height in (("trained network", style.BLUE, 0.95), ("exact, infinite width", style.ORANGE, 0.88)):
-        axes.text(0.35, height, words, color=colour, transform=axes.transAxes, va="top", fontsize=8)
 
 
 def _map(axes: Any, table: pa.Table, config: Config) -> None:
@@ -53,18 +52,16 @@ def _map(axes: Any, table: pa.Table, config: Config) -> None:
         (random_places(table, config), {"marker": "o", "s": 16, "alpha": 0.85, "linewidths": 0}),
         (list(network_places(table, config).values()), {"marker": "s", "s": 46, "edgecolors": style.INK, "zorder": 4}),
     ):
-        for sign, (colour, _) in SIGNS.items():
+        for sign, (colour, words) in SIGNS.items():
             here = [one for one in places if one.sign == sign]
-            axes.scatter([one.rows for one in here], [one.heights for one in here], color=colour, **look)
+            label = f"c: best rate {words}" if look["marker"] == "o" else None
+            axes.scatter([one.rows for one in here], [one.heights for one in here], color=colour, label=label, **look)
     axes.set(xscale="log", yscale="log")
     x = np.array(axes.get_xlim())
-    low, high = axes.get_ylim()
-    low = low / 3  # room for the words
-    axes.plot(x, BORDER / x, color=style.INK, linewidth=1.0)
+    y = axes.get_ylim()
+    axes.plot(x, BORDER / x, color=style.INK, linewidth=1.0, label=f"c: the rule, product = {BORDER:g}")
     axes.set_xlim(*x)
-    axes.set_ylim(low, high)
-    axes.text(0.03, 0.03, "negative rate best", color=style.BLUE, transform=axes.transAxes)
-    axes.text(0.97, 0.97, "positive rate best", color=style.ORANGE, transform=axes.transAxes, ha="right", va="top")
+    axes.set_ylim(*y)
     for name, one in network_places(table, config).items():
         if name in "ab":
             axes.annotate(name, (one.rows, one.heights), xytext=(6, 4), textcoords="offset points", weight="bold")

@@ -24,6 +24,9 @@ from undertow.trials.summary import rows_of
 HEAVY = 7
 """The loss has moments of order below (|N - p| + 1)/2: up to this distance its sample variance has no variance."""
 
+RATE_COLOURS = (style.BLUE, style.AMBER, style.PURPLE, style.SKY)
+"""Orange is theory and green the least possible loss in all figures."""
+
 ENOUGH_RUNS = 200
 """With fewer runs no z is told where tails are heavy: the rare huge losses that make up the mean are missing."""
 
@@ -93,14 +96,14 @@ def draw(table: pa.Table, config: Config) -> Figure:
         made, axes = style.figure(1, width=6.4, height=4.2)
         one, p = axes[0, 0], config.n_features
         for index, rate in enumerate(config.train_rates):
-            look = style.PALETTE[index % len(style.PALETTE)]
+            look = RATE_COLOURS[index % len(RATE_COLOURS)]
             regime_curve(table, config, rate).plot(
                 one, color=look, label=f"train rate {style.signed(rate)}: measured, mean \u00b1 standard error"
             )
         one.plot([], [], color=style.INK, label="theory of the mean")
         first = panels(config)[0]
         least = theory.least_loss(first.problem, first.design)
-        one.axhline(least, color=style.GREY, linewidth=1.2, linestyle=(0, (6, 2)), label="least possible loss")
+        one.axhline(least, color=style.GREEN, linewidth=1.2, linestyle=(0, (6, 2)), label="least possible loss")
         one.axvspan(p - 1, p + 1, color="#E6E6E6", zorder=0, label="p \u2212 1 to p + 1: the mean is infinite")
         one.plot(
             [], [], linestyle="", marker="D", markerfacecolor="none", color=style.INK, label="median, given the inputs"

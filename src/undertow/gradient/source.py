@@ -257,6 +257,7 @@ def check_problem(problem: Any, design: Any, name: str = "source") -> None:
         raise InputError(
             name,
             rule=f"it must be a TaskBatch, a problem with draw(source, design) or a Loader, and is of type {kind}.",
+            way_out="Wrap a function of the iteration: Source(Loader(function))." if callable(problem) else "",
         )
     if not isinstance(design, Design):
         raise InputError(

@@ -49,7 +49,7 @@ class LossCurve:
             style.measured(axes, self.rates, self.mean, self.se)
         if self.sharp is not None:
             axes.plot(
-                self.rates, self.sharp, ".", color=style.INK, markersize=4, zorder=4, label="the same, given the inputs"
+                self.rates, self.sharp, ".", color=style.INK, markersize=4, zorder=4, label="measured, given the inputs"
             )
         self._frame(axes)
         self._tangent(axes)
@@ -69,7 +69,9 @@ class LossCurve:
             return
         low, high = float(shown.min()), float(shown.max())
         room = high - low or abs(high) or 1.0
-        bottom = low - 0.32 * room
+        # The mark of the optimum has a strip below the data, and below an approximation that runs close to them.
+        near = [one for values in self.theories.values() for one in values if low - 0.5 * room < one < low]
+        bottom = min([low, *near]) - 0.32 * room
         if self.least is not None and self.least > low - room:
             look: Any = {"color": style.GREEN, "linewidth": 1.2, "linestyle": (0, (6, 2))}
             axes.axhline(self.least, label="least possible loss", **look)
@@ -102,7 +104,7 @@ class LossCurve:
         look: Any = {"fmt": "^", "markersize": 6, "elinewidth": 2.0, "color": style.INK, "zorder": 5}
         ends = [[max(rate - low, 0.0)], [max(high - rate, 0.0)]]
         axes.errorbar([rate], [0.16], xerr=ends, transform=across, **look)
-        words = f"best {rate:+.2f}".replace("-", "\u2212")
+        words = f"best {rate:+.3g}".replace("-", "\u2212")
         axes.annotate(
             words, (rate, 0.16), xycoords=across, xytext=(7, 0), textcoords="offset points", va="center", fontsize=8
         )

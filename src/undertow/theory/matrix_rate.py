@@ -45,11 +45,14 @@ def optimal_matrix_rate(problem: MixedLinearRegression, design: Design, structur
 
     Notes
     -----
-    To start elsewhere, add the second moment of (start - w_0) to the problem's task_covariance.
+    The matrix is Psi [(1 + 1/n) H Psi + c I]^{-1}, where H = Sigma_x, Psi = Sigma_w, n = n_r and c = (tr(H Psi) +
+    sigma^2)/n; docs/explanation/beyond.md has the others and the derivation. To start elsewhere, add the second moment
+    of (start - w_0) to the problem's task_covariance.
 
     References
     ----------
-    The head of this file; docs/explanation/beyond.md.
+    For equal variances of the weights: Zhang, Frei, Bartlett, JMLR 2024 (arXiv:2306.09927); Ahn et al., NeurIPS 2023
+    (arXiv:2306.00297).
 
     Examples
     --------

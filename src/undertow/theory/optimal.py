@@ -296,7 +296,7 @@ def _message(rate: float, gain: float, shallow: bool, zero_is_better: bool) -> s
     if rate == 0:
         return "No inner step is best: rate 0 has the least expected distance."
     where = "infinite" if math.isinf(rate) else "negative" if rate < 0 else "positive"
-    text = f"The best train rate is {where}; it takes {100 * gain:.2g} % off the value at rate 0"
+    text = f"The best train rate is {where}; the expected distance is {100 * gain:.2g} % less there than at rate 0"
     if not shallow:
         return text + "."
-    return text + f", and {'no inner step' if zero_is_better else 'an infinite rate'} is within 2 % of it."
+    return text + f", and {'no inner step' if zero_is_better else 'an infinite rate'} comes within 2 % of the least."

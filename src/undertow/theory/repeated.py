@@ -53,9 +53,10 @@ def repeated_distance(
     InputError
         for a general input covariance, and as ``expected_distance`` does.
 
-    References
-    ----------
-    The head of this file; docs/explanation/beyond.md.
+    Notes
+    -----
+    With the task part T_M of M = m R distinct tasks, the task part is T = T_M + (R - 1)/(M - 1) (nu^2 min(N/p, 1) -
+    T_M); the derivation is in docs/explanation/beyond.md.
 
     Examples
     --------

@@ -80,7 +80,13 @@ def proximal_loss(problem: MixedLinearRegression, design: Design, ratio: Any) ->
 
     Notes
     -----
-    The error is of order 1/n_r. Formula and sources: the head of this file.
+    With ratio/n = kappa (1 - df_1/n) and df_k = sum_i (h_i/(h_i + kappa))^k it is
+    [sigma^2 + kappa^2 sum_i psi_i h_i/(h_i + kappa)^2] / 2 / (1 - df_2/n), n = n_r, h_i the eigenvalues of Sigma_x and
+    psi_i the variances of the weights along its eigenvectors. The error is of order 1/n_r.
+
+    References
+    ----------
+    Hastie et al., Ann. Statist. 50 (2022); Kobak, Lomond and Sanchez, JMLR 2020 (arXiv:1805.10939).
 
     Examples
     --------
