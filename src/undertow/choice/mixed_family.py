@@ -80,8 +80,11 @@ class MixedFamily:
         rules = tuple(fit.rule for fit in fits)
         if self.pooled is not None:
             return Found(self.pooled.found("joint", outer, inner).weights, rules, _settings(fits))
+        means = np.stack([fit.mean for fit in fits])
+        if outer is not None:
+            return Found(means, rules, _settings(fits))
         sums = tuple(mean_sums(fit, own) for fit, own in zip(fits, self.statistics, strict=True))
-        return Found(np.stack([fit.mean for fit in fits]), rules, _settings(fits), sums)
+        return Found(means, rules, _settings(fits), sums)
 
     def settings(self, strategy: str) -> dict[str, float]:
         """Return what is estimated from all tasks, in standardised units, mean over targets."""
@@ -89,6 +92,7 @@ class MixedFamily:
 
     def fits(self, structure: str, outer: int | None = None, inner: int | None = None) -> list[MixedFit]:
         """Return the fit of each target, without an outer fold and one of its inner groups."""
+        outer, inner = self.plan.shared(outer, inner)
         key = structure, outer, inner
         if key not in self._fits:
             self._fits[key] = [self._fit(structure, outer, inner, j) for j in range(len(self.statistics))]
@@ -100,7 +104,8 @@ class MixedFamily:
         outer = range(len(self.plan.folds))
         levels = [[(None, None)], [(fold, None) for fold in outer]]
         if nested:
-            levels.append([(fold, i) for fold in outer for i in range(len(self.plan.groups(fold)))])
+            each_group = ((fold, i) for fold in outer for i in range(len(self.plan.groups(fold))))
+            levels.append(list(dict.fromkeys(self.plan.shared(*one) for one in each_group)))
         # On a large table one fit serves all, and starts from that of the first structure.
         for level in levels[:1] if self.pooled is not None else levels:
             self.fits(self.structures[0], *level[0])

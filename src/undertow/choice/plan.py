@@ -45,7 +45,7 @@ class Found(NamedTuple):
     """what was chosen: rates, raw and spectral, ratios, ridge, steps"""
     sums: tuple[Any, ...] = ()
     """of each target, what the weights are solved from, where it is not the moments of the gradient rule: RidgeMoments
-    at the train ratio, or the ``MixedPart`` of a mixed model; none where the weights are those of "joint" """
+    at the train ratio, or the ``MeanSums`` of a mixed model of all tasks; none where they are those of "joint" """
     unadapted: np.ndarray | None = None
     """(q, d) what predicts a task without rows, where it is not these weights"""
 
@@ -137,6 +137,13 @@ class Plan:
         """Folds that a fit must not see."""
         left = () if outer is None else (outer,)
         return left if inner is None else (*left, *self.groups(outer)[inner])
+
+    def shared(self, outer: int | None, inner: int | None) -> tuple[int | None, int | None]:
+        """Return the outer fold and inner group that stand for these: of a pair, each is left out for the other."""
+        group = () if outer is None or inner is None else self.groups(outer)[inner]
+        if outer is None or len(group) != 1 or group[0] > outer or (outer,) not in (back := self.groups(group[0])):
+            return outer, inner
+        return group[0], back.index((outer,))
 
     def fits(self) -> list[tuple[tuple[int, ...], dict[Tested, tuple[int, ...]]]]:
         """Return each set of folds that fits are made without, and the folds that these are tested on, by what for."""
