@@ -131,8 +131,11 @@ class MixedFamily:
             near = None if structure == self.structures[0] or structure == "full" else self.fits(self.structures[0])
             start = None if near is None else replace(near[target], structure=structure)
             return fit_mixed(statistics, structure, near=start, tolerance=_LARGE_TOLERANCE, slopes=slopes)
-        # The start of a search without a fold has seen the fold, the start of one without an inner group has not.
-        near = None if outer is None else self.fits(structure, None if inner is None else outer)[target]
+        # The start of a search without a fold has seen the fold; that of one without an inner group too has not, to the
+        # first order in what a fold does.
+        near = None if outer is None else self.fits(structure)[target]
+        if near is not None and inner is not None:
+            near = _extrapolated(near, [self.fits(structure, k)[target] for k in self.plan.without(outer, inner)])
         options: dict[str, Any] = {"near": near, "seed": self.plan.seed, "slopes": slopes}
         if inner is not None:
             options |= {"max_iterations": _INNER_STEPS, "tolerance": _INNER_TOLERANCE}
@@ -144,6 +147,15 @@ class MixedFamily:
         else:
             options["tolerance"] = _FOLD_TOLERANCE
         return fit_mixed(statistics, structure, max_tasks=limits.fold_variance_tasks, **options)
+
+
+def _extrapolated(every: MixedFit, without: Sequence[MixedFit]) -> MixedFit:
+    """Near the fit without several folds: from that of all tasks what each of the folds changes is taken off."""
+    covariance = every.task_covariance + sum(one.task_covariance - every.task_covariance for one in without)
+    noise = every.noise_variance + sum(one.noise_variance - every.noise_variance for one in without)
+    if covariance.ndim == 1:
+        covariance = np.maximum(covariance, np.min([one.task_covariance for one in (every, *without)], axis=0))
+    return replace(every, task_covariance=covariance, noise_variance=max(noise, 0.1 * every.noise_variance))
 
 
 def _settings(fits: Sequence[MixedFit]) -> dict[str, float]:

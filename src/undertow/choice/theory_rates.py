@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _MOST_TASKS = 200
 # Points of the circle, and of the finer grid around the best of them.
-_GRID = 41
+_GRID = 81
 _SHALLOW = 0.02
 # That of "auto" for correlated inputs, but for few directions: there it draws data sets, and many rates of these take
 # seconds, which a second opinion must not cost.
