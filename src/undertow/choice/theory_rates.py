@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _MOST_TASKS = 200
 # Points of the circle, and of the finer grid around the best of them.
-_GRID = 81
+_GRID = 41
 _SHALLOW = 0.02
 # That of "auto" for correlated inputs, but for few directions: there it draws data sets, and many rates of these take
 # seconds, which a second opinion must not cost.
@@ -89,8 +89,8 @@ def _from_fit(plan: Plan, fit: MixedFit, moments: BlockMoments, steps: int) -> P
 def _best(problem: MixedLinearRegression, design: Design, scale: float) -> tuple[float, float, float, float]:
     """Both best raw rates, the loss there, and the lower of the losses at train rates 0 and infinity.
 
-    On a grid of the circle and a finer one around its best point: a few calls with many rates, where
-    ``theory.optimal_train_rate`` makes many calls with one.
+    On a grid of the circle and a finer one around its best point, and from there to the vertex of a parabola: two calls
+    with many rates, where ``theory.optimal_train_rate`` makes many calls with one.
     """
     # Training starts at weights of 0, the mean of the standardised target.
     start = np.zeros(problem.n_features)
@@ -109,6 +109,19 @@ def _best(problem: MixedLinearRegression, design: Design, scale: float) -> tuple
     width = angles[1] - angles[0]
     fine = angles[least] + width * np.linspace(-1, 1, _GRID)
     rates, adapt, value = loss((fine + np.pi / 2) % np.pi - np.pi / 2)
-    best = int(value.argmin())
     zero, end = int(np.abs(angles).argmin()), int(np.abs(np.abs(angles) - np.pi / 2).argmin())
-    return float(rates[best]), float(adapt[best]), float(value[best]), float(min(coarse[zero], coarse[end]))
+    trivial = float(min(coarse[zero], coarse[end]))
+    best = int(value[1:-1].argmin()) + 1
+    before, least, after = value[best - 1 : best + 2]
+    bend = before - 2 * least + after
+    if not (0 < bend < math.inf):
+        return float(rates[best]), float(adapt[best]), float(least), trivial
+    share = 0.5 * (before - after) / bend
+    angle = fine[best] + share * (fine[1] - fine[0])
+    other = adapt[best + 1 if share > 0 else best - 1]
+    return (
+        float(_circle.rates_of((angle + np.pi / 2) % np.pi - np.pi / 2, scale)),
+        float(adapt[best] + abs(share) * (other - adapt[best])),
+        float(least - 0.25 * share * (before - after)),
+        trivial,
+    )
