@@ -32,7 +32,7 @@ from undertow.linear.blocks import chunks, trace_nonfinite
 from undertow.linear.moments import Moments, spectral_unit, support_moment
 
 # Blocks are the units of standard errors: more than this adds little to them and costs memory and time.
-_MOST_BLOCKS = 50
+_MOST_BLOCKS = 75
 _MOST_BYTES = 1 << 27
 
 
