@@ -316,3 +316,18 @@ def test_a_million_rows_are_drawn():
     )
     batch = table.draw(3, on_small="drop")
     assert batch.n_tasks > 98_000
+
+
+@pytest.mark.parametrize("spread", [1, 1 << 40])
+def test_rows_of_ragged_tasks_are_ordered_by_all_bits_of_their_keys(spread, monkeypatch):
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 9, 40)
+    # Keys that differ in their lowest bits alone, or in high ones too.
+    keys = rng.permutation(int(counts.sum())).astype(np.uint64) * np.uint64(spread)
+    monkeypatch.setattr(drawing, "row_keys", lambda seed, rows: keys)
+    order = drawing.random_order(0, np.arange(len(keys)), counts)
+    by_hand = [
+        sorted(range(stop - n, stop), key=lambda i: int(keys[i]))
+        for n, stop in zip(counts, counts.cumsum(), strict=True)
+    ]
+    assert order.tolist() == [i for task in by_hand for i in task]
