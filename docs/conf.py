@@ -71,8 +71,9 @@ _NAPOLEON = Config(napoleon_use_rtype=False, napoleon_use_param=False)
 
 
 def _escape(line: str) -> str:
-    """Escape bars, stars and last underscores outside of backticks: norms, omega* and coef_ are no markup here."""
-    parts = re.split(r"(`+[^`]*`+)", line)
+    """Link pages that are named by their file, and escape bars, stars and last underscores outside of backticks: norms,
+    omega* and coef_ are no markup here."""
+    parts = re.split(r"(`+[^`]*`+)", re.sub(r"\bdocs/([\w/-]+)\.md", r":doc:`/\1`", line))
     return "".join(part if part.startswith("`") else re.sub(r"([|*]|_(?!\w))", r"\\\1", part) for part in parts)
 
 

@@ -66,6 +66,10 @@ def test_marks_of_the_optima_lie_below_all_points_and_wild_theory_does_not_set_t
     assert (0.9 - low) / (high - low) > 0.2
     assert low < 0.5
     assert 3.1 < high < 4
+    # An approximation that runs just below the points is above the mark, too.
+    _, (axes,) = drawn(curve(theories={"leading": np.array([2.0, 0.5, 1.5, 2.5])}, least=-50.0))
+    low, high = axes.get_ylim()
+    assert (0.5 - low) / (high - low) > 0.2
 
 
 def test_the_legend_is_below_the_axes_inside_the_figure_and_names_everything_once():

@@ -69,14 +69,16 @@ class LossCurve:
             return
         low, high = float(shown.min()), float(shown.max())
         room = high - low or abs(high) or 1.0
-        # The mark of the optimum has a strip below the data, and below an approximation that runs close to them.
-        near = [one for values in self.theories.values() for one in values if low - 0.5 * room < one < low]
-        bottom = min([low, *near]) - 0.32 * room
+        bottom = low - 0.32 * room
         if self.least is not None and self.least > low - room:
             look: Any = {"color": style.GREEN, "linewidth": 1.2, "linestyle": (0, (6, 2))}
             axes.axhline(self.least, label="least possible loss", **look)
             bottom = min(bottom, self.least - 0.12 * room)
         elif self.least is not None:
+            # The mark of the optimum lies below an approximation that runs close to the data, too.
+            near = [one for values in self.theories.values() for one in values if low - 0.5 * room < one < low]
+            floor = min([low, *near])
+            bottom = floor - 0.32 * (high - floor or room)
             # Far below the curve: a line there would flatten what is to be seen.
             style.least_below(axes, f"{self.least:.2f}", right=True, room=0.0)
         axes.set_ylim(bottom, high + 0.08 * room)
