@@ -160,9 +160,12 @@ def test_a_csv_file_with_a_constant_and_a_text_column(tmp_path):
     ("arguments", "words"),
     [
         (("nowhere.csv",), "there is no such file"),
-        (("radon", "--rivals", "pooled,lasso"), "--rivals pooled,lasso: choose among pooled, alone"),
+        (
+            ("radon", "--rivals", "pooled,lasso"),
+            "--rivals pooled,lasso: there is no 'lasso'; choose among pooled, alone",
+        ),
         (("radon", "--folds", 100), "there are only 39 tasks"),
-        (("radon", "--folds", 39, "--n-support", 100), "leave fewer than two tasks to train on"),
+        (("radon", "--folds", 39, "--n-support", 100), "a comparison needs 3"),
         (("radon", "--level", 1), "--level 1.0: it must lie between 0 and 1"),
         (("radon", "--time-limit", 0), "--time-limit 0.0: it must be greater than 0. Use --time-limit inf"),
         (("radon", "--clip", 0), "Use --clip inf for no limit"),
@@ -179,6 +182,24 @@ def test_bad_input_is_named_in_options_and_leaves_nothing_behind(tmp_path, monke
     assert words in " ".join(output.replace("│", " ").split())
     assert "Traceback" not in output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", [("--level", 95), ("--time-limit", -5), ("--clip", -1), ("--weighting", "equal")])
+def test_a_value_that_cannot_be_used_comes_before_results_that_are_there(tmp_path, monkeypatch, wrong):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "radon-compare").mkdir()
+    (tmp_path / "radon-compare" / "thesis.tex").write_text("")
+    output = run("compare", "radon", *wrong, code=2)
+    assert f"{wrong[0]} {wrong[1]}" in output
+    assert "radon-compare" not in output
+
+
+def test_too_few_tasks_to_compare_on_are_named_with_their_column(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["shop,x,y", *(f"{'ab'[i % 2]},{i % 7},{i % 5}" for i in range(40))]))
+    output = run("compare", path, "--task", "shop", "--target", "y", "--out", tmp_path / "out", code=2)
+    assert "2 tasks (shop)" in " ".join(output.split())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.long

@@ -99,7 +99,7 @@ def test_each_task_adapts_on_its_rows_with_a_target_and_nothing_else_changes(fol
     assert "24 rows of 4 tasks (shop)" in output
     assert "adapted on 9 rows of 3 tasks (those with sales)" in output
     assert "predicted 15 rows of 4 tasks" in output
-    assert "1 new task has no row with a target, and the common weights: 'c'" in output
+    assert "1 new task has no row with a target: the common weights predict ('c')" in output
     # Adapting matters here: the tasks' own slopes are far apart.
     omega = load_bare(model).predict([[float(row["price"]), float(row["area"])] for row in before])
     own = [abs(value - omega[i]) for i, value in enumerate(out) if value is not None and n_adapted[i]]

@@ -158,7 +158,8 @@ outer = {{ iterations = 3, meta_batch = 2, validate_every = 3 }}
         ("shots = 5", "shots = 0", "task.shots must be at least 1, and is 0"),
         ("shots = 5", 'shots = "5"', "task.shots must be a whole number, and is '5'"),
         ('case = "sinusoid"', 'case = "sine"', "case='sine': choose one of 'sinusoid', 'omniglot', 'table'"),
-        ('case = "sinusoid"', "", "choose one of 'sinusoid'"),
+        ('case = "sinusoid"', "", "case is missing"),
+        ("shots = 5", "shot = 5", "Did you mean 'shots'"),
         ("adapt_rate = 0.05", "", "a train rate is not a rate to adapt with"),
         ("iterations = 30", "", "outer.iterations is missing"),
         ("iterations = 30", "iterations = 30\nseed = 99999999999999999999", "outer.seed must be below"),
@@ -168,6 +169,26 @@ outer = {{ iterations = 3, meta_batch = 2, validate_every = 3 }}
 )
 def test_settings_that_cannot_be_used_are_one_message(old, new, message, tmp_path):
     done = call("train", written(tmp_path, SINE.replace(old, new)), "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ('target = "one"\nfeatures = ["x"]', "there is nothing to predict"),
+        ('target = "y"\nsep = ";"', "are parted by commas"),
+        ('target = "y"\nfeatures = ["hole"]', "on_missing='drop'"),
+        ('target = "y"\nfeatures = ["kind"]\ncategories = "onehot"\nmax_levels = 2', "at most 2"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_named_in_keys_that_there_are(task, message, tmp_path):
+    rows = [f"{g},{x},{x + g},1,{x if x else ''},k{x}" for g in range(5) for x in range(8)]
+    (tmp_path / "t.csv").write_text("\n".join(["g,x,y,one,hole,kind", *rows]))
+    text = 'case = "table"\ninner = { train_rate = 0.1, adapt_rate = 0.1 }\nouter = { iterations = 2 }\n'
+    text += f'[task]\n{task}\ntable = "{tmp_path / "t.csv"}"\ntask = "g"'
+    done = call("train", written(tmp_path, text), "--out", tmp_path / "out")
     assert done.exit_code == 2
     assert message in done.stderr
     assert not (tmp_path / "out").exists()

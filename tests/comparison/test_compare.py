@@ -102,7 +102,7 @@ def test_tables_that_cannot_be_used_are_named():
         quick(type(table).from_arrays(table.x, np.ones(table.n_rows), table.groups))
     with pytest.raises(InputError, match="every rival has its own"):
         quick(table.with_intercept())
-    with pytest.raises(InputError, match="fewer than two tasks to train on"):
+    with pytest.raises(InputError, match="fewer than two to train on"):
         quick(table.select([0, 1, 2]), n_folds=2)
 
 

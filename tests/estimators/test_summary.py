@@ -70,3 +70,28 @@ def test_a_summary_without_a_mixed_model_has_coefficients_only(rows):
     assert "std. error" in str(found)
     with pytest.raises(ut.InputError, match="2"):
         ut.MAMLRegressor().fit(x, np.stack([y, y], axis=1), groups=groups).summary()
+
+
+def test_a_column_of_one_value_in_each_task_has_no_spread_between_tasks():
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(30), 6)
+    x = np.column_stack([rng.normal(size=30)[g], rng.normal(size=180), (rng.random(30) < 0.5)[g]])
+    y = x @ [1.0, 2.0, 3.0] + rng.normal(size=30)[g] + rng.normal(size=180)
+    model = ut.MAMLRegressor(rule=ut.MixedRule("diagonal"), n_support=2).fit(x, y, groups=g)
+    found = model.summary()
+    assert [c.task_std is None for c in found.coefficients] == [True, False, True, False]
+    assert all(c.low < c.value < c.high for c in found.coefficients)
+    # Weights of rows, and single precision, change nothing of it.
+    weighted = ut.MAMLRegressor(rule=ut.MixedRule("diagonal"), n_support=2)
+    weighted.fit(x.astype(np.float32), y.astype(np.float32), groups=g, sample_weight=rng.integers(1, 4, 180))
+    assert [c.task_std is None for c in weighted.summary().coefficients] == [True, False, True, False]
+    x[0, 0] += 1.0
+    varying = ut.MAMLRegressor(rule=ut.MixedRule("diagonal"), n_support=2).fit(x, y, groups=g).summary()
+    assert varying.coefficients[0].task_std is not None
+
+
+def test_large_numbers_are_written_in_full():
+    rng = np.random.default_rng(0)
+    g, x = np.repeat(np.arange(12), 6), rng.normal(size=(72, 1))
+    y = 1e5 * (x[:, 0] + rng.normal(size=12)[g] + rng.normal(size=72))
+    assert "e+" not in str(ut.MAMLRegressor(rule=ut.MixedRule("diagonal"), n_support=2).fit(x, y, groups=g).summary())

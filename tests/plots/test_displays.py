@@ -236,7 +236,7 @@ def test_strategies_are_drawn_at_their_gains_with_their_errors_beside_them(estim
     [used] = [dot for dot in dots if dot.get_marker() == "D"]
     assert made.names[int(used.get_ydata()[0])] == choice.strategy
     [side] = made.ax_.child_axes
-    assert [text.get_text() for text in side.get_yticklabels()] == [words.share(mse) for mse in made.mse]
+    assert [text.get_text().strip() for text in side.get_yticklabels()] == [words.share(mse) for mse in made.mse]
 
 
 def test_the_figure_of_a_choice_has_its_three_panels(estimator):

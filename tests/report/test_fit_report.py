@@ -17,7 +17,7 @@ from undertow.report.charts.circle_axis import arcs
 
 from .conftest import EVIL, Page, fit, table
 
-SECTIONS = ("verdict", "rates", "sign", "strategies", "tasks", "stability", "data", "methods", "again")
+SECTIONS = ("verdict", "columns", "rates", "sign", "strategies", "tasks", "stability", "data", "methods", "again")
 CHARTS = {"circle", "surface", "folds", "strategies", "gains", "stability", "rows"}
 
 
@@ -295,7 +295,7 @@ def test_theory_and_blend_are_named_where_they_are(arguments, tmp_path):
     estimator, path = arguments["estimator"], tmp_path / "report.html"
     choice, interval = estimator.choice_, estimator.choice_.interval
     best = interval.low_spectral if np.isfinite(interval.low_spectral) else 0.5
-    predicted = Prediction(0.5, 1.5, float("-inf"), 0.25, "equivalent", "as <i>assumed</i>")
+    predicted = Prediction(0.5, 1.5, float("-inf"), 0.25, "equivalent", "As <i>assumed</i>")
     nothing = Prediction(None, None, None, None, "", "not computed: too few")
     wide = {"low_spectral": -np.inf, "high_spectral": np.inf}
     whole = replace(interval, **wide, whole_circle=True, contains_infinity=True)
@@ -318,7 +318,7 @@ def test_theory_and_blend_are_named_where_they_are(arguments, tmp_path):
     inside = written(prediction=replace(predicted, train_rate_spectral=best), interval=tight).text
     assert "lies within the interval" in inside
     assert "too much to say" not in inside
-    assert "as <i>assumed</i>" in page.text
+    assert "As <i>assumed</i>" in page.text
     rules = [one for one in page.charts["specs"]["circle"]["layer"] if one["mark"].get("style") == "purple"]
     assert [one["data"]["values"] for one in rules] == [[{"phi": round(-np.pi / 2, 4)}]]
     assert "lies outside of the interval" in written(prediction=predicted, interval=tight).text
@@ -336,3 +336,28 @@ def test_theory_and_blend_are_named_where_they_are(arguments, tmp_path):
     )
     assert of[words.strategy("signed")] == "25\u00a0%"
     assert of[words.strategy("joint")] == ""
+
+
+def test_columns_tasks_and_what_was_done_are_in_the_page(page, arguments):
+    found = arguments["estimator"].summary()
+    shown = next(rows for caption, rows in page.tables.items() if caption.startswith("Coefficients"))
+    assert [row[0] for row in shown[1:]] == [one.name for one in (found.coefficients[-1], *found.coefficients[:-1])]
+    assert [float(row[1].replace("−", "-")) for row in shown[2:]] == pytest.approx(
+        [one.value for one in found.coefficients[:-1]], rel=1e-3
+    )
+    assert all(words.typeset(sentence) in page.text for sentence in found.sentences)
+
+
+def test_methods_are_those_of_the_fit(tmp_path, arguments):
+    raw = replace(arguments["raw"], notes=("9 rows left out",))
+    texts = {}
+    for weighting, support in (("tasks", "random"), ("rows", "random"), ("tasks", "first")):
+        model = ut.MAMLRegressorCV(3, 3, n_draws=1, n_rates=11, rules="proximal", weighting=weighting, support=support)
+        model.fit(raw.x, raw.y, groups=raw.groups)
+        write_fit_report(tmp_path / "one.html", **arguments | {"raw": raw, "estimator": model})
+        texts[weighting, support] = Page((tmp_path / "one.html").read_text(encoding="utf-8")).text
+    counted = {key: "Every task counts once" in text for key, text in texts.items()}
+    random = {key: "random rows" in text for key, text in texts.items()}
+    assert list(counted.values()) == [True, False, True]
+    assert list(random.values()) == [True, True, False]
+    assert all("9 rows left out" in text for text in texts.values())

@@ -58,6 +58,7 @@ def test_roles():
     holds(fault(frame(), features=["score"]), "which is the target")
     holds(fault(frame(), features=["age", "age"]), "'age' more than once")
     holds(fault(frame(), features="age"), "features='age'", "['age']")
+    holds(fault(frame(age=None, n=[1, 2, 3, 4]), weights="n"), "no features are left", "'n' is the weights")
     holds(fault(frame(age=None)), "no features are left", "'school', 'score'", "Name with features")
     holds(fault(frame(), features=[]), "no features are left")
 

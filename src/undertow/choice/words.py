@@ -73,6 +73,12 @@ def short(strategy: str) -> str:
     return STRATEGIES[strategy].short if strategy in STRATEGIES else strategy
 
 
+def number(value: float, digits: int = 4) -> str:
+    """Return a number to so many digits, from a thousand on in full and with thousands separated, as "11,340"."""
+    text = f"{value:.{digits}g}"
+    return f"{float(text):,.0f}" if 1000 <= abs(value) < 1e15 else text
+
+
 def percent(value: float) -> str:
     """Return a percentage with its sign: two decimals, or whole where it is 10 or more."""
     if math.isinf(value):

@@ -15,7 +15,7 @@ from undertow.cli import options
 
 if TYPE_CHECKING:
     from undertow.cli.own_table import Job
-    from undertow.comparison import Comparison
+    from undertow.comparison import Comparison, Plan
     from undertow.tasks import GroupedTable
 
 
@@ -84,13 +84,18 @@ def compare(
     from undertow.cli.output import say
     from undertow.cli.own_table import job_of, read_own_table
     from undertow.comparison.registry import chosen
+    from undertow.comparison.run import check_table, checked
 
     asked = [rival.name for rival in chosen(None if rivals is None else [r.strip() for r in rivals.split(",")])]
     job = job_of(ctx, {"rivals": asked})
+    limit = None if time_limit == math.inf else time_limit
+    checked(_plan(job), repeats, level, limit)
     raw = read_own_table(job)
+    plan = _plan(job, raw)
+    check_table(raw, plan)
     job.claim()
     _print_table(job, raw)
-    comparison = _compared(job, raw, None if time_limit == math.inf else time_limit)
+    comparison = _compared(job, raw, plan, limit)
     _print_results(comparison, raw.task_noun)
     files = _write(job, comparison)
     if report is not None:
@@ -102,16 +107,29 @@ def compare(
     say(f"files: {files}")
 
 
-def _compared(job: Job, raw: GroupedTable, time_limit: float | None) -> Comparison:
-    """Fit what is not there yet."""
+def _plan(job: Job, raw: GroupedTable | None = None) -> Plan:
+    """What the settings say, and where the table is read what it says too."""
     from undertow.cli.fit_model import slopes_of
-    from undertow.cli.own_table import progress_bar, write_unfinished
     from undertow.comparison import Plan
+
+    settings = job.settings
+    plan = Plan(*(settings[name] for name in ("n_support", "folds", "draws", "clip", "seed", "weighting")))
+    if raw is None:
+        return plan
+    slopes = slopes_of(raw, settings["random_slopes"])
+    return plan._replace(
+        floor=0.0 if raw.target_kind == "count" and raw.levels is None else None,
+        random_slopes=None if slopes is None else tuple(raw.feature_names.index(one) for one in slopes),
+    )
+
+
+def _compared(job: Job, raw: GroupedTable, plan: Plan, time_limit: float | None) -> Comparison:
+    """Fit what is not there yet."""
+    from undertow.cli.own_table import progress_bar, write_unfinished
     from undertow.comparison import compare as compare_rivals
     from undertow.comparison.registry import chosen
 
     settings, cells = job.settings, job.folder / "cells.jsonl"
-    slopes = slopes_of(raw, settings["random_slopes"])
     with progress_bar("fits") as progress, _what_is_kept(cells):
 
         def tick(done: int, total: int) -> None:
@@ -122,11 +140,7 @@ def _compared(job: Job, raw: GroupedTable, time_limit: float | None) -> Comparis
 
         return compare_rivals(
             raw,
-            Plan(
-                *(settings[name] for name in ("n_support", "folds", "draws", "clip", "seed", "weighting")),
-                floor=0.0 if raw.target_kind == "count" and raw.levels is None else None,
-                random_slopes=None if slopes is None else tuple(raw.feature_names.index(one) for one in slopes),
-            ),
+            plan,
             n_repeats=settings["repeats"],
             # All that there are were not asked for by name: some are for other kinds of targets.
             rivals=None if settings["rivals"] == [rival.name for rival in chosen(None)] else settings["rivals"],

@@ -17,6 +17,7 @@ from undertow.estimators.parameters import check_shared
 from undertow.linear import stability_limit
 from undertow.tasks import GroupedTable
 from undertow.tasks.rows import TaskRows, of_target
+from undertow.tasks.wording import some
 
 
 def estimator_of(
@@ -56,7 +57,10 @@ def slopes_of(raw: GroupedTable, asked: list[str] | None) -> list[str] | None:
         levels = [] if encoding is None else encoding.levels.get(name, ())
         own = {name, *(f"{name}={level}" for level in levels)} & set(raw.feature_names)
         if not own:
-            raise InputError("random_slopes", name, "it is no feature.", "Name features.")
+            near = _check.did_you_mean(name, raw.feature_names)
+            raise InputError(
+                "random_slopes", name, "it is no feature.", f"They are {some(raw.feature_names, 30)}.{near}"
+            )
         found += [one for one in raw.feature_names if one in own]
     return found
 

@@ -44,11 +44,17 @@ def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray, t
     if note := words.repelling(choice):
         say(note)
     found = estimator.summary()
+    assert found.error is not None
+    assert found.error_at_zero is not None
     rows = count(found.n_support, "row")
     say(
-        f"RMS error on a new task: {found.error:.3g} with {rows}, {found.error_at_zero:.3g} with none ({target}, s.d. "
-        f"{found.target_std:.3g})."
+        f"RMS error on a new task: {words.number(found.error, 3)} with {rows}, "
+        f"{words.number(found.error_at_zero, 3)} with none ({target}, s.d. {words.number(found.target_std, 3)})."
     )
+    if found.level_std is not None:
+        say(
+            "These tasks have a level of the second grouping that other tasks show; with a new one the error is larger."
+        )
     if note := words.simplest(choice):
         say(note)
     if note := words.by_time(estimator.by_time_, choice):
@@ -106,7 +112,8 @@ def write_results(
             "files_elsewhere": job.files_elsewhere,
         },
     )
-    return f"{folder}/: figure, summary (.txt, .json), {', '.join(tables)} (.parquet)"
+    first = "summary.txt (what columns do, which tasks are odd)"
+    return f"{folder}/: {first}, summary.json, figure, {', '.join(tables)} (.parquet)"
 
 
 def write_rule(job: Job, estimator: Any) -> str:

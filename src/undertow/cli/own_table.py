@@ -218,11 +218,16 @@ def read_own_table(job: Job) -> GroupedTable:
         rule = f"{raw.target} has two values, and classes have no second grouping."
         way_out = ("Leave it out, or give ", Setting("target_kind", "number"), ".")
         raise InputError(name, settings[name], rule, way_out)
+    refuse_one_value(raw)
+    note = _about_target(raw)
+    return replace(raw, notes=(*raw.notes, note)) if note else raw
+
+
+def refuse_one_value(raw: GroupedTable) -> None:
+    """Raise InputError where every row has the same target."""
     if raw.y.min() == raw.y.max():
         rule = f"it is {raw.y[0]:g} in all {raw.n_rows} rows: there is nothing to predict."
         raise InputError("target", raw.target, rule, "Choose another column.")
-    note = _about_target(raw)
-    return replace(raw, notes=(*raw.notes, note)) if note else raw
 
 
 def _about_target(raw: GroupedTable) -> str:

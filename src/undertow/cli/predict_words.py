@@ -74,7 +74,7 @@ def about_rows(
     alone = of_query[~known[of_query] & (np.bincount(new.codes[support], minlength=len(new.ids))[of_query] == 0)]
     if new.y is not None and len(alone):
         which = "new task has" if len(alone) == 1 else "new tasks have"
-        lines.append(f"{len(alone)} {which} no row with a target, and the common weights: {some(new.ids[alone])}")
+        lines.append(f"{len(alone)} {which} no row with a target: the common weights predict ({some(new.ids[alone])})")
     if columns.classes:
         zero, one = columns.classes
         lines.append(f"probability: of {columns.target} {one}, 0.5 and more is predicted as {one} and less as {zero}")

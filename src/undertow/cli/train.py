@@ -43,10 +43,12 @@ def train(
         if find_spec(name) is None:
             way_out = 'Install it: pip install "undertow[gradient]"'
             raise InputError(None, rule=f"undertow train needs {name}.", way_out=way_out)
+    folder = Path(f"{config.stem}-train") if out is None else out
+    # Before JAX, which takes seconds to import.
+    _refuse(folder, settings, overwrite)
     from undertow.cli.train_cases import case_of
 
-    folder = Path(f"{config.stem}-train") if out is None else out
-    # Before the folder: a case that cannot be built leaves nothing behind.
+    # Before the folder is touched: a case that cannot be built leaves nothing behind.
     case = case_of(settings)
     _open(folder, settings, overwrite)
     try:
@@ -123,11 +125,9 @@ def _text(value: float | None) -> str:
     return "no finite loss" if value is None else f"{value:.4g}"
 
 
-def _open(folder: Path, settings: Settings, overwrite: bool) -> None:
-    """Make the folder ready, or refuse one that holds results of other settings."""
-    import shutil
-
-    from undertow._check import InputError
+def _refuse(folder: Path, settings: Settings, overwrite: bool) -> None:
+    """Raise InputError where the folder cannot be had, or holds results of other settings or of something else."""
+    from undertow._check import InputError, Setting
     from undertow._plain import changed
     from undertow._write import is_empty
     from undertow.cli.output import check_folder
@@ -136,26 +136,31 @@ def _open(folder: Path, settings: Settings, overwrite: bool) -> None:
     record = settings.model_dump(mode="json")
     # A cosine ends with the last iteration: a longer run would have had other steps from the start.
     free = FREE if settings.outer.schedule == "constant" else FREE[1:]
-    path = folder / RECORD
-    if path.is_file() and overwrite:
-        for name in ("checkpoint", "no_inner_loop"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-    elif path.is_file():
+    path, another = folder / RECORD, ("Choose another ", Setting("out"))
+    if path.is_file() and not overwrite:
         try:
             before = json.loads(path.read_text())
         except ValueError:
-            way_out = "Choose another --out, or give --overwrite."
-            raise InputError(None, rule=f"{path} cannot be read.", way_out=way_out) from None
+            rule = f"its {RECORD} cannot be read."
+            raise InputError("out", folder, rule, (*another, ", or give ", Setting("overwrite"), ".")) from None
         other = [one for one in changed(before, record) if one[0].rpartition(".")[2] not in free]
         if other:
             said = "; ".join(f"{name}: {old!r} there, {new!r} now" for name, old, new in other[:4])
-            raise InputError(
-                None,
-                rule=f"{folder} holds a run of other settings ({said}).",
-                way_out="Choose another --out, or give --overwrite to replace it.",
-            )
-    elif not is_empty(folder):
-        raise InputError(None, rule=f"{folder} is not empty and holds no {RECORD}.", way_out="Choose another --out.")
+            rule = f"the folder holds a run of other settings ({said})."
+            way_out = (*another, ", or give ", Setting("overwrite"), " to replace it.")
+            raise InputError("out", folder, rule, way_out)
+    elif not path.is_file() and not is_empty(folder):
+        rule = "the folder is not empty and holds no run of this command."
+        raise InputError("out", folder, rule, (*another, "."))
+
+
+def _open(folder: Path, settings: Settings, overwrite: bool) -> None:
+    """Make the folder ready for a run that nothing stands against."""
+    import shutil
+
+    if overwrite and (folder / RECORD).is_file():
+        for name in ("checkpoint", "no_inner_loop"):
+            shutil.rmtree(folder / name, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     _write_settings(folder, settings)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +15,8 @@ from undertow.problem import Design, Sinusoid
 from undertow.tasks import ImageTasks, draws, read_images, read_table, split_tasks
 
 DEFAULT_META_BATCH = 25
+# Keys of [task] that are options of ``read_table``.
+_READING = {"categories", "categorical", "max_levels", "on_missing", "sep", "decimal", "on_constant", "on_small"}
 
 
 class Case(NamedTuple):
@@ -71,24 +72,19 @@ def _images(settings: ImageSettings) -> Case:
 
 
 def _table(settings: TableSettings) -> Case:
-    from undertow import datasets
+    from undertow.cli.own_table import refuse_one_value, source_of
 
     key, _ = _seeds(settings)
     task, seed = settings.task, settings.outer.seed
-    ours = not Path(task.table).exists() and task.table in datasets.names()
-    if not ours and not Path(task.table).exists():
-        where = f"there is no such file. The working directory is {str(Path.cwd())!r}."
-        raise InputError("table", task.table, where)
     table = read_table(
-        datasets.load(task.table) if ours else task.table,
+        source_of(task.table, task.task, task.target)[1],
         task.task,
         task.target,
         task.features,
-        categories=task.categories,
-        on_constant=task.on_constant,
         min_rows=task.n_support + 1,
-        on_small=task.on_small,
+        **task.model_dump(include=_READING),
     )
+    refuse_one_value(table)
     train, test = split_tasks(table, task.test_share, seed)
     # The scale is that of the training tasks: held-out tasks must not set it.
     train, standard = train.standardized(task.clip, target=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -104,6 +105,11 @@ class TableTask(Section):
     test_share: Share = 0.3
     clip: Positive = 4.0
     categories: Literal["raise", "onehot"] = "raise"
+    categorical: list[str] = []
+    max_levels: Annotated[int, Field(ge=2)] = 50
+    on_missing: Literal["refuse", "drop", "mean"] = "refuse"
+    sep: str | None = None
+    decimal: Literal[".", ","] | None = None
     on_constant: Literal["raise", "drop", "keep"] = "drop"
     on_small: Literal["raise", "drop"] = "raise"
 
@@ -138,7 +144,12 @@ class TableSettings(Section):
     outer: Outer
 
 
-CASES = ("sinusoid", "omniglot", "table")
+_OF_CASE: dict[str, type[Section]] = {
+    "sinusoid": SinusoidSettings,
+    "omniglot": ImageSettings,
+    "table": TableSettings,
+}
+CASES = tuple(_OF_CASE)
 Settings = SinusoidSettings | ImageSettings | TableSettings
 _PAGE = "docs/reference/gradient_experiments.md"
 _ADAPTER: TypeAdapter[Settings] = TypeAdapter(Annotated[Settings, Field(discriminator="case")])
@@ -146,11 +157,11 @@ _ADAPTER: TypeAdapter[Settings] = TypeAdapter(Annotated[Settings, Field(discrimi
 
 def read_settings(path: Path) -> Settings:
     """Read and check a file; raises InputError, which names every key that does not fit."""
+    near = did_you_mean(path.name, [one.name for one in path.parent.glob("*.toml")])
     if path.suffix.lower() != ".toml" or path.is_dir():
-        way_out = f"Give a .toml file; {_PAGE} has one."
+        way_out = f"Give a .toml file; {_PAGE} has one.{near}"
         raise InputError(None, rule=f"{str(path)!r} is no file of settings.", way_out=way_out)
     if not path.exists():
-        near = did_you_mean(path.name, [one.name for one in path.parent.glob("*.toml")])
         way_out = f"The working directory is {str(Path.cwd())!r}.{near}"
         raise InputError(None, rule=f"{str(path)!r}: there is no such file.", way_out=way_out)
     try:
@@ -159,13 +170,25 @@ def read_settings(path: Path) -> Settings:
         raise InputError(None, rule=f"{path} is not valid TOML: {error}.", way_out=f"See {_PAGE}.") from None
     except UnicodeDecodeError:
         raise InputError(None, rule=f"{path} is not UTF-8 text.", way_out="Save it as UTF-8.") from None
-    _check.one_of(found.get("case"), "case", CASES)
+    if "case" not in found:
+        lines = " or ".join(f'case = "{one}"' for one in CASES)
+        way_out = f"Let its first line be {lines}; see {_PAGE}."
+        raise InputError(None, rule=f"{path}: case is missing.", way_out=way_out)
+    case = _check.one_of(found["case"], "case", CASES)
     try:
         return _ADAPTER.validate_python(found)
     except ValidationError as error:
         # The first place is the case, which is no table of the file.
-        rules = [f"{'.'.join(map(str, one['loc'][1:]))} {_rule(dict(one))}" for one in error.errors()]
+        rules = [f"{'.'.join(map(str, one['loc'][1:]))} {_rule(dict(one), case)}" for one in error.errors()]
     raise InputError(None, rule=f"{path}: {'; '.join(rules)}.", way_out=f"See {_PAGE}.")
+
+
+def _keys(case: str, tables: Sequence[str | int]) -> list[str]:
+    """Return the keys of a table of the file."""
+    section: Any = _OF_CASE[case]
+    for name in tables:
+        section = section.model_fields[name].annotation
+    return list(section.model_fields)
 
 
 _KINDS = {
@@ -178,7 +201,7 @@ _KINDS = {
 }
 
 
-def _rule(error: dict[str, Any]) -> str:
+def _rule(error: dict[str, Any], case: str) -> str:
     """What is wrong with one key, in the words of this file rather than of its reader."""
     kind, context = error["type"], error.get("ctx", {})
     given = f", and is {error['input']!r}"
@@ -187,9 +210,12 @@ def _rule(error: dict[str, Any]) -> str:
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
-        return "is no known key"
+        *tables, key = error["loc"][1:]
+        known = _keys(case, tables)
+        hint = did_you_mean(str(key), known).strip() or f"those are {', '.join(known)}"
+        return f"is no known key ({hint})"
     if kind in limits:
-        return f"must be {words[limits[kind]]} {context[limits[kind]]}{given}"
+        return f"must be {words[limits[kind]]} {context[limits[kind]]:,.6g}{given}"
     if kind == "literal_error":
         return f"must be one of {context['expected']}{given}"
     if kind == "too_short":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from undertow._check import InputError
+from undertow._check import InputError, did_you_mean
 from undertow.choice.words import short
 from undertow.comparison import boosted_intercept, generalised, meta, mixedlm, mixedlm_rust, plain, trees
 from undertow.comparison.rivals import Rival
@@ -76,5 +76,7 @@ def chosen(names: Sequence[str] | None, target_kind: str | None = None) -> list[
     asked = [names] if isinstance(names, str) else list(names)
     unknown = [name for name in asked if name not in BY_NAME]
     if unknown or not asked:
-        raise InputError("rivals", asked, f"choose among {', '.join(BY_NAME)}.")
+        known = f"choose among {', '.join(BY_NAME)}."
+        rule = f"there is no {unknown[0]!r}; {known}" if unknown and len(asked) > 1 else known
+        raise InputError("rivals", asked, rule, "".join(did_you_mean(one, BY_NAME) for one in unknown[:1]).strip())
     return [rival for rival in _ALL if rival.name in asked]

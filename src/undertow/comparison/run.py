@@ -28,6 +28,8 @@ from undertow.tasks.losses import WEIGHTINGS, weights_of
 
 # Memory that a comparison takes beside its table, over the size of that, at least; measured by benchmarks/load.py.
 _TO_COMPARE = 1.5
+# One to hold out, and two to learn from in what they differ.
+_LEAST_TASKS = 3
 _NO_WEIGHTS = "left out: it takes no weights of rows"
 _NO_LEVELS = "left out: it has no second random intercept"
 
@@ -90,13 +92,8 @@ def compare(
     >>> found.ranking()
     ['alone', 'pooled']
     """
-    plan = _checked(plan)
-    n_repeats = _check.whole_number(n_repeats, "n_repeats")
-    if not 0 < _check.real(level, "level") < 1:
-        raise InputError("level", level, "it must lie between 0 and 1.")
-    if time_limit is not None:
-        _positive(time_limit, "time_limit")
-    _check_table(table, plan)
+    plan = checked(plan, n_repeats, level, time_limit)
+    check_table(table, plan)
     what = f"a table of {table.n_rows:,} rows of {table.n_features} features is too large here: a comparison"
     require(_TO_COMPARE * table_bytes(table.n_rows, table.n_features), what, "Compare on some of its tasks.")
     asked = chosen(rivals, table.target_kind)
@@ -147,7 +144,16 @@ def compare(
     return _gathered(table, plan, asked, unfit, done, settings)
 
 
-def _checked(plan: Plan) -> Plan:
+def checked(plan: Plan, n_repeats: int = 1, level: float = 0.95, time_limit: float | None = None) -> Plan:
+    """Return a plan whose values, and those of the other arguments of ``compare``, can be used; else raise InputError.
+
+    Needs no table: a command calls it before it reads one.
+    """
+    _check.whole_number(n_repeats, "n_repeats")
+    if not 0 < _check.real(level, "level") < 1:
+        raise InputError("level", level, "it must lie between 0 and 1.", "Use 0.95 for 95 %.")
+    if time_limit is not None:
+        _positive(time_limit, "time_limit")
     slopes = plan.random_slopes
     if slopes is not None:
         slopes = tuple(_check.whole_number(one, "random_slopes", minimum=0) for one in slopes)
@@ -171,7 +177,8 @@ def _positive(value: Any, name: str) -> float:
     return number
 
 
-def _check_table(table: GroupedTable, plan: Plan) -> None:
+def check_table(table: GroupedTable, plan: Plan) -> None:
+    """Raise InputError where no rivals can be compared on a table by this plan."""
     if not isinstance(table, GroupedTable):
         way_out = "Make one with undertow.tasks.read_table."
         raise InputError("table", type(table).__name__, "it must be a GroupedTable.", way_out)
@@ -189,10 +196,15 @@ def _check_table(table: GroupedTable, plan: Plan) -> None:
     if "intercept" in table.feature_names:
         rule = "The table has a feature 'intercept' already: every rival has its own."
         raise InputError(None, rule=rule, way_out="Leave the column out.")
-    if table.n_tasks - math.ceil(table.n_tasks / plan.n_folds) < 2:
-        rule = f"{table.n_tasks} tasks in these folds leave fewer than two tasks to train on."
-        raise InputError("n_folds", plan.n_folds, rule, "Use more tasks.")
+    m = table.n_tasks
+    if m < _LEAST_TASKS:
+        rule = f"The table has {m} {'task' if m == 1 else 'tasks'} ({table.task}) with enough rows, and a comparison "
+        rule += f"needs {_LEAST_TASKS}."
+        raise InputError(None, rule=rule, way_out="Use a table of more tasks, or fewer support rows.")
     parts_of(table, plan, 0)  # raises where there are more folds than tasks
+    if m - math.ceil(m / plan.n_folds) < 2:
+        rule = f"a fold of {math.ceil(m / plan.n_folds)} of {m} tasks leaves fewer than two to train on."
+        raise InputError("n_folds", plan.n_folds, rule, ("Use ", Setting("n_folds", m), "."))
 
 
 def _gathered(

@@ -12,19 +12,22 @@ import scipy.stats
 from undertow._check import InputError
 from undertow._plain import plain
 from undertow.choice.record import Choice
+from undertow.choice.words import number
 from undertow.estimators.fitted import FittedModel
 from undertow.mixed.families import FAMILIES
 from undertow.tasks.curve import Curve, Splines
 
 _ODDEST = 3
 _LEVEL = 0.95
+# Rows may be kept in single precision.
+_ROUNDING = 1e-6
 _WIDTHS = (11, 10, 22, 16)
 AT_MEANS = "(level at column means)"
 """Name of the row of the intercept: the prediction where every column has its mean."""
 
 
 class Coefficient(NamedTuple):
-    """One column of the common model. The last four are None where no mixed model was fitted.
+    """One column of the common model. Standard error and interval are None where no mixed model was fitted.
 
     Examples
     --------
@@ -45,7 +48,17 @@ class Coefficient(NamedTuple):
     """ends of the 95 % interval"""
     high: float | None = None
     task_std: float | None = None
-    """standard deviation between tasks"""
+    """standard deviation between tasks; None where the column has one value in each task, which then cannot differ in
+    its coefficient"""
+
+    def cells(self) -> list[str]:
+        """Return coefficient, standard error, interval and spread between tasks as text; empty where there is none."""
+        parts = [
+            "" if value is None else number(value, digits)
+            for value, digits in ((self.standard_error, 3), (self.low, 4), (self.high, 4), (self.task_std, 3))
+        ]
+        interval = f"{parts[1]} to {parts[2]}" if parts[1] else ""
+        return [number(self.value), parts[0], interval, parts[3]]
 
 
 class Bend(NamedTuple):
@@ -146,14 +159,15 @@ class Summary:
     def __str__(self) -> str:
         """Return the summary as a screen of at most 24 lines."""
         lines = []
-        if self.error is not None:
+        if self.error is not None and self.error_low is not None:
             rows = f"{self.n_support} row{'s' * (self.n_support != 1)}"
             lines.append(
-                f"Error on a new task (root mean squared): {self.error:.4g} with {rows} of it "
-                f"(95 % CI {self.error_low:.4g} to {self.error_high:.4g}), {self.error_at_zero:.4g} with none;"
+                f"Error on a new task (root mean squared): {number(self.error)} with {rows} of it "
+                f"(95 % CI {number(self.error_low)} to {number(self.error_high or 0)}), "
+                f"{number(self.error_at_zero or 0)} with none;"
             )
-            own = "" if self.expected_error is None else f"; expected by the mixed model {self.expected_error:.4g}"
-            lines.append(f"standard deviation of the target {self.target_std:.4g}{own}.")
+            own = "" if self.expected_error is None else f"; expected by the mixed model {number(self.expected_error)}"
+            lines.append(f"standard deviation of the target {number(self.target_std)}{own}.")
             lines.append("")
         shown = self.coefficients[-1:] + self.coefficients[:-1]
         width = max(12, *(min(len(one.name), 32) for one in shown[:12]))
@@ -162,12 +176,18 @@ class Summary:
         )
         for one in shown[:12]:
             name = one.name if len(one.name) <= 32 else one.name[:31] + "…"
-            cells = [f"{one.value:.4g}"]
-            if one.standard_error is not None:
-                cells += [f"{one.standard_error:.3g}", f"{one.low:.4g} to {one.high:.4g}", f"{one.task_std:.3g}"]
-            lines.append(f"{name:{width}}" + "".join(f"  {cell:>{n}}" for cell, n in zip(cells, _WIDTHS, strict=False)))
+            cells = zip(one.cells(), _WIDTHS, strict=True)
+            lines.append((f"{name:{width}}" + "".join(f"  {cell:>{n}}" for cell, n in cells)).rstrip())
         if len(shown) > 12:
             lines.append(f"... and {len(shown) - 12} more columns, in .coefficients")
+        return "\n".join([*lines, *self.sentences])
+
+    @property
+    def sentences(self) -> list[str]:
+        """What there is to say of columns, spread and tasks, beside the table of coefficients."""
+        lines = []
+        if any(one.standard_error is not None and one.task_std is None for one in self.coefficients):
+            lines.append("A column without an SD between tasks has one value in each task.")
         if self.curve != "straight":
             lines.append(self._bending())
         if self.link:
@@ -183,22 +203,22 @@ class Summary:
                     else f"; rows of a task repel each other (ICC {self.icc:.3g})"
                 )
             )
-            lines.append(f"Standard deviation within a task {self.noise_std:.4g}{share}.")
+            lines.append(f"Standard deviation within a task {number(self.noise_std)}{share}.")
         if self.level_std is not None:
-            lines.append(f"Random intercept of {self.n_levels} levels: standard deviation {self.level_std:.4g}.")
-        if self.oddest:
-            far = ", ".join(f"{one.task} {one.distance:.3g}" for one in self.oddest)
+            lines.append(f"Random intercept of {self.n_levels} levels: standard deviation {number(self.level_std)}.")
+        if self.oddest and self.median_distance is not None:
+            far = ", ".join(f"{one.task} ({number(one.distance, 3)})" for one in self.oddest)
             lines.append(
                 f"Furthest from the common model (RMS difference of predictions): {far}; median of "
-                f"{self.n_tasks} tasks {self.median_distance:.3g}."
+                f"{self.n_tasks} tasks {number(self.median_distance, 3)}."
             )
-        return "\n".join(lines)
+        return lines
 
     def _bending(self) -> str:
         said = f"The common relation bends ({self.curve}); coefficients are those of its straight part."
         if not self.bends:
             return f"{said} In the curve columns act together."
-        parts = ", ".join(f"{one.name} {one.low:.3g} to {one.high:.3g}" for one in self.bends[:_ODDEST])
+        parts = ", ".join(f"{one.name} {number(one.low, 3)} to {number(one.high, 3)}" for one in self.bends[:_ODDEST])
         return f"{said} Beside it, over a column's range: {parts}."
 
 
@@ -217,12 +237,14 @@ def summary_of(model: FittedModel, names: list[str], choice: Choice | None, n_su
     kind = "straight" if standard.curve is None else standard.curve.kind
     columns = [*names, *([] if standard.curve is None else [f"({kind})"]), *([AT_MEANS] if standard.intercept else [])]
     mixed, link = own is not None and bool(own.structure), model.link
+    fixed = _of_tasks(model)
     if link is not None:
-        coefficients = _coefficients(columns, values, link.mean_covariance, np.diag(link.rule.variances), scales)
+        spread = np.diag(link.rule.variances)
+        coefficients = _coefficients(columns, values, link.mean_covariance, spread, scales, fixed)
         noise = expected = icc = None
     elif mixed:
         assert own is not None
-        coefficients = _coefficients(columns, values, own.mean_covariance[0], own.task_covariance[0], scales)
+        coefficients = _coefficients(columns, values, own.mean_covariance[0], own.task_covariance[0], scales, fixed)
         noise, expected = math.sqrt(own.noise[0]) * unit, math.sqrt(own.expected_mse[0, 1]) * unit
         between = float(own.task_covariance[0][p, p]) if standard.intercept else 0.0
         icc = between / (between + float(own.noise[0])) if standard.intercept else None
@@ -262,13 +284,47 @@ def summary_of(model: FittedModel, names: list[str], choice: Choice | None, n_su
 
 
 def _coefficients(
-    names: list[str], values: np.ndarray, covariance: np.ndarray, spread: np.ndarray, scales: np.ndarray
+    names: list[str],
+    values: np.ndarray,
+    covariance: np.ndarray,
+    spread: np.ndarray,
+    scales: np.ndarray,
+    fixed: np.ndarray,
 ) -> tuple[Coefficient, ...]:
-    """Coefficients (d,). covariance, spread: (d, d), of the common weights' estimate, and between tasks."""
+    """Coefficients (d,). covariance, spread: (d, d), of the common weights' estimate, and between tasks.
+
+    fixed: (d,) columns of one value in each task.
+    """
     errors, spreads = (np.sqrt(one.diagonal().clip(0)) * scales for one in (covariance, spread))
     z = scipy.stats.norm.ppf((1 + _LEVEL) / 2)
-    table = zip(names, values, errors, values - z * errors, values + z * errors, spreads, strict=True)
-    return tuple(Coefficient(name, *map(float, numbers)) for name, *numbers in table)
+    table = zip(names, values, errors, spreads, fixed, strict=True)
+    return tuple(
+        Coefficient(
+            name,
+            float(value),
+            float(error),
+            float(value - z * error),
+            float(value + z * error),
+            None if one_value else float(spread),
+        )
+        for name, value, error, spread, one_value in table
+    )
+
+
+def _of_tasks(model: FittedModel) -> np.ndarray:
+    """Which columns (d,) have one value in each task, the intercept aside; none where rows are not kept."""
+    known, p = model.task_rows, len(model.standard.centre)
+    fixed = np.zeros(model.omega.shape[1], dtype=bool)
+    if known is None or not model.standard.intercept:
+        return fixed
+    starts, one = known.offsets[:-1], known.rows[:, p].astype(np.float64)
+    weight = np.add.reduceat(one * one, starts)
+    for j in range(p):
+        z = known.rows[:, j].astype(np.float64)
+        squares = np.add.reduceat(z * z, starts)
+        within = squares - np.add.reduceat(z * one, starts) ** 2 / weight
+        fixed[j] = within.sum() <= _ROUNDING * squares.sum()
+    return fixed
 
 
 def _bends(curve: Curve, names: list[str], weight: float) -> tuple[Bend, ...]:

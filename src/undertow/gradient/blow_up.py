@@ -52,12 +52,8 @@ def explain(run: Run) -> NonFiniteError:
         where = "each task alone has a finite loss and gradient, but their mean overflows."
     before = history.meta_loss[:-1]
     earlier = f" The meta-loss was {before[0]:.4g} at first and {before[-1]:.4g} just before." if len(before) else ""
-    message = (
-        f"iteration {run.iteration}, {where}{earlier} {cause.way_out} The parameters before this iteration are in the "
-        "error's state."
-    )
     return NonFiniteError(
-        message,
+        f"iteration {run.iteration}, {where}{earlier} {cause.way_out}",
         iteration=run.iteration,
         task=_position(run, place),
         cause=cause.name,

@@ -75,7 +75,7 @@ class Source:
                 "meta_batch",
                 self.meta_batch,
                 f"there are only {self.n_tasks} tasks.",
-                f"Give at most {self.n_tasks}, or None for all.",
+                f"Give at most {self.n_tasks}, or leave it out for all.",
             )
 
     @classmethod

@@ -81,7 +81,7 @@ class StrategyDisplay(Display):
             ax.set_xlabel(f"gain over prediction without rows, % ({100 * self.level:g} % interval)")
             # The errors themselves, on an axis of their own at the right.
             side = ax.secondary_yaxis("right")
-            side.set_yticks(range(len(self.names)), [words.share(value) for value in self.mse], fontsize=7.5)
+            side.set_yticks(range(len(self.names)), [f"{words.share(value)}\u2002" for value in self.mse], fontsize=7.5)
             side.tick_params(length=0)
             side.spines["right"].set_visible(False)
             ax.annotate(

@@ -100,6 +100,7 @@ def write_compare_report(
         settings_table=tables.settings(settings),
         versions_table=tables.versions("statsmodels"),
         facts=comparison.settings,
+        weighting=comparison.settings["weighting"],
         command=command,
         words=words,
     )

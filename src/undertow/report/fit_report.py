@@ -84,6 +84,7 @@ def write_fit_report(
         "strategies": strategies(choice),
         "rows": rows(raw.counts),
     }
+    summary = estimator.summary()
     stable, gain = _stability(stability, raw, choice), held_out.gains(choice.strategy)
     if stable is not None:
         figures["stability"] = stable.figure
@@ -103,7 +104,9 @@ def write_fit_report(
         choice=choice,
         headline=said.recommended(choice),
         sentences=[words.typeset(text) for text in _sentences(choice, raw.task_noun, estimator.by_time_)],
-        keys=_keys(choice, raw, estimator.summary()),
+        keys=_keys(choice, raw, summary),
+        columns_table=_columns_table(summary),
+        columns_sentences=[words.typeset(text) for text in summary.sentences],
         figures=dict.fromkeys(figures) | made,
         stable=stable,
         task_figures={"better": int((gain > 0).sum()), "total": len(gain)},
@@ -113,6 +116,8 @@ def write_fit_report(
         settings_table=tables.settings(settings),
         versions_table=tables.versions(),
         clip=standard.clip,
+        weighting=estimator.weighting,
+        in_order=estimator.support == "first",
         infinity=np.inf,
         command=command,
         words=words,
@@ -122,6 +127,7 @@ def write_fit_report(
 def _sections(with_stability: bool) -> list[tuple[str, str]]:
     """Identifier and words of each part of the page."""
     return [
+        ("columns", "Columns"),
         ("strategies", "Strategies"),
         ("tasks", "Gain of each task"),
         ("rates", "Error and rate"),
@@ -227,8 +233,22 @@ def _strategy_table(choice: Choice) -> Table:
             "in the blend",
         ),
         body,
-        "Without rows: error on tasks without rows of their own. Gain: by how much the mean squared error is lower "
-        "than the least of these. Train and adapt: rates in units of 1/\u2060λmax, or ratios of ridge regression.",
+        f"Without rows: error of a strategy's common weights on tasks without rows of their own. Gain: by how much the "
+        f"mean squared error is lower than {words.loss(choice.mse_at_zero)}, that of what predicts such tasks here: a "
+        "mean of common weights and the mean of the target. Train and adapt: rates in units of 1/\u2060λmax, or ratios "
+        "of ridge regression.",
+    )
+
+
+def _columns_table(found: Summary) -> Table:
+    shown = found.coefficients[-1:] + found.coefficients[:-1]
+    body = [(one.name, *(words.typeset(cell) for cell in one.cells())) for one in shown[: tables.FEATURES]]
+    left = len(shown) - len(body)
+    return Table(
+        "Coefficients of the common model, in the units of the table",
+        ("column", "coefficient", "s.e.", f"{words.level(0.95)} interval", "SD between tasks"),
+        body,
+        f"{left:,} more columns are not listed." if left else "",
     )
 
 

@@ -15,7 +15,8 @@ from undertow.report import words
 from undertow.report.figure import Table
 from undertow.tasks import GroupedTable, Standard
 
-_FEATURES = 200
+FEATURES = 200
+"""Most columns that a table lists."""
 
 
 def data(raw: GroupedTable, standard: Standard | None) -> Table:
@@ -43,7 +44,7 @@ def features(raw: GroupedTable, standard: Standard | None) -> Table:
     rows = [
         (name, words.number(float(mean[i]), 4), words.number(float(std[i]), 4))
         + (() if clipped is None else (f"{clipped[i]:,}",))
-        for i, name in enumerate(raw.feature_names[:_FEATURES])
+        for i, name in enumerate(raw.feature_names[:FEATURES])
     ]
     columns = ("feature", "mean", "standard deviation", *(() if clipped is None else ("values clipped",)))
     left = raw.n_features - len(rows)

@@ -246,7 +246,7 @@ def _readable(path: Path, read: Callable[[], Any]) -> Any:
         way_out = "Check that the file is complete and that its name says what it holds; text must be UTF-8."
         if (fault := uneven(path, first)) is not None:
             raise fault from error
-        raise refused(path, f" cannot be read: {first[:300]}.", way_out) from error
+        raise refused(path, f" cannot be read: {first[:300].rstrip('.')}.", way_out) from error
 
 
 def _open_parquet(path: Path) -> Source:

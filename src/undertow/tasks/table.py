@@ -313,10 +313,13 @@ def _choose(
     except TypeError:
         raise InputError("features", features, "it must be a list of column names, such as ['age'].") from None
     if not chosen:
+        roles = {**dict.fromkeys(second, "random intercept"), weights: "weights", target: "target"}
+        roles |= dict.fromkeys(tasks, "task")
+        taken = ", ".join(f"{name!r} is the {role}" for name, role in roles.items() if name is not None)
         raise InputError(
             None,
-            rule=f"no features are left: {opened.label} has the columns {some(opened.names, 30)}.",
-            way_out=("Name with ", Setting("features"), " at least one besides task and target."),
+            rule=f"no features are left: {opened.label} has the columns {some(opened.names, 30)}, of which {taken}.",
+            way_out=("Name with ", Setting("features"), " at least one besides these."),
         )
     for name in chosen:
         opened.require(name, "features")
