@@ -119,7 +119,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
             one.set(xlabel="train rate, same rows for support and query", ylabel="largest eigenvalue of the Hessian")
             one.set_title(f"{letter}  {words}:\nthe lower the rate, the flatter the net")
         _test_losses(axes[0, 2], table, config)
-        style.shared_legend(made, axes[:, :2], columns=3)
+        style.shared_legend(made, axes)
         return made
 
 
@@ -128,12 +128,11 @@ def _test_losses(axes: Any, table: pa.Table, config: Config) -> None:
         rates, values = paired.by_run(table, "test_loss", kind=kind)
         mean, se = paired.mean_and_se(100 * (values / values[:, rates == 0.0] - 1))
         axes.errorbar(rates, mean, half_width(len(values)) * se, marker=mark, markersize=4, color=colour,
-                      linewidth=0.8, label=words)  # fmt: skip
+                      linewidth=0.8, label=f"c: {words}")  # fmt: skip
     style.zero_lines(axes)
     base = paired.by_run(table, "test_loss", kind="plain")
     least = 100 * (config.noise_std**2 / 2 / base[1][:, base[0] == 0.0].mean() - 1)
     style.least_below(axes, f"{least:.0f} %".replace("-", "\u2212"))
-    axes.legend(loc="lower right")
     axes.set(xlabel="train rate", ylabel="test loss, % from rate 0", title="c  here the flatter net predicts better")
 
 
