@@ -41,6 +41,9 @@ class TaskBatch(NamedTuple):
     """(m, n_v) True where a query row is real; None when all are"""
     ids: Any = None
     """(m,) what the tasks are called; None when they have no names"""
+    support_weight: Any = None
+    """(m,) mean weight of the support rows of each task, which themselves come times the roots of weights that average
+    1: a gradient step follows a mean, and a penalty is held against a sum; None when it is 1"""
 
     @property
     def n_tasks(self) -> int:

@@ -122,3 +122,41 @@ def test_copies_that_add_up_to_fewer_rows_than_tasks_are_refused():
         ut.MAMLRegressorCV(3).fit(x, y, groups=groups, sample_weight=shares)
     model = ut.MAMLRegressor(rule=ut.MixedRule(), row_weights="precision")
     assert np.isfinite(model.fit(x, y, groups=groups, sample_weight=shares).coef_).all()
+
+
+@pytest.mark.parametrize("kind", ["precision", "frequency"])
+def test_held_out_errors_are_those_of_models_that_adapt_with_the_weights(kind):
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), 8)
+    w = 10.0 ** rng.choice([0, 1, 2], 30)[groups]  # of whole tasks: rows of one weigh alike
+    x = rng.standard_normal((240, 1))
+    y = x[:, 0] + 0.5 * rng.standard_normal(30)[groups] + 3 * rng.standard_normal(240) / np.sqrt(w)
+    folds = [(np.flatnonzero(groups % 3 != f), np.flatnonzero(groups % 3 == f)) for f in range(3)]
+    search = ut.MAMLRegressorCV(
+        3, cv=folds, rules=["mixed"], blend=False, support="first", row_weights=kind, effort="fast"
+    )
+    search.fit(x, y, groups=groups, sample_weight=w)
+    errors = []
+    for train, test in folds:
+        model = ut.MAMLRegressor(rule=ut.MixedRule("intercept"), row_weights=kind)
+        model.fit(x[train], y[train], groups=groups[train], sample_weight=w[train])
+        for task in np.unique(groups[test]):
+            rows = np.flatnonzero(groups == task)
+            own, others = rows[:3], rows[3:]
+            errors.append(((model.adapt(x[own], y[own], w[own]).predict(x[others]) - y[others]) ** 2).mean())
+    said = search.choice_.candidates["mixed_intercept"].mse * search.model_.standard.target_spread[0] ** 2
+    assert said == pytest.approx(np.mean(errors), rel=1e-3)
+
+
+def test_an_interval_is_of_rows_and_a_probability_of_labels_whatever_their_weights():
+    rng = np.random.default_rng(1)
+    groups, w = np.repeat(np.arange(60), 20), rng.choice([1.0, 9.0], 1200)
+    x = rng.standard_normal((1200, 1))
+    settings = {"cv": 3, "n_draws": 2, "n_rates": 9, "ridges": (1e-3,), "rules": ["mixed"], "effort": "fast"}
+    y = x[:, 0] + rng.standard_normal(1200)
+    search = ut.MAMLRegressorCV(3, **settings).fit(x, y, groups=groups, sample_weight=w)
+    _, low, high = search.predict(x, interval=0.9)
+    assert (high - low).mean() / 2 == pytest.approx(1.645, rel=0.1)  # noise of deviation 1 and nothing else
+    late = rng.random(1200) < 1 / (1 + np.exp(-2 * x[:, 0]))
+    classes = ut.MAMLClassifierCV(3, **settings).fit(x, late, groups=groups, sample_weight=w)
+    assert np.abs(classes.predict_proba([[-1.0], [0.0], [1.0]])[:, 1] - [0.119, 0.5, 0.881]).max() < 0.05

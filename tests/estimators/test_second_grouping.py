@@ -44,6 +44,18 @@ def test_new_tasks_are_predicted_nearly_as_by_the_exact_prediction():
     assert score > fitted.score(x[new], y[new], groups=groups[new]) + 0.2
 
 
+def test_standard_errors_and_the_icc_know_of_the_levels():
+    x, y, groups, levels = crossed(n_levels=15, seed=4)
+    of_level = np.random.default_rng(0).standard_normal(15)[np.unique(levels, return_inverse=True)[1]]
+    found = mixed().fit(np.c_[x, of_level], y, groups=groups, levels=levels).summary()
+    task, noise, level = found.coefficients[-1].task_std ** 2, found.noise_std**2, found.level_std**2
+    v = noise * np.eye(len(y)) + task * (groups[:, None] == groups) + level * (levels[:, None] == levels)
+    z = np.c_[x - x.mean(), of_level - of_level.mean(), np.ones(len(y))]
+    exact = np.sqrt(np.diag(np.linalg.inv(z.T @ np.linalg.solve(v, z))))
+    np.testing.assert_allclose([one.standard_error for one in found.coefficients], exact, rtol=0.03)
+    assert found.icc == pytest.approx(task / (task + noise + level))
+
+
 def test_held_out_errors_have_not_seen_the_levels_of_their_fold():
     # Levels of two rows each that mean nothing: had a task's own rows a part in them, its error would fall.
     x, y, groups, _ = crossed(level=0.0, seed=3)

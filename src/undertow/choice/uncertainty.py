@@ -14,16 +14,18 @@ JASA 113, 2018; Lee, Barber & Willett, arXiv 2306.06342).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.stats
 
 from undertow import _check
+from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.choice.plan import Found, Plan
 from undertow.choice.probability import curve, probabilities, two_valued
+from undertow.linear.ridge_solve import weighed
 from undertow.mixed.fit import MixedFit
 from undertow.mixed.lapack import lifted
 from undertow.mixed.scoring import LEAST_SUM, root_of
@@ -156,22 +158,21 @@ def calibrated(
     for fold, strategy in enumerate(found):
         rows = plan.rows.select(plan.tested(fold))
         alone = strategy.weights if strategy.unadapted is None else strategy.unadapted
-        for batch, _, _ in plan.draws(rows, inner=True, weighting="rows"):
-            real = (batch.query_x != 0).any(axis=2)
-            counts = real.sum(axis=1)
-            shares.append(np.broadcast_to(1.0 / np.maximum(counts, 1)[:, None], real.shape)[real])
+        for batch, z, y, w in _drawn(plan, rows):
+            real = w > 0
+            shares.append((w / w.sum(axis=1, keepdims=True))[real])
+            by = w if plan.rows.precise else np.ones_like(w)
             for j in range(q):
                 one = of_target(batch, j)
-                z = one.query_x.astype(np.float64)
                 theta = strategy.rules[j].adapt(strategy.weights[j].astype(batch.query_x.dtype), one)
-                before = one.query_y - z @ alone[j]
-                after = one.query_y - (z @ theta[..., None].astype(np.float64))[..., 0]
-                v_0, v = _variances(one.support_x.astype(np.float64), z, None if fits is None else fits[fold][j])
+                before = y[..., j] - z @ alone[j]
+                after = y[..., j] - (z @ theta[..., None].astype(np.float64))[..., 0]
+                v_0, v = _variances(weighed(one)[0], z, by, None if fits is None else fits[fold][j])
                 expected[j] += [(v_0[real] * shares[-1]).sum(), (v[real] * shares[-1]).sum()]
                 scores[j][0].append((np.abs(before) / np.sqrt(v_0))[real])
                 scores[j][1].append((np.abs(after) / np.sqrt(v))[real])
                 if binary:
-                    parts = one.query_y > middle[j], one.query_y - before, one.query_y - after
+                    parts = y[..., j] > middle[j], y[..., j] - before, y[..., j] - after
                     for kept, part in zip(seen[j], parts, strict=True):
                         kept.append(part[real])
     weights = np.concatenate(shares)
@@ -228,18 +229,39 @@ def _solved(gram: np.ndarray, right: np.ndarray) -> np.ndarray:
         return np.linalg.solve(lifted(gram), right)
 
 
-def _variances(x: np.ndarray, z: np.ndarray, fit: MixedFit | None) -> tuple[np.ndarray, np.ndarray]:
-    """Variance of a new target at query rows z (c, n, d) without rows of the task and with x (c, n_support, d)."""
+def _drawn(plan: Plan, rows: TaskRows) -> Iterator[tuple[TaskBatch, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield drawn tasks, and their query rows as they are: inputs (c, n, d), targets (c, n, q), weights (c, n).
+
+    Those of the batch come times the roots of their weights. Padded rows weigh 0.
+    """
+    weights = np.ones(len(rows.y)) if rows.weights is None else rows.weights
+    # The weights are drawn as one more target.
+    plain = replace(rows, weights=None, y=np.column_stack([rows.y, weights.astype(rows.y.dtype)]))
+    batches = [plan.draws(plain, inner=True, weighting="rows")]
+    if rows.weights is not None:
+        batches.append(plan.draws(rows, inner=True, weighting="rows"))
+    for drawn in zip(*batches, strict=True):
+        query, batch = drawn[0][0], drawn[-1][0]
+        y = query.query_y.astype(np.float64)
+        yield batch, query.query_x.astype(np.float64), y[..., :-1], y[..., -1]
+
+
+def _variances(x: np.ndarray, z: np.ndarray, by: np.ndarray, fit: MixedFit | None) -> tuple[np.ndarray, np.ndarray]:
+    """Variance of a new target at query rows z (c, n, d) without rows of the task and with x (c, n_support, d).
+
+    by: (c, n) what the noise of a row is divided by, 0 for none.
+    """
     if fit is None:
         return np.ones(z.shape[:2]), np.ones(z.shape[:2])
-    prior = _prior(fit)
-    before = fit.noise_variance + ((z @ prior) * z).sum(axis=2)
+    prior, x = _prior(fit), x.astype(np.float64)
+    own = ((z @ prior) * z).sum(axis=2)
     cross = x @ prior
     gram = cross @ x.transpose(0, 2, 1) + fit.noise_variance * np.eye(x.shape[1])
     shared = cross @ z.transpose(0, 2, 1)
-    after = before - (shared * _solved(gram, shared)).sum(axis=1)
+    known = (shared * _solved(gram, shared)).sum(axis=1)
     floor = LEAST_SUM * fit.noise_variance if fit.repels else fit.rule.ratio
-    return before.clip(floor), after.clip(floor)
+    noise, least = (one / np.where(by > 0, by, 1.0) for one in (fit.noise_variance, floor))
+    return np.maximum(noise + own, least), np.maximum(noise + own - known, least)
 
 
 def _quantiles(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -84,10 +84,10 @@ class LearnedModel:
         )
         y = standard.targets(support_y[..., None])
         # A batch needs query rows; an adaptation does not read them, and these have no targets.
-        batches = []
-        for relative in self.model.weightings(weights is not None):
-            by = np.ones(x.shape[:2]) if weights is None else weights / self.unit
-            by = np.sqrt(by / by.mean(axis=1, keepdims=True) if relative else by)[..., None]
-            batches.append(TaskBatch(x * by, y * by, x[:, :1], np.zeros_like(y[:, :1])))
-        theta = self.model.adapt_each(batches)
+        by, mean = np.ones(x.shape[:2]), None
+        if weights is not None:
+            mean = weights.mean(axis=1) / self.unit
+            by = np.sqrt(weights / weights.mean(axis=1, keepdims=True))
+        by = by[..., None]
+        theta = self.model.adapt_each(TaskBatch(x * by, y * by, x[:, :1], np.zeros_like(y[:, :1]), support_weight=mean))
         return standard.restore_targets(np.einsum("mnd,md->mn", query, theta)[..., None])[..., 0]

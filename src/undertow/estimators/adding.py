@@ -104,7 +104,7 @@ def with_rows(estimator: Any, rows: TaskRows) -> Any:
     """
     model = estimator.model_
     kept = model.one_task.joined(KnownRows.of(rows), np.zeros(2, dtype=np.int64), 1)
-    one = kept.batches(np.array([0]), rows.n_columns)[0]
+    one = kept.batch(np.array([0]), rows.n_columns)
     omega, estimator.scale_ = pooled_weights(one._replace(query_x=one.support_x, query_y=one.support_y))
     estimator.n_clipped_ += int(model.standard.clipped(rows.x).sum())
     estimator.publish(replace(model, omega=omega.astype(model.omega.dtype), one_task=kept))

@@ -148,17 +148,18 @@ class MetaEstimator(BaseEstimator):
         """
         require_search(self, moments)
         everything, large, notes = standardised(self, x, targets, weights, offsets, ids, rows, places)
-        known, levels = everything, None
+        known, taken = everything, None
         small = len(targets) * everything.n_columns**2 <= LIMITS.large_work
         with one_blas_thread() if small else nullcontext():
             if second is not None:
-                everything, large, known, levels = take_off(self, everything, large, *second)
+                taken = take_off(self, everything, large, *second)
+                everything, large, known = taken.everything, taken.large, taken.known
             trained = self._train(everything, large, self.seed_)
         self.n_clipped_, self.n_tasks_ = int(everything.standard.clipped(x).sum()), everything.n_tasks
         self._publish_training(trained)
         if trained.rows is not None:  # with the column of a curve
             known = replace(trained.rows, y=known.y)
-        model = replace(trained.model, levels=levels)
+        model = trained.model if taken is None else taken.onto(trained.model)
         self.publish(model.with_tasks(known) if known.n_tasks > 1 else model)
         if moments is not None:
             self.by_time_ = later_errors(self, everything, targets, second, moments).to_dict()

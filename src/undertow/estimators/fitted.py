@@ -14,7 +14,7 @@ from undertow.choice.uncertainty import Uncertainty
 from undertow.estimators.known_rows import KnownRows
 from undertow.estimators.levels import Levels
 from undertow.estimators.linked import Link
-from undertow.linear.rules import BlendRule, GradientRule, Rule
+from undertow.linear.rules import BlendRule, Rule
 from undertow.mixed.laplace_rule import LaplaceRule
 from undertow.tasks import labels
 from undertow.tasks.rows import TaskRows, of_target
@@ -111,19 +111,18 @@ class FittedModel:
 
     def adapt(self, rows: TaskRows) -> FittedModel:
         """Return the model adapted to the rows of one task; further rows of it may follow."""
-        batches = self.batches(rows, np.array([0]))
+        batch = _all_rows(rows, np.array([0]))
         omega, rules = np.empty((self.n_targets, rows.n_columns), rows.x.dtype), []
         for j, rule in enumerate(self.rules):
             if isinstance(rule, BlendRule):
                 # The parts of a blend go on from where these rows have taken them.
-                each = [of_target(batch, j) for batch in batches]
-                after = rule.after(each[0], each[-1])
+                after = rule.after(of_target(batch, j))
                 omega[j] = self.omega[j] + rule.shares @ (after.starts - rule.starts)
                 rules.append(after)
             else:
-                omega[j] = self.adapt_each(batches, j)[0]
+                omega[j] = self.adapt_each(batch, j)[0]
                 rules.append(rule)
-        link = None if self.link is None else self.link.after(omega[0], of_target(batches[0], 0))
+        link = None if self.link is None else self.link.after(omega[0], of_target(batch, 0))
         uncertainty = self.uncertainty
         if uncertainty is not None:
             z = rows.inputs().astype(np.float64)
@@ -152,42 +151,18 @@ class FittedModel:
         q, d = self.omega.shape
         out = np.empty((q, len(known.totals), d), known.rows.dtype)
         for tasks in known.chunks():
-            relative, absolute = known.batches(tasks, d)
-            batches = [relative if one else absolute for one in self.weightings(True)]
+            batch = known.batch(tasks, d)
             for j in range(q):
-                out[j, tasks] = self.adapt_each(batches, j)
+                out[j, tasks] = self.adapt_each(batch, j)
         return out
 
     def without_tasks(self) -> FittedModel:
         """Return the model that knows no task: each one is new to it."""
         return replace(self, task_ids=self.task_ids[:0], stored_omega=None, task_rows=None)
 
-    def batches(self, rows: TaskRows, tasks: np.ndarray) -> list[TaskBatch]:
-        """Return all rows of some tasks as support rows, weighted as ``adapt_each`` needs them."""
-        return [_all_rows(rows, tasks, relative) for relative in self.weightings(rows.weights is not None)]
-
-    def weightings(self, weighted: bool) -> tuple[bool, ...]:
-        """Whether rows are weighted relative to their task's mean weight; both ways where a blend needs both.
-
-        A gradient step follows a mean, where only relative weights count; a penalty is held against a sum.
-        """
-        if isinstance(self.rules[0], BlendRule):
-            return (True, False) if weighted else (True,)
-        return (isinstance(self.rules[0], GradientRule),)
-
-    def adapt_each(self, batches: list[TaskBatch], target: int = 0) -> np.ndarray:
-        """Return weights (c, d) of one target for each task of batches with the targets of all.
-
-        Parameters
-        ----------
-        batches
-            one for each of ``weightings``, with the same rows.
-        """
-        each = [of_target(batch, target) for batch in batches]
-        rule = self.rules[target]
-        if isinstance(rule, BlendRule):
-            return rule.adapt(self.omega[target], each[0], each[-1])
-        return rule.adapt(self.omega[target], each[0])
+    def adapt_each(self, batch: TaskBatch, target: int = 0) -> np.ndarray:
+        """Return weights (c, d) of one target for each task of a batch with the targets of all."""
+        return self.rules[target].adapt(self.omega[target], of_target(batch, target))
 
     def predict(self, x: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
         """Return predictions (R, q) in the targets' units for x (R, p).
@@ -289,15 +264,15 @@ class FittedModel:
         """Adapt tasks on some of their rows, at random; return predictions (R', q) of all others, and their numbers."""
         support, query = rows.split(n_support, np.random.SeedSequence(seed))
         x_t, y_t = rows.inputs(support), rows.y[support]
-        batches = []
-        for relative in self.weightings(rows.weights is not None):
-            w = rows.support_weights(support, relative)[..., None]
-            batches.append(TaskBatch(x_t * w, y_t * w, x_t[:, :1], y_t[:, :1]))
+        w, mean = rows.support_weights(support)[..., None], None
+        if rows.weights is not None:
+            mean = rows.weights[support].mean(axis=1)
+        batch = TaskBatch(x_t * w, y_t * w, x_t[:, :1], y_t[:, :1], support_weight=mean)
         out = np.empty((len(query), self.n_targets), rows.x.dtype)
         task = np.repeat(np.arange(rows.n_tasks), rows.counts - n_support)
         for j in range(self.n_targets):
-            theta, link = self.adapt_each(batches, j), self.link
-            spread = None if link is None else link.rule.spread(theta, of_target(batches[0], j))
+            theta, link = self.adapt_each(batch, j), self.link
+            spread = None if link is None else link.rule.spread(theta, of_target(batch, j))
             for start in range(0, len(query), _ROWS_AT_ONCE):
                 part = slice(start, start + _ROWS_AT_ONCE)
                 z = rows.inputs(query[part])
@@ -346,17 +321,16 @@ def by_task(
     return numbers[np.argsort(codes, kind="stable")], ids, np.concatenate([[0], np.cumsum(np.bincount(codes))])
 
 
-def _all_rows(rows: TaskRows, tasks: np.ndarray, relative: bool) -> TaskBatch:
+def _all_rows(rows: TaskRows, tasks: np.ndarray) -> TaskBatch:
     """Batch in which all rows of each task are support rows; one row stands in for the query."""
     counts = rows.counts[tasks]
     slot = np.arange(int(counts.max()))
     mask = slot < counts[:, None]
     place = rows.offsets[tasks][:, None] + np.where(mask, slot, 0)
-    x, y = rows.inputs(place), rows.y[place]
+    x, y, mean = rows.inputs(place), rows.y[place], None
     if rows.weights is not None:
         w = np.where(mask, rows.weights[place], 0)
-        if relative:
-            w = w * (counts / w.sum(axis=1))[:, None]
-        w = np.sqrt(w).astype(x.dtype)[..., None]
+        mean = w.sum(axis=1) / counts
+        w = np.sqrt(w / mean[:, None]).astype(x.dtype)[..., None]
         x, y = x * w, y * w
-    return TaskBatch(x, y, x[:, :1], y[:, :1], support_mask=mask)
+    return TaskBatch(x, y, x[:, :1], y[:, :1], support_mask=mask, support_weight=mean)

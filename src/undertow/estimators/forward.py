@@ -162,7 +162,7 @@ def _errors(estimator: Any, model: FittedModel, rows: TaskRows, unit: Any) -> tu
             weight[tasks] += row_weight
             for j in range(model.n_targets):
                 one = of_target(batch, j)
-                theta = model.adapt_each([batch], j)
+                theta = model.adapt_each(batch, j)
                 for total, weights in ((sums, theta), (zero, np.broadcast_to(model.alone[j], theta.shape))):
                     error = np.einsum("cnd,cd->cn", one.query_x, weights) - one.query_y
                     total[tasks] += scale[j] * (error**2).sum(axis=1)

@@ -91,20 +91,20 @@ class KnownRows:
             return KnownRows(rows, offsets, totals, True)
         return _reduced(lambda place: rows[place], rows.shape[1], offsets, totals)
 
-    def batches(self, tasks: Numbers, n_inputs: int) -> tuple[TaskBatch, TaskBatch]:
-        """Return the rows of some tasks as support rows: with weights that average 1 in each task, and as they are."""
+    def batch(self, tasks: Numbers, n_inputs: int) -> TaskBatch:
+        """Return the rows of some tasks as support rows, with weights that average 1 in each task."""
         counts, first = self.counts[tasks], self.offsets[tasks[0]]
         if (counts == counts[0]).all() and self.offsets[tasks[-1] + 1] - first == counts[0] * len(tasks):
             # Tasks side by side, alike in length: no copy is made.
             z, mask = self.rows[first : self.offsets[tasks[-1] + 1]].reshape(len(tasks), int(counts[0]), -1), None
         else:
             z, mask = _padded(lambda place: self.rows[place], self.offsets, tasks)
-        mean = np.sqrt(counts / self.totals[tasks]).astype(z.dtype)[:, None, None]
-        relative, absolute = (
-            TaskBatch(x := one[..., :n_inputs], y := one[..., n_inputs:], x[:, :1], y[:, :1], support_mask=mask)
-            for one in (z if (mean == 1).all() else z * mean, z)
-        )
-        return relative, absolute
+        mean = self.totals[tasks] / counts
+        alike = bool((mean == 1).all())
+        if not alike:
+            z = z / np.sqrt(mean).astype(z.dtype)[:, None, None]
+        x, y = z[..., :n_inputs], z[..., n_inputs:]
+        return TaskBatch(x, y, x[:, :1], y[:, :1], support_mask=mask, support_weight=None if alike else mean)
 
     def chunks(self) -> Iterator[Numbers]:
         """Yield task numbers in groups of like length and bounded size."""

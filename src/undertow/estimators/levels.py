@@ -8,7 +8,7 @@ the spread and the noise that strategies learn. Known tasks and new ones have th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -20,6 +20,9 @@ from undertow.estimators.linked import has_link
 from undertow.mixed.levels import LevelFit, LevelRows, fit_levels
 from undertow.tasks import labels
 from undertow.tasks.rows import TaskRows
+
+if TYPE_CHECKING:
+    from undertow.estimators.fitted import FittedModel
 
 # Without a search: so many parts of the tasks.
 _PARTS = 5
@@ -63,6 +66,20 @@ class Taken(NamedTuple):
     known: TaskRows
     """by levels that all rows predict"""
     levels: Levels
+    mean_covariance: np.ndarray
+    """(q, d, d) what levels that are not known add to the covariance of the common weights, standardised"""
+
+    def onto(self, model: FittedModel) -> FittedModel:
+        """Return the model that was trained without the levels with them."""
+        own = model.uncertainty
+        if own is not None and own.structure:
+            # A curve is a column more, between the features and the intercept.
+            p, total = self.known.standard.n_inputs, len(own.second_moment)
+            place = np.append(np.arange(p), np.arange(total - self.known.n_columns + p, total))
+            covariance = own.mean_covariance.copy()
+            covariance[:, place[:, None], place] += self.mean_covariance
+            own = replace(own, mean_covariance=covariance)
+        return replace(model, levels=self.levels, uncertainty=own)
 
 
 def take_off(estimator: Any, everything: TaskRows, large: TaskRows, ids: np.ndarray, codes: np.ndarray) -> Taken:
@@ -95,7 +112,8 @@ def take_off(estimator: Any, everything: TaskRows, large: TaskRows, ids: np.ndar
     )
     training = replace(everything, y=(everything.y - crossed).astype(everything.y.dtype))
     known = replace(everything, y=(everything.y - whole).astype(everything.y.dtype))
-    return Taken(training, training.select(np.isin(training.ids, large.ids)), known, levels)
+    added = np.stack([fit.mean_covariance for fit in fits])
+    return Taken(training, training.select(np.isin(training.ids, large.ids)), known, levels, added)
 
 
 def across_folds(rows: LevelRows, fit: LevelFit, fold: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ class Link:
         tasks, which = np.unique(places[seen], return_inverse=True)
         known, spread = rows.take(tasks), np.zeros((len(tasks), *self.spread.shape))
         for part in known.chunks():
-            batch = of_target(known.batches(part, z.shape[1])[1], 0)
+            batch = of_target(known.batch(part, z.shape[1]), 0)
             spread[part] = self.rule.spread(omega[0, tasks[part]], batch)
         out[seen] = self.rule.variance(z[seen], spread[which])
         return out

@@ -116,8 +116,8 @@ class Summary:
     noise_std: float | None
     """standard deviation of the rows of a task around its own model"""
     icc: float | None
-    """intraclass correlation: share of the variance at the column means that lies between tasks; below 0 rows of a task
-    repel each other, and ``task_std`` of the level is 0"""
+    """intraclass correlation: share of the variance at the column means that lies between tasks, levels of a second
+    grouping in the whole; below 0 rows of a task repel each other, and ``task_std`` of the level is 0"""
     level_std: float | None
     """standard deviation of the levels of a second grouping; None without one"""
     n_levels: int
@@ -247,7 +247,8 @@ def summary_of(model: FittedModel, names: list[str], choice: Choice | None, n_su
         coefficients = _coefficients(columns, values, own.mean_covariance[0], own.task_covariance[0], scales, fixed)
         noise, expected = math.sqrt(own.noise[0]) * unit, math.sqrt(own.expected_mse[0, 1]) * unit
         between = float(own.task_covariance[0][p, p]) if standard.intercept else 0.0
-        icc = between / (between + float(own.noise[0])) if standard.intercept else None
+        of_levels = 0.0 if model.levels is None else float(model.levels.variances[0]) / unit**2
+        icc = between / (between + of_levels + float(own.noise[0])) if standard.intercept else None
     else:
         coefficients = tuple(Coefficient(name, float(value)) for name, value in zip(columns, values, strict=True))
         noise = expected = icc = None

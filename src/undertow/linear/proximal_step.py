@@ -39,6 +39,7 @@ from undertow.linear.ridge_solve import (
     scaled,
     solve_small,
     unscaled,
+    weighed,
     well_shifted,
 )
 from undertow.linear.solvers import Fit, outcomes, positive_solve
@@ -80,7 +81,7 @@ def ridge_adapt(
         raise InputError(None, rule=rule)
     kappa = float(checked_ratios(ratio, negative=True)[0])
     root = covariance_root(task_covariance, p)
-    x, y = _support(tasks)
+    x, y = weighed(tasks)
     theta = np.broadcast_to(start, (m, p)).astype(np.result_type(x, start), copy=True)
     if np.isinf(kappa):
         return theta
@@ -200,10 +201,6 @@ def sum_ridge_moments(parts: Iterable[RidgeMoments]) -> RidgeMoments:
     return replace(first, **sums, eps=max(part.eps for part in parts))
 
 
-def _support(tasks: TaskBatch, part: Any = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-    return masked(tasks.support_x[part], tasks.support_y[part], tasks.support_mask, part)
-
-
 def _chunk_rows(batch: TaskBatch, root: np.ndarray | None) -> Iterator[tuple[slice, np.ndarray, Any]]:
     """Yield tasks, their query rows [X_v, y_v], and (eigenvalues, P, Q): rows at a ratio are [X_v, y_v] - P/(e+k) Q."""
     p = batch.n_features
@@ -211,7 +208,7 @@ def _chunk_rows(batch: TaskBatch, root: np.ndarray | None) -> Iterator[tuple[sli
     size = max(1, CHUNK_NUMBERS // ((n_t + n_v) * (p + 1)))
     for start in range(0, batch.n_tasks, size):
         part = slice(start, start + size)
-        x, y = _support(batch, part)
+        x, y = weighed(batch, part)
         x_v, y_v = masked(batch.query_x[part], batch.query_y[part], batch.query_mask, part)
         rows = np.concatenate([x_v, y_v[..., None]], axis=2)
         support = np.concatenate([x, y[..., None]], axis=2)
@@ -231,7 +228,7 @@ def _one_ratio(batch: TaskBatch, kappa: float) -> tuple[np.ndarray, np.dtype] | 
     size = max(1, CHUNK_NUMBERS // ((batch.support_x.shape[1] + batch.query_x.shape[1]) * width))
     for start in range(0, batch.n_tasks, size):
         part = slice(start, start + size)
-        x, y = _support(batch, part)
+        x, y = weighed(batch, part)
         x_v, y_v = masked(batch.query_x[part], batch.query_y[part], batch.query_mask, part)
         transposed = x.transpose(0, 2, 1)
         matrix = x @ transposed

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from undertow import _check
+from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow._types import Ridges
 
@@ -58,6 +59,15 @@ def unscaled(step: np.ndarray, root: np.ndarray | None) -> np.ndarray:
         return step
     root = root.astype(step.dtype)
     return step * root if root.ndim == 1 else step @ root.T
+
+
+def weighed(tasks: TaskBatch, part: Any = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+    """Return some tasks' support rows and targets as a penalty is held against: times the root of their mean weight."""
+    x, y = masked(tasks.support_x[part], tasks.support_y[part], tasks.support_mask, part)
+    if tasks.support_weight is None:
+        return x, y
+    root = np.sqrt(tasks.support_weight[part]).astype(x.dtype)[:, None]
+    return x * root[..., None], y * root
 
 
 def masked(x: np.ndarray, y: np.ndarray, mask: np.ndarray | None, part: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -92,25 +92,17 @@ class BlendRule:
     starts: Starts
     """(n, d) omega_a"""
 
-    def adapt(self, weights: Vector, tasks: TaskBatch, absolute: TaskBatch | None = None) -> TaskWeights:
-        """Return theta (m, d) from omega (d,).
-
-        absolute: the same rows for the proximal parts, where ``tasks`` holds rows whose weights average 1 in each task
-            (a gradient step follows a mean, a penalty is held against a sum); None: ``tasks`` serves both.
-        """
+    def adapt(self, weights: Vector, tasks: TaskBatch) -> TaskWeights:
+        """Return theta (m, d) from omega (d,)."""
         theta = np.repeat(weights[None], tasks.n_tasks, axis=0)
         for rule, share, start in zip(self.parts, self.shares, self.starts, strict=True):
-            batch = tasks if absolute is None or isinstance(rule, GradientRule) else absolute
             start = start.astype(theta.dtype)
-            theta += theta.dtype.type(share) * (rule.adapt(start, batch) - start)
+            theta += theta.dtype.type(share) * (rule.adapt(start, tasks) - start)
         return theta
 
-    def after(self, task: TaskBatch, absolute: TaskBatch | None = None) -> BlendRule:
+    def after(self, task: TaskBatch) -> BlendRule:
         """Return the rule whose parts start where ``adapt`` to this one task has taken them, for further rows."""
-        starts = [
-            rule.adapt(start, task if absolute is None or isinstance(rule, GradientRule) else absolute)[0]
-            for rule, start in zip(self.parts, self.starts, strict=True)
-        ]
+        starts = [rule.adapt(start, task)[0] for rule, start in zip(self.parts, self.starts, strict=True)]
         return BlendRule(self.parts, self.shares, np.array(starts).reshape(self.starts.shape))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from undertow._batch import TaskBatch
 from undertow._types import EachWeights, Starts
 from undertow.linear.blocks import trace_nonfinite
-from undertow.linear.ridge_solve import covariance_root, scaled, solve_small, unscaled
+from undertow.linear.ridge_solve import covariance_root, scaled, solve_small, unscaled, weighed
 from undertow.linear.rules import GradientRule, ProximalRule, Rule
 
 
@@ -43,7 +43,7 @@ def adapt_side_by_side(rules: Sequence[Rule], starts: Starts, tasks: TaskBatch) 
             own -= share * (x.transpose(0, 2, 1) @ (x @ own - y[..., None]))
         theta[..., members] = own
     if proximal:
-        _add_proximal_steps(theta, [rules[i] for i in proximal], proximal, x, y)  # type: ignore[misc]
+        _add_proximal_steps(theta, [rules[i] for i in proximal], proximal, *weighed(tasks))  # type: ignore[misc]
     if not np.isfinite(theta).all():
         trace_nonfinite(theta, tasks)
     return theta

@@ -90,4 +90,7 @@ class LaplaceRule:
         y = (y - self.low) / (1 - self.low)
         if self.family == "binomial":
             y = np.round(y)  # the root's rounding
-        return LinkRows(x, y, np.arange(m + 1) * n, np.where(real, root**2, 0.0))
+        weights = np.where(real, root**2, 0.0)
+        if tasks.support_weight is not None:
+            weights *= np.repeat(tasks.support_weight, n)
+        return LinkRows(x, y, np.arange(m + 1) * n, weights)

@@ -96,18 +96,23 @@ class LevelRows:
             float(zz[-1, -1] - right @ right),
             n - int(kept.sum()),
             float(np.log1p(counts * task_ratio).sum() + np.log(values[kept]).sum()),
+            cross @ root.T,
         )
 
 
 @dataclass(frozen=True, eq=False)
 class At:
-    """S (L, L), s (L,) and q of the head of this file, R - p, and the logarithms that know no level."""
+    """S (L, L), s (L,) and q of the head of this file, R - p, and the logarithms that know no level.
+
+    of_mean: (L, p) by how much the mean's estimate falls when a level rises by one.
+    """
 
     s: np.ndarray
     right: np.ndarray
     square: float
     freedom: float
     logs: float
+    of_mean: np.ndarray
 
     @cached_property
     def _turned(self) -> tuple[np.ndarray, np.ndarray]:
@@ -137,6 +142,13 @@ class At:
             return np.zeros(len(self.right))
         return np.linalg.solve(self.s + np.eye(len(self.s)) / level_ratio, self.right)
 
+    def mean_covariance(self, level_ratio: float) -> np.ndarray:
+        """Return what levels, known by their prediction alone, add to the covariance of the mean's estimate (p, p)."""
+        if level_ratio == 0:
+            return np.zeros((self.of_mean.shape[1],) * 2)
+        open_ = np.linalg.solve(self.s + np.eye(len(self.s)) / level_ratio, self.of_mean)
+        return self.noise(level_ratio) * self.of_mean.T @ open_
+
 
 def _least(fall: Callable[[float], float]) -> tuple[float, float]:
     """Return the least value of a function of a ratio >= 0, and the ratio."""
@@ -158,6 +170,8 @@ class LevelFit(NamedTuple):
     log_likelihood: float
     effects: Float[np.ndarray, " L"]
     """BLUP of each level"""
+    mean_covariance: Float[np.ndarray, "p p"]
+    """what the levels add to the covariance of the mean's estimate"""
 
     @property
     def level_variance(self) -> float:
@@ -177,4 +191,4 @@ def fit_levels(rows: LevelRows) -> LevelFit:
     fall, task = _least(lambda ratio: rows.at(ratio).best()[0])
     at = rows.at(task)
     _, level = at.best()
-    return LevelFit(Ratios(task, level, at.noise(level)), -0.5 * fall, at.effects(level))
+    return LevelFit(Ratios(task, level, at.noise(level)), -0.5 * fall, at.effects(level), at.mean_covariance(level))

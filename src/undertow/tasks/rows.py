@@ -147,10 +147,12 @@ class TaskRows(ByTask):
                     by *= _unit_root(by)
                 query_x *= by[..., None]
                 query_y = query_y * by[..., None]
+            mean = None
             if self.weights is not None:
                 by = self.support_weights(support)[..., None]
                 support_x *= by
                 support_y = support_y * by
+                mean = self.weights[support].mean(axis=1)
                 weight = (self.weights[query] * mask).sum(axis=1)
             if alike:
                 weight = (weight > 0).astype(float)
@@ -162,6 +164,7 @@ class TaskRows(ByTask):
                     query_y,
                     query_mask=mask if ragged else None,
                     ids=self.ids[tasks],
+                    support_weight=mean,
                 ),
                 tasks,
                 weight,
@@ -181,14 +184,12 @@ class TaskRows(ByTask):
         place = np.arange(len(order)) - np.repeat(self.offsets[:-1], self.counts)
         return order[place < n_support].reshape(self.n_tasks, n_support), order[place >= n_support]
 
-    def support_weights(self, positions: TaskPositions, relative: bool = True) -> TaskRowWeights:
-        """Return what support rows at ``positions`` (c, n_t) are multiplied by; relative: so that weights average 1."""
+    def support_weights(self, positions: TaskPositions) -> TaskRowWeights:
+        """Return what support rows at ``positions`` (c, n_t) are multiplied by: roots of weights that average 1."""
         if self.weights is None:
             return np.ones(positions.shape, self.x.dtype)
         w = self.weights[positions]
-        if relative:
-            w = w * w.shape[1] / w.sum(axis=1, keepdims=True)
-        return np.sqrt(w).astype(self.x.dtype)
+        return np.sqrt(w * w.shape[1] / w.sum(axis=1, keepdims=True)).astype(self.x.dtype)
 
     def _weigh_query(self, positions: Any) -> Real:
         if self.weights is None:
