@@ -95,3 +95,14 @@ def test_the_simplest_of_what_cannot_be_separated_is_named(choice):
     every = words.simplest(replace(choice, best_gains=dict.fromkeys(apart, near)))
     assert words.short("joint") in every
     assert f"any of the {len(apart)} others" in every
+
+
+def test_nothing_is_called_simpler_than_what_is_used_if_it_is_not(choice):
+    near = Gain(0.0, -1.0, 1.0, 0.5)
+    one = choice.candidates["mixed_intercept"]
+    candidates = choice.candidates | {"blend": replace(one, settings={"mixed_intercept": 1.0})}
+    used = replace(choice, strategy="mixed_intercept", candidates=candidates)
+    assert words.simplest(replace(used, best_gains={"blend": near})) == ""  # it is the same
+    said = words.simplest(replace(used, best_gains={"blend": near, "mixed_full": near}))
+    assert "of the 1 others" in said
+    assert words.short("mixed_full") not in said

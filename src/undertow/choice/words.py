@@ -201,13 +201,22 @@ def simplest(choice: Choice) -> str:
 
     An empty text where all others are separated from it.
     """
-    alike = [name for name, gain in choice.best_gains.items() if gain.low <= 0 <= gain.high]
+    # A blend of one part is that part.
+    gains = {
+        name: gain
+        for name, gain in choice.best_gains.items()
+        if len(choice.candidates[name].settings) > 1 or name != "blend"
+    }
+    alike = [name for name, gain in gains.items() if gain.low <= 0 <= gain.high]
     if not alike:
         return ""
-    name = min(alike, key=lambda one: _SIMPLEST.index(one) if one in _SIMPLEST else len(_SIMPLEST))
-    n = len(choice.best_gains)
-    others = f"any of the {n} others" if len(alike) == n else f"{len(alike)} of the {n} others"
-    return f"Held-out tasks cannot separate {others} from it; the simplest: {short(name)}."
+    names = [*alike, choice.strategy]
+    name = min(names, key=lambda one: _SIMPLEST.index(one) if one in _SIMPLEST else len(_SIMPLEST))
+    others = (
+        f"any of the {len(gains)} others" if len(alike) == len(gains) else f"{len(alike)} of the {len(gains)} others"
+    )
+    which = "it is the simplest" if name == choice.strategy else f"the simplest: {short(name)}"
+    return f"Held-out tasks cannot separate {others} from it; {which}."
 
 
 def by_time(found: Mapping[str, float], choice: Choice) -> str:
