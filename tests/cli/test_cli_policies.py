@@ -1,8 +1,11 @@
 """One policy for tables as people have them, from ``fit`` to ``predict``: gaps, new levels, codes, spellings."""
 
 import csv
+import json
+import pathlib
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -189,3 +192,27 @@ def test_compare_takes_weights_of_rows(folder):
     asked = ["--task", "shop", "--target", "sold", "--weights", "n", "--rivals", "pooled,alone,step", *SMALL]
     output = run("compare", "t.csv", *asked)
     assert "ridge, each task alone: left out: it takes no weights of rows" in output
+
+
+@pytest.mark.parametrize(
+    ("form", "more"), [("%Y-%m-%d", []), ("%Y-%m-%d %H:%M", []), ("%Y-%m-%d %H:%M", ["--anonymous"])]
+)
+def test_tasks_that_are_days_or_times_from_fit_to_predict(folder, form, more):
+    when = [(np.datetime64("2024-01-01T06:30") + np.timedelta64(7 * s, "D")).item().strftime(form) for s in SHOP]
+    lines = [[day, f"{price:.3f}", f"{sold:.3f}"] for day, price, sold in zip(when, PRICE, SOLD, strict=True)]
+    write("weeks.csv", lines, header=("week", "price", "sold"))
+    later = "2030-05-05" + when[0][10:]
+    write(
+        "later.csv", [[when[0], "100", ""], [later, "100", "2000"], [later, "90", ""]], header=("week", "price", "sold")
+    )
+    asked = ["--task", "week", "--target", "sold", "--effort", "fast", "--save", "m.safetensors", *SMALL]
+    run("fit", "weeks.csv", *asked, *more)
+    first = str(pq.read_table("o/tasks.parquet")["task"].cast("string")[0])
+    oddest = json.loads(pathlib.Path("o/summary.json").read_text())["summary"]["oddest"][0]["task"]
+    known = run("predict", "m.safetensors", "later.csv")
+    if more:
+        assert first == "task 01"
+        return
+    assert first.startswith(when[0])
+    assert oddest[: len(when[0])] in when
+    assert "1 of 2 tasks is known" in known

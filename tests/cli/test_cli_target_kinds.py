@@ -122,3 +122,12 @@ def test_a_rule_for_another_target_is_refused(folder):
     assert "--target-kind two-valued" in said
     assert "Give --rule poisson" in said
     assert "poisson" in run("fit", case("counts.csv"), *asked, "--rule", "gamma", code=2)
+
+
+def test_a_strategy_without_error_makes_no_endless_percentage(folder):
+    rng = np.random.default_rng(0)
+    lines = [f"{g},{rng.standard_normal():.3f},{g % 2}" for g in range(30) for _ in range(8)]
+    (folder / "t.csv").write_text("\n".join(["g,x,y", *lines]))
+    said = run("fit", "t.csv", "--task", "g", "--target", "y", "--effort", "fast", *SMALL)
+    assert "by the strategy used; see --rule logistic" in said
+    assert max(len(word) for word in said.split()) < 30

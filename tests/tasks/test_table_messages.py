@@ -12,6 +12,7 @@ import pytest
 from undertow import InputError
 from undertow._check import Setting
 from undertow.tasks import TableNote, from_table, read_table
+from undertow.tasks.task_columns import split_names
 
 GOOD = {"school": ["a", "a", "b", "b"], "age": [1.0, 2.0, 3.0, 4.0], "score": [1.0, 2.0, 3.0, 4.0]}
 
@@ -339,3 +340,10 @@ def test_few_rows_say_nothing_of_codes():
     values = np.random.default_rng(0).integers(10_000, 99_999, 400)
     many = pd.DataFrame({"g": np.arange(400) % 9, "place": values, "y": np.arange(400) % 7})
     assert not any("'place'" in note for note in read_table(many, "g", "y").notes)
+
+
+def test_names_of_columns_with_commas_and_quotes_are_found_in_a_list():
+    columns = ("shop", "price, net", 'temp "out"', 'a "b, c"')
+    assert split_names(columns, 'price, net,temp "out"') == ["price, net", 'temp "out"']
+    assert split_names(columns, 'shop,"price, net"') == ["shop", "price, net"]
+    assert split_names(columns, 'a "b, c", shop') == ['a "b, c"', "shop"]

@@ -37,6 +37,8 @@ LINKS = {
     "poisson": Link("poisson", "poisson_mixed", "Poisson mixed model"),
 }
 _OF_KIND = {"two-valued": "logistic", "count": "poisson"}
+# Per cent beyond which an error is said beside the other, and not as a gain.
+_MOST_WORSE = 1000
 
 
 def check_rule(rule: str, raw: GroupedTable) -> None:
@@ -72,7 +74,10 @@ def print_link(job: Job, raw: GroupedTable, estimator: MAMLRegressorCV) -> None:
     found = gain(held_out.of(choice.strategy), losses, held_out.weights, choice.interval.level)
     error = words.share(float(held_out.weights @ losses / held_out.weights.sum()))
     interval = f"{found.low:+.1f} to {found.high:+.1f} %"
-    say(f"{link.words}: MSE {error}, gain {found.percent:+.1f} % ({interval}) over the strategy used; {offer}")
+    over = f"gain {found.percent:+.1f} % ({interval}) over the strategy used"
+    if found.percent < -_MOST_WORSE:
+        over = f"and {words.share(choice.candidates[choice.strategy].mse)} by the strategy used"
+    say(f"{link.words}: MSE {error}, {over}; {offer}")
 
 
 def _losses(job: Job, raw: GroupedTable, estimator: MAMLRegressorCV, rival: str) -> Any:

@@ -185,4 +185,6 @@ _SETTINGS = (
 
 
 def _arrow(columns: dict[str, Any]) -> Any:
-    return pa.table({name: pa.array(list(values)) for name, values in columns.items()})
+    # Arrow knows days as an array, and not one by one.
+    arrays = {name: one if isinstance(one, np.ndarray) else list(one) for name, one in columns.items()}
+    return pa.table({name: pa.array(values) for name, values in arrays.items()})

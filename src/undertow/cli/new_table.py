@@ -93,7 +93,7 @@ def _levels(opened: Source, columns: Columns, tasks: list[str], n_rows: int) -> 
     if not names:
         return np.full(n_rows, _NO_LEVEL)
     codes, ids = task_codes(opened, names, called=called)
-    texts = [labels.plain(one) if ids.dtype.kind not in "mM" else str(one) for one in ids.tolist()]
+    texts = [labels.plain(one) for one in labels.values(ids)]
     return np.array([*texts, _NO_LEVEL])[codes]
 
 

@@ -21,7 +21,7 @@ def without_ids(estimator: Any) -> Any:
     if held_out is not None:
         new.held_out_ = replace(held_out, task_ids=names[labels.places(model.task_ids, held_out.task_ids)])
     if choice is not None:
-        place = [str(one) for one in model.task_ids.tolist()].index(choice.largest.id)
+        place = [str(one) for one in model.task_ids].index(choice.largest.id)
         new.choice_ = replace(choice, largest=choice.largest._replace(id=str(names[place])))
     for name in ("recipe_", "sums_"):
         if hasattr(new, name):

@@ -15,6 +15,7 @@ from undertow.choice.record import Choice
 from undertow.choice.words import number
 from undertow.estimators.fitted import FittedModel
 from undertow.mixed.families import FAMILIES
+from undertow.tasks import labels
 from undertow.tasks.curve import Curve, Splines
 
 _ODDEST = 3
@@ -275,7 +276,10 @@ def summary_of(model: FittedModel, names: list[str], choice: Choice | None, n_su
         error_high=high,
         error_at_zero=zero,
         expected_error=expected,
-        oddest=tuple(TaskDistance(model.task_ids[i].item(), float(distances[i]) * unit) for i in order),
+        oddest=tuple(
+            TaskDistance(task, float(distances[i]) * unit)
+            for task, i in zip(labels.values(model.task_ids[order]), order, strict=True)
+        ),
         median_distance=float(np.median(distances)) * unit if len(distances) else None,
         curve=kind,
         bends=_bends(standard.curve, names, float(values[standard.n_inputs])) if standard.curve is not None else (),

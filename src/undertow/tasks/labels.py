@@ -29,7 +29,7 @@ def places(known: SomeIds, labels: SomeIds) -> SomePlaces:
     Labels of one type are compared as they are. Where one table holds numbers, truth values or dates and the other
     their text, each is compared by its plainest spelling: 1, 1.0, "1" and "1.0" are one label, "01" is another.
     """
-    found = _look_up(_plain_list(known), _plain_list(labels))
+    found = _look_up(values(known), values(labels))
     if known.dtype.kind == labels.dtype.kind and known.dtype.kind not in "fO":
         return found
     spelled = _spelling(known, labels)
@@ -128,7 +128,8 @@ def _look_up(known: list[Any], labels: list[Any]) -> SomePlaces:
     return np.array([place.get(one, -1) for one in labels], dtype=np.int64)
 
 
-def _plain_list(labels: SomeIds) -> list[Any]:
+def values(labels: SomeIds) -> list[Any]:
+    """Return labels as Python's values, dates and times as text."""
     # Nanoseconds would become whole numbers in Python.
     return _dates(labels) if labels.dtype.kind in "mM" else labels.tolist()
 

@@ -31,7 +31,10 @@ def split_names(columns: Sequence[str], text: str) -> list[str]:
     if '"' in text:
         import csv
 
-        return [part.strip() for part in next(csv.reader([text], skipinitialspace=True))]
+        quoted = [part.strip() for part in next(csv.reader([text], skipinitialspace=True))]
+        # A quote may be part of a column's name.
+        if not columns or set(quoted) <= set(columns):
+            return quoted
     parts, found, at = text.split(","), [], 0
     known = {name.strip(): name for name in columns}
     while at < len(parts):
