@@ -31,7 +31,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the results.", show_default="CONFIG-train")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")] = False,
 ) -> None:
-    """Meta-train a network on sine waves, images or your own table, with a signed inner rate.
+    """Meta-train a network on sine waves, images or your own table, with a signed train rate.
 
     A stopped run goes on from its last checkpoint when the same command is given again.
     """

@@ -1,4 +1,4 @@
-"""Support and query rows that are the same: a negative inner rate is sharpness-aware minimisation, and flattens."""
+"""Support and query rows that are the same: a negative train rate is sharpness-aware minimisation, and flattens."""
 
 from __future__ import annotations
 
