@@ -244,3 +244,8 @@ def test_the_difference_just_below_zero_is_that_of_the_runs():
     assert np.isclose(found["difference"], difference.mean())
     assert np.isclose(found["high"] - found["low"], 2 * 2.0227 * difference.std(ddof=1) / math.sqrt(RUNS), rtol=1e-4)
     assert just_below_zero(RATES[3:], losses[:, 3:]) is None
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0 shots"), (1, "1 shot"), (5, "5 shots")])
+def test_one_of_a_kind_is_singular(number, words):
+    assert finding.counted(number, "shot") == words

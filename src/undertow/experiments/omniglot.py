@@ -18,7 +18,7 @@ from undertow.problem import Design
 from undertow.tasks import ImageTasks, read_images
 from undertow.trials import paired
 from undertow.trials.config import ExperimentConfig, Rates, RatesWithZero, Runs, Size
-from undertow.trials.finding import Finding, above, mean_interval, sentence, weakest
+from undertow.trials.finding import Finding, above, counted, mean_interval, sentence, weakest
 from undertow.trials.panel import Cell, cut_runs
 
 GPU: dict[str, Any] = {
@@ -147,7 +147,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
             one.axhline(100 / config.ways, color=style.GREY, linestyle="--", label="guessing")
             one.axvline(0.0, color=style.GREY, linewidth=0.7)
             one.set(xlabel="train rate", ylabel="accuracy on new classes, %")
-            one.set_title(f"{config.ways} ways, {shots} shots, {config.iterations} iterations")
+            one.set_title(f"{config.ways} ways, {counted(shots, 'shot')}, {config.iterations} iterations")
         style.shared_legend(made, axes, columns=2)
         return made
 
@@ -160,7 +160,7 @@ def finding(table: pa.Table, config: Config) -> Finding:
         gain, low, high = mean_interval(-100 * paired.positive_against_rest(rates, -values))
         found.append((gain, low, high))
         lines.append(
-            f"{shots} {'shot' if shots == 1 else 'shots'}: accuracy at the best rate > 0 minus that at the best rate "
+            f"{counted(shots, 'shot')}: accuracy at the best rate > 0 minus that at the best rate "
             f"<= 0: {sentence(gain, low, high, 'points')}"
         )
     lines.append(f"{config.runs} seeds; each rate is chosen on the other seeds")
@@ -180,7 +180,7 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
         rates, adapt, values = best_adapted(table, shots)
         mean, se = paired.mean_and_se(values)
         lines.append(
-            f"{config.ways} ways, {shots} shots: accuracy on new classes after one step: "
+            f"{config.ways} ways, {counted(shots, 'shot')}: accuracy on new classes after one step: "
             + "; ".join(
                 f"rate {r:+g}: {100 * m:.1f} % \u00b1 {100 * s:.1f} % (adapted at {a:g})"
                 for r, m, s, a in zip(rates, mean, se, adapt, strict=True)
@@ -189,7 +189,8 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
         )
         _, change = paired.by_run(table, "support_change", shots=shots, adapt_rate=float(config.adapt_rates[0]))
         lines.append(
-            f"{config.ways} ways, {shots} shots: change of the support loss in the inner step at the end of training: "
+            f"{config.ways} ways, {counted(shots, 'shot')}: change of the support loss in the inner step at the end of "
+            "training: "
             + "; ".join(f"rate {r:+g}: {c:+.3f}" for r, c in zip(rates, change.mean(axis=0), strict=True))
             + "."
         )

@@ -15,7 +15,7 @@ from undertow.plots import style
 from undertow.problem import Design, Sinusoid
 from undertow.trials import paired
 from undertow.trials.config import ExperimentConfig, Rates, RatesWithZero, Runs, Size
-from undertow.trials.finding import Finding, below, mean_interval, sentence, weakest
+from undertow.trials.finding import Finding, below, counted, mean_interval, sentence, weakest
 from undertow.trials.optimum import empirical_optimum
 from undertow.trials.panel import Cell
 
@@ -85,7 +85,7 @@ def draw(table: pa.Table, config: Config) -> Figure:
             one.set_xticks(rates, [style.signed(rate) for rate in rates], rotation=60 if len(rates) > 5 else 0)
             one.minorticks_off()
             one.set(xlabel="train rate", ylabel="mean squared error on new tasks")
-            one.set_title(f"{shots} shots, {config.iterations} iterations")
+            one.set_title(f"{counted(shots, 'shot')}, {config.iterations} iterations")
         last, names = axes[0, -1], _leaves(table)
         bars = [(shots, j) for shots in config.shots for j in range(len(config.learned_from))]
         for k, (shots, j) in enumerate(bars):
@@ -95,7 +95,8 @@ def draw(table: pa.Table, config: Config) -> Figure:
             alpha = (config.shots.index(shots) + 1) / len(config.shots)
             last.barh(
                 np.arange(len(names)) + (k - (len(bars) - 1) / 2) * 0.18, 100 * shares.mean(axis=1), 0.16,
-                color=style.PALETTE[j + 1], alpha=alpha, label=f"right: {shots} shots, rates started at {start:g}",
+                color=style.PALETTE[j + 1], alpha=alpha,
+                label=f"right: {counted(shots, 'shot')}, rates started at {start:g}",
             )  # fmt: skip
         last.set_yticks(np.arange(len(names)), names)
         last.invert_yaxis()
@@ -123,7 +124,7 @@ def finding(table: pa.Table, config: Config) -> Finding:
         rates, _, values = best_adapted(table, shots)
         ends = mean_interval(paired.positive_against_rest(rates, values))
         found.append(ends)
-        lines.append(f"{shots} shots: squared error at the best rate > 0 minus that at the best rate <= 0: "
+        lines.append(f"{counted(shots, 'shot')}: squared error at the best rate > 0 minus that at the best rate <= 0: "
                      f"{sentence(*ends)}")  # fmt: skip
     lines.append(f"{config.runs} seeds; each rate is chosen on the other seeds")
     return Finding(
@@ -144,13 +145,15 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
             f"{r:+g}: {m:.3f} \u00b1 {s:.3f} (adapted at {a:g})"
             for r, m, s, a in zip(rates, mean, se, adapt, strict=True)
         )
-        lines.append(f"{shots} shots: squared error after one step, each train rate at its best adapt rate: {errors}.")
+        lines.append(
+            f"{counted(shots, 'shot')}: squared error after one step, each train rate at its best adapt rate: {errors}."
+        )
         gains = "; ".join(f"{r:+g}: {paired.against_zero(rates, values, r)}" for r in rates if r)
-        lines.append(f"{shots} shots: difference from rate 0 in the same {len(values)} runs: {gains}.")
+        lines.append(f"{counted(shots, 'shot')}: difference from rate 0 in the same {len(values)} runs: {gains}.")
         best = empirical_optimum(rates, values, config.seed)
         edge = ", at the edge of the sweep" if best.at_edge else ""
         lines.append(
-            f"{shots} shots: lowest at train rate {best.rate:+.3f} (95 % interval {best.low:+.3f} to "
+            f"{counted(shots, 'shot')}: lowest at train rate {best.rate:+.3f} (95 % interval {best.low:+.3f} to "
             f"{best.high:+.3f}{edge}); its sign is {paired.sign_of(best)}."
         )
         for start in config.learned_from:
@@ -163,7 +166,7 @@ def verdict(table: pa.Table, config: Config) -> list[str]:
                 if leaf != "all"
             )
             lines.append(
-                f"{shots} shots, learned rates started at {start:g}: error {_text(error)}; "
+                f"{counted(shots, 'shot')}, learned rates started at {start:g}: error {_text(error)}; "
                 f"{100 * share.mean():.0f} % \u00b1 {100 * _se(share):.0f} % of them are negative "
                 f"({by_leaf}); mean rate {_text(means)}; the step changes the support "
                 f"error of new tasks by {_text(_learned(table, shots, start, 'support_change'))}."

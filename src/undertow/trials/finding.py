@@ -109,3 +109,8 @@ def sentence(estimate: float, low: float, high: float, unit: str = "") -> str:
     """A number with its interval, for a line of text."""
     value, ends = stated(estimate, low, high, unit)
     return f"{value} (95 % interval {ends})" if math.isfinite(low + high) else f"{value} (no interval)"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun in the singular or the plural, for a line of text or a title."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
