@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -157,6 +158,12 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     lowered = {candidate.lower(): candidate for candidate in names}
     near = get_close_matches(name.lower(), list(lowered), n=1)
     return f" Did you mean {lowered[near[0]]!r}?" if near else ""
+
+
+def files_near(path: Path, names: Iterable[str] = ()) -> str:
+    """Return where files are looked for, and which of those beside ``path`` or of ``names`` it is a slip of."""
+    beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    return f"The working directory is {str(Path.cwd())!r}.{did_you_mean(path.name, [*names, *beside])}"
 
 
 def finite(array: np.ndarray, name: str) -> None:

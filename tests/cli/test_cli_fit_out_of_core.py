@@ -62,7 +62,11 @@ def test_what_cannot_be_done_out_of_core_is_said(tmp_path):
     folder = scatter(frame(), tmp_path / "shops")
     said = run("fit", folder, *COLUMNS, "--report", tmp_path / "r.html", "--out", tmp_path / "a", code=2)
     assert "--report" in said.output
-    assert "--memory" in run("fit", folder, *COLUMNS, "--memory", "3 apples", "--out", tmp_path / "a", code=2).output
+    for there in ("a", "others"):  # what cannot be read comes before results that are there
+        (tmp_path / "others").mkdir(exist_ok=True)
+        (tmp_path / "others" / "thesis.tex").write_text("")
+        done = run("fit", folder, *COLUMNS, "--memory", "3 apples", "--out", tmp_path / there, code=2)
+        assert "--memory" in done.output
     assert "--task" in run("fit", folder, "--target", "sales", "--out", tmp_path / "a", code=2).output
     assert "no file matches" in run("fit", tmp_path / "*.none", *COLUMNS, "--out", tmp_path / "a", code=2).output
     assert "more than one file" in run("compare", folder, *COLUMNS, "--out", tmp_path / "a", code=2).output

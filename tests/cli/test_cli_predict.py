@@ -370,11 +370,14 @@ def test_values_far_outside_the_fitted_range_and_cut_off_ones_are_named(folder):
         (("m.safetensors", "new.csv", "--interval", 90), "Use 0.9 for 90 %"),
         (("m.safetensors", "new.csv", "--target", "Sales"), "Did you mean 'sales'?"),
         (("m.safetensors", "new.csv", "--weights", "w"), "has no such column"),
+        (("n.safetensors", "new.csv"), "Did you mean 'm.safetensors'?"),
+        (("m.safetensors", "other.csv"), "'other.csv' has no column 'shop', in which m.safetensors has the tasks"),
     ],
 )
 def test_slips_are_named_before_a_file_that_is_there(folder, arguments, said):
     (folder / "new-predictions.csv").write_text("mine")
-    assert said in run("predict", *arguments, code=2)
+    (folder / "other.csv").write_text("price,area,store\n1,2,a\n")
+    assert said in " ".join(run("predict", *arguments, code=2).split())
     assert (folder / "new-predictions.csv").read_text() == "mine"
 
 

@@ -152,3 +152,27 @@ def test_other_columns_and_targets_are_refused():
         ut.MAMLRegressor().fit(X, Y, groups=G).adapt(X[:3], np.c_[Y, Y][:3])
     with pytest.raises(ValueError, match="zero"):
         ut.MAMLRegressor().fit(X, Y, groups=G, sample_weight=np.zeros(len(X)))
+
+
+@pytest.mark.parametrize("made", [pd.DataFrame, pl.DataFrame, pa.table])
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ({"sex": ["f", "m"] * (len(X) // 2)}, "'sex' of X holds text ('f', 'm')"),
+        ({"age": [None, 3.5] * (len(X) // 2)}, "'age' in "),
+    ],
+)
+def test_a_column_of_a_frame_that_cannot_be_used_is_named(made, column, words):
+    n = len(next(iter(column.values())))
+    frame = made({"a": X[:n, 0], **column})
+    usable = made({"a": X[:n, 0], next(iter(column)): X[:n, 1]})
+    model = ut.MAMLRegressor(n_support=2).fit(usable, Y[:n], groups=G[:n])
+    for call in (
+        lambda: ut.MAMLRegressor(n_support=2).fit(frame, Y[:n], groups=G[:n]),
+        lambda: model.predict(frame),
+        lambda: model.adapt(frame, Y[:n]),
+    ):
+        with pytest.raises(ut.InputError) as error:
+            call()
+        assert words in str(error.value)
+        assert "read_table" in error.value.way_out

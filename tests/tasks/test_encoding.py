@@ -156,7 +156,7 @@ def test_new_levels_that_are_spelled_almost_as_known_ones_are_named():
     new = pd.DataFrame({"k": ["city", "Town ", "sea"]})
     with pytest.raises(InputError, match=r"Spelled almost alike: 'Town ' and 'town'\."):
         encoding.apply(new)
-    _, complete, notes = encoding.apply(new, on_unseen="skip")
+    _, complete, notes, _ = encoding.apply(new, on_unseen="skip")
     assert complete.tolist() == [True, False, False]
     assert "(rows 1, 2; counted from 0)" in notes[0]
     assert "'Town ' and 'town'" in notes[0]
@@ -180,3 +180,11 @@ def test_targets_of_labels_that_are_spelled_in_two_ways_are_named():
     rows = pd.DataFrame({"g": [0, 0, 1], "x": [1.0, 2, 4], "y": ["no", "No", "yes"]})
     with pytest.raises(InputError, match="'No', 'no' differ by case or spaces only"):
         read_table(rows, "g", "y", target_kind="auto")
+
+
+def test_a_table_of_features_has_their_names_and_whole_rows():
+    frame = pd.DataFrame({"g": [*"aabb"], "x": [1.0, 2, 3, 4], "c": [*"uvuv"], "y": [1.0, 2, 3, 5]})
+    encoding = read_table(frame, "g", "y", categories="onehot").encoding
+    assert encoding is not None
+    new = encoding.apply(pd.DataFrame({"c": [*"vvu"], "x": [5.0, None, 7]}), on_missing="drop").table
+    assert new.to_pydict() == {"x": [5.0, 7.0], "c=v": [1.0, 0.0]}

@@ -19,6 +19,7 @@ from undertow.cli.fit_output import print_measure, print_results, write_results
 from undertow.cli.output import console, count, say
 from undertow.cli.own_table import Job, sizes_of
 from undertow.cli.saved_model import Columns, save_model
+from undertow.estimators.parameters import check_shared
 
 
 def fit_out_of_core(
@@ -26,7 +27,6 @@ def fit_out_of_core(
 ) -> None:
     """Sort, fit, print and write as for a table in memory; the report, which shows every task, is left to that."""
     _refuse_what_needs_memory(job, report)
-    job.claim()
     from undertow.scale.source import require
 
     require()
@@ -37,6 +37,8 @@ def fit_out_of_core(
 
     settings, ceiling = job.settings, Ceiling.of(memory)
     estimator = estimator_of(settings, settings["on_small"])
+    check_shared(estimator)
+    job.claim()
     with work_folder(work) as place, _workers(scheduler) as executor:
         with console(stderr=True).status("sorting by task"):
             table = sort(

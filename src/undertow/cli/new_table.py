@@ -65,7 +65,7 @@ def read_new(
     standard = estimator.model_.standard
     means = tuple(standard.centre[: standard.n_inputs].tolist())
     encoding = columns.encoding(names, means)
-    x, complete, notes = encoding.apply(opened, on_missing=on_missing, on_unseen=on_unseen)
+    x, complete, notes, _ = encoding.apply(opened, on_missing=on_missing, on_unseen=on_unseen)
     y, labelled = None, np.zeros(len(codes), dtype=bool)
     if columns.target is not None and columns.target in opened.names:
         classes = np.array(columns.classes) if columns.classes else getattr(estimator, "classes_", None)

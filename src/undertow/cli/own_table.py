@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from undertow import _check, datasets
-from undertow._check import InputError, Setting, did_you_mean
+from undertow._check import InputError, Setting, files_near
 from undertow._plain import plain
 from undertow._version import __version__
 from undertow._write import write_text
@@ -145,13 +145,14 @@ def source_of(
     if not several and "://" in table:
         raise InputError("table", table, "it is an address, and files are read from a disk.", "Download it first.")
     if not several and not place.exists():
-        beside = [other.name for other in place.parent.iterdir()] if place.parent.is_dir() else []
-        near = did_you_mean(place.name, [*datasets.names(), *beside])
+        near = files_near(place, datasets.names())
         if place.suffix:
-            here = f"The working directory is {str(Path.cwd())!r}.{near}"
-            raise InputError("table", table, "there is no such file.", here)
-        known = f"Give a .csv or .parquet file, or one of {', '.join(datasets.names())}.{near}"
+            raise InputError("table", table, "there is no such file.", near)
+        known = f"Give a .csv or .parquet file, or one of {', '.join(datasets.names())}. {near}"
         raise InputError("table", table, "it is neither a file nor a data set.", known)
+    if place.suffix == ".safetensors":
+        way_out = f"A table is needed. A model predicts by: undertow predict {shlex.quote(table)} NEW_TABLE"
+        raise InputError("table", table, "it is a model.", way_out)
     roles = [role for role, value in (("task", task), ("target", target)) if value is None]
     missing = [Setting(role) for role in roles]
     if missing and not said:

@@ -92,6 +92,8 @@ def predict(
         # The model's own columns may be absent; one that was asked for is a slip.
         if name is not None:
             opened.require(name, role)
+    if task is None:
+        rows.require_tasks(opened, model, columns)
     new = read_new(opened, estimator, names, columns, on_missing, on_unseen)
     rows.refuse_clash(opened, interval, columns)
     file = rows.out_file(table, out, overwrite)

@@ -11,14 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from undertow._check import InputError, Setting
+from undertow._check import InputError, Setting, did_you_mean
 from undertow._write import whole
 from undertow.cli.new_table import NewTable, as_spelled, as_typed, write_csv
 from undertow.cli.output import check_file
 from undertow.cli.saved_model import Columns
 from undertow.tasks import labels
 from undertow.tasks.source import Source
-from undertow.tasks.task_columns import split_names
+from undertow.tasks.task_columns import split_names, task_names
+from undertow.tasks.wording import some
 
 _OUT = (".csv", ".parquet")
 _ADDED = ("prediction", "n_adapted")
@@ -77,6 +78,16 @@ def check_columns(estimator: Any, model: Path, names: list[str], columns: Column
     if columns.task == columns.target:
         both = (Setting("task"), " and ", Setting("target"), f" are both {columns.task!r}: they must be two columns.")
         raise InputError(None, rule=both)
+
+
+def require_tasks(opened: Source, model: Path, columns: Columns) -> None:
+    """Raise InputError where the table lacks a column of tasks that the model, and nobody else, has named."""
+    assert columns.task is not None  # it has been checked
+    for name in task_names(opened.names, columns.task):
+        if name not in opened.names:
+            rule = f"{opened.label} has no column {name!r}, in which {model} has the tasks."
+            there = f". The columns are {some(opened.names, 30)}.{did_you_mean(name, opened.names)}"
+            raise InputError(None, rule=rule, way_out=("Name another with ", Setting("task"), there))
 
 
 def refuse_clash(opened: Source, interval: float | None, columns: Columns) -> None:

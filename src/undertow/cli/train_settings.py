@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from undertow import _check
-from undertow._check import InputError, did_you_mean
+from undertow._check import InputError, did_you_mean, files_near
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -157,13 +157,12 @@ _ADAPTER: TypeAdapter[Settings] = TypeAdapter(Annotated[Settings, Field(discrimi
 
 def read_settings(path: Path) -> Settings:
     """Read and check a file; raises InputError, which names every key that does not fit."""
-    near = did_you_mean(path.name, [one.name for one in path.parent.glob("*.toml")])
     if path.suffix.lower() != ".toml" or path.is_dir():
+        near = did_you_mean(path.name, [one.name for one in path.parent.glob("*.toml")])
         way_out = f"Give a .toml file; {_PAGE} has one.{near}"
         raise InputError(None, rule=f"{str(path)!r} is no file of settings.", way_out=way_out)
     if not path.exists():
-        way_out = f"The working directory is {str(Path.cwd())!r}.{near}"
-        raise InputError(None, rule=f"{str(path)!r}: there is no such file.", way_out=way_out)
+        raise InputError(None, rule=f"{str(path)!r}: there is no such file.", way_out=files_near(path))
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:

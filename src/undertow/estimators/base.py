@@ -20,7 +20,15 @@ from undertow.choice.limits import LIMITS
 from undertow.estimators import row_weights
 from undertow.estimators.fitted import FittedModel, by_task
 from undertow.estimators.forward import later_errors, require_search
-from undertow.estimators.inputs import as_array, moments_of, seed_of, task_codes, task_places, warn_no_groups
+from undertow.estimators.inputs import (
+    as_array,
+    faults_of_frames,
+    moments_of,
+    seed_of,
+    task_codes,
+    task_places,
+    warn_no_groups,
+)
 from undertow.estimators.levels import take_off
 from undertow.estimators.linked import has_link
 from undertow.estimators.parameters import check_shared
@@ -103,7 +111,8 @@ class MetaEstimator(BaseEstimator):
         InputError
             for values, shapes or parameters that cannot be used, and by a classifier for one class only.
         """
-        X, y = validate_data(self, as_array(X), y, dtype=[np.float64, np.float32], **self.kind.validation)
+        with faults_of_frames(X):
+            X, y = validate_data(self, as_array(X), y, dtype=[np.float64, np.float32], **self.kind.validation)
         targets = self._begin(y, X.dtype)
         if groups is None:
             warn_no_groups(f"{type(self).__name__}.fit", "all rows are taken for one task.")
@@ -260,7 +269,8 @@ class MetaEstimator(BaseEstimator):
     def _places(self, X: Any, groups: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """Return checked X, and the position of each row's task among those seen; None where nothing is known."""
         check_is_fitted(self)
-        x = np.asarray(validate_data(self, as_array(X), dtype=[np.float64, np.float32], reset=False))
+        with faults_of_frames(X):
+            x = np.asarray(validate_data(self, as_array(X), dtype=[np.float64, np.float32], reset=False))
         if groups is None or not self.model_.knows_tasks:
             return x, None
         return x, task_places(self.task_ids_, groups, len(x))
@@ -351,7 +361,10 @@ class MetaEstimator(BaseEstimator):
 
     def _read_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return checked x (n, p), columns of targets (n, q), and the targets as they are."""
-        X, y = validate_data(self, as_array(X), y, dtype=[np.float64, np.float32], reset=False, **self.kind.validation)
+        with faults_of_frames(X):
+            X, y = validate_data(
+                self, as_array(X), y, dtype=[np.float64, np.float32], reset=False, **self.kind.validation
+            )
         targets = self.targets_.columns(y, X.dtype)
         if targets.shape[1] != self.model_.n_targets:
             raise InputError(

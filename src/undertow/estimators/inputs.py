@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
 
+import narwhals as nw
 import numpy as np
 from sklearn.utils import check_random_state
 
@@ -14,6 +17,7 @@ from undertow._check import InputError
 from undertow.tasks import labels
 from undertow.tasks.columns import refuse_merged, refuse_nul, whole_labels
 from undertow.tasks.rows import TaskRows
+from undertow.tasks.wording import in_words, missing_counts, some
 
 
 class MissingGroupsWarning(UserWarning):
@@ -62,6 +66,39 @@ def as_array(values: Any) -> Any:
             rule=f"X of type {type(values).__name__} cannot be read through DLPack ({error}).",
             way_out="Move it to the CPU first.",
         ) from error
+
+
+@contextmanager
+def faults_of_frames(values: Any) -> Iterator[None]:
+    """Name the column of a data frame that cannot be used, where scikit-learn says of all of them that one cannot.
+
+    Raises InputError for text and missing values; other errors pass, as do those of arrays.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not isinstance(error, InputError) and (fault := _fault_of_frame(values)) is not None:
+            raise fault from error
+        raise
+
+
+def _fault_of_frame(values: Any) -> InputError | None:
+    frame: Any = nw.from_native(values, eager_only=True, pass_through=True)
+    if not isinstance(frame, nw.DataFrame):
+        return None
+    read = "undertow.tasks.read_table({}), whose table undertow.estimators.fit_table fits"
+    for name in frame.columns:
+        shown = list(dict.fromkeys(cell for cell in frame[name].to_list() if isinstance(cell, str)))
+        if shown:
+            rule = f"column {name!r} of X holds text ({some(shown, 3)}): a number is needed."
+            way_out = f"Leave it out, make numbers of it, or use {read.format('..., categories=' + repr('onehot'))}."
+            return InputError(None, rule=rule, way_out=way_out)
+    flags = {name: np.array([v is None or v != v for v in frame[name].to_list()]) for name in frame.columns}
+    missing = missing_counts({name: one for name, one in flags.items() if one.any()})
+    if missing:
+        way_out = f"Drop or fill these rows, or use {read.format('..., on_missing=' + repr('drop'))}."
+        return InputError(None, rule=f"X is missing (NaN): {in_words(missing)} of {len(frame)}.", way_out=way_out)
+    return None
 
 
 def task_codes(groups: Any, n_rows: int, name: str = "groups") -> tuple[np.ndarray, np.ndarray]:

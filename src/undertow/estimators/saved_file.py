@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
-from undertow._check import InputError
+from undertow._check import InputError, files_near
 
 Arrays = dict[str, np.ndarray]
 
@@ -62,10 +62,9 @@ def read_file(path: Path) -> tuple[dict[str, str], Arrays]:
     """
     where = repr(str(path))
     if not path.is_file():
-        here = f"The working directory is {str(Path.cwd())!r}."
         if path.exists():
             raise InputError(None, rule=f"{where} is a folder, a pipe or a device.", way_out="Give a file.")
-        raise InputError(None, rule=f"{where}: there is no such file.", way_out=here)
+        raise InputError(None, rule=f"{where}: there is no such file.", way_out=files_near(path))
     _, _, safe_open, failure = _library()
     try:
         with path.open("rb") as opened:

@@ -48,6 +48,13 @@ class Encoded(NamedTuple):
     """(R,) whether all features of a row are there"""
     notes: tuple[str, ...]
     """what was done, in sentences"""
+    names: tuple[str, ...]
+    """(p,) of the features"""
+
+    @property
+    def table(self) -> pa.Table:
+        """The features of the rows that are complete, by name, as an estimator predicts from them."""
+        return pa.table({name: self.x[self.complete, j] for j, name in enumerate(self.names)})
 
 
 @dataclass(frozen=True)
@@ -241,7 +248,7 @@ class Encoding:
         complete &= ~np.isnan(x).any(axis=1)
         if self.made is not None:
             x = self._made_of(self.made, x, complete, on_missing, notes)
-        return Encoded(x, complete, tuple(notes))
+        return Encoded(x, complete, tuple(notes), self.columns_made)
 
     def _made_of(
         self, made: Made, x: np.ndarray, complete: np.ndarray, on_missing: str, notes: list[str]

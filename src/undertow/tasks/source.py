@@ -16,7 +16,7 @@ import narwhals as nw
 import pyarrow as pa
 import pyarrow.compute
 
-from undertow._check import InputError, Setting, did_you_mean
+from undertow._check import InputError, Setting, did_you_mean, files_near
 from undertow._memory import require_to_read
 from undertow.tasks.reading import Reading
 from undertow.tasks.text_file import TextFile, name_fault, not_utf8, recognise, refused, uneven
@@ -215,10 +215,7 @@ def _open_file(path: Path, reading: Reading) -> Source:
     try:
         kind = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = did_you_mean(path.name, beside)
-        way_out = f"{near} The working directory is {str(Path.cwd())!r}.".strip()
-        raise refused(path, ": there is no such file.", way_out) from None
+        raise refused(path, ": there is no such file.", files_near(path)) from None
     except (OSError, ValueError) as error:
         raise refused(path, f": {getattr(error, 'strerror', None) or error}.", "Give the path of a file.") from error
     if stat.S_ISDIR(kind):
