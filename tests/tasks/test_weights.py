@@ -75,3 +75,20 @@ def test_copies_are_repeated_rows():
     np.testing.assert_allclose(one.coef_, other.coef_, rtol=1e-6)
     np.testing.assert_allclose(one.task_intercept_, other.task_intercept_, rtol=1e-6)
     np.testing.assert_allclose(weighted.standardized()[1].spread, repeated.standardized()[1].spread, rtol=1e-12)
+
+
+def test_copies_are_named_and_rows_that_are_alike_by_chance_are_not():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 10)
+
+    def notes(x, y, twice):
+        frame = {"g": groups, "x": x, "y": y}
+        frame = {name: np.concatenate([column, column[:twice]]) for name, column in frame.items()}
+        return [note for note in read_table(pd.DataFrame(frame), "g", "y").notes if "repeat" in note]
+
+    measured, scores = rng.standard_normal(200).round(2), rng.integers(0, 4, 200)
+    (note,) = notes(measured, rng.standard_normal(200).round(2), 30)
+    assert note.startswith("30 of 230 rows")
+    assert "rows 200, 201" in note
+    for x, y, twice in ((measured, measured**2, 0), (scores, rng.poisson(1, 200), 200), (scores, scores, 0)):
+        assert not notes(x, y, twice)

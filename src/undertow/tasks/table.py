@@ -15,6 +15,7 @@ from undertow._batch import TaskBatch
 from undertow._check import InputError, Setting, Text
 from undertow._memory import require_to_read
 from undertow.tasks import drawing
+from undertow.tasks.copies import said_copies
 from undertow.tasks.encoding import Encoding
 from undertow.tasks.formula import Formula
 from undertow.tasks.gaps import means_of, settle
@@ -241,8 +242,7 @@ def _read(
         formula = replace(formula, random_slopes=encoding.slopes_of(formula, table.feature_names, table.x))
         table = replace(table, x=x, feature_names=encoding.columns_made, formula=formula)
     table = _without_constants(table, reading.on_constant, said)
-    if note:
-        said.append(note)
+    said += [note] * bool(note) + said_copies(table)
     encoding = encoding.restricted(table.feature_names, dict(zip(named, means, strict=True)), opened, table.rows)
     if reading.anonymous:
         table = replace(table, ids=numbered(table.n_tasks))

@@ -1,0 +1,57 @@
+"""Rows that are there twice: half of a task's copies are then support rows, which know the other half."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from undertow.tasks.grouped import GroupedTable
+from undertow.tasks.wording import which_rows
+
+# Beyond it sorting takes longer than it is worth.
+_MOST_NUMBERS = 5_000_000
+# Pairs of equal rows are copies where there are so many times as many as equal features and equal targets would make.
+_TIMES = 10
+# A smaller share of the rows moves an error little.
+_LEAST = 0.05
+
+
+def said_copies(table: GroupedTable) -> list[str]:
+    """Return a note on rows that repeat another one of their task in all features and the target, if chance makes none.
+
+    Of coded features and of a target of few values many rows are equal by chance, and nothing is said.
+    """
+    r = table.n_rows
+    if r < 2 or r * (table.n_features + 2) > _MOST_NUMBERS:
+        return []
+    codes = np.repeat(np.arange(table.n_tasks), table.counts)
+    inputs, whole = (_groups(np.column_stack([codes, *columns])) for columns in ((table.x,), (table.x, table.y)))
+    by_chance = _pairs(inputs) * _pairs(_groups(table.y[:, None])) / (r * (r - 1) / 2)
+    repeats = _repeats(whole)
+    if _pairs(whole) <= _TIMES * by_chance or repeats.sum() < _LEAST * r:
+        return []
+    flags = np.zeros(int(table.rows.max()) + 1, dtype=bool)
+    flags[table.rows[repeats]] = True
+    return [
+        f"{int(repeats.sum())} of {r} rows repeat another one of their task in all features and in {table.target} "
+        f"({which_rows(flags)}): if they are copies, errors on held-out tasks are too low, since half of a pair may be "
+        "known; leave copies out, or give each row once with its number as a weight"
+    ]
+
+
+def _groups(values: np.ndarray) -> np.ndarray:
+    """Number (R,) of the group of equal rows that each row (R, c) is of."""
+    rows = np.ascontiguousarray(values + 0.0)  # one zero
+    bytes_of_rows = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
+    return np.unique(bytes_of_rows, return_inverse=True)[1]
+
+
+def _pairs(groups: np.ndarray) -> float:
+    sizes = np.bincount(groups).astype(float)
+    return float((sizes * (sizes - 1)).sum() / 2)
+
+
+def _repeats(groups: np.ndarray) -> np.ndarray:
+    """Whether a row (R,) comes after an equal one."""
+    out = np.ones(len(groups), dtype=bool)
+    out[np.unique(groups, return_index=True)[1]] = False
+    return out
