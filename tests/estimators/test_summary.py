@@ -7,7 +7,7 @@ import pytest
 from made import table
 
 import undertow as ut
-from undertow.estimators.summary import AT_MEANS
+from undertow.estimators.summary import AT_MEANS, Coefficient
 from undertow.mixed import MixedRule, fit_mixed
 
 
@@ -95,3 +95,11 @@ def test_large_numbers_are_written_in_full():
     g, x = np.repeat(np.arange(12), 6), rng.normal(size=(72, 1))
     y = 1e5 * (x[:, 0] + rng.normal(size=12)[g] + rng.normal(size=72))
     assert "e+" not in str(ut.MAMLRegressor(rule=ut.MixedRule("diagonal"), n_support=2).fit(x, y, groups=g).summary())
+
+
+@pytest.mark.parametrize(("value", "error"), [(123456789.25, 1.5), (41234.5678, 0.0012), (-2e7, 3e6), (0.40521, 0.008)])
+def test_the_ends_of_an_interval_are_told_apart_however_far_from_0(value, error):
+    ends = value - 2 * error, value + 2 * error
+    said = Coefficient("level", value, error, *ends, 0.5).cells()[2]
+    shown = [float(part.replace(",", "")) for part in said.split(" to ")]
+    np.testing.assert_allclose(shown, ends, atol=0.4 * error)

@@ -139,6 +139,13 @@ def test_labels_that_look_alike_are_named(tmp_path):
     frame = pd.DataFrame({"g": ["S1", "S1 ", "s1", "S2"], "x": [1.0, 2, 3, 4], "y": [0, 1, 0, 1]})
     with pytest.warns(TableNote, match=r"1 pair of labels of 'g'.*likely one task.*'S1', 'S1 ', 's1'"):
         assert read_table(frame, "g", "y").n_tasks == 4
+    levels = frame.assign(g=[1, 1, 2, 2], x=["mall", "Mall", "city", "mall"])
+    with pytest.warns(TableNote, match=r"1 pair of labels of 'x'.*likely one level.*'Mall', 'mall'"):
+        read_table(levels, "g", "y", categories="onehot")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TableNote)
+        second = read_table(levels.assign(z=frame["x"]), "g", "y", features=["z"], random_intercept="x")
+    assert any("'Mall', 'mall'" in note for note in second.notes)
 
 
 def faults(folder):

@@ -76,7 +76,9 @@ def short(strategy: str) -> str:
 def number(value: float, digits: int = 4) -> str:
     """Return a number to so many digits, from a thousand on in full and with thousands separated, as "11,340"."""
     text = f"{value:.{digits}g}"
-    return f"{float(text):,.0f}" if 1000 <= abs(value) < 1e15 else text
+    if not 1000 <= abs(value) < 1e15:
+        return text
+    return f"{float(text):,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
 def percent(value: float) -> str:

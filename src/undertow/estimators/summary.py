@@ -54,12 +54,18 @@ class Coefficient(NamedTuple):
 
     def cells(self) -> list[str]:
         """Return coefficient, standard error, interval and spread between tasks as text; empty where there is none."""
+        # A value far from 0 has digits enough to tell the ends of its interval apart.
+        spread = abs(self.standard_error or self.value)
+        most = max(abs(self.value), spread)
+        digits = (
+            4 if spread == 0 else min(max(4, 2 + math.floor(math.log10(most)) - math.floor(math.log10(spread))), 15)
+        )
         parts = [
-            "" if value is None else number(value, digits)
-            for value, digits in ((self.standard_error, 3), (self.low, 4), (self.high, 4), (self.task_std, 3))
+            "" if value is None else number(value, n)
+            for value, n in ((self.standard_error, 3), (self.low, digits), (self.high, digits), (self.task_std, 3))
         ]
         interval = f"{parts[1]} to {parts[2]}" if parts[1] else ""
-        return [number(self.value), parts[0], interval, parts[3]]
+        return [number(self.value, digits), parts[0], interval, parts[3]]
 
 
 class Bend(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,16 +84,21 @@ def alike(labels: SomeIds) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def said_alike(labels: SomeIds, name: str) -> str:
-    """Return a sentence on labels of a column that are likely one; empty where there are none."""
+def said_alike(labels: SomeIds, name: str, what: str = "task") -> str:
+    """Return a sentence on labels of a column that are likely one; empty where there are none. what: they name."""
     groups = alike(labels)
     pairs = "; ".join(some(group) for group in groups[:4]) + ("; ..." if len(groups) > 4 else "")
     if not groups:
         return ""
     return (
         f"{len(groups)} {'pair' if len(groups) == 1 else 'pairs'} of labels of {name!r} differ by case or spaces "
-        f"only and are likely one task each, but are kept apart: {pairs}"
+        f"only and are likely one {what} each, but are kept apart: {pairs}"
     )
+
+
+def said_alike_levels(levels: Mapping[str, Sequence[str] | SomeIds]) -> list[str]:
+    """Return such a sentence for each column of levels that has some."""
+    return [said for name, known in levels.items() if (said := said_alike(np.asarray(known), name, "level"))]
 
 
 def folded(label: Any, rounded: bool = False) -> str:

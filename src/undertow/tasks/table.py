@@ -20,7 +20,7 @@ from undertow.tasks.encoding import Encoding
 from undertow.tasks.formula import Formula
 from undertow.tasks.gaps import means_of, settle
 from undertow.tasks.grouped import GroupedTable
-from undertow.tasks.labels import numbered, said_alike
+from undertow.tasks.labels import numbered, said_alike, said_alike_levels
 from undertow.tasks.reading import Reading, TableNote
 from undertow.tasks.restarting import find_restart
 from undertow.tasks.row_columns import moments_in_time, row_weights, said_codes, said_row_numbers, weighted
@@ -180,7 +180,7 @@ def _read(
     spelled = [f"{target!r}: {outcome.said}"] * bool(outcome.said) + list(notes)
     if spelled:
         said.append("read as numbers: " + "; ".join(spelled[:6]) + ("; ..." if len(spelled) > 6 else ""))
-
+    said += said_alike_levels(encoding.levels)
     if features is None:
         said += said_row_numbers(x, encoding.features)
         said += said_codes(opened, x, encoding.features, encoding.dates)
@@ -222,7 +222,9 @@ def _read(
     if second:
         used = of_level[table.rows]
         table = replace(table, levels=level_ids[used], levels_from=tuple(second))
-        said.append(f"a random intercept for {len(np.unique(used))} levels of {','.join(second)}")
+        there = level_ids[np.unique(used)]
+        said.append(f"a random intercept for {len(there)} levels of {','.join(second)}")
+        said += said_alike_levels({} if reading.anonymous else {",".join(second): there})
     lost = np.flatnonzero(table.counts == 0)
     if len(lost):
         which = "" if reading.anonymous else f": {some(ids[lost])}"
