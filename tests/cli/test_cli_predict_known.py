@@ -44,6 +44,15 @@ def folder(tmp_path, monkeypatch, model):
     return tmp_path
 
 
+def test_rows_that_were_trained_on_are_named_where_they_come_again(folder):
+    again = {"a": X[:, 0], "b": X[:, 1], "shop": SHOP, "y": np.where(TRAIN & (SHOP < 2), Y, np.nan)}
+    pq.write_table(pa.table(again), "again.parquet")
+    assert "labelled rows of 2 known tasks are the rows of training" in run("predict", "m.safetensors", "again.parquet")
+    fresh = again | {"y": np.where(~TRAIN & (SHOP < 2), Y, np.nan)}  # as many rows, and others
+    pq.write_table(pa.table(fresh), "fresh.parquet")
+    assert "rows of training" not in run("predict", "m.safetensors", "fresh.parquet")
+
+
 def new_table(ids, targets=None, rows=~TRAIN, file="new.parquet"):
     columns = {"a": X[rows, 0], "b": X[rows, 1], "shop": ids, "y": pa.nulls(rows.sum(), pa.float64())}
     if targets is not None:

@@ -153,6 +153,12 @@ def _about_tasks(estimator: Any, new: NewTable, n_adapted: np.ndarray, known: np
         elif more.any():
             line += "; the file does not hold their earlier rows: those with a new target adapt on new rows alone"
         lines.append(line)
+        twice = _trained_on(model, new, known)
+        if len(twice):
+            lines.append(
+                f"note: the labelled rows of {len(twice)} known {'task' if len(twice) == 1 else 'tasks'} are the rows "
+                f"of training, which count twice now: leave them out ({some(twice)})"
+            )
     elif model.knows_tasks and len(new.ids):
         lines.append("no task is known to the model: all are new")
     if model.knows_tasks:
@@ -163,6 +169,26 @@ def _about_tasks(estimator: Any, new: NewTable, n_adapted: np.ndarray, known: np
                 f"spelled almost as known tasks, and taken for new ones: {pairs}{', ...' if alike[4:] else ''}"
             )
     return lines
+
+
+def _trained_on(model: Any, new: NewTable, known: np.ndarray) -> np.ndarray:
+    """Ids of known tasks whose labelled rows are as many as those of training, with the same column means."""
+    standard, rows = model.standard, model.task_rows
+    if rows is None or not standard.intercept:
+        return new.ids[:0]
+    support = new.complete & new.labelled & (new.codes >= 0)
+    codes, x, p = new.codes[support], new.x[support], standard.n_inputs
+    n = np.bincount(codes, minlength=len(new.ids))
+    sums = np.stack([np.bincount(codes, x[:, j], minlength=len(new.ids)) for j in range(p)], axis=1)
+    place, found = labels.places(model.task_ids, new.ids), []
+    for i in np.flatnonzero(known & (n > 0) & (n == rows.totals[place].round())):
+        own = rows.rows[rows.offsets[place[i]] : rows.offsets[place[i] + 1]].astype(np.float64)
+        # With factors as with rows, products with the column of the intercept are sums over rows.
+        mean = own[:, :p].T @ own[:, len(standard.centre)] / n[i]
+        here = (sums[i] / n[i] - standard.centre[:p]) / standard.spread[:p]
+        if np.allclose(mean, here, rtol=1e-4, atol=1e-4):
+            found.append(i)
+    return new.ids[found]
 
 
 def _about_gaps(columns: Columns, new: NewTable) -> list[str]:
