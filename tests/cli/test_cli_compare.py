@@ -1,5 +1,6 @@
 """``undertow compare`` as a user calls it: what it prints, what it writes, and what it says of bad input."""
 
+import itertools
 import json
 import os
 import shutil
@@ -242,7 +243,10 @@ def test_a_killed_command_loses_one_fit_and_leaves_no_process(tmp_path):
         assert time.monotonic() - begun < 30
         time.sleep(0.1)
     subprocess.run(command, check=True, capture_output=True)
-    assert len(cells.read_text().splitlines()) == 45 > done
+    found = [json.loads(line) for line in cells.read_text().splitlines()]
+    rivals = {one["rival"] for one in found}
+    assert sorted((one["fold"], one["rival"]) for one in found) == sorted(itertools.product(range(5), rivals))
+    assert len(found) > done
 
 
 def _state_and_parent(number):
