@@ -244,10 +244,9 @@ def test_a_saved_model_predicts_raw_rows_and_knows_its_columns(bracketed, tmp_pa
 def test_no_file_is_lost_to_save_or_report(bracketed, tmp_path, monkeypatch):
     file = tmp_path / "m.safetensors"
     file.write_text("mine")
-    read = "undertow.tasks.read_table"
     with monkeypatch.context() as patched:
-        # Nothing may be computed before it is refused.
-        patched.setattr(read, None)
+        # Nothing may be fitted before it is refused.
+        patched.setattr("undertow.cli.fit_model.fit_estimator", None)
         assert "is there already" in run(*bracketed, "--save", file, code=2)
         (tmp_path / "r.html").write_text("mine")
         assert "is there already" in run(*bracketed, "--report", tmp_path / "r.html", code=2)
