@@ -194,6 +194,20 @@ def test_a_table_that_cannot_be_used_is_named_in_keys_that_there_are(task, messa
     assert not (tmp_path / "out").exists()
 
 
+def test_what_was_done_to_a_table_is_said_in_lines_of_ours(tmp_path):
+    pytest.importorskip("jax")
+    rows = [f"{g};{x};{x + g}" for g in range(5) for x in range(8)]
+    (tmp_path / "t.csv").write_text("\n".join(["g;x;y", *rows]))
+    text = (
+        'case = "table"\ninner = { train_rate = 0.1, adapt_rate = 0.1 }\nouter = { iterations = 2, meta_batch = 99 }\n'
+    )
+    text += f'[task]\ntarget = "y"\ntable = "{tmp_path / "t.csv"}"\ntask = "g"'
+    done = call("train", written(tmp_path, text), "--out", tmp_path / "out")
+    assert "t: 5 tasks (g) of 8 rows" in done.stdout
+    assert "note: recognised" in done.stdout
+    assert done.stderr.startswith("Error: meta_batch=99")
+
+
 def test_a_table_that_is_not_there_is_named(tmp_path):
     text = 'case = "table"\ntask = { table = "no.csv" }\ninner = { train_rate = 0.1, adapt_rate = 0.1 }\n'
     done = call("train", written(tmp_path, text + "outer = { iterations = 2 }"), "--out", tmp_path / "out")

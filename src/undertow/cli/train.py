@@ -67,11 +67,13 @@ def train(
 
 def _lines(settings: Settings, case: Case, found: dict[str, Any], folder: Path) -> list[str]:
     """What the screen says."""
+    from undertow.cli.output import count
+
     n, rate = len(case.new_tasks.query_y), settings.inner.adapt_rate
     best = f"; best {_text(found['best_loss'])} after {found['best_iteration']} iterations"
     best = best if found["iterations"] >= settings.outer.validate_every else ""  # never measured on the way
     lines = [
-        f"{settings.case}: {found['iterations']} iterations, stopped by {found['stopped'].replace('_', ' ')}",
+        f"{settings.case}: {count(found['iterations'], 'iteration')}, stopped by {found['stopped'].replace('_', ' ')}",
         f"{found['loss']} of {n} validation task{'s' * (n > 1)}:",
         f"  {'after adaptation':<46}{_said(found['adapted'])}{best}",
         f"  {'without adaptation':<46}{_said(found['before'])}{_gain('adaptation', found['before'])}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +14,7 @@ from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.cli.train_settings import ImageSettings, Settings, SinusoidSettings, TableSettings
 from undertow.problem import Design, Sinusoid
-from undertow.tasks import ImageTasks, draws, read_images, read_table, split_tasks
+from undertow.tasks import ImageTasks, TableNote, draws, read_images, read_table, split_tasks
 
 DEFAULT_META_BATCH = 25
 # Keys of [task] that are options of ``read_table``.
@@ -72,19 +74,24 @@ def _images(settings: ImageSettings) -> Case:
 
 
 def _table(settings: TableSettings) -> Case:
-    from undertow.cli.own_table import refuse_one_value, source_of
+    from undertow.cli.output import say
+    from undertow.cli.own_table import refuse_one_value, source_of, what_was_read
 
     key, _ = _seeds(settings)
     task, seed = settings.task, settings.outer.seed
-    table = read_table(
-        source_of(task.table, task.task, task.target)[1],
-        task.task,
-        task.target,
-        task.features,
-        min_rows=task.n_support + 1,
-        **task.model_dump(include=_READING),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TableNote)  # they are said in lines of ours
+        table = read_table(
+            source_of(task.table, task.task, task.target)[1],
+            task.task,
+            task.target,
+            task.features,
+            min_rows=task.n_support + 1,
+            **task.model_dump(include=_READING),
+        )
     refuse_one_value(table)
+    for line in what_was_read(Path(task.table).stem, table, task.n_support):
+        say(line)
     train, test = split_tasks(table, task.test_share, seed)
     # The scale is that of the training tasks: held-out tasks must not set it.
     train, standard = train.standardized(task.clip, target=True)
