@@ -166,6 +166,15 @@ def test_curves_are_tried_where_weights_lie_far_apart(tmp_path):
     assert outcome(21000540, tmp_path / "m") == "fitted"
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_numbers_stay_finite_where_weights_or_units_lie_far_apart(tmp_path):
+    """Two rows of which one has all the weight, in float32; and columns of 1e-116 and 1e122."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert outcome(33002203, tmp_path / "m") == "refused"
+        assert outcome(33002556, tmp_path / "m") == "fitted"
+
+
 def test_sparse_rows_are_refused_wherever_they_are_given():
     rng = np.random.default_rng(0)
     x, groups = rng.standard_normal((40, 2)), np.repeat(np.arange(8), 5)

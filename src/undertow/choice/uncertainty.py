@@ -205,8 +205,12 @@ def _expected(fit: MixedFit, moment: np.ndarray, n: int) -> tuple[float, float]:
     if fit.repels:
         values, noise = np.linalg.eigvals(_prior(fit) @ moment).real, abs(fit.rule.ratio)
     else:
-        root = root_of(_prior(fit))
-        values, noise = np.linalg.eigvalsh(root.T @ moment @ root).clip(0), fit.rule.ratio
+        # In units of the inputs, whose squares and those of the weights may leave the range of float64 together.
+        unit = np.sqrt(np.diagonal(moment))
+        unit = np.where(unit > 0, unit, 1.0)
+        root = root_of(unit[:, None] * _prior(fit) * unit)
+        values = np.linalg.eigvalsh(root.T @ (moment / unit / unit[:, None]) @ root).clip(0)
+        noise = fit.rule.ratio
     return noise + float(values.sum()), noise + float((values / (1 + n * values / noise)).sum())
 
 

@@ -34,6 +34,8 @@ from undertow.tasks.curve import Curve
 # from one operation to the next.
 _ROWS = 1024
 _LARGEST = 1e307
+# Deviations from the mean that a value may have: float32 holds their products.
+_FARTHEST = 1e7
 
 
 INDICATOR = 4.0
@@ -132,6 +134,10 @@ class Standard:
             centre, target_centre = np.zeros(p), np.zeros(q)
         else:
             spread = np.where(_two_valued(rows), np.maximum(spread, _farthest(rows) / INDICATOR), spread)
+            # Only rows that weigh next to nothing beside others can lie farther away.
+            spread, target_spread = (
+                np.maximum(one, _farthest(of) / _FARTHEST) for one, of in ((spread, rows), (target_spread, outcomes))
+            )
         return cls(
             centre,
             np.where(spread > 0, spread, 1.0) if features else np.ones(p),
