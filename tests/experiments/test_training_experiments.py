@@ -209,7 +209,7 @@ def test_the_trained_network_is_near_its_kernel_and_the_nearer_the_wider():
     problem, design = QuadraticRegression(4, 0.5, 0.5), Design(3, 5, 2, 5)
     gaps = {}
     for width in (64, 2048):
-        part = network_runs.Part("a", problem, design, width, True, (-1.0, 0.0), 0.25, 5, 20)
+        part = network_runs.Part("a", problem, design, width, True, (-1.0, 0.0), 0.25, (5, 20))
         table = network_runs.compute(part, Cell("a", 0, 0, 2, 0, (0, 0)), 5000, 1e-4)
         assert table["converged"].to_numpy(zero_copy_only=False).all()
         gaps[width] = np.array([table[f"gap_{source}"].to_numpy() for source in ("empirical", "analytic")]).mean(axis=1)
