@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar, overload
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from undertow._check import InputError
 from undertow._workers import one_blas_thread
@@ -20,15 +20,7 @@ from undertow.choice.limits import LIMITS
 from undertow.estimators import row_weights
 from undertow.estimators.fitted import FittedModel, by_task
 from undertow.estimators.forward import later_errors, require_search
-from undertow.estimators.inputs import (
-    as_array,
-    faults_of_frames,
-    moments_of,
-    seed_of,
-    task_codes,
-    task_places,
-    warn_no_groups,
-)
+from undertow.estimators.inputs import moments_of, seed_of, task_codes, task_places, validated, warn_no_groups
 from undertow.estimators.levels import take_off
 from undertow.estimators.linked import has_link
 from undertow.estimators.parameters import check_shared
@@ -51,15 +43,10 @@ class MetaEstimator(BaseEstimator):
     __metadata_request__predict: ClassVar[dict[str, bool]] = {"groups": True, "levels": True}
 
     n_support: int
-    standardize: bool
-    clip: float | None
-    fit_intercept: bool
     on_small: str
-    weighting: str
     support: str
     row_weights: str
     floor: float | None
-    n_jobs: int | None
     random_state: Any
     n_features_in_: int
     model_: FittedModel
@@ -67,7 +54,6 @@ class MetaEstimator(BaseEstimator):
     seed_: int
     coef_: np.ndarray
     intercept_: Any
-    by_time_: dict[str, float]
 
     kind: ClassVar[Kind]
 
@@ -111,8 +97,7 @@ class MetaEstimator(BaseEstimator):
         InputError
             for values, shapes or parameters that cannot be used, and by a classifier for one class only.
         """
-        with faults_of_frames(X):
-            X, y = validate_data(self, as_array(X), y, dtype=[np.float64, np.float32], **self.kind.validation)
+        X, y = validated(self, X, y, **self.kind.validation)
         targets = self._begin(y, X.dtype)
         if groups is None:
             warn_no_groups(f"{type(self).__name__}.fit", "all rows are taken for one task.")
@@ -269,8 +254,7 @@ class MetaEstimator(BaseEstimator):
     def _places(self, X: Any, groups: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """Return checked X, and the position of each row's task among those seen; None where nothing is known."""
         check_is_fitted(self)
-        with faults_of_frames(X):
-            x = np.asarray(validate_data(self, as_array(X), dtype=[np.float64, np.float32], reset=False))
+        x = np.asarray(validated(self, X, reset=False))
         if groups is None or not self.model_.knows_tasks:
             return x, None
         return x, task_places(self.task_ids_, groups, len(x))
@@ -361,21 +345,16 @@ class MetaEstimator(BaseEstimator):
 
     def _read_rows(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return checked x (n, p), columns of targets (n, q), and the targets as they are."""
-        with faults_of_frames(X):
-            X, y = validate_data(
-                self, as_array(X), y, dtype=[np.float64, np.float32], reset=False, **self.kind.validation
-            )
+        X, y = validated(self, X, y, reset=False, **self.kind.validation)
         targets = self.targets_.columns(y, X.dtype)
         if targets.shape[1] != self.model_.n_targets:
-            raise InputError(
-                None, rule=f"y has {targets.shape[1]} targets: the estimator was fitted to {self.model_.n_targets}."
-            )
+            rule = f"y has {targets.shape[1]} targets: the estimator was fitted to {self.model_.n_targets}."
+            raise InputError(None, rule=rule)
         if self.model_.link is not None:
             self.model_.link.check(targets)
         return X, targets, y
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = bool(self.kind.validation.get("multi_output"))
-        tags.target_tags.single_output = True
+        tags.target_tags.multi_output, tags.target_tags.single_output = "multi_output" in self.kind.validation, True
         return tags

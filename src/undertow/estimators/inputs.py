@@ -11,6 +11,7 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import validate_data
 
 from undertow import _check
 from undertow._check import InputError
@@ -54,7 +55,17 @@ def column_numbers(estimator: Any, columns: Any, argument: str) -> tuple[int, ..
     return tuple(sorted(set(numbers)))
 
 
-def as_array(values: Any) -> Any:
+def validated(estimator: Any, X: Any, y: Any = "no_validation", **settings: Any) -> Any:
+    """Return X (R, p), and y (R,) or (R, q) where given, as floating-point arrays checked by scikit-learn.
+
+    settings: those of its ``validate_data``. Raises InputError for a column of a frame, or an array of another library,
+    which cannot be used; ValueError for the rest.
+    """
+    with _faults_of_frames(X):
+        return validate_data(estimator, _as_array(X), y, dtype=[np.float64, np.float32], **settings)
+
+
+def _as_array(values: Any) -> Any:
     """Return an array of another library that lies in main memory as a NumPy array, without a copy where possible."""
     if isinstance(values, np.ndarray) or hasattr(values, "__array__") or not hasattr(values, "__dlpack__"):
         return values
@@ -69,7 +80,7 @@ def as_array(values: Any) -> Any:
 
 
 @contextmanager
-def faults_of_frames(values: Any) -> Iterator[None]:
+def _faults_of_frames(values: Any) -> Iterator[None]:
     """Name the column of a data frame that cannot be used, where scikit-learn says of all of them that one cannot.
 
     Raises InputError for text and missing values; other errors pass, as do those of arrays.
@@ -118,7 +129,7 @@ def task_codes(groups: Any, n_rows: int, name: str = "groups") -> tuple[np.ndarr
 def group_values(groups: Any, n_rows: int, name: str = "groups") -> np.ndarray:
     """Return groups as a flat array of text, numbers or dates, one for each row, without a missing one."""
     what = {"groups": "task", "task_order": "moment"}.get(name, "level")
-    values = np.asarray(_listed(groups) if isinstance(groups, list | tuple) else as_array(groups))
+    values = np.asarray(_listed(groups) if isinstance(groups, list | tuple) else _as_array(groups))
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.shape != (n_rows,):

@@ -278,18 +278,10 @@ class Encoding:
         counts = missing_counts({name: flags for name, flags in by_column.items() if flags.any()})
         if on_missing == "refuse":
             name, flags = next((name, flags) for name, flags in by_column.items() if flags.any())
-            raise InputError(
-                None,
-                rule=f"feature {name!r} is missing (null or NaN) {at_rows(flags)}{also(counts)}: the model needs every "
-                "feature.",
-                way_out=(
-                    "Fill or leave out these rows, or give ",
-                    Setting("on_missing", "drop"),
-                    ", which leaves their prediction empty, or ",
-                    Setting("on_missing", "mean"),
-                    ", which puts the mean of training.",
-                ),
-            )
+            where, (drop, mean) = at_rows(flags), (Setting("on_missing", how) for how in ("drop", "mean"))
+            rule = f"feature {name!r} is missing (null or NaN) {where}{also(counts)}: the model needs every feature."
+            first, then = "Fill or leave out these rows, or give ", ", which leaves their prediction empty, or "
+            raise InputError(None, rule=rule, way_out=(first, drop, then, mean, ", which puts the mean of training."))
         if on_missing == "drop":
             left = int((missing.any(axis=1) & complete).sum())
             notes.append(f"{left} {row_or_rows(left)} left without prediction, missing: {in_words(counts)}")
@@ -333,11 +325,7 @@ class Encoding:
 
 
 def _with_indicators(
-    columns: Sequence[str],
-    plain: np.ndarray,
-    levels: Mapping[str, list[str]],
-    codes: Mapping[str, RowNumbers],
-    width: int,
+    columns: Sequence[str], plain: np.ndarray, levels: Mapping[str, list[str]], codes: Mapping[str, Any], width: int
 ) -> np.ndarray:
     """Features (R, width) in the order of ``columns``: those of numbers, in their order, and indicators of levels.
 
