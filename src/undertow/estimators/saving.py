@@ -32,12 +32,7 @@ from undertow.estimators.saved_checks import VALUES, check_arrays, check_shape, 
 from undertow.estimators.saved_curve import pack_curve, unpack_curve
 from undertow.estimators.saved_file import Arrays
 from undertow.estimators.saved_labels import pack_labels, unpack_labels
-from undertow.estimators.saved_values import (
-    pack_notes,
-    pack_parameter,
-    unpack_notes,
-    unpack_parameter,
-)
+from undertow.estimators.saved_values import pack_notes, pack_parameter, unpack_notes, unpack_parameter
 from undertow.estimators.sums import Recipe, Sums
 from undertow.estimators.targets import Labels, Numbers
 

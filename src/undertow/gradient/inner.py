@@ -23,16 +23,7 @@ from jax.flatten_util import ravel_pytree
 
 from undertow._batch import TaskBatch
 from undertow._check import InputError
-from undertow.gradient.inner_loop import (
-    ONE_STEP,
-    Explicit,
-    Implicit,
-    InnerLoop,
-    Reptile,
-    check_inner,
-    turned,
-    turns,
-)
+from undertow.gradient.inner_loop import ONE_STEP, Explicit, Implicit, InnerLoop, Reptile, check_inner, turned, turns
 from undertow.gradient.leaves import Tree, join, part, split, unwrap, warn_of_ties, wrap
 from undertow.gradient.losses import LossFn, key_of, task_loss
 from undertow.gradient.masks import check_rows, without_full_masks

@@ -24,16 +24,7 @@ import numpy as np
 from undertow import _check, _circle
 from undertow._batch import TaskBatch
 from undertow._check import InputError, Setting, one_of
-from undertow.kernel.blocks import (
-    Kernel,
-    KernelBlocks,
-    checked,
-    own_values,
-    real_rows,
-    real_targets,
-    step_maps,
-    values,
-)
+from undertow.kernel.blocks import Kernel, KernelBlocks, checked, own_values, real_rows, real_targets, step_maps, values
 from undertow.kernel.solve import REMEDY, KernelProblem
 from undertow.kernel.start import Start, subtracted, values_at
 from undertow.linear import circle

@@ -87,15 +87,10 @@ class Source(NamedTuple):
         # file.
         rest = [name for name in self.names if name not in named and not name.startswith("__index_level_")]
         if any(not name.strip() for name in rest):
-            raise InputError(
-                None,
-                rule=f"{self.label} has a column without a name, which may be row numbers that were saved with it.",
-                way_out=(
-                    "Leave it out by naming the columns you want with ",
-                    Setting("features"),
-                    ", or save the table without row numbers (in pandas: index=False).",
-                ),
-            )
+            rule = f"{self.label} has a column without a name, which may be row numbers that were saved with it."
+            saved = ", or save the table without row numbers (in pandas: index=False)."
+            way_out = ("Leave it out by naming the columns you want with ", Setting("features"), saved)
+            raise InputError(None, rule=rule, way_out=way_out)
         return rest
 
 

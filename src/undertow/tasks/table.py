@@ -164,13 +164,8 @@ def _read(
     hint: dict[str, Text] = {}
     if restart is not None:
         both = Setting("task", [restart.column, *tasks])
-        hint[restart.column] = (
-            " Ids of ",
-            repr(",".join(tasks)),
-            " may start anew in each: join them with ",
-            both,
-            ".",
-        )
+        named = f" Ids of {','.join(tasks)!r} may start anew in each: join them with "
+        hint[restart.column] = (named, both, ".")
     encoding, x, notes = Encoding.fit(opened, chosen, reading, hint)
     # Columns that were read are given back to the system, which Arrow would keep for more.
     pa.default_memory_pool().release_unused()
