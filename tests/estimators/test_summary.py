@@ -1,6 +1,7 @@
 """The summary: coefficients, errors and spreads against a mixed model of the raw rows, and what it prints."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,3 +104,15 @@ def test_the_ends_of_an_interval_are_told_apart_however_far_from_0(value, error)
     said = Coefficient("level", value, error, *ends, 0.5).cells()[2]
     shown = [float(part.replace(",", "")) for part in said.split(" to ")]
     np.testing.assert_allclose(shown, ends, atol=0.4 * error)
+
+
+def test_a_task_whose_kept_rows_are_zero_leaves_the_summary_finite():
+    """As a forged file may have it."""
+    rng, groups = np.random.default_rng(0), np.repeat(np.arange(8), 6)
+    x = rng.standard_normal((48, 2))
+    model = ut.MAMLRegressor(rule=ut.MixedRule("diagonal"), n_support=2).fit(x, x.sum(axis=1), groups=groups)
+    known = model.model_.task_rows
+    rows = np.where((np.arange(len(known.rows)) < known.offsets[1])[:, None], 0, known.rows)
+    model.model_ = replace(model.model_, task_rows=replace(known, rows=rows))
+    with np.errstate(all="raise"):
+        assert all(np.isfinite(one.value) for one in model.summary().coefficients)

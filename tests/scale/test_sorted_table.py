@@ -173,3 +173,12 @@ def test_merging_fits_of_files_that_arrive_later(tmp_path):
     assert est.n_tasks_ == 80
     with pytest.raises(InputError, match="must be the same"):
         ut.scale.fit(ut.MAMLRegressorCV(), tmp_path / "b", "shop", "sales", ["f1", "f0", "f2", "f3"], like=est)
+
+
+def test_a_query_that_is_interrupted_ends_as_ctrl_c(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise RuntimeError("Query interrupted")  # DuckDB's words
+
+    monkeypatch.setattr("undertow.scale.source.open_source", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ut.scale.sort("t.csv", "task", "y", folder=tmp_path / "sorted")

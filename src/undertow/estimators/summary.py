@@ -333,7 +333,8 @@ def _of_tasks(model: FittedModel) -> np.ndarray:
     for j in range(p):
         z = known.rows[:, j].astype(np.float64)
         squares = np.add.reduceat(z * z, starts)
-        within = squares - np.add.reduceat(z * one, starts) ** 2 / weight
+        between = np.divide(np.add.reduceat(z * one, starts) ** 2, weight, out=np.zeros_like(weight), where=weight > 0)
+        within = squares - between
         fixed[j] = within.sum() <= _ROUNDING * squares.sum()
     return fixed
 

@@ -210,6 +210,10 @@ def sort(
             write_text(place / _ABOUT, json.dumps({**about, "sha256": _checksum(place / _FILE)}))
     except duckdb.Error as error:
         raise sources.unreadable("the table", error) from error
+    except RuntimeError as error:
+        if "interrupted" in str(error):  # what DuckDB makes of Ctrl-C
+            raise KeyboardInterrupt from error
+        raise
     finally:
         con.close()
         shutil.rmtree(place / "spill", ignore_errors=True)
