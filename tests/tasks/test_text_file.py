@@ -261,3 +261,11 @@ def test_a_late_row_of_another_kind_is_read_as_if_it_had_come_first(tmp_path, la
         except InputError as error:
             found.append(str(error).split("row")[0].split("'a'")[1])
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("start", [b"", b" \n", b"\xff\xfe", b"\xef\xbb\xbf\n"])
+def test_a_file_of_nothing_but_a_byte_order_mark_is_empty(start, tmp_path):
+    (tmp_path / "t.csv").write_bytes(start)
+    for options in ({}, {"sep": ";"}, {"decimal": ","}):
+        with pytest.raises(InputError, match="Empty"):
+            read_table(tmp_path / "t.csv", "task", "y", **options)

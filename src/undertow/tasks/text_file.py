@@ -106,10 +106,10 @@ def recognise(path: Path, reading: Reading) -> TextFile:
     Raises InputError for a file that is empty, of another kind, or not text, and OSError where it cannot be opened.
     """
     sample = _first_bytes(path)
-    if not sample.strip():
-        raise refused(path, " cannot be read: Empty CSV file.", "Check that it was copied in full.")
     encoding = _encoding(path, sample)
     text = sample.decode({"UTF-16": "utf-16"}.get(encoding, encoding), errors="replace").removeprefix("\ufeff")
+    if not text.strip():
+        raise refused(path, " cannot be read: Empty CSV file.", "Check that it was copied in full.")
     sep = reading.sep or _separator(text, "\t" if ".tsv" in path.name.lower() else ",")
     rows = _rows(text, sep, 2000)
     if reading.sep is not None and len(rows[0]) == 1 and (found := _separator(text, sep)) != sep:
