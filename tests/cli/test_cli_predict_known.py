@@ -51,6 +51,9 @@ def test_rows_that_were_trained_on_are_named_where_they_come_again(folder):
     fresh = again | {"y": np.where(~TRAIN & (SHOP < 2), Y, np.nan)}  # as many rows, and others
     pq.write_table(pa.table(fresh), "fresh.parquet")
     assert "rows of training" not in run("predict", "m.safetensors", "fresh.parquet")
+    # The same features, as of a design that is repeated, and other targets.
+    pq.write_table(pa.table(again | {"y": again["y"] + 1}), "repeated.parquet")
+    assert "rows of training" not in run("predict", "m.safetensors", "repeated.parquet")
 
 
 def new_table(ids, targets=None, rows=~TRAIN, file="new.parquet"):

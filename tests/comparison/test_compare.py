@@ -41,7 +41,8 @@ def counted(monkeypatch):
 
 def test_the_record_has_each_task_once_and_folds_add_up_to_it():
     table = small()
-    found = quick(table, n_repeats=2)
+    found = quick(table, n_repeats=np.int64(2))
+    json.dumps(found.settings)
     assert found.names == ("pooled", "alone")
     assert found.labels == (RIVALS["pooled"], RIVALS["alone"])
     np.testing.assert_array_equal(found.task_ids, table.ids)

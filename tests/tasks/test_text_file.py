@@ -89,6 +89,9 @@ def test_commas_between_columns_and_in_numbers(tmp_path):
         with pytest.raises(InputError) as error:
             read_table(path, "g", "y", sep=sep, decimal=",")
         assert error.value.argument == "decimal"
+    # A mark that nobody has given is no slip.
+    path.write_text("g.x.y\na.1.1\na.2.2\nb.3.4\n")
+    assert read_table(path, "g", "y", sep=".").x[:, 0].tolist() == [1, 2, 3]
 
 
 def test_a_separator_and_a_decimal_mark_are_never_given_in_vain(tmp_path):

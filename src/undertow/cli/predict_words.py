@@ -153,7 +153,7 @@ def _about_tasks(estimator: Any, new: NewTable, n_adapted: np.ndarray, known: np
         elif more.any():
             line += "; the file does not hold their earlier rows: those with a new target adapt on new rows alone"
         lines.append(line)
-        twice = _trained_on(model, new, known)
+        twice = _trained_on(estimator, new, known)
         if len(twice):
             lines.append(
                 f"note: the labelled rows of {len(twice)} known {'task' if len(twice) == 1 else 'tasks'} are the rows "
@@ -171,22 +171,26 @@ def _about_tasks(estimator: Any, new: NewTable, n_adapted: np.ndarray, known: np
     return lines
 
 
-def _trained_on(model: Any, new: NewTable, known: np.ndarray) -> np.ndarray:
-    """Ids of known tasks whose labelled rows are as many as those of training, with the same column means."""
+def _trained_on(estimator: Any, new: NewTable, known: np.ndarray) -> np.ndarray:
+    """Ids of known tasks whose labelled rows are as many as those of training, with the same means of all columns."""
+    model = estimator.model_
     standard, rows = model.standard, model.task_rows
-    if rows is None or not standard.intercept:
-        return new.ids[:0]
     support = new.complete & new.labelled & (new.codes >= 0)
-    codes, x, p = new.codes[support], new.x[support], standard.n_inputs
+    if rows is None or not standard.intercept or new.y is None or not support.any():
+        return new.ids[:0]
+    codes, p, d = new.codes[support], standard.n_inputs, standard.width
     n = np.bincount(codes, minlength=len(new.ids))
-    sums = np.stack([np.bincount(codes, x[:, j], minlength=len(new.ids)) for j in range(p)], axis=1)
+    y = estimator.targets_.columns(new.y[support], np.float64)
+    if model.levels is not None:
+        y = y - model.levels.of(None if new.levels is None else new.levels[support], len(y))
+    z = np.column_stack([(new.x[support] - standard.centre[:p]) / standard.spread[:p], standard.targets(y)])
+    sums = np.stack([np.bincount(codes, column, minlength=len(new.ids)) for column in z.T], axis=1)
     place, found = labels.places(model.task_ids, new.ids), []
     for i in np.flatnonzero(known & (n > 0) & (n == rows.totals[place].round())):
         own = rows.rows[rows.offsets[place[i]] : rows.offsets[place[i] + 1]].astype(np.float64)
         # With factors as with rows, products with the column of the intercept are sums over rows.
-        mean = own[:, :p].T @ own[:, len(standard.centre)] / n[i]
-        here = (sums[i] / n[i] - standard.centre[:p]) / standard.spread[:p]
-        if np.allclose(mean, here, rtol=1e-4, atol=1e-4):
+        mean = np.hstack([own[:, :p], own[:, d:]]).T @ own[:, d - 1] / n[i]
+        if np.allclose(mean, sums[i] / n[i], rtol=1e-4, atol=1e-4):
             found.append(i)
     return new.ids[found]
 

@@ -136,7 +136,7 @@ def compare(
             if progress is not None:
                 progress(i + 1, total)
     settings = plan._asdict() | {
-        "n_repeats": n_repeats,
+        "n_repeats": int(n_repeats),
         "level": float(level),
         "time_limit": time_limit,
         "target_variance": target_variance(table),

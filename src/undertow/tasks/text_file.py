@@ -117,7 +117,8 @@ def recognise(path: Path, reading: Reading) -> TextFile:
         raise InputError("sep", sep, rule, "Leave it out.")
     decimal = reading.decimal or ("." if sep == "," and not _quoted(text) else _decimal(rows[1:], sep))
     # Only in quotes can a cell hold the character that parts columns.
-    if decimal == sep and not any(_MARKED[decimal].fullmatch(cell.strip()) for row in rows[1:] for cell in row):
+    shown = (cell.strip() for row in rows[1:] for cell in row)
+    if reading.decimal == sep and not any(map(_MARKED[decimal].fullmatch, shown)):
         rule = f"{decimal!r} parts the columns of {path.name!r}, and no number holds it."
         raise InputError("decimal", decimal, rule, ("Leave it out, or give another ", Setting("sep"), "."))
     said = []
