@@ -176,3 +176,17 @@ def test_a_column_of_a_frame_that_cannot_be_used_is_named(made, column, words):
             call()
         assert words in str(error.value)
         assert "read_table" in error.value.way_out
+
+
+def test_missing_values_are_named_in_frames_of_pandas_own_kinds_and_names():
+    gap = [None, *X[1:, 1]]
+    for frame, words in (
+        (pd.DataFrame({"a": X[:, 0], "b": pd.array(gap, dtype="Float64")}), "'b' in 1 row"),
+        (pd.DataFrame(np.column_stack([X[:, 0], np.array(gap, dtype=float)])), "1 in 1 row"),
+    ):
+        with pytest.raises(ut.InputError) as error:
+            ut.MAMLRegressor(n_support=2).fit(frame, Y, groups=G)
+        assert words in str(error.value)
+    twice = pd.DataFrame(np.column_stack([X[:, 0], np.array(gap, dtype=float)]), columns=["a", "a"])
+    with pytest.raises(ValueError, match="NaN"):
+        ut.MAMLRegressor(n_support=2).fit(twice, Y, groups=G)

@@ -10,6 +10,7 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
+from narwhals.exceptions import NarwhalsError
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
@@ -94,17 +95,22 @@ def _faults_of_frames(values: Any) -> Iterator[None]:
 
 
 def _fault_of_frame(values: Any) -> InputError | None:
-    frame: Any = nw.from_native(values, eager_only=True, pass_through=True)
-    if not isinstance(frame, nw.DataFrame):
+    try:
+        frame: Any = nw.from_native(values, eager_only=True, pass_through=True)
+        columns = {one.name: one for one in frame.iter_columns()} if isinstance(frame, nw.DataFrame) else {}
+    except NarwhalsError:  # two columns of one name
         return None
     read = "undertow.tasks.read_table({}), whose table undertow.estimators.fit_table fits"
-    for name in frame.columns:
-        shown = list(dict.fromkeys(cell for cell in frame[name].to_list() if isinstance(cell, str)))
+    flags = {}
+    for name, column in columns.items():
+        cells = column.to_list()
+        shown = list(dict.fromkeys(cell for cell in cells if isinstance(cell, str)))
         if shown:
             rule = f"column {name!r} of X holds text ({some(shown, 3)}): a number is needed."
             way_out = f"Leave it out, make numbers of it, or use {read.format('..., categories=' + repr('onehot'))}."
             return InputError(None, rule=rule, way_out=way_out)
-    flags = {name: np.array([v is None or v != v for v in frame[name].to_list()]) for name in frame.columns}
+        # Of NaN not all libraries say that it is null.
+        flags[name] = column.is_null().to_numpy() | np.array([isinstance(one, float) and one != one for one in cells])
     missing = missing_counts({name: one for name, one in flags.items() if one.any()})
     if missing:
         way_out = f"Drop or fill these rows, or use {read.format('..., on_missing=' + repr('drop'))}."
