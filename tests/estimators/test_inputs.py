@@ -187,6 +187,3 @@ def test_missing_values_are_named_in_frames_of_pandas_own_kinds_and_names():
         with pytest.raises(ut.InputError) as error:
             ut.MAMLRegressor(n_support=2).fit(frame, Y, groups=G)
         assert words in str(error.value)
-    twice = pd.DataFrame(np.column_stack([X[:, 0], np.array(gap, dtype=float)]), columns=["a", "a"])
-    with pytest.raises(ValueError, match="NaN"):
-        ut.MAMLRegressor(n_support=2).fit(twice, Y, groups=G)

@@ -10,7 +10,6 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
-from narwhals.exceptions import NarwhalsError
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
@@ -95,15 +94,13 @@ def _faults_of_frames(values: Any) -> Iterator[None]:
 
 
 def _fault_of_frame(values: Any) -> InputError | None:
-    try:
-        frame: Any = nw.from_native(values, eager_only=True, pass_through=True)
-        columns = {one.name: one for one in frame.iter_columns()} if isinstance(frame, nw.DataFrame) else {}
-    except NarwhalsError:  # two columns of one name
+    frame: Any = nw.from_native(values, eager_only=True, pass_through=True)
+    if not isinstance(frame, nw.DataFrame):
         return None
     read = "undertow.tasks.read_table({}), whose table undertow.estimators.fit_table fits"
     flags = {}
-    for name, column in columns.items():
-        cells = column.to_list()
+    for column in frame.iter_columns():
+        name, cells = column.name, column.to_list()
         shown = list(dict.fromkeys(cell for cell in cells if isinstance(cell, str)))
         if shown:
             rule = f"column {name!r} of X holds text ({some(shown, 3)}): a number is needed."
