@@ -102,6 +102,9 @@ class TaskBatch(NamedTuple):
             if finite:
                 _check.finite(x if mask is None else np.where(mask[..., None], x, 0), f"{name}_x")
                 _check.finite(y if mask is None else np.where(mask, y, 0), f"{name}_y")
+        weight = batch.support_weight
+        if weight is not None and (np.shape(weight) != (m,) or not (np.asarray(weight) >= 0).all()):
+            raise _refused(f"support_weight must hold {m} numbers that are not negative, one for each task.")
         return batch
 
     def _as_arrays(self) -> TaskBatch:

@@ -61,6 +61,14 @@ def test_adapted_weights_are_the_dense_blup(structure):
         own = covariance - gain @ x @ covariance
         brute = fit.noise_variance + np.diag(q @ (own + rest @ fit.mean_covariance @ rest.T) @ q.T)
         np.testing.assert_allclose(variance[i], brute, rtol=1e-9)
+    # The mean weight of support rows counts in both.
+    heavy = new._replace(support_x=2 * new.support_x, support_y=2 * new.support_y)
+    by_weight = new._replace(support_weight=np.full(6, 4.0))
+    np.testing.assert_allclose(fit.adapt(by_weight), fit.adapt(heavy), rtol=1e-12)
+    np.testing.assert_allclose(fit.predict_variance(by_weight), fit.predict_variance(heavy), rtol=1e-12)
+    for wrong in (np.ones(5), -np.ones(6)):
+        with pytest.raises(ut.InputError, match="support_weight"):
+            fit.adapt(new._replace(support_weight=wrong))
     finite = fit.penalties[np.isfinite(fit.penalties)]
     np.testing.assert_allclose(finite, fit.noise_variance / fit.variances[np.isfinite(fit.penalties)])
 

@@ -8,6 +8,7 @@ import undertow as ut
 from undertow.tasks import labels
 
 DAYS = np.array(["2020-01-01", "2020-06-30"], dtype="datetime64[D]")
+TIMES = np.array(["2020-01-01T06:30", "2020-06-30T12:00:05.5"], dtype="datetime64[us]")
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,10 @@ DAYS = np.array(["2020-01-01", "2020-06-30"], dtype="datetime64[D]")
         (DAYS, ["2020-06-30", "2020-06-30 00:00:00", "2020-06-30 12:00:00"], [1, 1, -1]),
         (["2020-01-01"], DAYS.astype("datetime64[ns]"), [0, -1]),
         (DAYS, DAYS.astype("datetime64[ns]")[::-1], [1, 0]),
+        (TIMES, TIMES.astype("datetime64[ns]")[::-1], [1, 0]),
+        (TIMES.astype("datetime64[s]"), TIMES.astype("datetime64[ms]"), [0, -1]),
+        (TIMES, ["2020-01-01 06:30", "2020-06-30T12:00:05.500", "2020-01-01 06:30:30"], [0, 1, -1]),
+        (["2020-01-01 06:30:00"], TIMES, [0, -1]),
         ([1234567890123456789], [1234567890123456789.0], [-1]),
         ([2**64 - 1, 1], [1, 2], [1, -1]),
         ([], [1], [-1]),
@@ -51,6 +56,13 @@ def test_labels_of_two_types(known, new, expected):
             assert code == codes[rank[place]]
         else:
             assert code not in codes[: len(known)]
+
+
+def test_tasks_that_are_times_are_said_as_times():
+    times = TIMES.repeat([1, 3])
+    frame = pa.table({"g": times, "x": [1.0, 2, 4, 3], "y": [1.0, 2, 3, 5]})
+    with pytest.raises(ut.InputError, match="task '2020-01-01 06:30' has 1"):
+        ut.tasks.read_table(frame, "g", "y", min_rows=2)
 
 
 def test_labels_that_are_alike_are_named():

@@ -224,10 +224,10 @@ def task_folds(cv: Any, rows: TaskRows) -> int | list[np.ndarray]:
         count = np.bincount(rows.codes[places[places >= 0]], minlength=rows.n_tasks)
         part = np.flatnonzero(count)
         if (count[part] != rows.counts[part]).any():
-            cut = rows.ids[part[count[part] != rows.counts[part]][0]]
+            cut = rows.ids[part[count[part] != rows.counts[part]]]
             raise InputError(
                 None,
-                rule=f"cv puts some rows of task {cut.item()!r} into a test set and others not: folds must hold whole "
+                rule=f"cv puts some rows of task {some(cut[:1])} into a test set and others not: folds must hold whole "
                 "tasks.",
                 way_out="Use a whole number, or GroupKFold.",
             )
@@ -238,7 +238,7 @@ def task_folds(cv: Any, rows: TaskRows) -> int | list[np.ndarray]:
         bad = int(np.flatnonzero(tested != 1)[0])
         raise InputError(
             None,
-            rule=f"cv tests task {rows.ids[bad].item()!r} {tested[bad]} times: every task must be in exactly one test "
+            rule=f"cv tests task {some(rows.ids[[bad]])} {tested[bad]} times: every task must be in exactly one test "
             "set.",
         )
     if len(parts) < 3:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.linear.proximal_step import ridge_adapt
+from undertow.linear.ridge_solve import weighed
 from undertow.linear.rules import ProximalRule
 from undertow.mixed.scoring import Search, root_of
 from undertow.mixed.steps import NOISE_FLOOR
@@ -165,9 +166,7 @@ class MixedFit:
         sigma^2 included; the uncertainty of mu too, of the variances not.
         """
         tasks.validate()
-        x, q = np.asarray(tasks.support_x, np.float64), np.asarray(tasks.query_x, np.float64)
-        if tasks.support_mask is not None:
-            x = np.where(tasks.support_mask[..., None], x, 0.0)
+        x, q = weighed(tasks)[0].astype(np.float64), np.asarray(tasks.query_x, np.float64)
         if tasks.query_mask is not None:
             q = np.where(tasks.query_mask[..., None], q, 0.0)
         root = root_of(self.task_covariance)

@@ -32,6 +32,7 @@ from undertow.scale.running import checked
 from undertow.scale.sorted_table import SortedTable, sort
 from undertow.scale.spread import Spread
 from undertow.tasks import drawing
+from undertow.tasks.wording import some
 
 Regressor = TypeVar("Regressor", MAMLRegressor, MAMLRegressorCV)
 
@@ -191,11 +192,11 @@ def _as_another(estimator: Regressor, like: MAMLRegressorCV, table: SortedTable,
 def _refuse_large_tasks(table: SortedTable, ceiling: Ceiling) -> None:
     largest = int(table.counts.max())
     if largest * table.row_bytes > ceiling.task:
-        name = table.ids[int(table.counts.argmax())].item()
+        name = some(table.ids[[int(table.counts.argmax())]])
         raise InputError(
             "memory",
             ceiling.total,
-            f"task {name!r} has {largest} rows of {said(table.row_bytes)}, and {said(ceiling.task)} are for the "
+            f"task {name} has {largest} rows of {said(table.row_bytes)}, and {said(ceiling.task)} are for the "
             "largest task, which must be whole.",
             "Allow more memory, or split the task.",
         )

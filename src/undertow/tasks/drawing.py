@@ -14,6 +14,7 @@ import numpy as np
 from undertow import _check
 from undertow._check import InputError, Setting
 from undertow._types import Counts, Ids, Numbers, Real, RowKeys, RowNumbers, TaskMask, TaskNumbers, TaskPositions
+from undertow.tasks.wording import some
 
 # A batch is refused where its padding both dominates and is large: then buckets are the way.
 _PADDED_BYTES = 1 << 30
@@ -164,7 +165,7 @@ def enough_rows(counts: Counts, ids: Ids, asked: Setting, on_small: str, n_query
     small = np.flatnonzero(counts < least)
     if not len(small):
         return np.arange(len(counts))
-    have = ", ".join(f"task {ids[i].item()!r} has {counts[i]}" for i in small[:5])
+    have = ", ".join(f"task {some(ids[[i]])} has {counts[i]}" for i in small[:5])
     have += ", ..." if len(small) > 5 else ""
     needed = f"{least} rows, one of them a query row" if n_query else f"{least} rows"
     if on_small == "raise" and (len(small) < len(counts) or counts.max() == 1):

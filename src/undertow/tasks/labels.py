@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from undertow._types import SomeIds, SomePlaces
-from undertow.tasks.wording import some
+from undertow.tasks.wording import some, spelled_time
 
 _NUMBER = re.compile(r"([+-]?)(0|[1-9][0-9]*)(?:\.0*)?$")
 _DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
-_TIME = re.compile(r"[ T]00:00(:00)?(\.0*)?(Z|[+-]00:?00)?$")
 
 
 def numbered(n: int) -> SomeIds:
@@ -140,21 +139,16 @@ def values(labels: SomeIds) -> list[Any]:
 
 
 def _dates(labels: SomeIds) -> list[str]:
-    return [_TIME.sub("", str(one).replace("T", " ")).rstrip() for one in labels]
+    return [spelled_time(one) for one in labels]
 
 
 def _spelling(known: SomeIds, labels: SomeIds) -> Callable[[Any], str]:
     kinds = {known.dtype.kind, labels.dtype.kind}
     if kinds & set("mM"):
-        return _date_spelling
+        return spelled_time
     if "b" in kinds and kinds & set("UO"):
         return lambda one: str(one).strip().casefold()
     return _number_spelling
-
-
-def _date_spelling(label: Any) -> str:
-    text = str(label).strip().replace("T", " ")
-    return _TIME.sub("", text)
 
 
 def _number_spelling(label: Any) -> str:

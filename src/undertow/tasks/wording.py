@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +10,27 @@ import numpy as np
 
 from undertow._types import RowFlags
 
+_MIDNIGHT = re.compile(r" 00:00(:00)?(Z|[+-]00:?00)?$")
+_FRACTION = re.compile(r"(:\d\d(?:\.\d*[1-9])?)\.?0*(?=$|Z|[+-])")
+_SECONDS = re.compile(r"( \d\d:\d\d):00(?=$|Z|[+-])")
+
+
+def spelled_time(value: Any) -> str:
+    """Return a day or a time as text, in one way whatever its unit: without fractions and seconds that are 0."""
+    text = str(value).strip().replace("T", " ")
+    return _SECONDS.sub(r"\1", _MIDNIGHT.sub("", _FRACTION.sub(r"\1", text)))
+
 
 def some(values: Sequence[Any] | np.ndarray, limit: int = 5) -> str:
     """Return the first ``limit`` values, separated by commas, with an ellipsis where there are more."""
-    shown = [value.item() if isinstance(value, np.generic) else value for value in values[:limit]]
+    shown = [
+        spelled_time(value)
+        if isinstance(value, np.datetime64)
+        else value.item()
+        if isinstance(value, np.generic)
+        else value
+        for value in values[:limit]
+    ]
     return ", ".join(map(repr, shown)) + (", ..." if len(values) > limit else "")
 
 
