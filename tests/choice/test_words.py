@@ -106,3 +106,11 @@ def test_nothing_is_called_simpler_than_what_is_used_if_it_is_not(choice):
     said = words.simplest(replace(used, best_gains={"blend": near, "mixed_full": near}))
     assert "of the 1 others" in said
     assert words.short("mixed_full") not in said
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(11340.4, 4, "11,340"), (999.96, 3, "1,000"), (-999.4, 3, "-999"), (9999.96, 4, "10,000"), (0.01234, 3, "0.0123")],
+)
+def test_numbers_are_written_in_full(value, digits, text):
+    assert words.number(value, digits) == text

@@ -106,6 +106,11 @@ def test_the_ends_of_an_interval_are_told_apart_however_far_from_0(value, error)
     np.testing.assert_allclose(shown, ends, atol=0.4 * error)
 
 
+def test_numbers_that_are_none_are_written_as_they_are():
+    assert Coefficient("level", math.inf, 1.0, math.inf, math.inf, 1.0).cells()[0] == "inf"
+    assert Coefficient("level", 2.0, math.nan, math.nan, math.nan, 1.0).cells() == ["2", "nan", "nan to nan", "1"]
+
+
 def test_a_task_whose_kept_rows_are_zero_leaves_the_summary_finite():
     """As a forged file may have it."""
     rng, groups = np.random.default_rng(0), np.repeat(np.arange(8), 6)

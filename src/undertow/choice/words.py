@@ -76,9 +76,10 @@ def short(strategy: str) -> str:
 def number(value: float, digits: int = 4) -> str:
     """Return a number to so many digits, from a thousand on in full and with thousands separated, as "11,340"."""
     text = f"{value:.{digits}g}"
-    if not 1000 <= abs(value) < 1e15:
+    rounded = float(text)
+    if not 1000 <= abs(rounded) < 1e15:
         return text
-    return f"{float(text):,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+    return f"{rounded:,.{max(0, digits - 1 - math.floor(math.log10(abs(rounded))))}f}"
 
 
 def percent(value: float) -> str:

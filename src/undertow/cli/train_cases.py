@@ -97,9 +97,8 @@ def _table(settings: TableSettings) -> Case:
     train, standard = train.standardized(task.clip, target=True)
     new = test.standardized_as(standard).draw(task.n_support, seed, task.n_query, dtype=np.float32)
     batches = list(draws(train, task.n_support, task.draws, seed, task.n_query, dtype=np.float32))
-    joined = TaskBatch(
-        *(None if batches[0][k] is None else np.concatenate([batch[k] for batch in batches]) for k in range(7))
-    )
+    fields = zip(*batches, strict=True)
+    joined = TaskBatch(*(None if field[0] is None else np.concatenate(field) for field in fields))
     params, apply = ug.mlp((table.n_features, *settings.model.hidden, 1), key)
     source = ug.Source(joined, meta_batch=settings.outer.meta_batch)
     return Case(ug.squared_loss(apply), params, source, new, "half MSE, standardised target", train.n_tasks)

@@ -57,9 +57,9 @@ class Coefficient(NamedTuple):
         # A value far from 0 has digits enough to tell the ends of its interval apart.
         spread = abs(self.standard_error or self.value)
         most = max(abs(self.value), spread)
-        digits = (
-            4 if spread == 0 else min(max(4, 2 + math.floor(math.log10(most)) - math.floor(math.log10(spread))), 15)
-        )
+        digits = 4
+        if 0 < spread <= most < math.inf:
+            digits = min(max(4, 2 + math.floor(math.log10(most)) - math.floor(math.log10(spread))), 15)
         parts = [
             "" if value is None else number(value, n)
             for value, n in ((self.standard_error, 3), (self.low, digits), (self.high, digits), (self.task_std, 3))

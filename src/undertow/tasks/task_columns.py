@@ -33,7 +33,7 @@ def split_names(columns: Sequence[str], text: str) -> list[str]:
 
         quoted = [part.strip() for part in next(csv.reader([text], skipinitialspace=True))]
         # A quote may be part of a column's name.
-        if not columns or set(quoted) <= set(columns):
+        if set(quoted) <= set(columns) or not any('"' in name for name in columns):
             return quoted
     parts, found, at = text.split(","), [], 0
     known = {name.strip(): name for name in columns}
