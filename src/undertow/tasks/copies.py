@@ -24,10 +24,13 @@ def said_copies(table: GroupedTable) -> list[str]:
     if r < 2 or r * (table.n_features + 2) > _MOST_NUMBERS:
         return []
     codes = np.repeat(np.arange(table.n_tasks), table.counts)
-    inputs, whole = (_groups(np.column_stack([codes, *columns])) for columns in ((table.x,), (table.x, table.y)))
-    by_chance = _pairs(inputs) * _pairs(_groups(table.y[:, None])) / (r * (r - 1) / 2)
+    whole = _groups(np.column_stack([codes, table.x, table.y]))
     repeats = _repeats(whole)
-    if _pairs(whole) <= _TIMES * by_chance or repeats.sum() < _LEAST * r:
+    if repeats.sum() < _LEAST * r:  # as of most tables, which are not sorted any further
+        return []
+    inputs = _groups(np.column_stack([codes, table.x]))
+    by_chance = _pairs(inputs) * _pairs(_groups(table.y[:, None])) / (r * (r - 1) / 2)
+    if _pairs(whole) <= _TIMES * by_chance:
         return []
     flags = np.zeros(int(table.rows.max()) + 1, dtype=bool)
     flags[table.rows[repeats]] = True
@@ -52,6 +55,7 @@ def _pairs(groups: np.ndarray) -> float:
 
 def _repeats(groups: np.ndarray) -> np.ndarray:
     """Whether a row (R,) comes after an equal one."""
-    out = np.ones(len(groups), dtype=bool)
-    out[np.unique(groups, return_index=True)[1]] = False
-    return out
+    first = np.empty(int(groups.max()) + 1, dtype=np.int64)
+    # Of several rows the last one written stays, which is the first one.
+    first[groups[::-1]] = np.arange(len(groups))[::-1]
+    return first[groups] < np.arange(len(groups))
