@@ -119,6 +119,16 @@ def test_the_same_test_finds_a_search_that_is_not_nested(broken, monkeypatch):
     assert changed(before, after, FOLD)
 
 
+@pytest.mark.parametrize("name", PLANS)
+def test_of_a_pair_of_folds_one_fit_stands_for_both(name):
+    plan, stand = PLANS[name], set()
+    asked = [(outer, inner) for outer in range(len(plan.folds)) for inner in range(len(plan.groups(outer)))]
+    for one in asked:
+        stand.add(plan.shared(*one))
+        assert set(plan.without(*plan.shared(*one))) == set(plan.without(*one))
+    assert len(stand) == {"pairs of folds": 6, "groups of folds": 12}[name]
+
+
 @pytest.mark.parametrize("structure", ["isotropic", "diagonal", "full"])
 @pytest.mark.parametrize("what", ["targets", "inputs"])
 def test_mixed_models_of_a_fold_are_the_same_to_the_tolerance_of_their_search(what, structure):
@@ -129,7 +139,7 @@ def test_mixed_models_of_a_fold_are_the_same_to_the_tolerance_of_their_search(wh
     plan = PLANS["pairs of folds"]
     rows = garbled(plan.rows, plan.folds[FOLD], what)
     before, after = (MixedFamily(each, (structure,)) for each in (plan, replace(plan, rows=rows, everything=rows)))
-    for inner in (None, 0, 2):
+    for inner in (None, *range(len(plan.groups(FOLD)))):
         ours, theirs = (one.fits(structure, FOLD, inner)[0] for one in (before, after))
         error = np.sqrt(np.diagonal(ours.mean_covariance))
         assert np.abs((ours.mean - theirs.mean) / error).max() < 0.2
