@@ -160,3 +160,15 @@ def test_an_interval_is_of_rows_and_a_probability_of_labels_whatever_their_weigh
     late = rng.random(1200) < 1 / (1 + np.exp(-2 * x[:, 0]))
     classes = ut.MAMLClassifierCV(3, **settings).fit(x, late, groups=groups, sample_weight=w)
     assert np.abs(classes.predict_proba([[-1.0], [0.0], [1.0]])[:, 1] - [0.119, 0.5, 0.881]).max() < 0.05
+
+
+def test_a_task_of_next_to_no_weight_leaves_intervals_finite_in_single_precision():
+    rng = np.random.default_rng(0)
+    groups, w = np.repeat(np.arange(12), 6), np.ones(72, np.float64)
+    w[:6] = 1e-60
+    x = rng.standard_normal((72, 1)).astype(np.float32)
+    y = (x[:, 0] + rng.standard_normal(72)).astype(np.float32)
+    search = ut.MAMLRegressorCV(2, cv=3, n_draws=1, n_rates=9, rules=["mixed"], effort="fast")
+    with np.errstate(invalid="raise", divide="raise"):
+        search.fit(x, y, groups=groups, sample_weight=w)
+    assert np.isfinite(search.predict(x, interval=0.9)).all()

@@ -239,8 +239,10 @@ def _drawn(plan: Plan, rows: TaskRows) -> Iterator[tuple[TaskBatch, np.ndarray, 
     Those of the batch come times the roots of their weights. Padded rows weigh 0.
     """
     weights = np.ones(len(rows.y)) if rows.weights is None else rows.weights
-    # The weights are drawn as one more target.
-    plain = replace(rows, weights=None, y=np.column_stack([rows.y, weights.astype(rows.y.dtype)]))
+    # The weights are drawn as one more target, and none is 0, as those of padded rows are.
+    kind = np.finfo(rows.y.dtype)
+    column = weights.clip(kind.tiny, kind.max).astype(kind.dtype)
+    plain = replace(rows, weights=None, y=np.column_stack([rows.y, column]))
     batches = [plan.draws(plain, inner=True, weighting="rows")]
     if rows.weights is not None:
         batches.append(plan.draws(rows, inner=True, weighting="rows"))
