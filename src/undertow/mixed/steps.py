@@ -37,6 +37,8 @@ _FAR = 10.0
 # Share of the expected curvature that is taken in each direction at the least, over all covariances. On 60 made tables,
 # most with a singular covariance, a search from a near fit takes half of the evaluations that the average one takes.
 _SHARE = 0.2
+# Numbers of a covariance beyond which its eigenvalues would take longer than the steps that they save.
+_MANY = 300
 # Of the mean curvature: what the data cannot tell apart has none, and is left where it is.
 _DAMPING = 1e-9
 # A step takes the noise to this share of itself at the lowest: nearly none of it bends the likelihood beyond any model.
@@ -279,7 +281,9 @@ Step: TypeAlias = ComponentStep | MatrixStep
 
 
 def _raised(average: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """The observed curvature, 2 A - E, with at least a share of the expected one in each direction."""
+    """The observed curvature, 2 A - E, with a share of the expected one in each direction; of many numbers A itself."""
+    if len(expected) > _MANY:
+        return average
     scale = np.sqrt(np.diagonal(expected).clip(1e-300))
     try:
         factor = np.linalg.cholesky(expected / np.outer(scale, scale) + 10 * _DAMPING * np.eye(len(scale)))
