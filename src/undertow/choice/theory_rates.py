@@ -117,10 +117,10 @@ def _best(problem: MixedLinearRegression, design: Design, scale: float) -> tuple
     if not (0 < bend < math.inf):
         return float(rates[best]), float(adapt[best]), float(least), trivial
     share = 0.5 * (before - after) / bend
-    angle = fine[best] + share * (fine[1] - fine[0])
+    angle = np.array([fine[best] + share * (fine[1] - fine[0])])
     other = adapt[best + 1 if share > 0 else best - 1]
     return (
-        float(_circle.rates_of((angle + np.pi / 2) % np.pi - np.pi / 2, scale)),
+        float(_circle.rates_of((angle + np.pi / 2) % np.pi - np.pi / 2, scale)[0]),
         float(adapt[best] + abs(share) * (other - adapt[best])),
         float(least - 0.25 * share * (before - after)),
         trivial,
