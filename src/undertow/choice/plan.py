@@ -147,19 +147,12 @@ class Plan:
 
     def fits(self) -> list[tuple[tuple[int, ...], dict[Tested, tuple[int, ...]]]]:
         """Return each set of folds that fits are made without, and the folds that these are tested on, by what for."""
-        seen: set[Tested] = set()
-        fits: list[tuple[tuple[int, ...], dict[Tested, tuple[int, ...]]]] = []
+        found: dict[tuple[int | None, int | None], dict[Tested, tuple[int, ...]]] = {}
         for outer in (None, *range(len(self.folds))):
-            for group in self.groups(outer):
-                if (outer, group) in seen:
-                    continue
-                tested: dict[Tested, tuple[int, ...]] = {(outer, group): group}
-                if outer is not None and len(group) == 1 and (outer,) in self.groups(group[0]):
-                    # A pair of folds serves twice: each of them is the outer fold of the other.
-                    tested[group[0], (outer,)] = (outer,)
-                seen |= tested.keys()
-                fits.append((group if outer is None else (outer, *group), tested))
-        return fits
+            for inner, group in enumerate(self.groups(outer)):
+                # A pair of folds serves twice: each of them is the outer fold of the other.
+                found.setdefault(self.shared(outer, inner), {})[outer, group] = group
+        return [(self.without(*one), tested) for one, tested in found.items()]
 
     @cached_property
     def is_large(self) -> bool:
