@@ -46,15 +46,13 @@ def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray, t
     found = estimator.summary()
     assert found.error is not None
     assert found.error_at_zero is not None
-    rows = count(found.n_support, "row")
+    rows, deviation = count(found.n_support, "row"), words.number(found.target_std, 3)
+    # The errors are those of tasks whose level of the second grouping other tasks show.
+    elsewhere = "" if found.level_std is None else "; larger where its level is new"
     say(
         f"RMS error on a new task: {words.number(found.error, 3)} with {rows}, "
-        f"{words.number(found.error_at_zero, 3)} with none ({target}, s.d. {words.number(found.target_std, 3)})."
+        f"{words.number(found.error_at_zero, 3)} with none ({target}, s.d. {deviation}){elsewhere}."
     )
-    if found.level_std is not None:
-        say(
-            "These tasks have a level of the second grouping that other tasks show; with a new one the error is larger."
-        )
     if note := words.simplest(choice):
         say(note)
     if note := words.by_time(estimator.by_time_, choice):
