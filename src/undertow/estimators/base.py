@@ -153,7 +153,7 @@ class MetaEstimator(BaseEstimator):
         self._publish_training(trained)
         if trained.rows is not None:  # with the column of a curve
             known = replace(trained.rows, y=known.y)
-        model = trained.model if taken is None else taken.onto(trained.model)
+        model = trained.model if taken is None else trained.model.with_levels(taken)
         self.publish(model.with_tasks(known) if known.n_tasks > 1 else model)
         if moments is not None:
             self.by_time_ = later_errors(self, everything, targets, second, moments).to_dict()

@@ -12,7 +12,7 @@ from undertow._batch import TaskBatch
 from undertow._check import InputError
 from undertow.choice.uncertainty import Uncertainty
 from undertow.estimators.known_rows import KnownRows
-from undertow.estimators.levels import Levels
+from undertow.estimators.levels import Levels, Taken
 from undertow.estimators.linked import Link
 from undertow.linear.rules import BlendRule, Rule
 from undertow.mixed.laplace_rule import LaplaceRule
@@ -129,6 +129,10 @@ class FittedModel:
             uncertainty = uncertainty.after(z if rows.weights is None else z * np.sqrt(rows.weights)[:, None])
         known = replace(self, stored_omega=None, task_rows=None, one_task=None, unadapted=None, link=link)
         return replace(known, omega=omega, rules=tuple(rules), uncertainty=uncertainty)
+
+    def with_levels(self, taken: Taken) -> FittedModel:
+        """Return the model that was trained without the levels with them."""
+        return replace(self, levels=taken.levels, uncertainty=taken.added_to(self.uncertainty))
 
     def with_tasks(self, rows: TaskRows) -> FittedModel:
         """Return the model that knows the tasks of ``rows`` too; the rows of a task known by its id are added to it.

@@ -8,21 +8,19 @@ the spread and the noise that strategies learn. Known tasks and new ones have th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
 
 from undertow._check import InputError
 from undertow.choice.plan import fold_of_each, parts_of
+from undertow.choice.uncertainty import Uncertainty
 from undertow.estimators.inputs import group_values, task_folds
 from undertow.estimators.linked import has_link
 from undertow.mixed.levels import LevelFit, LevelRows, fit_levels
 from undertow.tasks import labels
 from undertow.tasks.rows import TaskRows
-
-if TYPE_CHECKING:
-    from undertow.estimators.fitted import FittedModel
 
 # Without a search: so many parts of the tasks.
 _PARTS = 5
@@ -69,17 +67,19 @@ class Taken(NamedTuple):
     mean_covariance: np.ndarray
     """(q, d, d) what levels that are not known add to the covariance of the common weights, standardised"""
 
-    def onto(self, model: FittedModel) -> FittedModel:
-        """Return the model that was trained without the levels with them."""
-        own = model.uncertainty
-        if own is not None and own.structure:
-            # A curve is a column more, between the features and the intercept.
-            p, total = self.known.standard.n_inputs, len(own.second_moment)
-            place = np.append(np.arange(p), np.arange(total - self.known.n_columns + p, total))
-            covariance = own.mean_covariance.copy()
-            covariance[:, place[:, None], place] += self.mean_covariance
-            own = replace(own, mean_covariance=covariance)
-        return replace(model, levels=self.levels, uncertainty=own)
+    def added_to(self, own: Uncertainty | None) -> Uncertainty | None:
+        """Return how sure a model is that was trained without the levels, with what they leave open of its mean.
+
+        Variances of predictions stay: their factors are of errors on held-out tasks, which have all of it.
+        """
+        if own is None or not own.structure:
+            return own
+        # A curve is a column more, between the features and the intercept.
+        p, total = self.known.standard.n_inputs, len(own.second_moment)
+        place = np.append(np.arange(p), np.arange(total - self.known.n_columns + p, total))
+        covariance = own.mean_covariance.copy()
+        covariance[:, place[:, None], place] += self.mean_covariance
+        return replace(own, mean_covariance=covariance)
 
 
 def take_off(estimator: Any, everything: TaskRows, large: TaskRows, ids: np.ndarray, codes: np.ndarray) -> Taken:
