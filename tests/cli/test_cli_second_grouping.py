@@ -36,6 +36,7 @@ def test_known_levels_are_added_and_strange_ones_named(table):
     said = run("fit", "t.csv", "--task", "rater", "--target", "score", "--random-intercept", "product", *small,
                "--save", "m.safetensors")  # fmt: skip
     assert "9 levels of product" in said
+    assert len(said.splitlines()) <= 24
     new = {"rater": ["new"] * 10, "product": [*(f"p{i}" for i in range(9)), "strange"], "x": [0.0] * 10}
     arrow_csv.write_csv(pa.table(new), "n.csv")
     said = run("predict", "m.safetensors", "n.csv", "--interval", "0.9")

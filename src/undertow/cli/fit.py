@@ -105,22 +105,25 @@ def fit(
 
 
 def _fit_in_memory(job: Job, save: Path | None, report: Path | None) -> None:
-    from undertow.cli.fit_link import LINEAR, check_rule, fitted_link, print_link
+    from undertow.cli.fit_link import LINEAR, LINES, check_rule, fitted_link, offers_link, print_link
     from undertow.cli.fit_model import fit_estimator, stable_rates, unfitted
-    from undertow.cli.fit_output import print_measure, print_results, print_table, write_results, write_rule
-    from undertow.cli.output import say
-    from undertow.cli.own_table import read_own_table
+    from undertow.cli.fit_output import FILES, measure, print_results, write_results, write_rule
+    from undertow.cli.output import height, say
+    from undertow.cli.own_table import read_own_table, what_was_read
     from undertow.cli.saved_model import save_fitted
 
     raw, rule = read_own_table(job), job.settings["rule"]
     check_rule(rule, raw)
     estimator = unfitted(raw, job.settings)
     job.claim()
-    print_table(job, raw)
+    read = what_was_read(job.name, raw, job.settings["n_support"])
+    say(*read)
     fit_estimator(estimator, raw)
-    print_measure(job, raw.n_tasks, estimator.n_clipped_)
+    read.append(measure(job, raw.n_tasks, estimator.n_clipped_))
+    say(read[-1])
     limits = stable_rates(raw, estimator)
-    print_results(raw.target, estimator, limits, raw.task_noun)
+    others = height(read) + FILES + (LINES if offers_link(raw) else 0)
+    print_results(raw.target, estimator, limits, raw.task_noun, others)
     print_link(job, raw, estimator)
     files = write_results(job, raw, estimator, limits)
     saved = estimator if rule == LINEAR else fitted_link(job, raw)

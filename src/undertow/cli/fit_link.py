@@ -20,6 +20,8 @@ from undertow.mixed import MixedRule
 from undertow.tasks import GroupedTable
 
 LINEAR = "linear"
+LINES = 2
+"""Lines of the screen that ``print_link`` takes"""
 
 
 class Link(NamedTuple):
@@ -58,11 +60,16 @@ def check_rule(rule: str, raw: GroupedTable) -> None:
         raise InputError("rule", rule, text, ("Leave that out with ", Setting("random_intercept", "none"), "."))
 
 
+def offers_link(raw: GroupedTable) -> bool:
+    """Return whether there is a mixed model of the target's kind."""
+    return raw.target_kind in _OF_KIND and raw.levels is None
+
+
 def print_link(job: Job, raw: GroupedTable, estimator: MAMLRegressorCV) -> None:
     """Say in a line what the mixed model of the target's kind is worth on the same held-out tasks and rows."""
-    name, choice, held_out = _OF_KIND.get(raw.target_kind), estimator.choice_, estimator.held_out_
-    if name is None or raw.levels is not None:
+    if not offers_link(raw):
         return
+    name, choice, held_out = _OF_KIND[raw.target_kind], estimator.choice_, estimator.held_out_
     assert choice is not None
     assert held_out is not None
     link, used = LINKS[name], job.settings["rule"] != LINEAR

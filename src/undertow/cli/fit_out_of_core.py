@@ -15,8 +15,8 @@ import typer
 from undertow._check import InputError
 from undertow._memory import said
 from undertow.cli.fit_model import estimator_of, stable_rates
-from undertow.cli.fit_output import print_measure, print_results, write_results
-from undertow.cli.output import console, count, say
+from undertow.cli.fit_output import FILES, measure, print_results, write_results
+from undertow.cli.output import console, count, height, say
 from undertow.cli.own_table import Job, sizes_of
 from undertow.cli.saved_model import Columns, save_model
 from undertow.estimators.parameters import check_shared
@@ -62,12 +62,12 @@ def fit_out_of_core(
             raise InputError(None, rule=rule, way_out="Use a table of more tasks, or fewer support rows.")
         tested = table.grouped(np.searchsorted(table.ids, estimator.held_out_.task_ids), ceiling.fragment)
     small = int((table.counts <= estimator.n_support).sum())
-    say(sizes_of(job.name, table))
-    print_measure(job, table.n_tasks, estimator.n_clipped_)
+    read = [sizes_of(job.name, table), measure(job, table.n_tasks, estimator.n_clipped_)]
+    say(*read)
     for text in dict.fromkeys(str(one.message) for one in notes):
         typer.echo(f"Warning: {text}", err=True)
     limits = stable_rates(tested, estimator)
-    print_results(table.target, estimator, limits, table.task)
+    print_results(table.target, estimator, limits, table.task, height(read) + FILES)
     files = write_results(job, tested, estimator, limits, n_left_out=small)
     if save is not None:
         save_model(estimator, save, Columns(table.task, table.target, table.levels, {}))

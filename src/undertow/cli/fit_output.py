@@ -9,70 +9,81 @@ import pyarrow as pa
 
 from undertow._write import whole, write_figure
 from undertow.choice import words
-from undertow.cli.output import console, count, say, show_table, write_parquet
-from undertow.cli.own_table import Job, what_was_read, write_summary, write_unfinished
+from undertow.choice.record import Choice
+from undertow.cli.output import SCREEN, console, count, height, say, show_table, write_parquet
+from undertow.cli.own_table import Job, write_summary, write_unfinished
 from undertow.estimators import Coefficient, MAMLRegressorCV
 from undertow.tasks import GroupedTable
 
-
-def print_table(job: Job, raw: GroupedTable) -> None:
-    """Say what was read."""
-    for line in what_was_read(job.name, raw, job.settings["n_support"]):
-        say(line)
+FILES = 2
+"""Lines that name the files"""
 
 
-def print_measure(job: Job, n_tasks: int, n_clipped: int) -> None:
-    """Say how errors are measured. n_clipped: values that the limit of a feature touches."""
+def measure(job: Job, n_tasks: int, n_clipped: int) -> str:
+    """Return how errors are measured. n_clipped: values that the limit of a feature touches."""
     clip, n_folds = job.settings["clip"], min(job.settings["folds"], n_tasks)
     clipped = "" if clip is None else f" ({count(n_clipped, 'value')} clipped at {clip:g} s.d.)"
-    say(
+    return (
         f"standardised{clipped}; a new task brings {count(job.settings['n_support'], 'row')}; errors are of held-out "
         f"tasks, {n_folds} folds"
     )
 
 
-def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray, task: str) -> None:
-    """Print the recommendation, the error in the target's unit, all strategies, and the verdict on the train rate.
+def print_results(target: str, estimator: MAMLRegressorCV, limits: np.ndarray, task: str, others: int) -> None:
+    """Print the recommendation, the error in the target's unit, the strategies, and the verdict on the train rate.
 
-    task: what an id is called after.
+    limits: stable raw adapt rate of each task (m,). task: what an id is called after. others: lines of the screen for
+    what is said before and after; strategies that find no place are in their file alone.
     """
     choice = estimator.choice_
     assert choice is not None  # three tasks or more, each with rows to spare
-    if note := words.weight_note(choice, task):
-        say(note)
-    say(words.recommendation(choice))
-    if note := words.repelling(choice):
-        say(note)
-    found = estimator.summary()
+    first = _answer(target, estimator, task)
+    stable = np.median(limits) / choice.scale
+    last = [
+        f"MSE per target variance; gain over 0 rows; train, adapt: rates (unit {choice.scale:.3g}, stable "
+        f"below {stable:.3g}) or ratios",
+        words.verdict_sentence(choice),
+    ]
+    say(*first)
+    _show_strategies(choice, SCREEN - others - height([*first, *last]))
+    say(*last)
+
+
+def _answer(target: str, estimator: MAMLRegressorCV, task: str) -> list[str]:
+    choice, found = estimator.choice_, estimator.summary()
+    assert choice is not None
     assert found.error is not None
     assert found.error_at_zero is not None
     rows, deviation = count(found.n_support, "row"), words.number(found.target_std, 3)
     # The errors are those of tasks whose level of the second grouping other tasks show.
     elsewhere = "" if found.level_std is None else "; larger where its level is new"
-    say(
-        f"RMS error on a new task: {words.number(found.error, 3)} with {rows}, "
-        f"{words.number(found.error_at_zero, 3)} with none ({target}, s.d. {deviation}){elsewhere}."
-    )
-    if note := words.simplest(choice):
-        say(note)
-    if note := words.by_time(estimator.by_time_, choice):
-        say(note)
     tried = [f"{name} {words.share(error)}" for name, error in estimator.curve_errors_.items() if name != "chosen"]
-    if len(tried) > 1:
-        say(f"Common relation, held-out MSE: {', '.join(tried)} ({estimator.curve_} used).")
-    body = []
-    for row in words.rows(choice):
-        name = f"{row.strategy} *" if row.name == choice.strategy else row.strategy
-        body.append((name, row.mse, *row[4:]))
+    said = (
+        words.weight_note(choice, task),
+        words.recommendation(choice),
+        words.repelling(choice),
+        f"RMS error on a new task: {words.number(found.error, 3)} with {rows}, "
+        f"{words.number(found.error_at_zero, 3)} with none ({target}, s.d. {deviation}){elsewhere}.",
+        words.simplest(choice),
+        words.by_time(estimator.by_time_, choice),
+        f"Common relation, held-out MSE: {', '.join(tried)} ({estimator.curve_} used)." if len(tried) > 1 else "",
+    )
+    return [text for text in said if text]
+
+
+def _show_strategies(choice: Choice, room: int) -> None:
+    """Print a table of strategies, best first, in so many lines."""
+    rows, most = words.rows(choice), max(room - 1, _FEWEST)
+    if len(rows) > most:
+        kept = {choice.strategy, "joint", "signed"}
+        kept.update([row.name for row in rows if row.name not in kept][: most - 1 - len(kept)])
+        rows = [row for row in rows if row.name in kept]
+    body = [(f"{row.strategy} *" if row.name == choice.strategy else row.strategy, row.mse, *row[4:]) for row in rows]
+    if left := len(choice.candidates) - len(rows):
+        body.append((f"({left} more in strategies.parquet)", *[""] * (len(body[0]) - 1)))
     level = f"{100 * choice.interval.level:g} % CI"
     titles = ("strategy", "MSE", "0 rows", "gain", level, "train", "adapt", "in blend")
     show_table(console(soft_wrap=True), titles, body)
-    stable = np.median(limits) / choice.scale
-    say(
-        f"MSE per target variance; gain over 0 rows; train, adapt: rates (unit {choice.scale:.3g}, stable "
-        f"below {stable:.3g}) or ratios"
-    )
-    say(words.verdict_sentence(choice))
 
 
 def write_results(
@@ -175,6 +186,9 @@ def _tables(
         | dict(zip(raw.feature_names, estimator.task_coef_.T, strict=True)),
     }
 
+
+# Strategies that are shown however much else there is to say.
+_FEWEST = 6
 
 _SETTINGS = (
     "train_rate", "train_rate_spectral", "adapt_rate", "adapt_rate_spectral", "train_ratio", "adapt_ratio", "ridge",

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _GAP = 2
 # Characters of a line of text.
 _LINE = 110
+SCREEN = 24
+"""Lines that a terminal shows at once, where it is no larger than it has to be"""
 
 
 def escape_what_cannot_be_shown() -> None:
@@ -30,14 +32,26 @@ def console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
     return Console(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)
 
 
-def say(text: str) -> None:
-    """Print a sentence in lines that a terminal shows whole, with no word cut."""
-    from textwrap import fill
-
+def say(*texts: str) -> None:
+    """Print sentences, each in lines that a terminal shows whole, with no word cut."""
     to = console(soft_wrap=True)
+    for text in texts:
+        for line in _lines(text, to):
+            to.print(line)
+
+
+def height(texts: Sequence[str]) -> int:
+    """Return how many lines ``say`` prints these in."""
+    to = console(soft_wrap=True)
+    return sum(len(_lines(text, to)) for text in texts)
+
+
+def _lines(text: str, to: Console) -> list[str]:
+    from textwrap import wrap
+
     limited = to.is_terminal or "COLUMNS" in os.environ
     width = min(to.width, _LINE) if limited else _LINE
-    to.print(fill(text, width, break_long_words=False, break_on_hyphens=False))
+    return wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def count(n: int, one: str) -> str:
