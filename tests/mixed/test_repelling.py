@@ -90,6 +90,18 @@ def test_a_table_of_independent_rows_seldom_has_a_negative_variance():
     assert found[1] == pytest.approx(found[0], abs=1e-5)
 
 
+@pytest.mark.parametrize("noise", [0.1, 3.0, 30.0])
+def test_the_maximum_does_not_depend_on_where_the_search_starts(noise):
+    table = repelling(40, (2, 6), -1 / 6)
+    scratch = fit_mixed(table, "intercept")
+    near = fit_mixed(repelling(30, (6, 6), -1 / 6, 1, noise), "intercept")
+    assert scratch.repels
+    assert near.repels
+    again = fit_mixed(table, "intercept", near=near)
+    assert again.log_likelihood == pytest.approx(scratch.log_likelihood, abs=1e-4)
+    np.testing.assert_allclose(again.task_covariance, scratch.task_covariance, rtol=1e-3)
+
+
 def test_weights_of_two_are_rows_twice():
     table = repelling(60, (3, 3), -0.3)
     twice = np.repeat(np.arange(table.n_rows), 2)

@@ -117,20 +117,21 @@ def search_repelling(
     The sum of the n rows of a task has variance :math:`n (\sigma^2 + n v)`. In the largest task, of N rows, it is at
     least N f for a small f, so that :math:`u = v + (\sigma^2 - f) / N \ge 0`: u and sigma^2 have the cone that the
     other searches have. The floor f is a number of its own, since a share of sigma^2 would count the sums, which say
-    nothing of it, as rows. most_rows: N. start: v and sigma^2.
+    nothing of it, as rows; it is one of these tasks, and not of the start. most_rows: N. start: v and sigma^2.
     """
     least = min(max(LEAST_SUM, _CHANCE / stats.total_tasks), 0.5)
-    turn, shift = np.array([[1.0, -1 / most_rows], [0.0, 1.0]]), np.array([least * start[1] / most_rows, 0.0])
+    floor = least * _mean_square(evaluate(stats, np.zeros(stats.n_features), 1.0, model), stats)
+    turn, shift = np.array([[1.0, -1 / most_rows], [0.0, 1.0]]), np.array([floor / most_rows, 0.0])
 
     def at(u: np.ndarray) -> Evaluation:
         v, noise = turn @ u + shift
         return evaluate(stats, root_of(component[:, 0] * v), float(noise), model)
 
-    first = np.linalg.solve(turn, np.array(start) - shift)
+    first = np.linalg.solve(turn, np.array(start) - shift).clip(0)
     found = _ascend(at, lambda here, u: ComponentStep(here, component, u, (turn, shift)), first, iterations, tolerance)
     v, noise = turn @ found.point + shift
     covariance = np.where(component[:, 0] > 0, v, 0.0)
-    return Search(covariance, float(noise), found.end, found.converged, found.history, found.evaluations)
+    return Search(covariance, float(noise), found.end, found.converged, found.history, found.evaluations + 1)
 
 
 def _mean_square(pooled: Evaluation, stats: TaskStatistics) -> float:
