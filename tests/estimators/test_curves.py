@@ -40,9 +40,10 @@ def fitted(request):
 def test_sums_of_a_task_weigh_with_the_inverse_of_its_covariance():
     one = around(slopes=0.5)
     columns = np.c_[one.z, one.y]
-    factor = one.factors[0]
-    for task, found in enumerate(one.each(columns, 0)):
+    factor, whitened = one.factors[0], one.whitened(columns, 0)
+    for task in range(M):
         own = slice(task * N, task * N + N)
+        found = whitened[own].T @ whitened[own]
         covariance = one.z[own] @ factor @ factor.T @ one.z[own].T + np.eye(N)
         np.testing.assert_allclose(found, columns[own].T @ np.linalg.solve(covariance, columns[own]), atol=1e-9)
 
@@ -236,5 +237,5 @@ def test_a_row_of_weight_two_bends_a_spline_as_two_rows_do():
     copied = Around(one.x[order], one.z[order], one.y[order], np.ones((len(order), 1)), offsets, one.folds, one.factors)
     roots = np.sqrt(1.0 + twice)[:, None]
     weighted = Around(one.x, one.z * roots, one.y * roots, roots, one.offsets, one.folds, one.factors)
-    by_each = [sum(a.each(np.c_[a.z, a.y], 0)) for a in (copied, weighted)]
+    by_each = [a.of_folds(a.straight[0]).sum(axis=0) for a in (copied, weighted)]
     np.testing.assert_allclose(*by_each, rtol=1e-9, atol=1e-9)

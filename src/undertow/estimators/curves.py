@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -81,34 +81,38 @@ class Around:
 
     @cached_property
     def straight(self) -> list[np.ndarray]:
-        """``of_folds`` of the columns of the straight model and, last, of each target."""
-        return [self.of_folds(np.c_[self.z, self.y[:, [j]]], j) for j in range(self.y.shape[1])]
+        """``whitened`` columns of the straight model and, last, of each target."""
+        return [self.whitened(np.c_[self.z, self.y[:, [j]]], j) for j in range(self.y.shape[1])]
 
-    def each(self, columns: np.ndarray, j: int) -> list[np.ndarray]:
-        """Return C_i^T V_i^{-1} C_i, times sigma^2, of each task, for columns C (R, c) and target j."""
-        effects = self.z @ self.factors[j]
-        out = []
-        for start, stop in zip(self.offsets[:-1], self.offsets[1:], strict=True):
-            c, e = columns[start:stop], effects[start:stop]
-            shared = e.T @ c
-            out.append(c.T @ c - shared.T @ _shrunk(e, shared))
+    def whitened(self, columns: np.ndarray, j: int) -> np.ndarray:
+        """Return sigma V_i^{-1/2} C_i of each task, one below the other, for columns C (R, c) and target j.
+
+        With :math:`E_i = Z_i L` and :math:`E_i^T E_i = Q \\Lambda Q^T` it is
+        :math:`C - E Q \\Lambda^{-1} [I - (I + \\Lambda)^{-1/2}] Q^T E^T C`, which no weights of rows make singular.
+        """
+        effects, shrink = self._effects[j]
+        out = np.array(columns, dtype=np.float64)
+        for start, stop, one in zip(self.offsets[:-1], self.offsets[1:], shrink, strict=True):
+            e = effects[start:stop]
+            out[start:stop] -= e @ (one @ (e.T @ columns[start:stop]))
         return out
 
-    def of_folds(self, columns: np.ndarray, j: int) -> np.ndarray:
-        """Return the same summed over the tasks of each fold, (K, c, c)."""
-        total = np.zeros((int(self.folds.max()) + 1, columns.shape[1], columns.shape[1]))
-        for fold, one in zip(self.folds, self.each(columns, j), strict=True):
-            total[fold] += one
-        return total
+    @cached_property
+    def _effects(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """E of all rows, and Q Lambda^{-1} [I - (I + Lambda)^{-1/2}] Q^T of each task, by target."""
+        out = []
+        for factor in self.factors:
+            effects = self.z @ factor
+            grams = [effects[i:j].T @ effects[i:j] for i, j in zip(self.offsets[:-1], self.offsets[1:], strict=True)]
+            values, vectors = np.linalg.eigh(np.stack(grams))
+            roots = np.sqrt(1 + values.clip(0))[:, None]
+            out.append((effects, (vectors / (roots * (roots + 1))) @ vectors.transpose(0, 2, 1)))
+        return out
 
-
-def _shrunk(effects: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """Return (I + E^T E)^{-1} E^T c, for E (n, d) and E^T c."""
-    try:
-        return np.linalg.solve(np.eye(effects.shape[1]) + effects.T @ effects, shared)
-    except np.linalg.LinAlgError:  # I is lost beside E^T E, where weights are far apart
-        _, values, vectors = np.linalg.svd(effects, full_matrices=False)
-        return (vectors.T / (1 + values**2)) @ (vectors @ shared)
+    def of_folds(self, whitened: np.ndarray) -> np.ndarray:
+        """Return products of whitened columns (R, c), summed over the rows of each fold, (K, c, c)."""
+        own = [whitened[self.row_folds == fold] for fold in range(int(self.folds.max()) + 1)]
+        return np.stack([one.T @ one for one in own])
 
 
 def promise(
@@ -119,19 +123,17 @@ def promise(
     folds: those that the column is made for, added as it stands; None for all, with a weight by the other folds.
     """
     gaps, base = np.zeros((2, len(around.folds)))
-    for j in range(around.y.shape[1]):
-        every = np.stack(around.each(np.c_[column[:, [j]] * around.roots, around.z, around.y[:, [j]]], j))
-        for k in range(int(around.folds.max()) + 1) if folds is None else folds:
-            own = around.folds == k
-            total = every[~own].sum(axis=0)
-            straight = np.concatenate([[0.0], _least_squares(total[1:, 1:], 0.0), [-1.0]])
-            bent = (
-                straight + np.eye(len(straight))[0]
-                if folds is not None
-                else np.append(_least_squares(total, 0.0), -1.0)
-            )
-            base[own] += np.einsum("a,mab,b->m", straight, every[own], straight)
-            gaps[own] += np.einsum("a,mab,b->m", bent, every[own], bent)
+    for j, line in enumerate(around.straight):
+        every = np.c_[around.whitened(column[:, [j]] * around.roots, j), line]
+        sums = around.of_folds(every)
+        bent, straight = np.zeros((2, len(every)))
+        for k in range(len(sums)) if folds is None else folds:
+            own, total = around.row_folds == k, sums[np.arange(len(sums)) != k].sum(axis=0)
+            straight[own] = every[own, 1:] @ np.append(_least_squares(total[1:, 1:], 0.0), -1.0)
+            added = every[own, 0] + straight[own]
+            bent[own] = added if folds is not None else every[own] @ np.append(_least_squares(total, 0.0), -1.0)
+        base += np.add.reduceat(straight**2, around.offsets[:-1])
+        gaps += np.add.reduceat(bent**2, around.offsets[:-1])
     seen = base > 0
     if not seen.any():  # the straight model is without error, and a column gains nothing
         return 0.0, 0.0
@@ -157,7 +159,7 @@ def splines(around: Around) -> tuple[Splines, np.ndarray] | None:
     q = around.y.shape[1]
     coef, column = np.empty((len(features), n, q)), np.empty((len(b), q))
     for j in range(q):
-        sums = around.of_folds(np.c_[b * around.roots, around.z, around.y[:, [j]]], j)
+        sums = around.of_folds(np.c_[around.whitened(b * around.roots, j), around.straight[j]])
         of_all, of_folds = _chosen(sums, penalty)
         for fold, beta in enumerate(of_folds):
             own = around.row_folds == fold
@@ -190,22 +192,23 @@ def _chosen(sums: np.ndarray, penalty: np.ndarray) -> tuple[np.ndarray, list[np.
     n, total, folds = len(penalty), sums.sum(axis=0), range(len(sums))
     unit = np.trace(total[:n, :n]) / np.trace(penalty)
 
-    def fit(without: Sequence[int], rho: float) -> np.ndarray:
+    @cache
+    def fit(without: tuple[int, ...], rho: float) -> np.ndarray:
         left = total - sums[list(without)].sum(axis=0)
         padded = np.zeros((len(left) - 1, len(left) - 1))
         padded[:n, :n] = rho * unit * penalty
         return _least_squares(left, padded)
 
-    def loss(fold: int, without: Sequence[int], rho: float) -> float:
+    def loss(fold: int, without: tuple[int, ...], rho: float) -> float:
         v = np.append(fit(without, rho), -1.0)
         return float(v @ sums[fold] @ v)
 
     def best(outer: int | None) -> float:
         others = [fold for fold in folds if fold != outer]
-        seen = [] if outer is None else [outer]
-        return min(_PENALTIES, key=lambda rho: sum(loss(fold, [fold, *seen], rho) for fold in others))
+        seen = set() if outer is None else {outer}
+        return min(_PENALTIES, key=lambda rho: sum(loss(fold, tuple(sorted({fold} | seen)), rho) for fold in others))
 
-    return fit([], best(None))[:n], [fit([fold], best(fold))[:n] for fold in folds]
+    return fit((), best(None))[:n], [fit((fold,), best(fold))[:n] for fold in folds]
 
 
 def _least_squares(sums: np.ndarray, penalty: np.ndarray | float) -> np.ndarray:
@@ -235,22 +238,25 @@ def column_of_trees(around: Around, fold: int | None, n_jobs: int | None) -> np.
 
 
 def _threads(n_jobs: int | None) -> Any:
-    from threadpoolctl import threadpool_limits
+    return _openmp().limit(limits=n_workers(n_jobs), user_api="openmp")
 
-    return threadpool_limits(n_workers(n_jobs), "openmp")
+
+@cache
+def _openmp() -> Any:
+    """The libraries that trees are grown by, which take milliseconds to find."""
+    import sklearn.ensemble  # noqa: F401  (it brings them)
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _left_by_tasks(around: Around, without: int | None) -> np.ndarray:
     """What the straight models of the tasks leave, (R, q), in the unit of the targets; without a fold in these."""
     left = np.empty(around.y.shape)
-    for j in range(around.y.shape[1]):
-        sums = around.straight[j]
-        total = sums[[k for k in range(len(sums)) if k != without]].sum(axis=0)
-        away = around.y[:, j] - around.z @ _least_squares(total, 0.0)
-        effects = around.z @ around.factors[j]
-        for start, stop in zip(around.offsets[:-1], around.offsets[1:], strict=True):
-            e, a = effects[start:stop], away[start:stop]
-            left[start:stop, j] = a - e @ _shrunk(e, e.T @ a)
+    others = around.row_folds != (-1 if without is None else without)
+    for j, line in enumerate(around.straight):
+        beta = _least_squares(line[others].T @ line[others], 0.0)
+        left[:, [j]] = around.whitened(line[:, -1:] - line[:, :-1] @ beta[:, None], j)
     return left / around.roots
 
 
