@@ -92,3 +92,30 @@ def test_copies_are_named_and_rows_that_are_alike_by_chance_are_not():
     assert "rows 200, 201" in note
     for x, y, twice in ((measured, measured**2, 0), (scores, rng.poisson(1, 200), 200), (scores, scores, 0)):
         assert not notes(x, y, twice)
+
+
+def test_copies_are_named_of_a_target_of_two_values_too():
+    rng = np.random.default_rng(1)
+    m, n = 30, 12
+    groups = np.repeat(np.arange(m), n)
+    coin = rng.integers(0, 2, m * n)
+
+    def notes(columns, y, copied=()):
+        rows = np.concatenate([np.arange(len(y)), np.asarray(copied, dtype=int)])
+        frame = pd.DataFrame({f"x{i}": column for i, column in enumerate(columns)} | {"g": groups, "y": y}).iloc[rows]
+        return [note for note in read_table(frame, "g", "y").notes if "repeat" in note]
+
+    some = np.arange(0, m * n, 6)
+    measured = rng.standard_normal((2, m * n)).round(4)
+    of_task = rng.standard_normal(m).round(2)[groups]
+    for columns in (measured, measured[:1], [measured[0], of_task], [measured[0], coin]):
+        assert len(notes(columns, coin, some)) == 1
+        assert not notes(columns, coin)
+    # Nothing is a copy: features of few values; those that go together; and doses, measured three times each.
+    codes = rng.integers(0, 4, (3, m * n))
+    place = rng.integers(0, 30, m * n)
+    nested = [place, place // 3, place // 6, place // 15]
+    doses = [np.repeat(rng.standard_normal(m * 4), 3).round(2) for _ in range(3)]
+    for columns in (codes, nested, doses, [rng.integers(0, 6, m * n)]):
+        assert not notes(columns, coin)
+    assert not notes(codes[:1], (codes[0] > 1).astype(int))

@@ -59,7 +59,7 @@ def _groups(lengths: np.ndarray, width: int) -> Iterator[np.ndarray]:
 def _one_batch(batch: TaskBatch, pair: Any, start: int) -> Iterator[Piece]:
     m, n_t, p = batch.support_x.shape
     n = n_t + batch.query_x.shape[1]
-    plain = batch.support_mask is None and batch.query_mask is None and pair[0] is None and pair[1] is None
+    plain = all(one is None for one in (batch.support_mask, batch.query_mask, batch.support_weight, *pair))
     weights = None if plain else _batch_weights(batch, pair)
     lengths = np.full(m, n) if weights is None else (weights > 0).sum(axis=1)
     for part in _groups(lengths, p + 1):
@@ -85,6 +85,8 @@ def _batch_weights(batch: TaskBatch, pair: Any) -> np.ndarray:
         rows, mask = getattr(batch, f"{name}_y"), getattr(batch, f"{name}_mask")
         each = checked_weights(given, rows.shape, f"row_weights of {name} rows")
         each = np.ones(rows.shape) if each is None else each
+        if name == "support" and batch.support_weight is not None:
+            each = each * np.asarray(batch.support_weight, dtype=np.float64)[:, None]
         parts.append(each if mask is None else np.where(mask, each, 0.0))
     return np.concatenate(parts, axis=1)
 

@@ -79,7 +79,7 @@ class TaskStatistics:
         row_weights
             for a table (R,), in the order of its rows; for a batch a pair of (m, n_t) and (m, n_v) arrays; for
             several batches a sequence of pairs. A row of weight 2 counts as two equal rows, one of weight 0 not at
-            all.
+            all. The ``support_weight`` of a batch is one more factor of its support rows.
         task_weights
             (m,), for several batches in their order; a task of weight 2 counts as two equal tasks.
         common_unit

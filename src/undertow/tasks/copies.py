@@ -9,7 +9,7 @@ from undertow.tasks.wording import which_rows
 
 # Beyond it sorting takes longer than it is worth.
 _MOST_NUMBERS = 5_000_000
-# Pairs of equal rows are copies where there are so many times as many as equal features and equal targets would make.
+# Pairs of equal rows are copies where there are so many times as many as chance would make.
 _TIMES = 10
 # A smaller share of the rows moves an error little.
 _LEAST = 0.05
@@ -18,7 +18,8 @@ _LEAST = 0.05
 def said_copies(table: GroupedTable) -> list[str]:
     """Return a note on rows that repeat another one of their task in all features and the target, if chance makes none.
 
-    Of coded features and of a target of few values many rows are equal by chance, and nothing is said.
+    Of coded features many rows are equal by chance, and where targets are too nothing is said. Targets of few values
+    are equal by chance anyway: there pairs of equal features must be rare by chance, and their targets hardly differ.
     """
     r = table.n_rows
     if r < 2 or r * (table.n_features + 2) > _MOST_NUMBERS:
@@ -29,8 +30,10 @@ def said_copies(table: GroupedTable) -> list[str]:
     if repeats.sum() < _LEAST * r:  # as of most tables, which are not sorted any further
         return []
     inputs = _groups(np.column_stack([codes, table.x]))
-    by_chance = _pairs(inputs) * _pairs(_groups(table.y[:, None])) / (r * (r - 1) / 2)
-    if _pairs(whole) <= _TIMES * by_chance:
+    pairs, alike = _pairs(inputs), _pairs(_groups(table.y[:, None])) / (r * (r - 1) / 2)
+    agree = _pairs(whole)
+    few = agree * (1 - alike) > _TIMES * alike * (pairs - agree) and pairs > _TIMES * _by_chance(table, pairs)
+    if agree <= _TIMES * alike * pairs and not few:
         return []
     flags = np.zeros(int(table.rows.max()) + 1, dtype=bool)
     flags[table.rows[repeats]] = True
@@ -39,6 +42,18 @@ def said_copies(table: GroupedTable) -> list[str]:
         f"({which_rows(flags)}): if they are copies, errors on held-out tasks are too low, since half of a pair may be "
         "known; leave copies out, or give each row once with its number as a weight"
     ]
+
+
+def _by_chance(table: GroupedTable, pairs: float) -> float:
+    """Pairs of rows of one task with equal features, if there are as many as of rows of different tasks."""
+    starts, counts = table.offsets[:-1], table.counts.astype(float)
+    varies = (np.minimum.reduceat(table.x, starts) < np.maximum.reduceat(table.x, starts)).any(axis=0)
+    within = float((counts * (counts - 1) / 2).sum())
+    between = table.n_rows * (table.n_rows - 1) / 2 - within
+    if not varies.any() or not between:
+        return within
+    # A feature that a task has one value of says nothing of its rows, and would tell the tasks apart.
+    return within * (_pairs(_groups(table.x[:, varies])) - pairs) / between
 
 
 def _groups(values: np.ndarray) -> np.ndarray:
