@@ -71,9 +71,13 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def write_figure(figure: Any, folder: Path, name: str = "figure") -> None:
     """Write NAME.png and NAME.svg of a Matplotlib figure, each whole or not at all."""
-    # The layout is found once for both files.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    import matplotlib
+
+    # The layout is found once for both files. With an engine, even one that does nothing, each would be drawn twice.
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+    with matplotlib.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
     for kind in ("png", "svg"):
         # An SVG carries the date unless told otherwise; without it the same table gives the same file.
         with whole(folder / f"{name}.{kind}") as beside:
