@@ -105,3 +105,18 @@ def test_shares_without_rows_go_to_what_predicts_such_tasks(least):
     assert found.errors.mean() < (0.7 if least == "both" else 1.1)
     weights = found.weights(lambda name: np.full((1, 1), {"constant": 0.0, "joint": 1.0, "blend": 2.0}[name]))
     assert weights[0, 0] == pytest.approx(found.shares.get("joint", 0.0) + 2 * found.shares.get("blend", 0.0))
+
+
+@pytest.mark.parametrize("gain", [-1.0, 0.0, 0.2, 3.0])
+def test_the_constant_has_a_part_only_where_it_is_clearly_better_than_joint(gain):
+    """gain: of the constant over "joint", in standard errors of the tasks; the best combination has a half of each."""
+    rng = np.random.default_rng(1)
+    errors = rng.standard_normal((24, 50, 2))
+    products = np.einsum("mra,mrb->mab", errors, errors) / 50
+    less = products[:, 0, 0] - products[:, 1, 1]
+    products[:, 0, 0] += gain * less.std(ddof=1) / np.sqrt(24) - less.mean()
+    held_out = HeldOut(products, products, np.ones(24), np.arange(24), np.arange(24) % 3)
+    found = choose_at_zero(held_out, ["joint", "constant"], "joint", [{"joint": 1.0}] * 3, 0)
+    assert ("constant" in found.shares) == (gain > 1)
+    if gain < 1:
+        assert found.shares == {"joint": 1.0}

@@ -227,7 +227,7 @@ class Choice:
     """on the sign of the gradient rule's train rate"""
     at_zero: dict[str, float]
     """shares of what predicts a task without rows: common weights of "joint" and of the strategy in use, and the mean
-    of the target ("constant")"""
+    of the target ("constant") where it is clearly better than "joint" """
     mse_at_zero: float
     """held-out mean squared error of these, chosen without the tested fold"""
     standard_error_at_zero: float

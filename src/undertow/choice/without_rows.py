@@ -2,8 +2,9 @@
 
 Weights that tasks adapt from need not be near the tasks: a mixed model's say little of tasks without rows where
 features differ between tasks more than within them. Those of "joint" are trained for such tasks, but they weigh rows as
-if tasks had nothing of their own, where a mixed model knows better. And where few tasks say little of what features do,
-the mean of the target is hard to beat. So the three are combined, with shares as ``blend`` makes them.
+if tasks had nothing of their own, where a mixed model knows better. So the two are combined, with shares as ``blend``
+makes them. The mean of the target is a third part only where it is clearly better than "joint", whose ridge has led
+towards it already: a second time costs most on the largest tasks, whose features lie farthest from the mean.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from undertow.choice.held_out import HeldOut
 from undertow.choice.plan import Found, Plan
 from undertow.linear.block_moments import BlockMoments
 from undertow.linear.rules import GradientRule
+from undertow.tasks.losses import mean_over_tasks
 
 CONSTANT = "constant"
 """In place of a strategy: the mean of the target, or 0 without an intercept."""
@@ -73,7 +75,7 @@ def mixed(parts: Mapping[str, float], of: Callable[[str], np.ndarray]) -> np.nda
 def choose_at_zero(
     held_out: HeldOut, names: Sequence[str], best: str, parts: Sequence[Mapping[str, float]], seed: int
 ) -> AtZero:
-    """Choose the shares of the constant, of "joint" and of the strategy in use.
+    """Choose the shares of the constant, where it is clearly better than "joint", of that and of the strategy in use.
 
     names: of the n strategies of ``held_out``; best: the one in use; parts: for each fold what it is made of there.
     """
@@ -87,7 +89,10 @@ def choose_at_zero(
     products = np.einsum("mia,mab,mjb->mij", made[folds], held_out.at_zero, made[folds], optimize=True)
 
     def chosen(tasks: np.ndarray) -> np.ndarray:
-        return shares(products[tasks], weights[tasks], seed, _LEAST)
+        own, count = products[tasks], weights[tasks]
+        less, error = mean_over_tasks(own[:, 1, 1] - own[:, 0, 0], count)
+        first = 0 if less > error else 1
+        return np.append(np.zeros(first), shares(own[:, first:, first:], count, seed, _LEAST))
 
     def said(share: np.ndarray) -> dict[str, float]:
         return {name: float(one) for name, one in zip(every, share, strict=True) if one > 0}

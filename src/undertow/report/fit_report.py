@@ -234,9 +234,9 @@ def _strategy_table(choice: Choice) -> Table:
         ),
         body,
         f"Without rows: error of a strategy's common weights on tasks without rows of their own. Gain: by how much the "
-        f"mean squared error is lower than {words.loss(choice.mse_at_zero)}, that of what predicts such tasks here: a "
-        "mean of common weights and the mean of the target. Train and adapt: rates in units of 1/\u2060λmax, or ratios "
-        "of ridge regression.",
+        f"mean squared error is lower than {words.loss(choice.mse_at_zero)}, that of what predicts such tasks here: "
+        f"common weights{' and the mean of the target' * ('constant' in choice.at_zero)}. Train and adapt: rates in "
+        "units of 1/\u2060λmax, or ratios of ridge regression.",
     )
 
 
