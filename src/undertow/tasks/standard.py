@@ -33,6 +33,8 @@ from undertow.tasks.curve import Curve
 # Rows at a time: sums are made in float64, and a float64 copy of all rows is never there. So few stay in the cache
 # from one operation to the next.
 _ROWS = 1024
+# The same for sums, of which there are several: these numbers, and float64 ones of as many.
+_NUMBERS = 1 << 15
 _LARGEST = 1e307
 # Deviations from the mean that a value may have: float32 holds their products.
 _FARTHEST = 1e7
@@ -175,18 +177,17 @@ class Standard:
         buffer = np.empty((min(n, _ROWS), p), x.dtype)
         for start in range(0, n, _ROWS):
             part = slice(start, min(start + _ROWS, n))
-            block = buffer[: part.stop - start]
-            if order is None:
-                np.subtract(x[part], centre, out=block)
+            block, place = buffer[: part.stop - start], part if order is None else _side_by_side(order[part])
+            if isinstance(place, slice):
+                np.subtract(x[place], centre, out=block)
             else:
                 # "clip" spares a second copy; positions are ours and in range.
-                np.take(x, order[part], axis=0, out=block, mode="clip")
+                np.take(x, place, axis=0, out=block, mode="clip")
                 block -= centre
             np.divide(block, spread, out=z[part, :p])
             if np.isfinite(self.clip):
                 np.clip(z[part, :p], -self.clip, self.clip, out=z[part, :p])
-        if self.intercept:
-            z[:, p] = 1
+            z[part, p:] = 1
         return z
 
     def targets(self, y: SomeTargets) -> SomeTargets:
@@ -230,6 +231,13 @@ class Standard:
         return coef[..., : self.n_inputs].astype(weights.dtype), intercept.astype(weights.dtype)
 
 
+def _side_by_side(order: RowNumbers) -> RowNumbers | slice:
+    """Places of rows, as a slice where they follow each other: these need not be gathered."""
+    first, last = int(order[0]), int(order[-1])
+    alike = last - first == len(order) - 1 and (order[1:] - order[:-1] == 1).all()
+    return slice(first, last + 1) if alike else order
+
+
 def _farthest(rows: Columns) -> Vector:
     return np.maximum(rows.mean - rows.low, rows.high - rows.mean)
 
@@ -258,17 +266,18 @@ def _moments(x: SomeRows, weights: PerRow | None, order: RowNumbers | None = Non
     if order is not None and len(order) == len(x) and (order == np.arange(len(x))).all():
         order = None
     n = len(x) if order is None else len(order)
+    size = min(n, max(64, _NUMBERS // x.shape[1]))
 
     w = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
     total = w.sum()
 
     def rows(start: int) -> np.ndarray:
-        return x[start : start + _ROWS] if order is None else x[order[start : start + _ROWS]]
+        return x[start : start + size] if order is None else x[order[start : start + size]]
 
     def squared(block: np.ndarray, start: int) -> Vector:
         if weights is None:
             return np.einsum("rp,rp->p", block, block)
-        return np.einsum("rp,rp,r->p", block, block, w[start : start + _ROWS])
+        return np.einsum("rp,rp,r->p", block, block, w[start : start + size])
 
     place = int(np.argmax(w > 0))
     first = x[place if order is None else order[place]].astype(np.float64)
@@ -276,18 +285,22 @@ def _moments(x: SomeRows, weights: PerRow | None, order: RowNumbers | None = Non
     some = np.linspace(0, n - 1, min(n, _ROWS)).astype(np.int64)
     some = some if w[some].any() else np.array([place])
     sample = x[some if order is None else order[some]].astype(np.float64)
-    low, high = np.tile(first.astype(x.dtype), (2, min(n, _ROWS), 1))
-    buffer = np.empty((min(n, _ROWS), x.shape[1]))
+    low, high = np.tile(first.astype(x.dtype), (2, size, 1))
+    buffer = np.empty((size, x.shape[1]))
     shift, squares = np.zeros((2, x.shape[1]))
     with np.errstate(over="ignore", invalid="ignore"):
         centre = first + (w[some] / w[some].sum()) @ (sample - first)
-        for start in range(0, n, _ROWS):
-            part, own = rows(start), w[start : start + _ROWS]
+        # As many copies as a block has rows: one long loop in place of one for each row.
+        centres = np.tile(centre, (size, 1))
+        for start in range(0, n, size):
+            part, own = rows(start), w[start : start + size]
             # A row of weight 0 does not count. Many rows side by side: the loops over columns are short.
             counted = part if weights is None else part[own > 0]
             np.minimum(low[: len(counted)], counted, out=low[: len(counted)])
             np.maximum(high[: len(counted)], counted, out=high[: len(counted)])
-            block = np.subtract(part, centre, out=buffer[: len(part)])
+            block = buffer[: len(part)]
+            block[...] = part  # float32 is widened first: a subtraction that does both is slower
+            block -= centres[: len(part)]
             shift += own @ block
             squares += squared(block, start)
         low, high = (one.astype(np.float64) for one in (low.min(axis=0), high.max(axis=0)))
@@ -295,7 +308,7 @@ def _moments(x: SomeRows, weights: PerRow | None, order: RowNumbers | None = Non
         shift /= total
         mean, constant, variance = centre + shift, low == high, squares / total - shift**2
         if ((shift**2 > variance) & ~constant).any():  # some rows that say little of the others: about the mean
-            variance = sum(squared(rows(start) - mean, start) for start in range(0, n, _ROWS)) / total
+            variance = sum(squared(rows(start) - mean, start) for start in range(0, n, size)) / total
         spread = np.sqrt(variance.clip(0))
     lost = np.flatnonzero(~constant & ~((spread > 0) & np.isfinite(spread)))
     if len(lost):
