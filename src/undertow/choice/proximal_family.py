@@ -10,7 +10,7 @@ import numpy as np
 
 from undertow._batch import TaskBatch
 from undertow._workers import each
-from undertow.choice.gram_path import solutions
+from undertow.choice.gram_path import solutions, solve
 from undertow.choice.plan import Found, Plan, Tested, evenly
 from undertow.linear.block_moments import BlockMoments, deal
 from undertow.linear.proximal_step import RATIOS, RidgeMoments, sum_ridge_moments
@@ -89,7 +89,8 @@ class ProximalFamily:
             trained = without_inner_loop(self.blocks, without)
         else:
             trained = self._read(ratio)
-        weights = np.stack([one.solve([self.ridges[ridge]]).weights[0, 0] for one in trained])
+        one_rate, own = np.ones((1, 1)), self.ridges[[ridge]]
+        weights = np.stack([solve(one.gram[:, :, None], 1, one_rate, own, one.eps)[0, 0, 0] for one in trained])
         rule = ProximalRule(float(self.ratios[adapt]))
         sums = tuple(trained) if math.isfinite(ratio) else ()
         return Found(weights, (rule,) * len(self.moments), self._settings(adapt, train, ridge), sums)

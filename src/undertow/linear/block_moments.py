@@ -123,7 +123,7 @@ class BlockMoments:
         """Number of features, p."""
         return self.gram.shape[2] - self.n_targets
 
-    @property
+    @cached_property
     def scale(self) -> float:
         """Spectral unit of the rate: 1 / lambda_max of the mean support second moment (1 when that is zero)."""
         return spectral_unit(self.support, self.support_tasks)

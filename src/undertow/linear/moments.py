@@ -257,10 +257,12 @@ def support_moment(batch: TaskBatch, every: bool = False) -> tuple[Square, float
     counts = batch.support_counts
     for start in range(0, m, 256 * stride):
         part = slice(start, start + 256 * stride, stride)
-        x = batch.support_x[part] / np.sqrt(counts[part], dtype=batch.support_x.dtype)[:, None, None]
+        x, share = batch.support_x[part], 1 / float(n_t)
         if batch.support_mask is not None:
-            x = np.where(batch.support_mask[part][..., None], x, 0)
+            # Shorter tasks: rows count by their task's number of them, and padding not at all.
+            root = 1 / np.sqrt(counts[part], dtype=x.dtype)
+            x, share = np.where(batch.support_mask[part][..., None], x * root[:, None, None], 0), 1.0
         flat = x.reshape(-1, p)
-        total += flat.T @ flat
+        total += share * (flat.T @ flat)
     trace_nonfinite(total, batch)
     return total, float(-(-m // stride))

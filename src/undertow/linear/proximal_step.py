@@ -228,17 +228,17 @@ def _one_ratio(batch: TaskBatch, kappa: float) -> tuple[np.ndarray, np.dtype] | 
     size = max(1, CHUNK_NUMBERS // ((batch.support_x.shape[1] + batch.query_x.shape[1]) * width))
     for start in range(0, batch.n_tasks, size):
         part = slice(start, start + size)
-        x, y = weighed(batch, part)
         x_v, y_v = masked(batch.query_x[part], batch.query_y[part], batch.query_mask, part)
-        transposed = x.transpose(0, 2, 1)
-        matrix = x @ transposed
-        if x.shape[1] > x.shape[2] or not well_shifted(matrix, kappa).all():
-            return None
         rows = np.concatenate([x_v, y_v[..., None]], axis=2)
         dtype = rows.dtype
-        # K = X_v X_t^T (X_t X_t^T + kappa)^{-1} on the side with fewer columns.
-        kernel = eliminated(matrix, kappa, x @ x_v.transpose(0, 2, 1)).transpose(0, 2, 1)
-        rows -= kernel @ np.concatenate([x, y[..., None]], axis=2)
+        if kappa < math.inf:
+            x, y = weighed(batch, part)
+            matrix = x @ x.transpose(0, 2, 1)
+            if x.shape[1] > x.shape[2] or not well_shifted(matrix, kappa).all():
+                return None
+            # K = X_v X_t^T (X_t X_t^T + kappa)^{-1} on the side with fewer columns.
+            kernel = eliminated(matrix, kappa, x @ x_v.transpose(0, 2, 1)).transpose(0, 2, 1)
+            rows -= kernel @ np.concatenate([x, y[..., None]], axis=2)
         flat = rows.reshape(-1, width)
         gram += flat.T @ flat
     return gram, dtype
@@ -251,7 +251,7 @@ def _of_batch(
     gram = np.zeros((len(ratios), width, width))
     weights = row_weights(batch, weighting)
     dtype = np.dtype(np.float64)
-    if len(ratios) == 1 and 0 <= ratios[0] < np.inf and root is None and weights is None:
+    if len(ratios) == 1 and ratios[0] >= 0 and (root is None or np.isinf(ratios[0])) and weights is None:
         found = _one_ratio(batch, float(ratios[0]))
         if found is not None:
             gram[0], dtype = found

@@ -10,7 +10,15 @@ import numpy as np
 from undertow._batch import TaskBatch
 from undertow._types import EachWeights, Starts
 from undertow.linear.blocks import trace_nonfinite
-from undertow.linear.ridge_solve import covariance_root, scaled, solve_small, unscaled, weighed
+from undertow.linear.ridge_solve import (
+    covariance_root,
+    eliminated,
+    scaled,
+    solve_small,
+    unscaled,
+    weighed,
+    well_shifted,
+)
 from undertow.linear.rules import GradientRule, ProximalRule, Rule
 
 
@@ -57,6 +65,12 @@ def _add_proximal_steps(
     roots = [covariance_root(rule.covariance, d) for rule in rules]
     ratios = np.repeat([rule.ratio for rule in rules], m)
     rest = (y[..., None] - x @ theta[..., columns]).transpose(2, 0, 1).reshape(-1, n_t)
+    if n_t <= d and all(root is None for root in roots):
+        matrix = x @ x.transpose(0, 2, 1)
+        if well_shifted(matrix, ratios.min()).all():  # one Gram matrix serves all rules, and no row is copied
+            inner = eliminated(np.tile(matrix, (len(rules), 1, 1)), ratios, rest[..., None]).reshape(-1, m, n_t)
+            theta[..., columns] += x.transpose(0, 2, 1) @ inner.transpose(1, 2, 0)
+            return
     z = np.zeros((len(rules), m, n_t, d), x.dtype)
     for own, root in zip(z, roots, strict=True):
         own[..., : root.shape[-1] if root is not None else d] = scaled(x, root)
