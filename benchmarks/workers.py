@@ -58,7 +58,9 @@ def held_out(rows: TaskRows, n_support: int):
         one = replace(plan, n_jobs=n_jobs)
         ridges = [1e-4, 1e-2]
         gradient = GradientFamily(one, moments, ridges, (1,), 11)
-        families = dict.fromkeys(GRADIENT, gradient) | dict.fromkeys(PROXIMAL, ProximalFamily(one, proximal, ridges))
+        families = dict.fromkeys(GRADIENT, gradient) | dict.fromkeys(
+            PROXIMAL, ProximalFamily(one, proximal, ridges, moments)
+        )
         calls[n_jobs] = lambda: held_out_errors(one, list(families), families)
 
     calls: dict = {}

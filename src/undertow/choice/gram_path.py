@@ -78,14 +78,12 @@ def products_of(gram: np.ndarray, weights: np.ndarray) -> np.ndarray:
     s = gram.shape[0]
     flat = weights.reshape(-1, q, p)
     out = np.zeros((len(flat), s, s))
-    for j in range(q):
-        columns = [*range(p), p + j]
-        part = gram[:, columns][:, :, :, columns]
-        v = np.concatenate([flat[:, j], np.full((len(flat), 1), -1.0)], axis=1)
-        for a in range(s):
-            for b in range(a + 1):
-                value = ((v @ part[a, :, b]) * v).sum(axis=1)
-                out[:, a, b] += value
-                if a != b:
-                    out[:, b, a] += value
+    i, j = np.tril_indices(s)
+    for target in range(q):
+        columns = [*range(p), p + target]
+        # All pairs of blocks side by side: one product.
+        parts = gram[:, columns][:, :, :, columns][i, :, j].transpose(1, 0, 2).reshape(p + 1, -1)
+        v = np.concatenate([flat[:, target], np.full((len(flat), 1), -1.0)], axis=1)
+        out[:, i, j] += np.matmul((v @ parts).reshape(len(v), -1, p + 1), v[..., None])[..., 0]
+    out[:, j, i] = out[:, i, j]
     return out.reshape(*weights.shape[:-2], s, s)

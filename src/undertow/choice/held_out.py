@@ -12,8 +12,9 @@ from undertow.choice.plan import Family, Found, Plan
 from undertow.linear.side_by_side import adapt_side_by_side
 from undertow.tasks.rows import of_target
 
-# Tasks of one piece of work: few enough that two workers have the same to do.
-_TASKS = 128
+# Tasks of one piece of work: few enough that two workers have the same to do, and so many that they seldom wait for
+# each other between the calls (the interpreter runs one of them at a time).
+_TASKS = 512
 
 
 class HeldOut(NamedTuple):
