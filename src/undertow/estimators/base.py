@@ -143,8 +143,7 @@ class MetaEstimator(BaseEstimator):
         require_search(self, moments)
         everything, large, notes = standardised(self, x, targets, weights, offsets, ids, rows, places)
         known, taken = everything, None
-        small = len(targets) * everything.n_columns**2 <= LIMITS.large_work
-        with one_blas_thread() if small else nullcontext():
+        with one_blas_thread() if len(targets) * everything.n_columns**2 <= LIMITS.large_work else nullcontext():
             if second is not None:
                 taken = take_off(self, everything, large, *second)
                 everything, large, known = taken.everything, taken.large, taken.known
@@ -154,6 +153,7 @@ class MetaEstimator(BaseEstimator):
         if trained.rows is not None:  # with the column of a curve
             known = replace(trained.rows, y=known.y)
         model = trained.model if taken is None else trained.model.with_levels(taken)
+        self.model_ = model  # an earlier fit's goes first, with the rows that it kept
         self.publish(model.with_tasks(known) if known.n_tasks > 1 else model)
         if moments is not None:
             self.by_time_ = later_errors(self, everything, targets, second, moments).to_dict()
