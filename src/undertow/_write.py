@@ -78,7 +78,7 @@ def write_figure(figure: Any, folder: Path, name: str = "figure") -> None:
         engine.execute(figure)
     with matplotlib.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
         figure.set_layout_engine(None)
-    for kind in ("png", "svg"):
-        # An SVG carries the date unless told otherwise; without it the same table gives the same file.
-        with whole(folder / f"{name}.{kind}") as beside:
-            figure.savefig(beside, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        for kind in ("png", "svg"):
+            # An SVG carries the date unless told otherwise; without it the same table gives the same file.
+            with whole(folder / f"{name}.{kind}") as beside:
+                figure.savefig(beside, format=kind, metadata={"Date": None} if kind == "svg" else None)
