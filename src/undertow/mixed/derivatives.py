@@ -94,19 +94,23 @@ def _of_features(
     at: Evaluation, components: np.ndarray, w: np.ndarray, a: np.ndarray, e: np.ndarray
 ) -> tuple[np.ndarray, ...]:
     """All but the first of the sums over a block, from G."""
-    b, _, p = a.shape
-    g, first = a.transpose(0, 2, 1) @ a, gradients(a, e)
-    pulls, turn = w @ first**2, np.tensordot(w, g * first[:, None, :], axes=1)
+    # Features whose weights do not vary have no part in the sums, but through the mean.
+    varies = components.any(axis=1)
+    used = slice(None) if varies.all() else np.flatnonzero(varies)
+    own, of_used = components[used], a[..., used]
+    b, u, p = len(a), len(own), a.shape[2]
+    g, first = of_used.transpose(0, 2, 1) @ a, gradients(of_used, e)
+    pulls, turn = w @ first**2, np.tensordot(w, g * first[:, :, None], axes=1).T
     both = first[:, :, None] * first[:, None, :]
-    known = np.zeros(p)
+    known = np.zeros(u)
     if at.restricted:
-        spread = (g.reshape(b * p, p) @ at.mean_covariance).reshape(b, p, p) @ g
+        spread = (g.reshape(b * u, p) @ at.mean_covariance).reshape(b, u, p) @ g.transpose(0, 2, 1)
         known = w @ np.diagonal(spread, axis1=1, axis2=2)
         both += spread
-    both *= g
-    g *= g
-    expected, average = (components.T @ np.tensordot(w, x, axes=1) @ components for x in (g, both))
-    return pulls @ components, known @ components, 0.5 * expected, 0.5 * average, turn @ components
+    inside = g[..., used]
+    both *= inside
+    expected, average = (own.T @ np.tensordot(w, x, axes=1) @ own for x in (inside**2, both))
+    return pulls @ own, known @ own, 0.5 * expected, 0.5 * average, turn @ own
 
 
 def _of_rows(

@@ -93,32 +93,36 @@ def evaluate(
     """
     p = stats.n_features
     gram = np.zeros((p + 1, p + 1))
-    logs, total, parts = 0.0, 0.0, []
-    used = np.flatnonzero(root) if root.ndim == 1 else slice(None)
+    logs, total, solved = 0.0, 0.0, []
+    used, signs = np.flatnonzero(root) if root.ndim == 1 else np.arange(0), None
+    if root.ndim == 1:
+        root = root[used]
+        signs = None if (root > 0).all() else np.sign(root)
     for block in stats.blocks:
         b, k, _ = block.rows.shape
-        if root.any():
-            if root.ndim == 1:
-                z = block.rows[..., used] * root[used]
-                signed = z if (root >= 0).all() else z * np.sign(root[used])
-            else:
-                z = signed = (block.rows.reshape(b * k, p + 1)[:, :p] @ root).reshape(b, k, -1)
-            h = signed @ z.transpose(0, 2, 1)
-            h[:, np.arange(k), np.arange(k)] += noise
+        if root.shape == (1,):
+            both, log_h = _with_one(block, int(used[0]), float(root[0]), noise)
+        elif root.size:
+            z = block.rows[..., used] * root if root.ndim == 1 else block.rows.reshape(b * k, p + 1)[:, :p] @ root
+            z = z.reshape(b, k, -1)
+            h = (z if signs is None else z * signs) @ z.transpose(0, 2, 1)
+            h.reshape(b, k * k)[:, :: k + 1] += noise
             factor = _factored(h)
             both = _solved(factor, block.rows)
-            log_h = 2 * np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
+            log_h = 2 * np.log(factor.reshape(b, k * k)[:, :: k + 1]).sum(axis=1)
         else:
             both, log_h = block.rows / np.sqrt(noise), k * np.log(noise)
         logs += float(block.weights @ (log_h + (block.counts - k) * np.log(noise)))
         total += float(block.weights @ block.counts)
-        flat = both if (block.weights == 1).all() else both * np.sqrt(block.weights)[:, None, None]
-        flat = flat.reshape(b * k, p + 1)
+        flat = both.reshape(b * k, p + 1)
+        solved.append((block, both, flat))
+        if not (block.weights == 1).all():
+            flat = flat * np.repeat(np.sqrt(block.weights), k)[:, None]
         gram += flat.T @ flat
-        parts.append((block, both))
     mean, covariance, precision, terms, flat_dimensions = _mean(gram, model)
     prior = np.where(model.penalised, precision, 0.0)
-    parts = [Part(block, both[..., :p], both[..., p] - both[..., :p] @ mean) for block, both in parts]
+    left = np.append(-mean, 1.0)
+    parts = [Part(block, both[..., :p], (flat @ left).reshape(both.shape[:2])) for block, both, flat in solved]
     # From the residuals, and not as a difference of two sums: without noise, next to nothing would be left of that.
     squares = sum(float(b.weights @ ((e**2).sum(axis=1) + b.residual / noise)) for b, _, e in parts)
     logs += terms + squares + float(prior @ mean**2)
@@ -127,6 +131,22 @@ def evaluate(
     return Evaluation(
         float(value), mean, covariance, precision, prior, noise, gram[:p, :p], squares, total, parts, model.restricted
     )
+
+
+def _with_one(block: Block, feature: int, deviation: float, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """F^{-1} rows and log |H| where one weight alone varies, without a Cholesky factor.
+
+    With z = deviation * x of that feature, s the sign of its variance and t = sigma^2 + s |z|^2, the symmetric root is
+    :math:`H^{-1/2} = [I - s z z^T / (\\sqrt t (\\sqrt t + \\sigma))] / \\sigma`.
+    """
+    z = block.rows[..., feature] * deviation
+    largest = noise + math.copysign(1.0, deviation) * (z**2).sum(axis=1)
+    if not largest.min() > 0:
+        raise np.linalg.LinAlgError("The rows have no density: they repel each other too much.")
+    root, sigma = np.sqrt(largest), math.sqrt(noise)
+    turned = z * (math.copysign(1.0, deviation) / (root * (root + sigma)))[:, None]
+    both = (block.rows - turned[..., None] * (z[:, None] @ block.rows)) / sigma
+    return both, np.log(largest) + (z.shape[1] - 1) * math.log(noise)
 
 
 def _factored(h: Float[np.ndarray, "b k k"]) -> Float[np.ndarray, "b k k"]:
@@ -185,7 +205,8 @@ def _inverted(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 # Weights of the mean are in units of target per standard deviation: beyond this range of precisions nothing changes.
-_PRECISIONS = np.exp(np.linspace(np.log(1e-6), np.log(1e10), 75))
+_LOGS = np.linspace(np.log(1e-6), np.log(1e10), 75)
+_PRECISIONS = np.exp(_LOGS)
 
 
 def _best_precision(gram: np.ndarray, penalised: np.ndarray) -> float:
@@ -200,18 +221,22 @@ def _best_precision(gram: np.ndarray, penalised: np.ndarray) -> float:
         reduced, right = reduced - solved @ cross.T, right - solved @ rest[:, p]
     values, vectors = eigh(reduced)
     values, squares = values.clip(0), (right @ vectors) ** 2
-    each = _PRECISIONS[:, None]
-    best = int((np.log1p(values / each) - squares / (values + each)).sum(axis=1).argmin())
+    kappas = _PRECISIONS[:, None]
+    each = (np.log1p(values / kappas) - squares / (values + kappas)).sum(axis=1)
+    best = int(each.argmin())
     if best in (0, len(_PRECISIONS) - 1):
         return float(_PRECISIONS[best])
-    low, log, high = np.log(_PRECISIONS[best - 1 : best + 2]).tolist()
+    low, log, high = _LOGS[best - 1 : best + 2].tolist()
+    below, here, above = each[best - 1 : best + 2].tolist()
+    # Newton's method in the logarithm, from the vertex of a parabola, halving where it would leave the bracket.
+    log += 0.25 * (high - low) * (below - above) / max(below - 2 * here + above, 1e-300)
+    log = min(max(log, low), high)
     for _ in range(50):
-        # Newton's method in the logarithm, halving where it would leave the bracket.
-        each = math.exp(log)
-        inverse = 1.0 / (values + each)
+        kappa = math.exp(log)
+        inverse = 1.0 / (values + kappa)
         ratio, pull = values * inverse, squares * inverse**2
-        slope = each * float(pull.sum()) - float(ratio.sum())
-        bend = each * float(ratio @ inverse + pull @ ((values - each) * inverse))
+        slope = kappa * float(pull.sum()) - float(ratio.sum())
+        bend = kappa * float(ratio @ inverse + pull @ ((values - kappa) * inverse))
         low, high = (log, high) if slope < 0 else (low, log)
         following = log - slope / bend if bend > 0 else low
         following = following if low < following < high else 0.5 * (low + high)

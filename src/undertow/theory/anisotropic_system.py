@@ -66,12 +66,12 @@ class System:
         # one is the resolvent; the last is taken as -G22 / theta > 0.
         g12 = theta * x * mean / damped * resolvent
         g22 = x * (others + theta * x * p11) / damped * resolvent
-        t11, t12, t22 = ((x * g).sum(axis=1) for g in (resolvent, g12, g22))
+        t11, t12, t22 = (g @ x for g in (resolvent, g12, g22))
         t, theta = s / n_t, theta[:, 0]
         u = 1 - t * t12
         scale = 1 / (u * u + t * t * t11 * t22 * theta)
         label = c**2 * theta + t * theta * (p11[:, 0] * t12 + p12[:, 0] * t22)
-        kept = (ridge * resolvent).sum(axis=1)
+        kept = resolvent @ (ridge + np.zeros_like(x))
         if self.over:
             rows = unknowns[:, 3] + np.log(kept / (self.rank - m * n_v))
         else:
