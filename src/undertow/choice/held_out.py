@@ -65,7 +65,7 @@ def _shares(tasks: np.ndarray) -> list[np.ndarray]:
 
 def _of_tasks(plan: Plan, found: Sequence[Found], fold: int, chosen: np.ndarray, inner: bool) -> HeldOut:
     (sums, zero), weight = np.zeros((2, len(chosen), len(found), len(found))), np.zeros(len(chosen))
-    for batch, tasks, row_weight in plan.tested_draws(chosen, inner):
+    for batch, tasks, row_weight in plan.draws_of(chosen, inner):
         np.add.at(weight, tasks, row_weight)
         for j in range(plan.n_targets):
             one = of_target(batch, j)

@@ -98,18 +98,18 @@ class Plan:
             for first in range(0, n_draws, size):
                 yield _joined(same[first : first + size])
 
-    def tested_draws(self, tasks: np.ndarray, inner: bool) -> Iterable[tuple[TaskBatch, np.ndarray, np.ndarray]]:
-        """Yield ``draws`` of some tested tasks; inner ones of a small table are kept for the other outer folds."""
-        rows = self.rows.select(tasks)
-        if not inner or len(self.rows.y) * self.rows.n_columns * self.n_inner_draws > _KEPT_NUMBERS:
-            return self.draws(rows, inner=inner)
-        key = tuple(tasks.tolist())
+    def draws_of(self, tasks: np.ndarray, inner: bool = False) -> Iterable[tuple[TaskBatch, np.ndarray, np.ndarray]]:
+        """Yield ``draws`` of some tasks; those of a small table are kept for whoever asks for the same tasks again."""
+        n_draws = self.n_inner_draws if inner else self.n_draws
+        if len(self.rows.y) * self.rows.n_columns * n_draws > _KEPT_NUMBERS:
+            return self.draws(self.rows.select(tasks), inner=inner)
+        key = inner, tuple(tasks.tolist())
         if key not in self._kept:
-            self._kept[key] = list(self.draws(rows, inner=True))
+            self._kept[key] = list(self.draws(self.rows.select(tasks), inner=inner))
         return self._kept[key]
 
     @cached_property
-    def _kept(self) -> dict[tuple[int, ...], list[tuple[TaskBatch, np.ndarray, np.ndarray]]]:
+    def _kept(self) -> dict[tuple[bool, tuple[int, ...]], list[tuple[TaskBatch, np.ndarray, np.ndarray]]]:
         return {}
 
     @property

@@ -136,12 +136,14 @@ def gather_moments(
 
     def read(share: np.ndarray) -> tuple[BlockMoments, list[list[RidgeMoments]]]:
         tasks = np.flatnonzero(np.isin(blocks, share))
-        rows, label, proximal = plan.rows.select(tasks), labels[tasks], [[] for _ in range(n_targets)]
+        label, proximal = labels[tasks], [[] for _ in range(n_targets)]
         if plan.is_large:  # many tasks of one block in a row make one product
             label = np.where(label == 0, 0, 1 + blocks[tasks])
 
         def batches() -> Iterator[tuple[TaskBatch, np.ndarray, np.ndarray]]:
-            for batch, numbers, weight in plan.draws(rows, label):
+            # Of one label they are those that errors are measured on.
+            drawn = plan.draws(plan.rows.select(tasks), label) if label.any() else plan.draws_of(tasks)
+            for batch, numbers, weight in drawn:
                 # The rows of a batch go into all sums while they are in the cache.
                 for j, own in enumerate(proximal if label[numbers[0]] == 0 else []):
                     if ratios is None:
