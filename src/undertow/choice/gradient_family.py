@@ -69,7 +69,11 @@ def pick(surface: LossSurface, strategy: str) -> RatePick:
     else:
         adapt = np.zeros(shape) if strategy == "joint" or not len(allowed) else part.best_adapt_rate
     c = circle.powers(adapt, surface.steps)
-    loss = (0.5 * (np.einsum("...ij,...j->...i", part.products, c) * c).sum(axis=-1)).clip(0)
+    loss = np.zeros(shape)
+    for i in range(surface.steps + 1):
+        for j in range(surface.steps + 1):  # one by one: einsum and matmul take three times as long for four terms
+            loss += 0.5 * part.products[..., i, j] * (c[..., i] * c[..., j])
+    loss = loss.clip(0)
     loss = np.where(np.isfinite(loss), loss, np.inf)
     if not np.isfinite(loss).any():
         raise InputError("strategy", strategy, "it allows none of the train rates.", "Add 0 and positive ones.")

@@ -30,6 +30,8 @@ from undertow.mixed.likelihood import Evaluation
 # A search needs no exact curvature: beyond this many products, evenly spaced tasks stand for all.
 _CURVATURE_WORK = 2e9
 _FEWEST_TASKS = 512
+# Rows of a matrix up to which the places of pairs of its numbers are kept: two arrays of 300 KB.
+_KEPT = 16
 
 
 class Derivatives(NamedTuple):
@@ -100,11 +102,12 @@ def _of_features(
     own, of_used = components[used], a[..., used]
     b, u, p = len(a), len(own), a.shape[2]
     g, first = of_used.transpose(0, 2, 1) @ a, gradients(of_used, e)
-    pulls, turn = w @ first**2, np.tensordot(w, g * first[:, :, None], axes=1).T
+    pulls, turn = w @ first**2, np.einsum("b,bu,bup->pu", w, first, g)
     both = first[:, :, None] * first[:, None, :]
     known = np.zeros(u)
     if at.restricted:
-        spread = (g.reshape(b * u, p) @ at.mean_covariance).reshape(b, u, p) @ g.transpose(0, 2, 1)
+        # All of G is symmetric, and the product with it as it stands is faster.
+        spread = (g.reshape(b * u, p) @ at.mean_covariance).reshape(b, u, p) @ (g if u == p else g.transpose(0, 2, 1))
         known = w @ np.diagonal(spread, axis1=1, axis2=2)
         both += spread
     inside = g[..., used]
@@ -252,7 +255,19 @@ def by_matrix(
 
 def _paired(products: np.ndarray, places: _Packing) -> np.ndarray:
     """Half of tr(D G D' B) for all pairs of packed unit matrices, from the products of packed G and B."""
-    rows, columns, position = places.rows, places.columns, places.position
-    total = products[position[rows[:, None], rows], position[columns[:, None], columns]]
-    total += products[position[rows[:, None], columns], position[columns[:, None], rows]]
-    return 0.25 * places.factors[:, None] * places.factors * total
+    r = len(places.position)
+    first, second = _pairs(r) if r <= _KEPT else _pairs.__wrapped__(r)
+    total = products.take(first)
+    total += products.take(second)
+    total *= 0.25 * places.factors[:, None] * places.factors
+    return total
+
+
+@lru_cache(maxsize=16)
+def _pairs(r: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the flattened products of packed G and B have G_ik B_jl and G_il B_jk for the pairs ij, kl, each (n, n)."""
+    rows, columns, _, position, _, _ = packing(r)
+    n = len(rows)
+    first = position[rows[:, None], rows] * n + position[columns[:, None], columns]
+    second = position[rows[:, None], columns] * n + position[columns[:, None], rows]
+    return first, second
