@@ -127,11 +127,11 @@ def influences(
             of_each = [at(moments.gram[b], train)[:, :p, :p] for b in outside]
             moved = np.stack([_solved(shifted - one, moves) for one, moves in zip(of_each, moved, strict=True)])
         else:
-            every = moved.transpose(1, 2, 0, 3).reshape(k, p, -1)
-            moved = solve(every).reshape(k, p, len(outside), q).transpose(2, 0, 1, 3)
+            moved = _of_blocks(solve, moved)
         # Leaving b out moves the weights by ``moved``; having it moves them the other way.
         cross[np.ix_(inside, outside)] = -_products(slopes, moved)
-        bent = np.einsum("kab,nkbq->nkaq", at(moments.of_folds((fold,)), test)[:, :p, :p], moved, optimize=True)
+        bend = at(moments.of_folds((fold,)), test)[:, :p, :p]
+        bent = _of_blocks(lambda every: bend @ every, moved)
         turned = _products(back, moved)
         return outside, _products(moved, bent) + turned + turned.transpose(1, 0, 2)
 
@@ -148,6 +148,13 @@ def _equations(gram: np.ndarray, train: np.ndarray, ridges: np.ndarray, p: int) 
     # A little always, so that a direction without rows has a solution: it stays at 0.
     shift = np.maximum(trace * ridges / p, 1e-14 * trace)
     return matrix + shift[:, None, None] * np.eye(p), right
+
+
+def _of_blocks(function: Callable[[np.ndarray], np.ndarray], vectors: np.ndarray) -> np.ndarray:
+    """A function of (k, p, n) of vectors (b, k, p, q), all blocks of a point side by side."""
+    b, k, p, q = vectors.shape
+    every = vectors.transpose(1, 2, 0, 3).reshape(k, p, b * q)
+    return function(every).reshape(k, p, b, q).transpose(2, 0, 1, 3)
 
 
 def _products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
