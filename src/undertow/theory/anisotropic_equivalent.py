@@ -6,12 +6,15 @@ worth.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import numpy as np
 
 from undertow.problem import Design
 from undertow.theory import anisotropic_leading as leading
 from undertow.theory.anisotropic_leading import Angles, Pieces, Spectrum
-from undertow.theory.anisotropic_system import STEP, Sizes, System
+from undertow.theory.anisotropic_system import STEP, Sizes, State, System
 
 _MANY = 1e7  # tasks, as good as infinitely many
 _ONE = 1 + 1e-6  # task: exactly one leaves an unknown of the equations at 0
@@ -48,13 +51,13 @@ def underparameterized(spectrum: Spectrum, design: Design, angles: Angles, metri
     at_zero = tasks_at_zero(spectrum, design, metrics)
     if m == 1:
         return _one_task(spectrum, design, zero, metrics, at_zero)
-    here = _plain(spectrum, _sizes(design), zero, metrics)
+    solved = [list(System(spectrum.inputs, zero, sizes).tilted(metrics)) for sizes in (_sizes(design), _many(design))]
+    here, many = _both(spectrum.tasks, design, solved)
     tasks = here.tasks[:-1] * at_zero / here.tasks[-1] if spectrum.tasks.any() else here.tasks[:-1]
     noise = here.noise[:-1] * (n - r) / (n - r - 1)
     # For many tasks the exact coefficient of 1/m is known; the equivalent misses its terms of relative order 1/n_t.
     exact = leading.underparameterized(spectrum, design, zero, metrics)
-    many = _plain(spectrum, _many(design), zero, metrics)
-    strays = _strays(spectrum, design, zero, metrics, here, many)
+    strays = _strays(spectrum, design, solved, here, many)
     noise = noise * _believed(exact.noise / (many.noise * (_MANY / m)), np.maximum(strays.noise, strays.start))
     if spectrum.tasks.any():
         tasks = tasks * _believed(exact.tasks / (many.tasks * (_MANY / m)), np.maximum(strays.noise, strays.tasks))
@@ -66,17 +69,24 @@ def _believed(ratio: np.ndarray, stray: np.ndarray) -> np.ndarray:
     return (ratio[:-1] / ratio[-1]) ** (1 / (1 + stray / _TRUST))
 
 
-def _strays(
-    spectrum: Spectrum, design: Design, zero: Angles, metrics: np.ndarray, here: Pieces, many: Pieces
-) -> Pieces:
+_Solved: TypeAlias = Sequence[tuple[np.ndarray, State]]
+"""the D of each metric and the solved state there"""
+
+
+def _both(tasks: np.ndarray, design: Design, solved: Sequence[_Solved]) -> list[Pieces]:
+    """The limits of large sizes for tasks of these variances: as many as there are, and many."""
+    return [_limit(tasks, sizes, one) for sizes, one in zip((_sizes(design), _many(design)), solved, strict=True)]
+
+
+def _strays(spectrum: Spectrum, design: Design, solved: Sequence[_Solved], here: Pieces, many: Pieces) -> Pieces:
     """How far each part, (k, 1), is from its own first order in 1/m, relative to rate 0; ``start`` is for white tasks.
 
     Noise is corrected as beside white tasks, whatever the tasks are: without any, and with hardly any, alike.
     """
     white, white_many = here, many
     if not spectrum.tasks.any() or np.ptp(spectrum.tasks) > 0:
-        even = spectrum._replace(tasks=np.ones_like(spectrum.inputs))
-        white, white_many = (_plain(even, sizes, zero, metrics) for sizes in (_sizes(design), _many(design)))
+        # The states do not depend on the tasks' variances.
+        white, white_many = _both(np.ones_like(spectrum.inputs), design, solved)
 
     def stray(ours: np.ndarray, limit: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):  # no tasks: 0/0, and not used
@@ -96,16 +106,17 @@ def _one_task(spectrum: Spectrum, design: Design, zero: Angles, metrics: np.ndar
     n, r = design.n_query_rows, len(spectrum.inputs)
     noise = np.full((len(finite), len(metrics)), np.inf)
     sizes = Sizes(design.n_support, design.n_query, _ONE)
-    noise[finite] = _plain(spectrum, sizes, chosen, metrics).noise * (n - r) / (n - r - 1)
+    solved = list(System(spectrum.inputs, chosen, sizes).tilted(metrics))
+    noise[finite] = _limit(spectrum.tasks, sizes, solved).noise * (n - r) / (n - r - 1)
     noise = noise[:-1]
     return Pieces(np.zeros_like(noise), np.broadcast_to(at_zero, noise.shape).copy(), noise)
 
 
-def _plain(spectrum: Spectrum, sizes: Sizes, angles: Angles, metrics: np.ndarray) -> Pieces:
+def _limit(tasks: np.ndarray, sizes: Sizes, solved: _Solved) -> Pieces:
     """The limit of large sizes, as it is."""
     pieces = []
-    for _, state in System(spectrum.inputs, angles, sizes).tilted(metrics):
-        own = (state.share * state.others * state.resolvent) @ spectrum.tasks
+    for _, state in solved:
+        own = (state.share * state.others * state.resolvent) @ tasks
         pieces.append((np.zeros_like(own), sizes.n_tasks * own, sizes.n_tasks * state.label))
     return _derivatives(pieces)
 

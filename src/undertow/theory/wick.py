@@ -16,6 +16,7 @@ array([1.8, 1.8, 1.8])
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -45,7 +46,7 @@ def polynomial(word: str, traces: tuple[str, ...], n: int, diagonals: Mapping[st
 
 
 def _product(word: str, diagonals: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.prod([np.ones_like(diagonals["X"]), *(diagonals[letter] for letter in word)], axis=0)
+    return math.prod((diagonals[letter] for letter in word), start=np.ones_like(diagonals["X"]))
 
 
 @lru_cache(maxsize=512)
