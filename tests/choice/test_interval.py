@@ -11,7 +11,6 @@ from undertow.choice.interval import gain, rate_interval, verdict_of
 from undertow.choice.proximal_family import gather_moments
 from undertow.choice.record import Gain, RateInterval, Verdict
 from undertow.linear import circle
-from undertow.tasks.losses import mean_over_tasks
 
 SCALE = 2.5
 ANGLES = _circle.grid(41)[:-1]
@@ -202,16 +201,21 @@ def test_gain_is_a_paired_share_of_the_rivals_loss():
     rival = rng.uniform(1, 3, 50)
     rows = rng.integers(1, 9, 50).astype(float)
     freedom = rows.sum() ** 2 / (rows**2).sum() - 1
-    one = gain(rival, 0.9 * rival, rows)
-    assert one.percent == pytest.approx(10)
-    assert one.low < 10 < one.high
+    one = gain(rival, rng.uniform(1, 3, 50), rows)
+    assert one.low < one.percent < one.high
     assert (one.high - one.low) / one.standard_error == pytest.approx(2 * stats.t.ppf(0.975, freedom))
-    uneven = gain(rival, rival - np.arange(50) / 100, rows)
-    mean, error = mean_over_tasks(np.arange(50) / 100, rows)
-    base = rows @ rival / rows.sum()
+    ours = rival - np.arange(50) / 100
+    uneven = gain(rival, ours, rows)
+    ratio = 1 - rows @ ours / (rows @ rival)
+    others = [np.arange(50) != i for i in range(50)]
+    without = np.array([1 - rows[one] @ ours[one] / (rows[one] @ rival[one]) for one in others])
     # Twice the variance that tasks show, as the documentation says.
-    assert uneven.percent == pytest.approx(100 * mean / base)
-    assert uneven.standard_error == pytest.approx(100 * np.sqrt(2) * error / base)
+    error = np.sqrt(2 * 49 / 50 * ((without - without.mean()) ** 2).sum())
+    assert uneven.percent == pytest.approx(100 * ratio)
+    assert uneven.standard_error == pytest.approx(100 * error)
+    # What falls by the same share for every task falls by that share for certain.
+    certain = gain(rival, 0.9 * rival, rows)
+    np.testing.assert_allclose([certain.low, certain.percent, certain.high], 10)
     same = gain(rival, rival, rows)
     assert (same.percent, same.low, same.high) == (0, 0, 0)
     assert gain(np.zeros(3), np.zeros(3), np.ones(3)) == Gain(0, 0, 0, 0)

@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from undertow.choice.influence import Influences
 from undertow.choice.record import Gain, RateCurve, RateInterval, Verdict
-from undertow.tasks.losses import NEGLIGIBLE, mean_over_tasks, t_quantile
+from undertow.tasks.losses import NEGLIGIBLE, t_quantile
 
 # The variance over tasks ignores that fits share training tasks; factor 2 was set by benchmarks/calibration.py.
 _GAIN_FACTOR = 2.0
@@ -89,16 +89,22 @@ def _negative_share(found: Influences, angles: np.ndarray, n_boot: int, seed: in
 
 
 def gain(rival: np.ndarray, ours: np.ndarray, weights: np.ndarray, level: float = 0.95) -> Gain:
-    """Return the gain over a rival from errors of the same tasks (m,), with an interval at ``level``."""
-    base = float(weights @ rival / weights.sum())
+    """Return the gain over a rival from errors of the same tasks (m,), with an interval at ``level``.
+
+    The standard error is that of the ratio of both errors by the jackknife, which leaves out one task at a time (Efron,
+    The Jackknife, the Bootstrap and Other Resampling Plans, SIAM 1982): a task that is hard for both says little of it.
+    """
+    n, base = len(weights), float(weights @ rival)
     if base <= 0:
         return Gain(0.0, 0.0, 0.0, 0.0)
-    mean, error = mean_over_tasks(rival - ours, weights)
-    error *= math.sqrt(_GAIN_FACTOR)
-    bound = t_quantile(weights, level)
-    share, error = 100 * mean / base, 100 * error / base
+    left = float(weights @ ours) / base
+    # How far the ratio is from that without the task. One task may have all of the rival's loss.
+    moved = weights * (ours - left * rival) / base / np.maximum(1 - weights * rival / base, 1 / n)
+    error = math.sqrt(_GAIN_FACTOR * (n - 1) / n * ((moved - moved.mean()) ** 2).sum())
+    share, error = 100 * (1 - left), 100 * error
+    half = t_quantile(weights, level) * error if error > 0 else 0.0
     # No loss falls by more than all of it.
-    return Gain(share, share - bound * error, min(share + bound * error, 100.0), error)
+    return Gain(share, share - half, min(share + half, 100.0), error)
 
 
 def verdict_of(interval: RateInterval, over_step: Gain) -> Verdict:
