@@ -38,8 +38,8 @@ def test_the_prediction_is_theory_at_the_estimates(model):
     )
     design = ut.Design(30, 5, int(np.median(np.bincount(G))) - 5)
     train = theory.optimal_train_rate(problem, design, init=np.zeros(4), method="equivalent")
-    # A parabola through points that are pi / 40 / 20 apart.
-    assert np.arctan(found.train_rate_spectral) == pytest.approx(np.arctan(float(train) / model.scale_), abs=1e-5)
+    # A parabola through points that are pi / 40 / 20 apart; rounding of so flat a loss moves its optimum by 2e-5.
+    assert np.arctan(found.train_rate_spectral) == pytest.approx(np.arctan(float(train) / model.scale_), abs=3e-5)
     adapt = theory.optimal_adapt_rate(problem, design, float(train), init=np.zeros(4))
     assert found.adapt_rate_spectral == pytest.approx(adapt / model.scale_, rel=1e-3)
     assert found.method == train.method

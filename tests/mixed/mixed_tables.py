@@ -1,6 +1,7 @@
 """Tables whose tasks follow the mixed model, and the model written out as dense matrices."""
 
 import numpy as np
+import pytest
 from scipy.stats import multivariate_normal
 
 from undertow.mixed.statistics import TaskStatistics
@@ -53,3 +54,10 @@ def unscaled(table):
         block.rows[...] *= factors
         block.residual[...] *= stats.target_unit**2
     return stats
+
+
+def same(a, b, atol=2e-4):
+    np.testing.assert_allclose(a.mean, b.mean, atol=atol)
+    np.testing.assert_allclose(a.task_covariance, b.task_covariance, atol=atol)
+    assert a.noise_variance == pytest.approx(b.noise_variance, abs=atol)
+    assert a.log_likelihood == pytest.approx(b.log_likelihood, abs=1e-5)
