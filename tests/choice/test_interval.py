@@ -219,3 +219,7 @@ def test_gain_is_a_paired_share_of_the_rivals_loss():
     same = gain(rival, rival, rows)
     assert (same.percent, same.low, same.high) == (0, 0, 0)
     assert gain(np.zeros(3), np.zeros(3), np.ones(3)) == Gain(0, 0, 0, 0)
+    # One task, or one that has all of the weight, does not say how tasks vary.
+    for weights in (np.ones(1), np.array([1.0, 0.0])):
+        unsure = gain(np.ones(len(weights)), np.full(len(weights), 0.9), weights)
+        np.testing.assert_allclose([unsure.low, unsure.percent, unsure.high], [-np.inf, 10, 100])

@@ -102,7 +102,8 @@ def gain(rival: np.ndarray, ours: np.ndarray, weights: np.ndarray, level: float 
     moved = weights * (ours - left * rival) / base / np.maximum(1 - weights * rival / base, 1 / n)
     error = math.sqrt(_GAIN_FACTOR * (n - 1) / n * ((moved - moved.mean()) ** 2).sum())
     share, error = 100 * (1 - left), 100 * error
-    half = t_quantile(weights, level) * error if error > 0 else 0.0
+    bound = t_quantile(weights, level)
+    half = bound * error if math.isfinite(bound) else bound  # one task shows no error, and nothing of others
     # No loss falls by more than all of it.
     return Gain(share, share - half, min(share + half, 100.0), error)
 
