@@ -17,9 +17,10 @@ ANGLES = _circle.grid(41)[:-1]
 
 
 def made(own, cross=None, joint=None):
-    """Influences of blocks of equal weight."""
+    """Losses from influences of blocks of equal weight."""
     none = np.zeros((len(own), len(own), own.shape[1]))
-    return Influences(own, none if cross is None else cross, np.ones(len(own)), none if joint is None else joint)
+    cross, joint = (none if one is None else one for one in (cross, joint))
+    return Influences(own, cross, np.ones(len(own)), joint).losses()
 
 
 def influence(curve, noise=0.0, n_blocks=20, seed=0):

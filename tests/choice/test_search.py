@@ -170,7 +170,7 @@ def test_influences_are_what_leaving_out_a_block_does(exact):
             moved = (without - with_b) * (1.0 if exact else 1e6)
             assert found.cross[tested, b, k] == pytest.approx(-(form @ v)[:4] @ moved, rel=1e-3 if not exact else 1e-8)
     assert (found.cross[np.ix_(moments.folds == 1, moments.folds == 1)] == 0).all()
-    np.testing.assert_allclose(found.of_block.sum(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(found.losses().of_block.sum(axis=0), 0, atol=1e-12)
 
 
 def test_tasks_kept_for_a_test_do_not_change_the_estimator():

@@ -48,14 +48,35 @@ class Influences(NamedTuple):
     joint: np.ndarray
     """(B, B, k) what two blocks together do as training data beyond what each does alone; symmetric"""
 
-    def __sub__(self, other: object) -> Influences:
-        if not isinstance(other, Influences):
-            return NotImplemented
-        return Influences(self.own - other.own, self.cross - other.cross, self.weight, self.joint - other.joint)
+    def losses(self) -> BlockLosses:
+        """Return what means and variances of the losses, and of their differences, depend on."""
+        i, j = np.tril_indices(len(self.weight), -1)
+        pairs = self.cross[i, j]
+        pairs += self.cross[j, i]
+        pairs += self.joint[i, j]
+        return BlockLosses(self.own, self.cross.sum(axis=0), self.weight, pairs)
 
-    def take(self, points: np.ndarray) -> Influences:
+
+class BlockLosses(NamedTuple):
+    """Losses at k points, and what B blocks do to them; differences of two have the same form."""
+
+    own: np.ndarray
+    """(B, k) as in ``Influences``"""
+    moved: np.ndarray
+    """(B, k) by how much each block, as training data, moves the losses of all"""
+    weight: np.ndarray
+    """(B,)"""
+    pairs: np.ndarray
+    """(B (B - 1) / 2, k) what each two blocks do together, as training and test data, beyond what each does alone"""
+
+    def __sub__(self, other: object) -> BlockLosses:
+        if not isinstance(other, BlockLosses):
+            return NotImplemented
+        return BlockLosses(self.own - other.own, self.moved - other.moved, self.weight, self.pairs - other.pairs)
+
+    def take(self, points: np.ndarray) -> BlockLosses:
         """Return the same at some points; one alone can be subtracted from all."""
-        return Influences(self.own[:, points], self.cross[:, :, points], self.weight, self.joint[:, :, points])
+        return BlockLosses(self.own[:, points], self.moved[:, points], self.weight, self.pairs[:, points])
 
     @property
     def mean(self) -> np.ndarray:
@@ -65,7 +86,7 @@ class Influences(NamedTuple):
     @property
     def of_block(self) -> np.ndarray:
         """(B, k) influence of each block on the mean loss; they sum to about 0."""
-        total = self.own - self.weight[:, None] * self.mean + self.cross.sum(axis=0)
+        total = self.own - self.weight[:, None] * self.mean + self.moved
         total -= total.mean(axis=0)
         return total / self.weight.sum()
 
@@ -75,10 +96,7 @@ class Influences(NamedTuple):
         few = n_blocks / max(n_blocks - 1, 1)
         jackknife = few * (self.of_block**2).sum(axis=0)
         own = few * ((self.own - self.weight[:, None] * self.mean) ** 2).sum(axis=0) / total**2
-        pairs = self.cross + self.cross.transpose(1, 0, 2)
-        pairs += self.joint
-        alone = np.einsum("bbk->bk", pairs)
-        excess = 0.5 * (np.einsum("bck,bck->k", pairs, pairs) - (alone**2).sum(axis=0)) / total**2
+        excess = np.einsum("tk,tk->k", self.pairs, self.pairs) / total**2
         # With pairs alone no more than half could go. Triples, which the jackknife counts three times, count where
         # there are few blocks; then the own losses, the fits being given, are the floor.
         floor = np.minimum(own, 0.5 * jackknife)

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from scipy.special import stdtrit
 
-from undertow.choice.influence import Influences
+from undertow.choice.influence import BlockLosses
 from undertow.choice.record import Gain, RateCurve, RateInterval, Verdict
 from undertow.tasks.losses import NEGLIGIBLE, t_quantile
 
@@ -25,11 +25,11 @@ _CLEARLY = 0.01
 
 
 def rate_interval(
-    found: Influences, angles: np.ndarray, scale: float, *, level: float = 0.95, n_boot: int = 500, seed: int = 0
+    found: BlockLosses, angles: np.ndarray, scale: float, *, level: float = 0.95, n_boot: int = 500, seed: int = 0
 ) -> RateInterval:
     """Return the interval of the best rate.
 
-    found: influences at rates whose ``angles`` (k,) are spaced evenly around the circle, in order, both ends counted
+    found: losses at rates whose ``angles`` (k,) are spaced evenly around the circle, in order, both ends counted
         once. scale: spectral unit. seed: of the bootstrap, which gives each block of tasks a random weight.
     """
     mean, n_blocks = found.mean, len(found.weight)
@@ -76,7 +76,7 @@ def _arc(kept: np.ndarray) -> np.ndarray:
     return (first + np.arange(length)) % k
 
 
-def _negative_share(found: Influences, angles: np.ndarray, n_boot: int, seed: int) -> float:
+def _negative_share(found: BlockLosses, angles: np.ndarray, n_boot: int, seed: int) -> float:
     """Bootstrap over blocks: random weights with mean 1 move the curve along the influences."""
     n_blocks = len(found.weight)
     share = float(np.mean(found.variance()[1]))
@@ -115,7 +115,7 @@ def verdict_of(interval: RateInterval, over_step: Gain) -> Verdict:
     return Verdict(interval.sign) if interval.sign else Verdict.UNDETERMINED
 
 
-def curve_of(found: Influences, train_rates: np.ndarray, adapt_rates: np.ndarray) -> RateCurve:
+def curve_of(found: BlockLosses, train_rates: np.ndarray, adapt_rates: np.ndarray) -> RateCurve:
     """Return the error over the train rate, and its standard error as a difference from that at rate 0."""
     zero = np.flatnonzero(train_rates == 0)[:1]
     variance = (found - found.take(zero)).variance()[0]

@@ -344,6 +344,6 @@ def _on_the_circle(
     # The rates searched hold those of the even grid, and finer ones near 0.
     position = np.abs(_circle.angles_of(search.train_rates, moments.scale)[None] - angles[:, None]).argmin(axis=1)
     adapt = search.surface().best_adapt_rate[position, column]
-    found = influences(moments, rates, adapt, np.full(len(rates), ridge), n_jobs=settings.n_jobs)
+    found = influences(moments, rates, adapt, np.full(len(rates), ridge), n_jobs=settings.n_jobs).losses()
     interval = rate_interval(found, angles, moments.scale, level=settings.level, seed=settings.seed)
     return interval, curve_of(found, rates, adapt)

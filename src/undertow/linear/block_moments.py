@@ -81,7 +81,7 @@ class BlockMoments:
                 gram = np.zeros((len(folds), (steps + 1) * (p + q), (steps + 1) * (p + q)))
                 weight, support = np.zeros(len(folds)), np.zeros((p, p))
             of_task = blocks[tasks]
-            np.add.at(weight, of_task, task_weight)
+            weight += np.bincount(of_task, task_weight, minlength=len(folds))
             for chunk in chunks(batch, steps):
                 flat = chunk.rows.reshape(len(chunk.rows), -1)
                 eps = float(np.finfo(flat.dtype).eps)

@@ -173,18 +173,21 @@ class Standard:
             x, order = x if order is None else x[order], None
             x = np.concatenate([x, self.curve.values(x).astype(x.dtype)], axis=1)
         z = np.empty((n, self.width), x.dtype) if out is None else out
-        centre, spread = self.centre.astype(x.dtype), self.spread.astype(x.dtype)
-        buffer = np.empty((min(n, _ROWS), p), x.dtype)
+        size = min(n, _ROWS)
+        buffer = np.empty((size, p), x.dtype)
+        # As many copies as a block has rows: one long loop in place of one for each row.
+        centre, spread = (np.tile(one.astype(x.dtype), (size, 1)) for one in (self.centre, self.spread))
         for start in range(0, n, _ROWS):
             part = slice(start, min(start + _ROWS, n))
-            block, place = buffer[: part.stop - start], part if order is None else _side_by_side(order[part])
+            place = part if order is None else _side_by_side(order[part])
+            block, middle, unit = (one[: part.stop - start] for one in (buffer, centre, spread))
             if isinstance(place, slice):
-                np.subtract(x[place], centre, out=block)
+                np.subtract(x[place], middle, out=block)
             else:
                 # "clip" spares a second copy; positions are ours and in range.
                 np.take(x, place, axis=0, out=block, mode="clip")
-                block -= centre
-            np.divide(block, spread, out=z[part, :p])
+                block -= middle
+            np.divide(block, unit, out=z[part, :p])
             if np.isfinite(self.clip):
                 np.clip(z[part, :p], -self.clip, self.clip, out=z[part, :p])
             z[part, p:] = 1
