@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import get_lapack_funcs
+from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
 _syevd, _trtrs = get_lapack_funcs(("syevd", "trtrs"), dtype=np.float64)
+(_trsm,) = get_blas_funcs(("trsm",), dtype=np.float64)
 
 
 def eigh(matrix: Float[np.ndarray, "n n"]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"]]:
@@ -28,6 +29,12 @@ def solve_lower(factor: Float[np.ndarray, "n n"], right: Float[np.ndarray, "n ..
     """Return F^{-1} right for a lower triangle F in C order."""
     # The transpose of C order is Fortran order: no copy is made.
     return _trtrs(factor.T, right, lower=0, trans=1)[0]
+
+
+def put_solution(factor: Float[np.ndarray, "n n"], right: Float[np.ndarray, "n w"]) -> None:
+    """Put F^{-1} right in the place of ``right``, for a lower triangle F; both in C order."""
+    # In Fortran order: right^T F^{-T}, without a copy of either.
+    _trsm(1.0, factor.T, right.T, side=1, overwrite_b=1)
 
 
 def solve_lower_transposed(

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from undertow.mixed.lapack import eigh, lifted, solve_lower
+from undertow.mixed.lapack import eigh, lifted, put_solution
 from undertow.mixed.statistics import Block, TaskStatistics
 
 # Triangles of this many rows are solved one by one; smaller ones all at once, row by row.
@@ -160,11 +160,12 @@ def _factored(h: Float[np.ndarray, "b k k"]) -> Float[np.ndarray, "b k k"]:
 def _solved(factor: Float[np.ndarray, "b k k"], rows: Float[np.ndarray, "b k w"]) -> Float[np.ndarray, "b k w"]:
     """F^{-1} rows, for lower triangles F."""
     k = factor.shape[1]
-    out = np.empty_like(rows)
     if k >= _LONG:
-        for i, one in enumerate(factor):
-            out[i] = solve_lower(one, rows[i])
+        out = rows.copy()
+        for one, own in zip(factor, out, strict=True):
+            put_solution(one, own)
         return out
+    out = np.empty_like(rows)
     scale = 1.0 / np.diagonal(factor, axis1=1, axis2=2)[..., None]
     np.multiply(rows[:, 0], scale[:, 0], out=out[:, 0])
     for j in range(1, k):
