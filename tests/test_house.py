@@ -1,5 +1,6 @@
 """Rules of the house that no other tool holds: every public name is documented, and imports stay light."""
 
+import ast
 import inspect
 import re
 import subprocess
@@ -76,4 +77,18 @@ def test_files_stay_readable():
         for path in (ROOT / folder).rglob("*.py")
         if (n := len(path.read_text().splitlines())) > (360 if folder == "src" else 400)
     }
+    assert not long
+
+
+def test_functions_stay_readable():
+    long = {}
+    for room in ("choice", "estimators", "cli"):
+        for path in (ROOT / "src/undertow" / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.FunctionDef):
+                    # Options of a command and the words of a docstring are as many as it takes.
+                    first = node.body[ast.get_docstring(node) is not None :]
+                    lines = node.end_lineno - first[0].lineno + 1 if first else 0
+                    if lines > 60:
+                        long[f"{path.relative_to(ROOT)}: {node.name}"] = lines
     assert not long

@@ -229,6 +229,15 @@ class Summary:
         return f"{said} Beside it, over a column's range: {parts}."
 
 
+def _errors(choice: Choice, unit: float) -> tuple[float, float, float, float]:
+    used = choice.candidates[choice.strategy]
+    half = float(scipy.stats.norm.ppf((1 + _LEVEL) / 2)) * used.standard_error
+    error, low, high, zero = (
+        unit * math.sqrt(max(mse, 0.0)) for mse in (used.mse, used.mse - half, used.mse + half, choice.mse_at_zero)
+    )
+    return error, low, high, zero
+
+
 def summary_of(model: FittedModel, names: list[str], choice: Choice | None, n_support: int) -> Summary:
     """Return the summary of a fitted regressor with one target. names: (p,) of its columns."""
     if model.n_targets != 1:
@@ -243,29 +252,22 @@ def summary_of(model: FittedModel, names: list[str], choice: Choice | None, n_su
         values[p] += float(standard.target_centre[0])
     kind = "straight" if standard.curve is None else standard.curve.kind
     columns = [*names, *([] if standard.curve is None else [f"({kind})"]), *([AT_MEANS] if standard.intercept else [])]
-    mixed, link = own is not None and bool(own.structure), model.link
+    mixed, link = own if own is not None and own.structure else None, model.link
     fixed = _of_tasks(model)
+    noise = expected = icc = None
     if link is not None:
         spread = np.diag(link.rule.variances)
         coefficients = _coefficients(columns, values, link.mean_covariance, spread, scales, fixed)
-        noise = expected = icc = None
-    elif mixed:
-        assert own is not None
-        coefficients = _coefficients(columns, values, own.mean_covariance[0], own.task_covariance[0], scales, fixed)
-        noise, expected = math.sqrt(own.noise[0]) * unit, math.sqrt(own.expected_mse[0, 1]) * unit
-        between = float(own.task_covariance[0][p, p]) if standard.intercept else 0.0
+    elif mixed is not None:
+        coefficients = _coefficients(columns, values, mixed.mean_covariance[0], mixed.task_covariance[0], scales, fixed)
+        noise, expected = math.sqrt(mixed.noise[0]) * unit, math.sqrt(mixed.expected_mse[0, 1]) * unit
+        between = float(mixed.task_covariance[0][p, p]) if standard.intercept else 0.0
         of_levels = 0.0 if model.levels is None else float(model.levels.variances[0]) / unit**2
-        icc = between / (between + of_levels + float(own.noise[0])) if standard.intercept else None
+        icc = between / (between + of_levels + float(mixed.noise[0])) if standard.intercept else None
     else:
         coefficients = tuple(Coefficient(name, float(value)) for name, value in zip(columns, values, strict=True))
-        noise = expected = icc = None
-    error = low = high = zero = None
-    if choice is not None:
-        used = choice.candidates[choice.strategy]
-        z = scipy.stats.norm.ppf((1 + _LEVEL) / 2) * used.standard_error
-        error, low, high = (unit * math.sqrt(max(mse, 0.0)) for mse in (used.mse, used.mse - z, used.mse + z))
-        zero = unit * math.sqrt(choice.mse_at_zero)
-    distances = _distances(model, own.second_moment if mixed and own is not None else None)
+    error, low, high, zero = (None,) * 4 if choice is None else _errors(choice, unit)
+    distances = _distances(model, None if mixed is None else mixed.second_moment)
     order = np.argsort(-distances, kind="stable")[:_ODDEST]
     return Summary(
         coefficients=coefficients,
