@@ -232,9 +232,8 @@ class Summary:
 def _errors(choice: Choice, unit: float) -> tuple[float, float, float, float]:
     used = choice.candidates[choice.strategy]
     half = float(scipy.stats.norm.ppf((1 + _LEVEL) / 2)) * used.standard_error
-    error, low, high, zero = (
-        unit * math.sqrt(max(mse, 0.0)) for mse in (used.mse, used.mse - half, used.mse + half, choice.mse_at_zero)
-    )
+    mses = used.mse, used.mse - half, used.mse + half, choice.mse_at_zero
+    error, low, high, zero = (unit * math.sqrt(max(mse, 0.0)) for mse in mses)
     return error, low, high, zero
 
 
