@@ -22,6 +22,7 @@ the last two terms summed over the folds that train on both.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,8 @@ from undertow.linear import circle
 from undertow.linear.block_moments import BlockMoments, at
 
 _potrf, _potrs = get_lapack_funcs(("potrf", "potrs"), dtype=np.float64)
+# Points at a time: what is made of so few is still in the cache when it is used, and its memory is used again.
+_FEWEST_POINTS, _NUMBERS = 32, 3 << 16
 # Multiplications beyond which leaving out a block is linearised: (G + lambda)^-1 in place of (G - G_b + lambda)^-1.
 _EXACT = 2e9
 
@@ -119,16 +122,29 @@ def influences(
     """
     train, _ = circle.coefficients(train_rates, moments.scale, moments.steps)
     test = circle.powers(adapt_rates, moments.steps)
-    n_blocks, q, p = len(moments.weight), moments.n_targets, moments.n_features
-    k, n_folds = len(train), int(moments.folds.max()) + 1
     if exact is None:
-        exact = n_blocks * n_folds * k * p**3 <= _EXACT
-    train_pairs, test_pairs = _pairs(train), _pairs(test)
+        work = len(moments.weight) * (int(moments.folds.max()) + 1) * len(train) * moments.n_features**3
+        exact = work <= _EXACT
     grams = _symmetric(moments.gram)
+
+    def at_points(part: np.ndarray) -> Influences:
+        return _at_points(moments, grams, train[part], test[part], ridges[part], exact)
+
+    size = max(_FEWEST_POINTS, _NUMBERS // (len(moments.weight) * moments.gram.shape[2]))
+    parts = each(at_points, np.array_split(np.arange(len(train)), -(-len(train) // size)), n_jobs)
+    own, cross, joint = (np.concatenate([getattr(x, n) for x in parts], axis=-1) for n in ("own", "cross", "joint"))
+    return Influences(own, cross, moments.weight, joint)
+
+
+def _at_points(
+    moments: BlockMoments, grams: np.ndarray, train: np.ndarray, test: np.ndarray, ridges: np.ndarray, exact: bool
+) -> Influences:
+    """The influences at rows of coefficients ``train`` and ``test`` (k, s); grams: ``_symmetric`` ones of blocks."""
+    n_blocks, k, q, p = len(moments.weight), len(train), moments.n_targets, moments.n_features
+    train_pairs, test_pairs = _pairs(train), _pairs(test)
     own = np.zeros((n_blocks, k))
     cross, joint = np.zeros((2, n_blocks, n_blocks, k))
-
-    def without(fold: int) -> tuple[np.ndarray, np.ndarray]:
+    for fold in range(int(moments.folds.max()) + 1):
         shifted, right = _equations(moments.without((fold,)), train, ridges, p)
         solve = _solver(shifted)
         weights = solve(right)  # (k, p, q)
@@ -149,12 +165,9 @@ def influences(
         # Leaving b out moves the weights by ``moved``; having it moves them the other way.
         cross[np.ix_(inside, outside)] = -_products(slopes, moved)
         bend = at(moments.of_folds((fold,)), test)[:, :p, :p]
-        bent = _of_blocks(lambda every: bend @ every, moved)
+        bent = _of_blocks(partial(np.matmul, bend), moved)
         turned = _products(back, moved)
-        return outside, _products(moved, bent) + turned + turned.transpose(1, 0, 2)
-
-    for outside, pairs in each(without, range(n_folds), n_jobs):
-        joint[np.ix_(outside, outside)] += pairs
+        joint[np.ix_(outside, outside)] += _products(moved, bent) + turned + turned.transpose(1, 0, 2)
     return Influences(own, cross, moments.weight, joint)
 
 
