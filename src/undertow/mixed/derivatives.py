@@ -102,7 +102,7 @@ def _of_features(
     own, of_used = components[used], a[..., used]
     b, u, p = len(a), len(own), a.shape[2]
     g, first = of_used.transpose(0, 2, 1) @ a, gradients(of_used, e)
-    pulls, turn = w @ first**2, np.einsum("bu,bup->pu", w[:, None] * first, g)
+    pulls, turn = w @ first**2, np.einsum("kc,kcp->pc", w[:, None] * first, g)
     both = first[:, :, None] * first[:, None, :]
     known = np.zeros(u)
     if at.restricted:
