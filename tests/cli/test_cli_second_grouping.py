@@ -36,7 +36,6 @@ def test_known_levels_are_added_and_strange_ones_named(table):
     said = run("fit", "t.csv", "--task", "rater", "--target", "score", "--random-intercept", "product", *small,
                "--save", "m.safetensors")  # fmt: skip
     assert "9 levels of product" in said
-    assert len(said.splitlines()) <= 24
     new = {"rater": ["new"] * 10, "product": [*(f"p{i}" for i in range(9)), "strange"], "x": [0.0] * 10}
     arrow_csv.write_csv(pa.table(new), "n.csv")
     said = run("predict", "m.safetensors", "n.csv", "--interval", "0.9")
@@ -80,3 +79,16 @@ def spreads(path):
     """Features and their deviations between tasks."""
     found = pq.read_table(path).to_pydict()
     return found["feature"], found["std_between_tasks"]
+
+
+def test_a_screen_has_24_lines_however_much_there_is_to_note(table):
+    columns = {name: table[name] for name in ("rater", "product", "x", "score")}
+    columns |= {"size": ["7"] * 160, "price": ["1.5 €", "2.5 €"] * 80, "gap": ["", "1"] * 2 + ["1", "2"] * 78}
+    arrow_csv.write_csv(pa.table(columns), "n.csv")
+    options = "--random-intercept product --draws 1 --folds 3 --n-support 3 --on-missing drop --out o"
+    lines = RUN.invoke(app, f"fit n.csv --task rater --target score {options}".split()).stdout.splitlines()
+    assert sum(line.startswith("note: ") for line in lines) > 3
+    assert len(lines) <= 24
+    [left] = [int(line[1:].split()[0]) for line in lines if line.endswith("more in strategies.parquet)")]
+    names = "mixed model,", "gradient step,", "blend of", "ridge", "common weights,"
+    assert sum(line.startswith(names) for line in lines) + left == len(pq.read_table("o/strategies.parquet"))
